@@ -1,0 +1,1 @@
+"""The engine: from an activation to an exact or certified gain."""

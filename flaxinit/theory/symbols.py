@@ -1,0 +1,9 @@
+"""The two symbols every expression of the theory is written in."""
+
+from sympy import Symbol
+
+z = Symbol("z", real=True)
+"""A pre-activation: the argument of an activation, modelled as N(0, q)."""
+
+q = Symbol("q", positive=True)
+"""The variance of the pre-activation."""

@@ -1,0 +1,235 @@
+"""Reads a JAX function into a SymPy expression: the only file of the theory that knows JAX."""
+
+import contextlib
+import functools
+import inspect
+import types
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from sympy import Expr, Symbol
+from sympy.logic.boolalg import Boolean
+
+from flaxinit.theory.constants import read_constant
+from flaxinit.theory.rules import CALLS, RULES
+from flaxinit.theory.symbols import z
+
+# The length of the vector a function is traced on. A prime that nobody writes by hand, so that
+# a function which mixes, splits or pairs up its inputs betrays itself by its shapes.
+_LENGTH = 13
+
+
+def _not_elementwise(what: str) -> ValueError:
+    return ValueError(
+        f"an activation acts on each number by itself (elementwise), but {what}; "
+        "derive the elementwise part, and treat the rest as a layer of its own"
+    )
+
+
+def read_function(function: Callable) -> Expr:
+    """The SymPy expression, in the symbol z, that a JAX function computes.
+
+    The function is traced in float64, so that its constants can be read exactly. SymPy
+    symbols that it uses (a parameter left open, by closure, default or `functools.partial`)
+    stay symbols.
+
+    Args:
+        function: an elementwise function of one array.
+
+    Returns:
+        The expression.
+
+    Raises:
+        ValueError: if the function is not elementwise, not real, or uses a primitive that
+            has no rule.
+
+    >>> import jax
+    >>> read_function(jax.nn.silu)
+    z/(1 + exp(-z))
+    """
+    function, symbols = _open_parameters(function)
+    with jax.enable_x64(True):
+        vector = jax.ShapeDtypeStruct((_LENGTH,), np.float64)
+        scalar = jax.ShapeDtypeStruct((), np.float64)
+        open_ = [scalar] * len(symbols)
+        try:
+            closed, out = jax.make_jaxpr(function, return_shape=True)(vector, *open_)
+        except Exception as error:
+            # A function of one number (lax.cond, lax.switch) is elementwise once mapped.
+            mapped = jax.vmap(function, in_axes=(0, *[None] * len(symbols)))
+            try:
+                closed, out = jax.make_jaxpr(mapped, return_shape=True)(vector, *open_)
+            except Exception:
+                raise ValueError(_trace_failure(function, error)) from error
+    if not isinstance(out, jax.ShapeDtypeStruct):
+        raise _not_elementwise(f"this one returns {type(out).__name__}, not one array")
+    if out.shape not in ((_LENGTH,), ()):
+        raise _not_elementwise(f"this one maps the shape {(_LENGTH,)} to {out.shape}")
+    if not np.issubdtype(out.dtype, np.floating):
+        raise ValueError(f"an activation is real-valued, but this one returns {out.dtype}")
+    (expr,) = _interpret(closed.jaxpr, closed.consts, (z, *symbols))
+    return expr
+
+
+def _trace_failure(function: Callable, error: Exception) -> str:
+    name = getattr(function, "__name__", repr(function))
+    if "truth value" in str(error) or isinstance(error, jax.errors.TracerBoolConversionError):
+        cause = "it branches on its input with a Python `if`; use jnp.where instead"
+    else:
+        cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return f"{name} cannot be traced on a vector of float64: {cause}"
+
+
+def evaluate(function: Callable, points: np.ndarray, parameters: dict[Symbol, float]) -> np.ndarray:
+    """The function's own values at the points, in float64 on the CPU."""
+    function, symbols = _open_parameters(function)
+    cpu = jax.local_devices(backend="cpu")[0]
+    with jax.enable_x64(True), jax.default_device(cpu):
+        values = jax.jit(function)(points, *(np.float64(parameters[s]) for s in symbols))
+        return np.broadcast_to(np.asarray(values, np.float64), points.shape)
+
+
+def _interpret(jaxpr: Jaxpr, consts, arguments) -> list:
+    values = dict(zip(jaxpr.invars, arguments, strict=True))
+    values |= {var: _read_array(const) for var, const in zip(jaxpr.constvars, consts, strict=True)}
+
+    def read(atom):
+        return _read_array(atom.val) if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        results = _apply(equation, operands)
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _read_array(value):
+    array = np.asarray(value)
+    if array.dtype == bool and array.size == 1:
+        return bool(array.item())
+    if array.size == 0 or not np.all(array == array.flat[0]):
+        raise _not_elementwise(f"this one uses an array of different constants, shape {array.shape}")
+    return read_constant(array.flat[0])
+
+
+def _apply(equation, operands) -> list:
+    name = equation.primitive.name
+    params = equation.params
+    body = params.get("call_jaxpr", params.get("jaxpr"))
+    if _called_name(body) in CALLS:
+        return [CALLS[_called_name(body)](*operands)]
+    if name not in RULES and isinstance(body, ClosedJaxpr):
+        return _interpret(body.jaxpr, body.consts, operands)
+    if name not in RULES and isinstance(body, Jaxpr):
+        return _interpret(body, (), operands)
+    if name == "broadcast_in_dim":
+        return [_broadcast(equation, operands[0])]
+    if name.startswith("random_") or name in ("threefry2x32", "rng_bit_generator"):
+        raise ValueError(
+            f"an activation is a function of its input alone, but this one draws random numbers "
+            f"(primitive {name!r}); pass its deterministic form"
+        )
+    if name in _MIXING:
+        raise _not_elementwise(f"this one mixes its inputs (primitive {name!r})")
+    if name not in RULES:
+        raise ValueError(
+            f"no rule for the JAX primitive {name!r}, so the function cannot be read as an "
+            "elementwise formula; if it is elementwise, teach the tracer with "
+            f"flaxinit.theory.register_rule({name!r}, rule)"
+        )
+    rule = RULES[name]
+    accepted = inspect.signature(rule).parameters if name in _TAKES_PARAMETERS else {}
+    return [rule(*operands, **{key: params[key] for key in params if key in accepted})]
+
+
+# Primitives that are known to look at several inputs at once, so that no rule can mend it.
+_MIXING = frozenset(
+    "argmax argmin concatenate conv_general_dilated cumlogsumexp cummax cummin cumprod cumsum "
+    "dot_general dynamic_slice dynamic_update_slice fft gather iota pad reduce_and reduce_max "
+    "reduce_min reduce_or reduce_prod reduce_sum reduce_window reshape rev scan scatter slice "
+    "sort split squeeze top_k transpose while".split()
+)
+
+
+def _called_name(body) -> str | None:
+    """The Python name of the function that an inner jaxpr was traced from."""
+    jaxpr = getattr(body, "jaxpr", body)
+    info = getattr(jaxpr, "debug_info", None)
+    return info.func_name if info else None
+
+
+# Rules that read an equation's parameters; all others see their operands alone.
+_TAKES_PARAMETERS = {"integer_pow"}
+
+
+def _broadcast(equation, operand):
+    if isinstance(operand, Expr | Boolean) and operand.free_symbols and equation.invars[0].aval.shape:
+        source, target = equation.invars[0].aval.shape, equation.params["shape"]
+        if source != target:
+            raise _not_elementwise(f"this one broadcasts its input from {source} to {target}")
+    return operand
+
+
+def _open_parameters(function: Callable) -> tuple[Callable, tuple[Symbol, ...]]:
+    """Turns the SymPy symbols that a function refers to into further arguments.
+
+    JAX cannot trace a SymPy symbol, so it is given a tracer in its place: the function is
+    rebuilt around the same code with new cells, globals, defaults or partial arguments.
+    """
+    found = sorted(_symbols_of(function), key=lambda symbol: symbol.name)
+    for symbol in found:
+        if symbol == z:
+            raise ValueError("the function uses the symbol z itself; name its parameter otherwise")
+        if not symbol.is_real:
+            raise ValueError(
+                f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, positive=True)"
+            )
+    if not found:
+        return function, ()
+
+    def opened(x, *values):
+        return _substitute(function, dict(zip(found, values, strict=True)))(x)
+
+    return opened, tuple(found)
+
+
+def _symbols_of(function) -> set[Symbol]:
+    if isinstance(function, functools.partial):
+        parts = (*function.args, *function.keywords.values())
+        return _symbols_of(function.func) | {p for p in parts if isinstance(p, Symbol)}
+    if not isinstance(function, types.FunctionType):
+        return set()
+    held = [function.__globals__.get(name) for name in function.__code__.co_names]
+    held += list(function.__defaults__ or ()) + list((function.__kwdefaults__ or {}).values())
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            held.append(cell.cell_contents)
+    return {value for value in held if isinstance(value, Symbol)}
+
+
+def _substitute(function, values: dict):
+    def swap(value):
+        return values.get(value, value) if isinstance(value, Symbol) else value
+
+    if isinstance(function, functools.partial):
+        return functools.partial(
+            _substitute(function.func, values),
+            *map(swap, function.args),
+            **{key: swap(value) for key, value in function.keywords.items()},
+        )
+    if not isinstance(function, types.FunctionType):
+        return function
+    names = function.__code__.co_names
+    globals_ = function.__globals__ | {
+        name: swap(function.__globals__[name]) for name in names if name in function.__globals__
+    }
+    cells = tuple(types.CellType(swap(c.cell_contents)) for c in function.__closure__ or ())
+    defaults = tuple(map(swap, function.__defaults__)) if function.__defaults__ else None
+    rebuilt = types.FunctionType(
+        function.__code__, globals_, function.__name__, defaults, cells or None
+    )
+    if function.__kwdefaults__:
+        rebuilt.__kwdefaults__ = {k: swap(v) for k, v in function.__kwdefaults__.items()}
+    return rebuilt
