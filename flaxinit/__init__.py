@@ -8,13 +8,63 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flaxinit.activations import gain as gain
     from flaxinit.initializers import (
         Initializer as Initializer,
+        constant as constant,
+        normal as normal,
+        ones as ones,
+        truncated_normal as truncated_normal,
+        uniform as uniform,
+        variance_scaling as variance_scaling,
+        zeros as zeros,
+    )
+    from flaxinit.named import (
+        glorot as glorot,
+        glorot_normal as glorot_normal,
+        glorot_uniform as glorot_uniform,
+        he as he,
+        he_normal as he_normal,
+        he_uniform as he_uniform,
+        kaiming as kaiming,
+        kaiming_normal as kaiming_normal,
+        kaiming_uniform as kaiming_uniform,
+        lecun as lecun,
+        lecun_normal as lecun_normal,
+        lecun_uniform as lecun_uniform,
+        xavier as xavier,
+        xavier_normal as xavier_normal,
+        xavier_uniform as xavier_uniform,
     )
 
 _HOME = {
+    "flaxinit.activations": ("gain",),
     "flaxinit.initializers": (
         "Initializer",
+        "constant",
+        "normal",
+        "ones",
+        "truncated_normal",
+        "uniform",
+        "variance_scaling",
+        "zeros",
+    ),
+    "flaxinit.named": (
+        "glorot",
+        "glorot_normal",
+        "glorot_uniform",
+        "he",
+        "he_normal",
+        "he_uniform",
+        "kaiming",
+        "kaiming_normal",
+        "kaiming_uniform",
+        "lecun",
+        "lecun_normal",
+        "lecun_uniform",
+        "xavier",
+        "xavier_normal",
+        "xavier_uniform",
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

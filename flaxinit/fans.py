@@ -1,0 +1,90 @@
+"""Shape and axes -> fan_in and fan_out.
+
+``fan_in`` is the number of terms summed into one output, ``fan_out`` the number of outputs that
+one input feeds (so the number of terms summed into one input's gradient).
+"""
+
+import math
+from collections.abc import Sequence
+
+Axes = int | Sequence[int]
+
+
+def compute_fans(
+    shape: Sequence[int],
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: Axes = (),
+    *,
+    groups: int = 1,
+    strides: Axes = 1,
+    transposed: bool = False,
+) -> tuple[float, float]:
+    """Count the terms of a dense or convolutional kernel's sums.
+
+    ``fan_in`` is the product of all axes except ``out_axis`` and ``batch_axis``, ``fan_out`` that
+    of all except ``in_axis`` and ``batch_axis``. A kernel of g groups is stored with its input
+    axis already divided by g, so only ``fan_out`` is divided here. With stride s an input meets
+    one kernel position in s, and a transposed convolution's output does.
+
+    Args:
+        shape: of the kernel.
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        batch_axis: axis or axes of independent kernels (experts, stacked layers).
+        groups: ``feature_group_count`` of a convolution.
+        strides: of a convolution, one number for each spatial axis or one for all.
+        transposed: whether the convolution is transposed (``ConvTranspose``).
+
+    Returns:
+        ``(fan_in, fan_out)``; whole numbers unless strides divide them.
+
+    Raises:
+        ValueError: an axis that the shape does not have, or one that is counted twice.
+
+    >>> compute_fans((3, 3, 64, 128))
+    (576.0, 1152.0)
+    >>> compute_fans((3, 3, 1, 64), groups=64, strides=2)
+    (9.0, 2.25)
+    """
+    if len(shape) < 2 and (in_axis, out_axis) == (-2, -1):
+        raise ValueError(
+            f"A fan needs a kernel with an input and an output axis, but the shape is "
+            f"{tuple(shape)}. For a bias or another vector use flaxinit.zeros, "
+            "flaxinit.constant(value) or flaxinit.normal(stddev), or pass in_axis and out_axis."
+        )
+    ins = _axes("in_axis", in_axis, shape)
+    outs = _axes("out_axis", out_axis, shape)
+    batch = _axes("batch_axis", batch_axis, shape)
+    # in_axis and out_axis may coincide: Flax's Embed asks for (num_embeddings, features) with
+    # both 0, so that fan_in is features.
+    if batch & (ins | outs):
+        raise ValueError(
+            f"batch_axis={batch_axis} shares an axis with in_axis={in_axis} or out_axis={out_axis} "
+            f"of the shape {tuple(shape)}: an axis counts either as batch or as a fan."
+        )
+    spatial = len(shape) - len(ins | outs | batch)
+    steps = [strides] * spatial if isinstance(strides, int) else list(strides)
+    if len(steps) != spatial:
+        raise ValueError(
+            f"strides={strides} has {len(steps)} entries, but the shape {tuple(shape)} has "
+            f"{spatial} spatial axes (those not in in_axis, out_axis or batch_axis)."
+        )
+    step = math.prod(steps)
+    fan_in = math.prod(n for axis, n in enumerate(shape) if axis not in outs | batch)
+    fan_out = math.prod(n for axis, n in enumerate(shape) if axis not in ins | batch) / groups
+    return (fan_in / step, fan_out) if transposed else (float(fan_in), fan_out / step)
+
+
+def _axes(name: str, axes: Axes, shape: Sequence[int]) -> set[int]:
+    numbers = (axes,) if isinstance(axes, int) else tuple(axes)
+    for axis in numbers:
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(
+                f"{name}={axes} is out of range: the shape {tuple(shape)} has {len(shape)} axes, "
+                f"numbered {-len(shape)} to {len(shape) - 1}."
+            )
+    found = {axis % len(shape) for axis in numbers}
+    if len(found) < len(numbers):
+        raise ValueError(f"{name}={axes} names an axis of the shape {tuple(shape)} twice.")
+    return found

@@ -1,0 +1,169 @@
+"""What Flax calls: an initializer is a value with JAX's call signature and its own theory."""
+
+import dataclasses
+import difflib
+import math
+import operator
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact
+
+from flaxinit import sampling
+
+
+class Initializer:
+    """Base of all initializers; each is a frozen dataclass with a field ``dtype``.
+
+    A subclass says what it draws twice: `draw` makes the values and `variance` states their
+    variance, which the tests hold against each other.
+    """
+
+    dtype: Any
+
+    def __call__(
+        self,
+        key: Any,
+        shape: Sequence[int],
+        dtype: Any = None,
+        out_sharding: sampling.OutSharding = None,
+    ) -> Inexact[Array, "..."]:
+        """Draw an array.
+
+        Args:
+            key: a typed key or a legacy uint32 one.
+            shape: of the array; if one of its sizes is 0 the array is empty.
+            dtype: floating or complex; default the initializer's own, else JAX's default float.
+            out_sharding: a NamedSharding, or a PartitionSpec over the mesh that is set.
+
+        Returns:
+            The array, laid out as ``out_sharding`` asks.
+        """
+        shape = checked_shape(shape)
+        dtype = drawn_dtype(self.dtype if dtype is None else dtype)
+        if 0 in shape:
+            return sampling.full(0, shape=shape, dtype=dtype, out_sharding=out_sharding)
+        return self.draw(key, shape, dtype, out_sharding)
+
+    def draw(self, key, shape: tuple[int, ...], dtype: np.dtype, out_sharding) -> Array:
+        """Make the values; shape and dtype have been checked and no size is 0."""
+        raise NotImplementedError
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """The variance of one entry, ``E|w - E w|²``, of an array of this shape."""
+        raise NotImplementedError
+
+    def std(self, shape: Sequence[int]) -> float:
+        """The standard deviation of one entry of an array of this shape."""
+        return math.sqrt(self.variance(shape))
+
+    def __repr__(self) -> str:
+        """The call that builds an equal value, defaults left out."""
+        positional, keyword = [], []
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            if value == self._default(field):
+                continue
+            if isinstance(value, np.dtype):
+                value = value.name
+            if field.default is dataclasses.MISSING and not field.kw_only:
+                positional.append(repr(value))
+            else:
+                keyword.append(f"{field.name}={value!r}")
+        return f"{public_name(type(self))}({', '.join(positional + keyword)})"
+
+    def _default(self, field: dataclasses.Field) -> Any:
+        return field.default
+
+
+def public_name(cls: type) -> str:
+    """``VarianceScaling`` -> ``variance_scaling``: the spelling users write."""
+    name = cls.__name__
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+def freeze(self: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass while it is being built."""
+    for name, value in values.items():
+        object.__setattr__(self, name, value)
+
+
+def checked_number(name: str, value: Any, *, minimum: float = -math.inf) -> float:
+    """`value` as a finite float of at least `minimum`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError) as error:
+        raise TypeError(
+            f"{name} must be a number that is known when the initializer is built, "
+            f"got {value!r} of type {type(value).__name__}."
+        ) from error
+    if not math.isfinite(number) or number < minimum:
+        rule = "finite" if minimum == -math.inf else f"finite and at least {minimum:g}"
+        raise ValueError(f"{name} must be {rule}, got {value!r}.")
+    return number
+
+
+def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value` if it is one of `choices`."""
+    if value in choices:
+        return value
+    close = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.{hint}")
+
+
+def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
+    """An axis number or a tuple of them."""
+    try:
+        if isinstance(axes, Sequence) and not isinstance(axes, str):
+            return tuple(operator.index(axis) for axis in axes)
+        return operator.index(axes)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer or a sequence of integers, got {axes!r}."
+        ) from None
+
+
+def checked_dtype(dtype: Any) -> np.dtype | None:
+    """`dtype` as a NumPy dtype, if it is floating or complex."""
+    if dtype is None:
+        return None
+    try:
+        checked = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype={dtype!r} is not a dtype.") from None
+    if not jnp.issubdtype(checked, jnp.inexact):
+        raise ValueError(
+            f"Weights are drawn in a floating or complex dtype, got {checked.name}. Draw in "
+            "float32 and convert with .astype."
+        )
+    return checked
+
+
+def drawn_dtype(dtype: Any) -> np.dtype:
+    """The dtype that JAX will give the array: 64 bits need jax_enable_x64."""
+    asked = checked_dtype(dtype)
+    given = jnp.dtype(jax.dtypes.canonicalize_dtype(float if asked is None else asked))
+    if asked is not None and given != asked:
+        warnings.warn(
+            f"{asked.name} was asked for, but jax_enable_x64 is off: drawing {given.name}.",
+            stacklevel=3,
+        )
+    return given
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """`shape` as a tuple of sizes."""
+    try:
+        sizes = tuple(operator.index(size) for size in shape)
+    except TypeError:
+        raise TypeError(
+            f"shape must be a sequence of integers, got {shape!r}; write (n,) for a vector."
+        ) from None
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"The sizes of a shape cannot be negative, got {sizes}.")
+    return sizes

@@ -1,0 +1,199 @@
+"""Initializers whose distribution does not depend on the shape."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from flaxinit import sampling
+from flaxinit.initializers.contract import (
+    Initializer,
+    checked_dtype,
+    checked_number,
+    freeze,
+)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Normal(Initializer):
+    """Draw from ``N(0, stddev²)``.
+
+    Args:
+        stddev: standard deviation of the values, at least 0.
+        dtype: drawn where the call names none; complex values have ``E|w|² = stddev²``.
+
+    Raises:
+        ValueError: a negative or infinite stddev, a dtype that is not floating.
+
+    >>> normal(0.02).variance((3, 4))
+    0.0004
+    """
+
+    stddev: float = 0.01
+    dtype: Any = None
+
+    def __post_init__(self):
+        freeze(
+            self,
+            stddev=checked_number("stddev", self.stddev, minimum=0.0),
+            dtype=checked_dtype(self.dtype),
+        )
+
+    def variance(self, shape: Sequence[int]) -> float:
+        return self.stddev**2
+
+    def draw(self, key, shape, dtype, out_sharding):
+        ends = sampling.ENDS["normal"]
+        largest = self.stddev * sampling.reach(dtype, ends)
+        sampling.check_representable(dtype, self.stddev, largest)
+        return sampling.draw(
+            key,
+            sampling.real_dtype(dtype).type(self.stddev),
+            ends,
+            shape=shape,
+            dtype=dtype,
+            distribution="normal",
+            out_sharding=out_sharding,
+        )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class TruncatedNormal(Initializer):
+    """Draw from a normal cut to an interval, with the standard deviation you ask for.
+
+    ``w = stddev · z / σ(lower, upper)``, where z is a standard normal cut to
+    ``(lower, upper)`` and σ its standard deviation. **``stddev`` is that of the values after the
+    cut.** That of ``jax.nn.initializers.truncated_normal`` is the parent's: at the default ends
+    its values have only 0.88 of it. Ends that are not symmetric give a mean other than 0, as in
+    JAX.
+
+    Args:
+        stddev: standard deviation of the values, at least 0.
+        dtype: drawn where the call names none; real.
+        lower: left end, in standard deviations of the parent.
+        upper: right end, likewise.
+
+    Raises:
+        ValueError: ends in the wrong order or so far out that they hold under 1/1000 of the
+            parent (float32's uniforms would leave few distinct values there); a negative
+            stddev; a dtype that is not floating.
+
+    >>> truncated_normal(0.02).std((3, 4))
+    0.02
+    """
+
+    stddev: float = 0.01
+    dtype: Any = None
+    lower: float = -2.0
+    upper: float = 2.0
+
+    def __post_init__(self):
+        ends = {}
+        for name in ("lower", "upper"):
+            try:
+                ends[name] = float(getattr(self, name))
+            except (TypeError, ValueError):
+                raise TypeError(f"{name} must be a number, got {getattr(self, name)!r}.") from None
+        freeze(
+            self,
+            stddev=checked_number("stddev", self.stddev, minimum=0.0),
+            dtype=checked_dtype(self.dtype),
+            **ends,
+        )
+        # A uniform of 24 bits leaves 1e-3 · 2^24 ≈ 17,000 distinct values in such an interval.
+        if not sampling.normal_mass(self.lower, self.upper) >= 1e-3:
+            raise ValueError(
+                f"(lower, upper) = ({self.lower}, {self.upper}) must be in order and hold at "
+                "least 1/1000 of a standard normal."
+            )
+
+    def variance(self, shape: Sequence[int]) -> float:
+        return self.stddev**2
+
+    def draw(self, key, shape, dtype, out_sharding):
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"The interval (lower, upper) has no counterpart for {dtype.name}. Use "
+                "flaxinit.normal(stddev), or variance_scaling(scale, mode, 'truncated_normal'), "
+                "which cuts the modulus."
+            )
+        parent = math.sqrt(sampling.truncated_moments(self.lower, self.upper)[1])
+        factor = self.stddev / parent
+        ends = (self.lower, self.upper)
+        largest = factor * sampling.reach(dtype, ends)
+        sampling.check_representable(dtype, self.stddev, largest)
+        return sampling.draw(
+            key,
+            sampling.real_dtype(dtype).type(factor),
+            ends,
+            shape=shape,
+            dtype=dtype,
+            distribution="truncated_normal",
+            out_sharding=out_sharding,
+        )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Uniform(Initializer):
+    """Draw uniformly from ``[minval, scale)``.
+
+    The variance is ``(scale - minval)²/12``. The default interval ``[0, scale)`` is JAX's and
+    has mean ``scale/2``; weights want ``uniform(a, minval=-a)``. In low precision the values are
+    rounded to nearest, so that the end itself may be drawn.
+
+    Args:
+        scale: right end of the interval.
+        dtype: drawn where the call names none; real.
+        minval: left end of the interval.
+
+    Raises:
+        ValueError: ends in the wrong order or not finite, a dtype that is not floating.
+
+    >>> round(uniform(0.05, minval=-0.05).std((3, 4)), 6)
+    0.028868
+    """
+
+    scale: float = 0.01
+    dtype: Any = None
+    _: dataclasses.KW_ONLY
+    minval: float = 0.0
+
+    def __post_init__(self):
+        freeze(
+            self,
+            scale=checked_number("scale", self.scale),
+            minval=checked_number("minval", self.minval),
+            dtype=checked_dtype(self.dtype),
+        )
+        if self.minval > self.scale:
+            raise ValueError(
+                f"uniform draws from [minval, scale), but minval={self.minval} is above "
+                f"scale={self.scale}."
+            )
+
+    def variance(self, shape: Sequence[int]) -> float:
+        return (self.scale - self.minval) ** 2 / 12
+
+    def draw(self, key, shape, dtype, out_sharding):
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"An interval has no counterpart for {dtype.name}. Use variance_scaling(scale, "
+                "mode, 'uniform'), which draws from a disk."
+            )
+        sampling.check_representable(dtype, self.std(shape), max(abs(self.scale), abs(self.minval)))
+        return sampling.draw(
+            key,
+            sampling.real_dtype(dtype).type(1),
+            (self.minval, self.scale),
+            shape=shape,
+            dtype=dtype,
+            distribution="uniform",
+            out_sharding=out_sharding,
+        )
+
+
+normal = Normal
+truncated_normal = TruncatedNormal
+uniform = Uniform
