@@ -6,7 +6,7 @@ where JAX has one. Aliases are other libraries' names for the same function.
 
 from dataclasses import dataclass
 
-from flaxinit.theory.constants import selu_constants
+from flaxinit.theory.constants import SeluAlpha, SeluScale
 from flaxinit.theory.formula import read_formula
 
 
@@ -22,8 +22,7 @@ class Entry:
     @property
     def expr(self):
         """The SymPy expression in z; SELU's two constants in their closed form."""
-        scale, alpha = selu_constants()
-        named = {"selu_scale": scale, "selu_alpha": alpha}
+        named = {"selu_scale": SeluScale(), "selu_alpha": SeluAlpha()}
         expr = read_formula(self.formula)
         return expr.subs({s: named[s.name] for s in expr.free_symbols if s.name in named})
 

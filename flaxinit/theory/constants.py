@@ -11,7 +11,8 @@ from fractions import Fraction
 from functools import cache
 
 import numpy as np
-from sympy import E, Expr, Integer, Rational, erfc, exp, log, oo, pi, sqrt
+from sympy import E, Expr, Integer, NumberSymbol, Rational, erfc, exp, log, oo, pi, sqrt
+from sympy.core.singleton import Singleton
 
 # A decimal with fewer digits than this is exact as written: someone typed it.
 _TYPED_DIGITS = 7
@@ -21,27 +22,64 @@ _TYPED_DIGITS = 7
 _BOUND_FULL, _BOUND_SHORT = 1000, 12
 
 
-@cache
-def selu_constants() -> tuple[Expr, Expr]:
-    """SELU's (λ, α): the pair that makes (mean, variance) = (0, 1) a fixed point.
+class NamedConstant(NumberSymbol):
+    """A number with a name and an exact definition, as π has one."""
+
+    is_real = is_finite = True
+    is_number = True
+    symbol: str  # LaTeX
+
+    def definition(self) -> Expr:
+        """The closed form that the name stands for."""
+        raise NotImplementedError("a subclass states its closed form")
+
+    def _as_mpf_val(self, prec):
+        return self.definition()._eval_evalf(prec + 10)._mpf_
+
+    def approximation_interval(self, number_cls):
+        value = int(self.definition().evalf(20))
+        return number_cls(value - 1), number_cls(value + 1)
+
+    def _latex(self, printer):
+        return self.symbol
+
+    def _sympystr(self, printer):
+        return type(self).__name__
+
+
+class SeluScale(NamedConstant, metaclass=Singleton):
+    """SELU's λ, which with α makes (mean, variance) = (0, 1) a fixed point.
 
     References:
         Klambauer, Unterthiner, Mayr & Hochreiter (2017), Self-Normalizing Neural Networks.
     """
-    a, b = erfc(1 / sqrt(2)), erfc(sqrt(2))
-    alpha = -sqrt(2 / pi) / (a * exp(Rational(1, 2)) - 1)
-    scale = (
-        (1 - a * sqrt(E))
-        * sqrt(2 * pi)
-        / sqrt(2 * b * E**2 + pi * a**2 * E - 2 * (2 + pi) * a * sqrt(E) + pi + 2)
-    )
-    return scale, alpha
+
+    is_positive = True
+    symbol = r"\lambda"
+
+    def definition(self) -> Expr:
+        a, b = erfc(1 / sqrt(2)), erfc(sqrt(2))
+        return (
+            (1 - a * sqrt(E))
+            * sqrt(2 * pi)
+            / sqrt(2 * b * E**2 + pi * a**2 * E - 2 * (2 + pi) * a * sqrt(E) + pi + 2)
+        )
+
+
+class SeluAlpha(NamedConstant, metaclass=Singleton):
+    """SELU's α; see `SeluScale`."""
+
+    is_positive = True
+    symbol = r"\alpha"
+
+    def definition(self) -> Expr:
+        return -sqrt(2 / pi) / (erfc(1 / sqrt(2)) * exp(Rational(1, 2)) - 1)
 
 
 @cache
 def _bases() -> tuple[tuple[Fraction, Expr], ...]:
     """Each base with its value to 40 digits, simple ones first."""
-    scale, alpha = selu_constants()
+    scale, alpha = SeluScale(), SeluAlpha()
     roots = [Integer(1), sqrt(2), sqrt(3), sqrt(5), sqrt(6)]
     circle = [sqrt(pi), 1 / sqrt(pi), sqrt(2 * pi), sqrt(2 / pi), pi, 1 / pi]
     logs = [log(2), 1 / log(2), log(10), 1 / log(10), E, 1 / E, sqrt(E)]

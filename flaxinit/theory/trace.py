@@ -7,9 +7,10 @@ import types
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
-from sympy import Expr, Symbol
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
+from sympy import Expr, Symbol, sympify
 from sympy.logic.boolalg import Boolean
 
 from flaxinit.theory.constants import read_constant
@@ -28,7 +29,7 @@ def _not_elementwise(what: str) -> ValueError:
     )
 
 
-def read_function(function: Callable) -> Expr:
+def read_function(function: Callable) -> tuple[Expr, float]:
     """The SymPy expression, in the symbol z, that a JAX function computes.
 
     The function is traced in float64, so that its constants can be read exactly. SymPy
@@ -39,17 +40,20 @@ def read_function(function: Callable) -> Expr:
         function: an elementwise function of one array.
 
     Returns:
-        The expression.
+        The expression, and the relative spacing of the coarsest float format it computes in.
 
     Raises:
         ValueError: if the function is not elementwise, not real, or uses a primitive that
             has no rule.
 
     >>> import jax
-    >>> read_function(jax.nn.silu)
+    >>> read_function(jax.nn.silu)[0]
     z/(1 + exp(-z))
     """
-    function, symbols = _open_parameters(function)
+    return _read(*_open_parameters(function))
+
+
+def _read(function: Callable, symbols: tuple[Symbol, ...]) -> tuple[Expr, float]:
     with jax.enable_x64(True):
         vector = jax.ShapeDtypeStruct((_LENGTH,), np.float64)
         scalar = jax.ShapeDtypeStruct((), np.float64)
@@ -67,10 +71,21 @@ def read_function(function: Callable) -> Expr:
         raise _not_elementwise(f"this one returns {type(out).__name__}, not one array")
     if out.shape not in ((_LENGTH,), ()):
         raise _not_elementwise(f"this one maps the shape {(_LENGTH,)} to {out.shape}")
-    if not np.issubdtype(out.dtype, np.floating):
+    if not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"an activation is real-valued, but this one returns {out.dtype}")
     (expr,) = _interpret(closed.jaxpr, closed.consts, (z, *symbols))
-    return expr
+    return sympify(expr), max(_spacings(closed.jaxpr))
+
+
+def _spacings(jaxpr: Jaxpr):
+    """The relative spacing of every float format that a computation passes through."""
+    yield float(jnp.finfo(jnp.float64).eps)
+    for equation in jaxpr.eqns:
+        for var in equation.outvars:
+            if jnp.issubdtype(var.aval.dtype, jnp.floating):
+                yield float(jnp.finfo(var.aval.dtype).eps)
+        for inner in jaxprs_in_params(equation.params):
+            yield from _spacings(inner)
 
 
 def _trace_failure(function: Callable, error: Exception) -> str:
@@ -82,13 +97,30 @@ def _trace_failure(function: Callable, error: Exception) -> str:
     return f"{name} cannot be traced on a vector of float64: {cause}"
 
 
-def evaluate(function: Callable, points: np.ndarray, parameters: dict[Symbol, float]) -> np.ndarray:
-    """The function's own values at the points, in float64 on the CPU."""
+def read_derivative(function: Callable) -> tuple[Expr, float]:
+    """The derivative as JAX propagates it, custom rules included."""
+    opened, symbols = _open_parameters(function)
+
+    def derivative(x, *values):
+        return jax.vjp(lambda u: opened(u, *values), x)[1](jnp.ones_like(x))[0]
+
+    return _read(derivative, symbols)
+
+
+def evaluate(
+    function: Callable, points: np.ndarray, parameters: dict[Symbol, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The function's own values and derivatives at the points, in float64 on the CPU."""
     function, symbols = _open_parameters(function)
-    cpu = jax.local_devices(backend="cpu")[0]
-    with jax.enable_x64(True), jax.default_device(cpu):
-        values = jax.jit(function)(points, *(np.float64(parameters[s]) for s in symbols))
-        return np.broadcast_to(np.asarray(values, np.float64), points.shape)
+    given = [np.float64(parameters[symbol]) for symbol in symbols]
+
+    def both(x):
+        value, pullback = jax.vjp(lambda u: function(u, *given), x)
+        return value, pullback(jnp.ones_like(value))[0]
+
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        value, slope = jax.jit(jax.vmap(both))(points)
+    return np.asarray(value, np.float64), np.asarray(slope, np.float64)
 
 
 def _interpret(jaxpr: Jaxpr, consts, arguments) -> list:

@@ -1,0 +1,212 @@
+"""From an activation to its gains: the moments, what follows from them, and how to say so."""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import sympy
+from sympy import Expr
+
+from flaxinit.theory import meanfield
+from flaxinit.theory.moment import BUDGET, Moment, moment, substitute
+from flaxinit.theory.pieces import Piece
+from flaxinit.theory.reading import Reading, read_activation
+from flaxinit.theory.report import latex_report, markdown_report, terminal_report
+from flaxinit.theory.symbols import z
+
+if TYPE_CHECKING:
+    from flaxinit.initializers import VarianceScaling
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What the theory says about an activation φ under z ~ N(0, q).
+
+    gain = 1/√E[φ²] and backward_gain = 1/√E[φ'²], both at q = 1.
+
+    Attributes:
+        name: how the activation was called.
+        expr: φ in SymPy, in the symbol `flaxinit.theory.z`.
+        mean: E[φ].
+        second_moment: E[φ²].
+        derivative_second_moment: E[φ'²].
+
+    References:
+        He, Zhang, Ren & Sun (2015), Delving Deep into Rectifiers.
+        Poole et al. (2016), Exponential expressivity in deep neural networks.
+    """
+
+    name: str
+    expr: Expr
+    mean: Moment
+    second_moment: Moment
+    derivative_second_moment: Moment
+    custom_derivative: bool = field(default=False, repr=False)
+
+    def __post_init__(self):
+        if self.second_moment.bounds and not self.second_moment.parameters:
+            spread = self.second_moment.value - self.mean.value**2
+            if spread < -1e-15 * self.second_moment.value:  # a few units in the last place
+                raise AssertionError(f"{self.name}: E[φ²] < E[φ]², which cannot be")
+
+    def __repr__(self) -> str:
+        if self.second_moment.parameters:
+            return f"Derivation({self.name!r}, E[phi^2]={self.second_moment.exact})"
+        return f"Derivation({self.name!r}, gain={self.gain!r}, backward_gain={self.backward_gain!r})"
+
+    @property
+    def gain(self) -> float:
+        """1/√E[φ²], the factor on the standard deviation that keeps the forward signal."""
+        return math.sqrt(1 / self.second_moment.value)
+
+    @property
+    def backward_gain(self) -> float:
+        """1/√E[φ'²], the factor that keeps the gradients; inf where φ' is 0 almost everywhere."""
+        value = self.derivative_second_moment.value
+        return math.sqrt(1 / value) if value > 0 else math.inf
+
+    def variance(self, fan_in: int) -> float:
+        """Var W = 1 / (fan_in · E[φ²]).
+
+        >>> derive("relu").variance(fan_in=100)
+        0.02
+        """
+        if not fan_in > 0:
+            raise ValueError(f"fan_in is the number of terms summed into an output; got {fan_in}")
+        return 1 / (fan_in * self.second_moment.value)
+
+    def subs(self, **values) -> "Derivation":
+        """The derivation with numbers put in for open parameters.
+
+        >>> derive("where(x > 0, x, a * x)").subs(a=0.2).second_moment.value
+        0.52
+        """
+        known = {symbol.name: symbol for symbol in self.second_moment.parameters}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(
+                f"{self.name} has no open parameter {', '.join(unknown)}; "
+                f"it has {', '.join(known) or 'none'}"
+            )
+        swap = {known[n]: sympy.nsimplify(v, rational=True) for n, v in values.items()}
+        for symbol, value in swap.items():
+            if symbol.is_positive and not value > 0:
+                raise ValueError(f"the parameter {symbol} was taken to be positive; got {value}")
+        expr = self.expr.subs(swap)
+        moments = [
+            moment(m.symbol, substitute(m.pieces, swap))
+            for m in (self.mean, self.second_moment, self.derivative_second_moment)
+        ]
+        return Derivation(self.name, expr, *moments, self.custom_derivative)
+
+    def initializer(
+        self,
+        mode: Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"] = "fan_in",
+        distribution: Literal["truncated_normal", "normal", "uniform"] = "truncated_normal",
+        **axes,
+    ) -> "VarianceScaling":
+        """The initializer for the kernel after this activation.
+
+        Args:
+            mode: which signal to keep; see `flaxinit.he`.
+            distribution: the shape of the draw, which never changes its variance.
+            axes: in_axis, out_axis, batch_axis, dtype as in `flaxinit.variance_scaling`.
+
+        >>> derive("relu").initializer().variance((100, 50))
+        0.02
+        """
+        from flaxinit.initializers import VarianceScaling
+
+        backward = self.derivative_second_moment.value
+        return VarianceScaling(
+            scale=1 / self.second_moment.value,
+            mode=mode,
+            distribution=distribution,
+            backward_scale=1 / backward if backward > 0 else math.inf,
+            **axes,
+        )
+
+    @cached_property
+    def maps(self) -> "meanfield.Maps":
+        """The mean-field maps of this activation."""
+        return meanfield.Maps(self.second_moment, self.derivative_second_moment)
+
+    def qmap(self, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
+        """q ↦ σ_w² E[φ(√q z)²] + σ_b² (Poole et al. 2016)."""
+        return self.maps.qmap(q, sigma_w2, sigma_b2)
+
+    def chi(self, q: float, sigma_w2: float) -> float:
+        """χ = σ_w² E[φ'(√q z)²], the growth of gradients per layer (Schoenholz et al. 2017)."""
+        return self.maps.chi(q, sigma_w2)
+
+    def markdown(self) -> str:
+        """The derivation as Markdown with LaTeX."""
+        return markdown_report(self)
+
+    def latex(self) -> str:
+        """The derivation as a LaTeX fragment."""
+        return latex_report(self)
+
+    _repr_markdown_ = markdown
+
+    def _repr_latex_(self) -> str:
+        return self.latex()
+
+    def __rich__(self):
+        return terminal_report(self)
+
+
+def _squared(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    return tuple(Piece(p.low, p.high, p.expr**2) for p in pieces)
+
+
+def derive(activation, *, budget: float = BUDGET) -> Derivation:
+    """Derives everything the theory says about an activation.
+
+    Args:
+        activation: a catalogue name (``"gelu"``), a formula in x
+            (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, or a JAX
+            function of one array (`jax.nn.gelu`, a lambda, a `functools.partial`).
+        budget: seconds to search for a closed form; after that the certified enclosure
+            stands alone.
+
+    Returns:
+        The derivation.
+
+    Raises:
+        ValueError: if the activation cannot be read, is not elementwise, is constant, or has
+            a moment that diverges or cannot be certified.
+
+    >>> derive("relu").gain == 2**0.5
+    True
+    >>> derive("gelu").second_moment.exact
+    q**2/(pi*(q + 1)*sqrt(2*q + 1)) + q*asin(q/(q + 1))/(2*pi) + q/4
+    """
+    if isinstance(activation, Derivation):
+        return activation
+    if isinstance(activation, str):
+        return _derive_text(activation, budget)
+    return _derive(read_activation(activation), budget)
+
+
+@lru_cache(maxsize=256)
+def _derive_text(text: str, budget: float) -> Derivation:
+    return _derive(read_activation(text), budget)
+
+
+def _derive(reading: Reading, budget: float) -> Derivation:
+    if not any(piece.expr.has(z) for piece in reading.pieces) and len(reading.pieces) == 1:
+        kind = "zero" if reading.pieces[0].expr == 0 else "constant"
+        raise ValueError(
+            f"{reading.name} is {kind}: it carries no signal, so no gain can keep one; "
+            "remove it from the network"
+        )
+    return Derivation(
+        reading.name,
+        reading.expr,
+        moment(r"\mathbb{E}[\varphi]", reading.pieces, budget),
+        moment(r"\mathbb{E}[\varphi^2]", _squared(reading.pieces), budget),
+        moment(r"\mathbb{E}[\varphi'^2]", _squared(reading.derivative), budget),
+        reading.custom_derivative,
+    )

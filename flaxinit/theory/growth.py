@@ -1,0 +1,212 @@
+"""Bounds |f(x)| for large |x|: what makes an infinite integral finite, or proves it infinite.
+
+A `Growth` is the function C·tⁿ·exp(βt + αt²) of t = |x|. `upper` and `lower` derive, by rules
+over the expression, a growth that lies above (below) |f| on the whole tail t ≥ start. They are
+crude on purpose: a Gaussian tail beyond a dozen standard deviations forgives any constant.
+"""
+
+from dataclasses import dataclass
+
+import sympy
+from flint import arb
+from sympy import Expr, Symbol
+
+from flaxinit.theory.balls import NotCertifiable, evaluate
+from flaxinit.theory.symbols import z
+
+_ONE, _ZERO = arb(1), arb(0)
+_BEYOND = Symbol("s", nonnegative=True)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """C·tⁿ·exp(βt + αt²) for t ≥ start ≥ 1."""
+
+    c: arb = _ONE
+    n: arb = _ZERO
+    beta: arb = _ZERO
+    alpha: arb = _ZERO
+
+    def __mul__(self, other: "Growth") -> "Growth":
+        return Growth(
+            self.c * other.c, self.n + other.n, self.beta + other.beta, self.alpha + other.alpha
+        )
+
+    def __add__(self, other: "Growth") -> "Growth":
+        # For t ≥ 1 each factor is at most the larger of the two.
+        return Growth(
+            self.c + other.c,
+            self.n.max(other.n),
+            self.beta.max(other.beta),
+            self.alpha.max(other.alpha),
+        )
+
+    def power(self, exponent: arb) -> "Growth":
+        return Growth(
+            self.c**exponent, self.n * exponent, self.beta * exponent, self.alpha * exponent
+        )
+
+    def rank(self) -> tuple[float, ...]:
+        """Orders growths by what they do in the end."""
+        return tuple(float(x.mid()) for x in (self.alpha, self.beta, self.n, self.c))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The half-line side·x ≥ start, on which growths are derived."""
+
+    side: int
+    start: Expr
+
+    def sign(self, expr: Expr) -> int:
+        """+1 or −1 if the expression is proven ≥ 0 or ≤ 0 on the tail, else 0."""
+        there = expr.subs(z, self.side * (self.start + _BEYOND))
+        if there.is_nonnegative or sympy.expand(there).is_nonnegative:
+            return 1
+        return -1 if there.is_nonpositive or sympy.expand(there).is_nonpositive else 0
+
+    def upper(self, expr: Expr) -> Growth:
+        """A growth above |expr|."""
+        if not expr.has(z):
+            return Growth(c=abs(evaluate(expr)))
+        if expr == z:
+            return Growth(n=_ONE)
+        if expr.is_Add:
+            total = self.upper(expr.args[0])
+            for term in expr.args[1:]:
+                total = total + self.upper(term)
+            return total
+        if expr.is_Mul:
+            total = Growth()
+            for factor in expr.args:
+                total = total * self.upper(factor)
+            return total
+        if expr.is_Pow:
+            base, exponent = expr.as_base_exp()
+            if exponent.has(z):
+                return self.upper(sympy.exp(exponent * sympy.log(base)))
+            bound = self.upper(base) if exponent.is_positive else self.lower(base)
+            return bound.power(evaluate(exponent))
+        argument = expr.args[0]
+        match expr:
+            case sympy.exp():
+                return self._exponential(argument, 1)
+            case sympy.log():
+                return self._logarithm(argument)
+            case sympy.tanh() | sympy.sin() | sympy.cos() | sympy.erf() | sympy.sech():
+                return Growth()
+            case sympy.atan() | sympy.erfc() | sympy.asin():
+                return Growth(c=arb(2))  # π/2 and 2
+            case sympy.asinh():
+                return self.upper(argument)  # |asinh u| ≤ |u|
+            case sympy.sinh() | sympy.cosh():
+                return self.upper(sympy.exp(argument)) + self.upper(sympy.exp(-argument))
+            case sympy.loggamma():
+                # 0 ≤ log Γ(u) ≤ u² for u ≥ 2; other arguments are not covered.
+                if self.sign(argument - 2) > 0:
+                    return self.upper(argument).power(arb(2))
+        raise NotCertifiable(f"no bound on the growth of {expr} is known here")
+
+    def lower(self, expr: Expr) -> Growth:
+        """A growth below |expr|."""
+        if not expr.has(z):
+            return Growth(c=abs(evaluate(expr)))
+        if expr == z:
+            return Growth(n=_ONE)
+        if expr.is_Add:
+            return self._lower_sum(expr)
+        if expr.is_Mul:
+            total = Growth()
+            for factor in expr.args:
+                total = total * self.lower(factor)
+            return total
+        if expr.is_Pow:
+            base, exponent = expr.as_base_exp()
+            if not exponent.has(z):
+                bound = self.lower(base) if exponent.is_positive else self.upper(base)
+                return bound.power(evaluate(exponent))
+        argument = expr.args[0]
+        match expr:
+            case sympy.exp():
+                return self._exponential(argument, -1)
+            case sympy.cosh():
+                return Growth()
+            case sympy.log():
+                # log u ≥ log L for u ≥ L, where L is a constant above 1.
+                floor = self._floor(self.lower(argument))
+                if floor > 1:
+                    return Growth(c=floor.log())
+            case sympy.tanh() | sympy.erf() | sympy.atan() | sympy.asinh():
+                # Odd and increasing: at least the value at the smallest |u| on the tail.
+                if self.sign(argument):
+                    smallest = self._floor(self.lower(argument))
+                    if smallest > 0:
+                        at = {sympy.tanh: arb.tanh, sympy.erf: arb.erf, sympy.atan: arb.atan}
+                        return Growth(c=at.get(expr.func, arb.asinh)(smallest))
+        raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+
+    def _floor(self, growth: Growth) -> arb:
+        """The least value of an increasing growth on the tail; 0 if it is not increasing."""
+        if growth.n >= 0 and growth.beta >= 0 and growth.alpha >= 0:
+            t = evaluate(self.start)
+            exponent = growth.beta * t + growth.alpha * t**2
+            return growth.c * t**growth.n * exponent.exp()
+        return _ZERO
+
+    def _lower_sum(self, expr: Expr) -> Growth:
+        """|a + b| ≥ |a| where a and b have one sign, else |a| − |b| for a dominant |a|."""
+        signs = {self.sign(term) for term in expr.args}
+        if signs in ({1}, {-1}):
+            return max((self.lower(term) for term in expr.args), key=Growth.rank)
+        for i, leading in enumerate(expr.args):
+            rest = sympy.Add(*expr.args[:i], *expr.args[i + 1 :])
+            above = self.upper(rest)
+            try:
+                below = self.lower(leading)
+            except NotCertifiable:
+                continue
+            # The share of the rest is largest at the start if it falls with t.
+            share = above * below.power(arb(-1))
+            if share.n <= 0 and share.beta <= 0 and share.alpha <= 0:
+                t = evaluate(self.start)
+                worst = share.c * t**share.n * (share.beta * t + share.alpha * t**2).exp()
+                if worst < 1:
+                    return Growth(below.c * (1 - worst), below.n, below.beta, below.alpha)
+        raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+
+    def _exponential(self, exponent: Expr, direction: int) -> Growth:
+        """Above (direction 1) or below (−1) exp(u)."""
+        poly = exponent.as_poly(z)
+        if poly is not None and poly.degree() <= 2:
+            a, b, c = (evaluate(poly.coeff_monomial(z**k)) for k in (2, 1, 0))
+            return Growth(c.exp(), _ZERO, b * self.side, a)
+        if self.sign(exponent) == -direction:
+            return Growth()  # exp(u) ≤ 1 for u ≤ 0, and ≥ 1 for u ≥ 0
+        if poly is not None and direction * self._leading_sign(poly) < 0:
+            return Growth()
+        size = self.upper(exponent)
+        if size.alpha <= 0 and size.beta <= 0 and size.n <= 2:
+            # |u| ≤ C·tⁿ ≤ C·t (n ≤ 1) or C·t² on t ≥ 1
+            slot = "beta" if size.n <= 1 else "alpha"
+            return Growth(**{slot: direction * size.c})
+        raise NotCertifiable(f"no bound on the growth of exp({exponent}) is known here")
+
+    def _leading_sign(self, poly: sympy.Poly) -> int:
+        """The sign of a polynomial on the tail, if its leading term outweighs the others."""
+        degree, t = poly.degree(), evaluate(self.start)
+        lead = evaluate(poly.coeff_monomial(z**degree))
+        rest = sum(
+            (abs(evaluate(c)) * t ** (k - degree) for (k,), c in poly.terms() if k != degree), _ZERO
+        )
+        if not abs(lead) > rest:
+            return 0
+        return int(lead.sgn()) * self.side**degree
+
+    def _logarithm(self, argument: Expr) -> Growth:
+        """|log u| ≤ |log C| + |n| log t + |β| t + |α| t², for a bound of u on either side."""
+
+        def size(g: Growth) -> Growth:
+            degree = 0 if g.n == 0 and g.beta == 0 and g.alpha == 0 else 1 if g.alpha == 0 else 2
+            return Growth(abs(g.c.log()) + abs(g.n) + abs(g.beta) + abs(g.alpha), arb(degree))
+
+        return size(self.upper(argument)) + size(self.lower(argument))

@@ -1,0 +1,257 @@
+"""Cuts a function with kinks into pieces on which it is smooth.
+
+A kink can only lie where the argument of an ``Abs``, ``sign``, ``Max``, ``Min`` or of a
+``Piecewise`` condition changes its sign. Those places are found exactly; between two of them
+each branch is decided by its sign at one inner point.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import sympy
+from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Poly, exp, oo, sign
+from sympy.core.relational import Eq, Ne, Relational
+
+from flaxinit.theory.symbols import z
+
+KINKED = (Abs, sign, Max, Min, Piecewise, Heaviside)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A smooth expression in z on the open interval (low, high)."""
+
+    low: Expr
+    high: Expr
+    expr: Expr
+
+
+def split(expr: Expr) -> tuple[Piece, ...]:
+    """The smooth pieces of an expression, from left to right.
+
+    Args:
+        expr: an expression in z.
+
+    Returns:
+        Pieces that cover the real line; neighbours with one and the same expression are one.
+
+    Raises:
+        ValueError: if a kink cannot be located exactly.
+
+    >>> split(Max(0, z))
+    (Piece(low=-oo, high=0, expr=0), Piece(low=0, high=oo, expr=z))
+    """
+    cuts = (-oo, *_kinks(expr), oo)
+    pieces = [
+        Piece(low, high, _branch(expr, _inner_point(low, high)))
+        for low, high in zip(cuts, cuts[1:], strict=False)
+    ]
+    return tuple(join(pieces))
+
+
+def join(pieces: list[Piece]) -> list[Piece]:
+    """Joins neighbours that are the same analytic function."""
+    joined = pieces[:1]
+    for piece in pieces[1:]:
+        last = joined[-1]
+        if last.high == piece.low and _same(last.expr, piece.expr):
+            joined[-1] = Piece(last.low, piece.high, last.expr)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _same(a: Expr, b: Expr) -> bool:
+    if a == b:
+        return True
+    difference = (a - b).rewrite(sympy.erfc, sympy.erf)
+    return bool(sympy.expand(difference) == 0)
+
+
+@cache
+def _kinks(expr: Expr) -> tuple[Expr, ...]:
+    """Every place where a branch of the expression may change, sorted."""
+    places: set[Expr] = set()
+    for switch in _switches(expr):
+        for piece in split(switch):
+            if piece.expr.has(z):
+                places |= {r for r in _roots(piece.expr) if _inside(r, piece)}
+            # A switch that is itself cut in pieces may jump over zero at a cut.
+            places |= {end for end in (piece.low, piece.high) if end.is_finite}
+    return _sorted(places)
+
+
+def _switches(expr: Expr):
+    """The expressions whose sign decides a branch."""
+    for part in expr.atoms(*KINKED):
+        if not part.has(z):
+            continue
+        if isinstance(part, Piecewise):
+            for _, condition in part.args:
+                yield from (r.lhs - r.rhs for r in condition.atoms(Relational) if r.has(z))
+        elif isinstance(part, Max | Min):
+            args = part.args
+            for i, left in enumerate(args):
+                yield from (left - right for right in args[i + 1 :] if (left - right).has(z))
+        else:
+            yield part.args[0]
+
+
+def _roots(expr: Expr) -> list[Expr]:
+    """All real roots of a smooth expression, exactly."""
+    poly = expr.as_poly(z)
+    if poly is not None:
+        return _polynomial_roots(poly)
+    # A polynomial in u = e^{kz}: exponentials, tanh and the logistic function.
+    u = sympy.Symbol("u", positive=True)
+    numerator = sympy.numer(sympy.together(expr.rewrite(exp)))
+    exponents = {power: power.exp.as_poly(z) for power in numerator.atoms(exp) if power.has(z)}
+    if exponents and all(e is not None and e.degree() == 1 for e in exponents.values()):
+        rates = {power: e.coeff_monomial(z) for power, e in exponents.items()}
+        unit = abs(sympy.gcd_list(list(rates.values())))
+        lowest = min(0, *rates.values())
+        substitutes = {
+            power: u ** ((rate - lowest) / unit) * exp(exponents[power].coeff_monomial(1))
+            for power, rate in rates.items()
+        }
+        # Multiplying by e^{-lowest z} makes every power of u a natural number.
+        terms = sympy.Add.make_args(sympy.expand(numerator))
+        lifted = [
+            term.subs(substitutes) if term.has(z) else term * u ** (-lowest / unit)
+            for term in terms
+        ]
+        poly = sympy.Add(*lifted).as_poly(u)
+        if poly is not None and not poly.has(z):
+            return [sympy.log(r) / unit for r in _polynomial_roots(poly) if r.is_positive]
+    raise ValueError(
+        f"the kinks of the activation lie where {expr} = 0, which cannot be solved exactly; "
+        "write the condition as a polynomial in x, such as jnp.where(x > 1, ...)"
+    )
+
+
+def _polynomial_roots(poly: Poly) -> list[Expr]:
+    if poly.degree() == 0:
+        return []
+    if poly.degree() == 1:
+        slope, offset = poly.all_coeffs()
+        return [sympy.simplify(-offset / slope)]
+    if not poly.free_symbols_in_domain and poly.domain.is_Exact:
+        with_radicals = sympy.real_roots(poly)
+        return list(dict.fromkeys(with_radicals))
+    return [root for root in sympy.roots(poly) if root.is_real]
+
+
+def _value(expr: Expr):
+    """A number for ordering: parameters are taken at the reciprocals of small primes."""
+    values = {s: sympy.Rational(1, sympy.prime(i + 2))
+              for i, s in enumerate(sorted(expr.free_symbols, key=str))}
+    return expr.subs(values).evalf(30)
+
+
+def _inside(root: Expr, piece: Piece) -> bool:
+    return all(
+        side is sympy.S.true or (side is not sympy.S.false and bool(_decide(side)))
+        for side in (piece.low < root, root < piece.high)
+    )
+
+
+def _decide(relation) -> bool:
+    difference = relation.lhs - relation.rhs
+    if difference.free_symbols:
+        raise ValueError(
+            f"whether {relation} holds decides the order of the kinks; give the parameters "
+            "assumptions that settle it, such as Symbol('a', positive=True)"
+        )
+    return bool(relation)
+
+
+def _sorted(places: set[Expr]) -> tuple[Expr, ...]:
+    """Sorts numerically, and proves the order where parameters are involved."""
+    unique: list[Expr] = []
+    for place in places:
+        if not any(sympy.simplify(place - other) == 0 for other in unique):
+            unique.append(place)
+    unique.sort(key=_value)
+    for left, right in zip(unique, unique[1:], strict=False):
+        gap = right - left
+        if gap.free_symbols and not gap.is_positive:
+            raise ValueError(
+                f"the order of the kinks {left} and {right} is not settled; give the parameters "
+                "assumptions that settle it, such as Symbol('a', positive=True)"
+            )
+    return tuple(unique)
+
+
+def _inner_point(low: Expr, high: Expr) -> Expr:
+    if low == -oo:
+        return sympy.Integer(0) if high == oo else high - 1
+    return low + 1 if high == oo else (low + high) / 2
+
+
+def _branch(expr: Expr, point: Expr) -> Expr:
+    """The expression with every switch set as it stands at the point."""
+    if not expr.has(*KINKED) or not expr.has(z):
+        return expr
+    if isinstance(expr, Piecewise):
+        for value, condition in expr.args:
+            if _holds(condition, point):
+                return _branch(value, point)
+        raise ValueError(f"no branch of {expr} applies at {point}; it is not defined everywhere")
+    args = [_branch(arg, point) for arg in expr.args]
+    if isinstance(expr, Abs):
+        return args[0] * _sign(args[0], point)
+    if isinstance(expr, sign):
+        return _sign(args[0], point)
+    if isinstance(expr, Heaviside):
+        return (1 + _sign(args[0], point)) / 2
+    if isinstance(expr, Max | Min):
+        direction = 1 if isinstance(expr, Max) else -1
+        best = args[0]
+        for other in args[1:]:
+            if direction * _sign(other - best, point) > 0:
+                best = other
+        return best
+    return expr.func(*args)
+
+
+def _sign(expr: Expr, point: Expr) -> Expr:
+    """The sign of a smooth expression at a point where it is known not to change."""
+    value = expr.subs(z, point)
+    if value.is_zero:
+        return sympy.Integer(0)
+    if value.is_positive or value.is_negative:
+        return sympy.Integer(1 if value.is_positive else -1)
+    if value.free_symbols:
+        simplified = sympy.simplify(value)
+        if simplified.is_positive or simplified.is_negative:
+            return sympy.Integer(1 if simplified.is_positive else -1)
+        raise ValueError(
+            f"the sign of {value} decides a branch; give its parameters an assumption that "
+            "settles it, such as Symbol('a', positive=True)"
+        )
+    number = value.evalf(30)
+    return sympy.Integer(0) if abs(number) < sympy.Float("1e-25") else sympy.sign(number)
+
+
+def _holds(condition, point: Expr) -> bool:
+    """Whether a condition holds on the open interval around the point."""
+    if condition in (True, False):
+        return bool(condition)
+    if isinstance(condition, Eq | Ne) and condition.has(z):
+        same = sympy.expand(_branch(condition.lhs - condition.rhs, point)) == 0
+        return same == isinstance(condition, Eq)
+    if isinstance(condition, Relational):
+        side = _sign(_branch(condition.lhs - condition.rhs, point), point)
+        if side == 0:
+            return isinstance(condition, sympy.Ge | sympy.Le)
+        return bool(condition.func(side, 0))
+    parts = [_holds(part, point) for part in condition.args]
+    if isinstance(condition, sympy.And):
+        return all(parts)
+    if isinstance(condition, sympy.Or):
+        return any(parts)
+    if isinstance(condition, sympy.Not):
+        return not parts[0]
+    if isinstance(condition, sympy.Xor):
+        return sum(parts) % 2 == 1
+    raise ValueError(f"the condition {condition} cannot be decided; use comparisons")

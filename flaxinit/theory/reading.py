@@ -1,0 +1,185 @@
+"""Any form of activation (name, formula, SymPy expression, JAX function) to one expression."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+from flint import acb
+from sympy import Expr, Symbol
+
+from flaxinit.theory import balls
+from flaxinit.theory.catalogue import ALIASES, CATALOGUE
+from flaxinit.theory.formula import read_formula
+from flaxinit.theory.pieces import Piece, split
+from flaxinit.theory.symbols import z
+
+# A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².
+_GRID = np.arange(-48, 49) / 6 + 1 / np.pi**2
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An activation as it was understood: its name, its expression and its derivative's."""
+
+    name: str
+    expr: Expr
+    pieces: tuple[Piece, ...]
+    derivative: tuple[Piece, ...]
+    custom_derivative: bool = False
+
+
+def read_activation(activation) -> Reading:
+    """Reads any form of activation, and checks a JAX function's reading against its values.
+
+    Args:
+        activation: a catalogue name, a formula, a SymPy expression in one variable, or a
+            JAX function.
+
+    Returns:
+        The reading.
+
+    Raises:
+        ValueError: if it cannot be read; the message says what to do.
+        TypeError: if it is none of these.
+    """
+    if isinstance(activation, str):
+        return _from_expr(activation.strip(), _named(activation.strip()))
+    if isinstance(activation, Expr):
+        return _from_expr(str(activation), _in_z(activation))
+    if callable(activation):
+        return _from_function(activation)
+    raise TypeError(
+        "an activation is a name ('gelu'), a formula ('x * tanh(x)'), a SymPy expression or a "
+        f"JAX function; got {activation!r} of type {type(activation).__name__}"
+    )
+
+
+def _named(text: str) -> Expr:
+    name = ALIASES.get(text, text)
+    if name in CATALOGUE:
+        return CATALOGUE[name].expr
+    if text.isidentifier() and text not in ("x", "z"):
+        near = difflib.get_close_matches(text, [*CATALOGUE, *ALIASES], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `flaxinit table`"
+        raise ValueError(
+            f"no activation is called {text!r} ({hint}); a new one is given as a formula in x, "
+            "such as 'x * tanh(softplus(x))', or as a JAX function"
+        )
+    return read_formula(text)
+
+
+def _in_z(expr: Expr) -> Expr:
+    symbols = expr.free_symbols
+    if z in symbols or not symbols:
+        return expr
+    variable = next((s for s in symbols if s.name in ("x", "z")), None)
+    if variable is None and len(symbols) == 1:
+        (variable,) = symbols
+    if variable is None:
+        raise ValueError(
+            f"{expr} has several symbols ({', '.join(sorted(map(str, symbols)))}): write the "
+            "variable as flaxinit.theory.z (or call it x), the others are parameters"
+        )
+    return expr.subs(variable, z)
+
+
+def _from_expr(name: str, expr: Expr) -> Reading:
+    for symbol in expr.free_symbols - {z}:
+        if not symbol.is_real:
+            raise ValueError(
+                f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, positive=True)"
+            )
+    pieces = split(expr)
+    _require_real(name, pieces)
+    return Reading(name, expr, pieces, _differentiate(pieces))
+
+
+def _differentiate(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """The derivative where it exists: the jumps at the kinks are of measure zero."""
+    return tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in pieces)
+
+
+def _from_function(function: Callable) -> Reading:
+    from flaxinit.theory import trace
+
+    name = getattr(function, "__name__", None) or type(function).__name__
+    expr, spacing = trace.read_function(function)
+    # Cancellation may cost the function half of its digits; a wrong reading differs by more.
+    tolerance = spacing**0.5
+    pieces = split(expr)
+    derivative = _differentiate(pieces)
+    parameters = _samples(expr)
+    values, slopes = trace.evaluate(function, _GRID, parameters)
+    _require_finite(name, values)
+    _require_agreement(name, pieces, parameters, values, tolerance)
+    custom = _disagreement(derivative, parameters, slopes, tolerance) is not None
+    if custom:
+        # A custom derivative (a straight-through estimator, say) is what JAX propagates
+        # backwards, so it is what the backward gain has to be about.
+        derivative = split(trace.read_derivative(function)[0])
+        _require_agreement(f"the derivative of {name}", derivative, parameters, slopes, tolerance)
+    return Reading(name, expr, pieces, derivative, custom)
+
+
+def _samples(expr: Expr) -> dict[Symbol, float]:
+    """A value for each parameter that fits its assumptions."""
+    parameters = sorted(expr.free_symbols - {z}, key=str)
+    return {s: (-1.0 if s.is_negative else 1.0) / (n + 2) for n, s in enumerate(parameters)}
+
+
+def _require_finite(name: str, values: np.ndarray) -> None:
+    if not np.all(np.isfinite(values)):
+        worst = _GRID[~np.isfinite(values)]
+        at = worst[np.argmin(np.abs(worst))]
+        raise ValueError(
+            f"{name} is not a finite real number at x = {at:.3g} (it returns "
+            f"{values[_GRID == at][0]}); an activation has to be defined on the whole real line"
+        )
+
+
+def _require_real(name: str, pieces: tuple[Piece, ...]) -> None:
+    values = np.full(_GRID.shape, np.nan)
+    for at, ball in _balls(pieces, {s: v for p in pieces for s, v in _samples(p.expr).items()}):
+        if ball.imag.contains(0) and ball.is_finite():
+            values[at] = float(ball.real.mid())
+        else:
+            _require_finite(name, values)
+
+
+def _balls(pieces: tuple[Piece, ...], parameters: dict[Symbol, float]):
+    """(index, ball) of the pieces' values at the grid points."""
+    symbols = tuple(parameters)
+    with balls.precision(80):
+        given = [acb(balls.to_ball(float(v))) for v in parameters.values()]
+        ends = [balls.evaluate(p.high.subs(parameters)) for p in pieces[:-1]]
+        programs = [balls.Program(p.expr, (z, *symbols)) for p in pieces]
+        for at, x in enumerate(_GRID):
+            point = balls.to_ball(float(x))
+            which = sum(bool(end < point) for end in ends)
+            yield at, programs[which](acb(point), *given)
+
+
+def _disagreement(
+    pieces, parameters, values: np.ndarray, tolerance: float
+) -> tuple[float, float, float] | None:
+    """The first grid point at which reading and function part, with both values."""
+    for at, ball in _balls(pieces, parameters):
+        own, read = float(values[at]), float(ball.real.mid())
+        if not (np.isfinite(own) and ball.is_finite()):
+            continue
+        if abs(own - read) > tolerance * (1 + abs(read)):
+            return float(_GRID[at]), own, read
+    return None
+
+
+def _require_agreement(name, pieces, parameters, values, tolerance) -> None:
+    parted = _disagreement(pieces, parameters, values, tolerance)
+    if parted:
+        x, own, read = parted
+        raise ValueError(
+            f"{name} was read as {sympy.Tuple(*[p.expr for p in pieces])}, but at x = {x:.6g} it "
+            f"returns {own:.9g} and the reading {read:.9g}; a rule is wrong, or the function "
+            "rounds on purpose. Pass a formula instead"
+        )

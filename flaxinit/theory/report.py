@@ -1,0 +1,108 @@
+"""Says what was derived: Markdown, LaTeX, and a panel for the terminal."""
+
+from typing import TYPE_CHECKING
+
+import sympy
+from sympy import Expr, latex
+
+from flaxinit.theory.symbols import z
+
+if TYPE_CHECKING:
+    from flaxinit.theory.derivation import Derivation
+    from flaxinit.theory.moment import Moment
+
+
+def _tex(value) -> str:
+    return str(value) if isinstance(value, str) else latex(value)
+
+
+def _moments(derivation: "Derivation") -> tuple["Moment", ...]:
+    return derivation.mean, derivation.second_moment, derivation.derivative_second_moment
+
+
+def flax_line(derivation: "Derivation") -> str:
+    """The line of Flax code that uses the derived gain."""
+    name = derivation.name
+    quoted = repr(name) if _is_text(name) else name
+    return f"nn.Dense(features, kernel_init=flaxinit.he({quoted}))"
+
+
+def _is_text(name: str) -> bool:
+    from flaxinit.theory.catalogue import ALIASES, CATALOGUE
+
+    return name in CATALOGUE or name in ALIASES or not name.isidentifier()
+
+
+def markdown_report(derivation: "Derivation") -> str:
+    """Every step the engine took, with its reason, in Markdown and LaTeX."""
+    lines = [f"## {derivation.name}", "", f"$$\\varphi(z) = {latex(derivation.expr)}$$", ""]
+    for moment in _moments(derivation):
+        lines += _moment_markdown(moment)
+    if not derivation.second_moment.parameters:
+        lines += ["### Gains at $q = 1$", ""]
+        lines += [
+            "| | |",
+            "| --- | --- |",
+            f"| forward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi^2]}}$ | {derivation.gain!r} |",
+            f"| backward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi'^2]}}$ | {derivation.backward_gain!r} |",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _moment_markdown(moment: "Moment") -> list[str]:
+    lines = [f"### ${moment.symbol}$", ""]
+    if moment.exact is None:
+        lines += [f"No closed form is known to the engine: {_plain(moment.remark)}.", ""]
+    for number, step in enumerate(moment.steps, start=1):
+        left = moment.symbol if step.left == "E" else _tex(step.left)
+        lines += [f"{number}. {step.reason}:", "", f"   $${left} = {_tex(step.right)}$$", ""]
+    if moment.exact is not None:
+        lines += [f"$$\\boxed{{{moment.symbol} = {latex(moment.exact)}}}$$", ""]
+    if moment.bounds is not None:
+        lines += [f"At $q = 1$, certified: ${moment.digits}\\ldots$", ""]
+    return lines
+
+
+def _plain(remark: str) -> str:
+    return remark.replace("**", "^").replace("*", "·")
+
+
+def latex_report(derivation: "Derivation") -> str:
+    """Expression and moments as an aligned display, to paste into a paper."""
+    rows = [f"\\varphi(z) &= {latex(derivation.expr)}"]
+    for moment in _moments(derivation):
+        if moment.exact is not None:
+            rows.append(f"{moment.symbol} &= {latex(moment.exact)}")
+        if moment.bounds is not None:
+            rows.append(f"{moment.symbol}\\big|_{{q=1}} &\\approx {moment.digits}")
+    if not derivation.second_moment.parameters:
+        rows.append(f"g &= {derivation.gain!r}, \\quad g' = {derivation.backward_gain!r}")
+    return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+
+
+def terminal_report(derivation: "Derivation"):
+    """A table for the terminal: exact form and certified digits of each moment, the gains."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("φ(z)", str(derivation.expr))
+    if derivation.custom_derivative:
+        table.add_row("φ'(z)", "the function's own rule (a custom derivative)")
+    for name, moment in zip(("E[φ]", "E[φ²]", "E[φ'²]"), _moments(derivation), strict=True):
+        exact = "no closed form known; certified enclosure" if moment.exact is None else str(moment.exact)
+        table.add_row(name, exact)
+        if moment.bounds is not None:
+            table.add_row("  at q = 1", f"{moment.digits}…")
+    if not derivation.second_moment.parameters:
+        table.add_row("gain", repr(derivation.gain))
+        table.add_row("backward gain", repr(derivation.backward_gain))
+    title = Text(derivation.name, style="bold")
+    return Group(title, table, Text(flax_line(derivation), style="green"))
+
+
+def pretty(expr: Expr) -> str:
+    """The expression in plain Unicode, over several lines."""
+    return sympy.pretty(expr.subs(z, sympy.Symbol("z")), use_unicode=True)
