@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         variance_scaling as variance_scaling,
         zeros as zeros,
     )
+    from flaxinit.materialize import fast_init as fast_init
     from flaxinit.named import (
         glorot as glorot,
         glorot_normal as glorot_normal,
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
         xavier_normal as xavier_normal,
         xavier_uniform as xavier_uniform,
     )
+    from flaxinit.theory import (
+        Derivation as Derivation,
+        Moment as Moment,
+        derive as derive,
+    )
 
 _HOME = {
     "flaxinit.activations": ("gain",),
@@ -49,6 +55,7 @@ _HOME = {
         "variance_scaling",
         "zeros",
     ),
+    "flaxinit.materialize": ("fast_init",),
     "flaxinit.named": (
         "glorot",
         "glorot_normal",
@@ -66,6 +73,7 @@ _HOME = {
         "xavier_normal",
         "xavier_uniform",
     ),
+    "flaxinit.theory": ("Derivation", "Moment", "derive"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -77,6 +85,8 @@ def __getattr__(name: str):
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
         globals()[name] = value
         return value
+    if name == "theory":  # a module of its own, for flaxinit.theory.z and the rules
+        return importlib.import_module("flaxinit.theory")
     if name == "__version__":
         from importlib.metadata import version
 

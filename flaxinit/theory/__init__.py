@@ -1,11 +1,8 @@
 """The engine: from an activation to an exact or certified gain."""
 
 from flaxinit.theory.catalogue import CATALOGUE as CATALOGUE
-from flaxinit.theory.derivation import Derivation as Derivation
-from flaxinit.theory.derivation import derive as derive
-from flaxinit.theory.enclosure import Diverges as Diverges
-from flaxinit.theory.enclosure import NotCertifiable as NotCertifiable
+from flaxinit.theory.derivation import Derivation as Derivation, derive as derive
+from flaxinit.theory.enclosure import Diverges as Diverges, NotCertifiable as NotCertifiable
 from flaxinit.theory.moment import Moment as Moment
 from flaxinit.theory.rules import register_rule as register_rule
-from flaxinit.theory.symbols import q as q
-from flaxinit.theory.symbols import z as z
+from flaxinit.theory.symbols import q as q, z as z

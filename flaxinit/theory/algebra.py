@@ -8,8 +8,8 @@ def expand_numerators(expr: Expr) -> Expr:
     """Multiplies out sums, but keeps powers such as (1 + q)^(-2) and √(1 + q) as they are.
 
     >>> from sympy.abc import x
-    >>> expand_numerators((1 + x) ** 2 / (2 + x) ** 2).coeff(x, 0)
-    (x + 2)**(-2)
+    >>> expand_numerators(x * (1 + x) / (2 + x) ** 2)
+    x**2/(x + 2)**2 + x/(x + 2)**2
     """
     whole: dict[Dummy, Expr] = {}
     names: dict[Expr, Dummy] = {}
@@ -23,8 +23,12 @@ def expand_numerators(expr: Expr) -> Expr:
         return names[base**unit] ** (exponent / unit)
 
     frozen = expr.replace(
-        lambda e: e.is_Pow and e.base.is_Add and e.exp.is_Rational
-        and not (e.exp.is_Integer and e.exp.is_positive),
+        lambda e: (
+            e.is_Pow
+            and e.base.is_Add
+            and e.exp.is_Rational
+            and not (e.exp.is_Integer and e.exp.is_positive)
+        ),
         freeze,
     )
     return sympy.expand(frozen, power_exp=False, power_base=False).xreplace(whole)

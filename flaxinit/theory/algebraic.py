@@ -7,7 +7,21 @@ References:
     Goodwin & Staton (1948); Abramowitz & Stegun (1964), 9.6.24 and 13.2.5 (K and U integrals).
 """
 
-from sympy import Ei, Expr, Integer, Rational, besselk, binomial, erfc, erfi, exp, expint, oo, pi, sqrt
+from sympy import (
+    Ei,
+    Expr,
+    Integer,
+    Rational,
+    besselk,
+    binomial,
+    erfc,
+    erfi,
+    exp,
+    expint,
+    oo,
+    pi,
+    sqrt,
+)
 
 from flaxinit.theory.terms import NoClosedForm, Term
 
@@ -73,7 +87,10 @@ def _even(nu: Expr, beta: Expr, s: Expr, work) -> Expr:
     """H_ν = E[(z²+β)^ν], by H_{ν+1} = (β + s(1+2ν)) H_ν − 2νsβ H_{ν−1}."""
     x = beta / (4 * s)
     if nu.is_integer:
-        known = {Integer(0): Integer(1), Integer(-1): sqrt(pi / (2 * s * beta)) * exp(2 * x) * erfc(sqrt(2 * x))}
+        known = {
+            Integer(0): Integer(1),
+            Integer(-1): sqrt(pi / (2 * s * beta)) * exp(2 * x) * erfc(sqrt(2 * x)),
+        }
         reason = "E[1/(z²+β)] = √(π/2sβ) e^{β/2s} erfc(√(β/2s))"
     else:
         known = {
@@ -85,12 +102,14 @@ def _even(nu: Expr, beta: Expr, s: Expr, work) -> Expr:
         work.note(reason, beta, known[max(known, key=lambda v: v if v < 0 else -1 - v)])
     top, bottom = max(known), min(known)
     while top < nu:
-        known[top + 1] = (beta + s * (1 + 2 * top)) * known[top] - 2 * top * s * beta * known[top - 1]
+        known[top + 1] = (beta + s * (1 + 2 * top)) * known[top] - 2 * top * s * beta * known[
+            top - 1
+        ]
         top += 1
     while bottom > nu:
-        known[bottom - 1] = (
-            (beta + s * (1 + 2 * bottom)) * known[bottom] - known[bottom + 1]
-        ) / (2 * bottom * s * beta)
+        known[bottom - 1] = ((beta + s * (1 + 2 * bottom)) * known[bottom] - known[bottom + 1]) / (
+            2 * bottom * s * beta
+        )
         bottom -= 1
     return known[nu]
 

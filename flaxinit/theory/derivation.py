@@ -53,7 +53,9 @@ class Derivation:
     def __repr__(self) -> str:
         if self.second_moment.parameters:
             return f"Derivation({self.name!r}, E[phi^2]={self.second_moment.exact})"
-        return f"Derivation({self.name!r}, gain={self.gain!r}, backward_gain={self.backward_gain!r})"
+        return (
+            f"Derivation({self.name!r}, gain={self.gain!r}, backward_gain={self.backward_gain!r})"
+        )
 
     @property
     def gain(self) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from sympy import (
     Abs,
     And,
+    E as EULER,
     Eq,
     Expr,
     Integer,
@@ -41,7 +42,6 @@ from sympy import (
     tan,
     tanh,
 )
-from sympy import E as EULER
 
 from flaxinit.theory.symbols import z
 
@@ -121,7 +121,7 @@ class _Reader(ast.NodeVisitor):
     def generic_visit(self, node):
         self.refuse(node, "only numbers, names, arithmetic, comparisons and calls are allowed")
 
-    def visit_Constant(self, node):  # noqa: N802 (the name is NodeVisitor's)
+    def visit_Constant(self, node):
         value = node.value
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(node, "a constant has to be a real number")
@@ -131,7 +131,7 @@ class _Reader(ast.NodeVisitor):
         # As written, not as the nearest float: 0.044715 is a rational number.
         return Integer(value) if isinstance(value, int) else Rational(written.replace("_", ""))
 
-    def visit_Name(self, node):  # noqa: N802
+    def visit_Name(self, node):
         if node.id == self.variable:
             return z
         if node.id in CONSTANTS:
@@ -140,7 +140,7 @@ class _Reader(ast.NodeVisitor):
             self.refuse(node, f"{node.id} is a function: call it, as in {node.id}(x)")
         return Symbol(node.id, positive=True)
 
-    def visit_UnaryOp(self, node):  # noqa: N802
+    def visit_UnaryOp(self, node):
         operand = self.visit(node.operand)
         if isinstance(node.op, ast.USub):
             return -operand
@@ -148,7 +148,7 @@ class _Reader(ast.NodeVisitor):
             return operand
         self.refuse(node, "the only unary operators are + and -")
 
-    def visit_BinOp(self, node):  # noqa: N802
+    def visit_BinOp(self, node):
         left, right = self.visit(node.left), self.visit(node.right)
         match node.op:
             case ast.Add():
@@ -169,7 +169,7 @@ class _Reader(ast.NodeVisitor):
                 return left**right
         self.refuse(node, "the only operators are + - * / and **")
 
-    def visit_Compare(self, node):  # noqa: N802
+    def visit_Compare(self, node):
         terms = [self.visit(term) for term in (node.left, *node.comparators)]
         relations = []
         for operator, left, right in zip(node.ops, terms, terms[1:], strict=False):
@@ -178,17 +178,19 @@ class _Reader(ast.NodeVisitor):
             relations.append(_COMPARISONS[type(operator)](left, right))
         return And(*relations)
 
-    def visit_BoolOp(self, node):  # noqa: N802
+    def visit_BoolOp(self, node):
         terms = [self.visit(term) for term in node.values]
         return And(*terms) if isinstance(node.op, ast.And) else Or(*terms)
 
-    def visit_Call(self, node):  # noqa: N802
+    def visit_Call(self, node):
         if not isinstance(node.func, ast.Name) or node.keywords:
             self.refuse(node, "a call is a function's name with its arguments in order")
         name = node.func.id
         if name not in FUNCTIONS:
             near = difflib.get_close_matches(name, FUNCTIONS, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FUNCTIONS)}"
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FUNCTIONS)}"
+            )
             self.refuse(node, f"unknown function {name!r} ({hint})")
         arguments = [self.visit(argument) for argument in node.args]
         try:

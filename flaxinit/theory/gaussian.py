@@ -68,6 +68,10 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
     q/2
     """
     work = _Work(time.monotonic() + budget)
+    if _is_odd(pieces):
+        work.note("an odd function: z and −z cancel", "E", Integer(0))
+        return Integer(0), tuple(work.steps)
+    pieces = _even_part(pieces, work)
     total: Expr = Integer(0)
     for low, high, terms in _gathered(pieces, work):
         for term, coefficient in terms.items():
@@ -76,6 +80,25 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
     value = tidy(total)
     work.note("the sum of all terms", "E", value)
     return value, tuple(work.steps)
+
+
+def _is_odd(pieces: Sequence[Piece]) -> bool:
+    return all(
+        p.low == -m.high and sympy.expand(p.expr + m.expr.subs(z, -z)) == 0
+        for p, m in zip(pieces, reversed(pieces), strict=True)
+    )
+
+
+def _even_part(pieces: Sequence[Piece], work: _Work) -> Sequence[Piece]:
+    """The even part of a rational function of exponentials, where that is simpler."""
+    expr = pieces[0].expr
+    if len(pieces) > 1 or not any(p.exp.is_negative and p.has(exp) for p in expr.atoms(sympy.Pow)):
+        return pieces
+    even = sympy.cancel((expr + expr.subs(z, -z)) / 2)
+    if even.has(exp):
+        return pieces
+    work.note("E[f(z)] = E[(f(z) + f(−z))/2], the even part", expr, even)
+    return [Piece(-oo, oo, even)]
 
 
 def _gathered(pieces: Sequence[Piece], work: _Work):
@@ -206,7 +229,7 @@ def _base(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: _Work) -> E
             spread = sympy.factor(sympy.together((1 + 2 * g1**2 * s) * (1 + 2 * g2**2 * s)))
             value = 2 / pi * asin(sympy.cancel(2 * g1 * g2 * s) / sqrt(spread)) * share
             work.note(
-                "Williams' arcsine law: E[erf(γz) erf(κz)] = (2/π) arcsin(2γκs/√((1+2γ²s)(1+2κ²s)))",
+                "Williams: E[erf(γz) erf(κz)] = (2/π) arcsin(2γκs/√((1+2γ²s)(1+2κ²s)))",
                 erf(g1 * z) * erf(g2 * z),
                 value,
             )

@@ -83,7 +83,7 @@ class Moment:
         with mpmath.workprec(2 * balls.PRECISION):
             middle, radius = (low + high) / 2, (high - low) / 2
             if radius == 0:
-                return mpmath.nstr(middle, 40)
+                return mpmath.nstr(middle, 40).removesuffix(".0")
             if abs(middle) <= radius:
                 return f"0 ± {mpmath.nstr(radius, 1)}"
             certified = int(mpmath.floor(mpmath.log10(abs(middle) / radius)))
@@ -176,4 +176,6 @@ def _agree(found: Moment, ball: arb, integral: arb) -> None:
 
 def substitute(pieces: Sequence[Piece], values: dict) -> tuple[Piece, ...]:
     """The pieces with numbers put in for parameters."""
-    return tuple(Piece(p.low.subs(values), p.high.subs(values), p.expr.subs(values)) for p in pieces)
+    return tuple(
+        Piece(p.low.subs(values), p.high.subs(values), p.expr.subs(values)) for p in pieces
+    )

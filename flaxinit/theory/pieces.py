@@ -7,6 +7,7 @@ each branch is decided by its sign at one inner point.
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import sympy
 from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Poly, exp, oo, sign
@@ -43,8 +44,7 @@ def split(expr: Expr) -> tuple[Piece, ...]:
     """
     cuts = (-oo, *_kinks(expr), oo)
     pieces = [
-        Piece(low, high, _branch(expr, _inner_point(low, high)))
-        for low, high in zip(cuts, cuts[1:], strict=False)
+        Piece(low, high, _branch(expr, _inner_point(low, high))) for low, high in pairwise(cuts)
     ]
     return tuple(join(pieces))
 
@@ -143,8 +143,10 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
 
 def _value(expr: Expr):
     """A number for ordering: parameters are taken at the reciprocals of small primes."""
-    values = {s: sympy.Rational(1, sympy.prime(i + 2))
-              for i, s in enumerate(sorted(expr.free_symbols, key=str))}
+    values = {
+        s: sympy.Rational(1, sympy.prime(i + 2))
+        for i, s in enumerate(sorted(expr.free_symbols, key=str))
+    }
     return expr.subs(values).evalf(30)
 
 
@@ -172,7 +174,7 @@ def _sorted(places: set[Expr]) -> tuple[Expr, ...]:
         if not any(sympy.simplify(place - other) == 0 for other in unique):
             unique.append(place)
     unique.sort(key=_value)
-    for left, right in zip(unique, unique[1:], strict=False):
+    for left, right in pairwise(unique):
         gap = right - left
         if gap.free_symbols and not gap.is_positive:
             raise ValueError(

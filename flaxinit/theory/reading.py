@@ -135,7 +135,7 @@ def _require_finite(name: str, values: np.ndarray) -> None:
         at = worst[np.argmin(np.abs(worst))]
         raise ValueError(
             f"{name} is not a finite real number at x = {at:.3g} (it returns "
-            f"{values[_GRID == at][0]}); an activation has to be defined on the whole real line"
+            f"{values[at == _GRID][0]}); an activation has to be defined on the whole real line"
         )
 
 

@@ -2,10 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import sympy
-from sympy import Expr, latex
-
-from flaxinit.theory.symbols import z
+from sympy import latex
 
 if TYPE_CHECKING:
     from flaxinit.theory.derivation import Derivation
@@ -16,21 +13,24 @@ def _tex(value) -> str:
     return str(value) if isinstance(value, str) else latex(value)
 
 
+def _certified(moment: "Moment") -> str:
+    low, high = moment.bounds or (0, 0)
+    return moment.digits if low == high else f"{moment.digits}…"
+
+
 def _moments(derivation: "Derivation") -> tuple["Moment", ...]:
     return derivation.mean, derivation.second_moment, derivation.derivative_second_moment
 
 
-def flax_line(derivation: "Derivation") -> str:
-    """The line of Flax code that uses the derived gain."""
-    name = derivation.name
-    quoted = repr(name) if _is_text(name) else name
-    return f"nn.Dense(features, kernel_init=flaxinit.he({quoted}))"
+def flax_line(derivation: "Derivation", written: str | None = None) -> str:
+    """The line of Flax code for the kernel after this activation.
 
-
-def _is_text(name: str) -> bool:
-    from flaxinit.theory.catalogue import ALIASES, CATALOGUE
-
-    return name in CATALOGUE or name in ALIASES or not name.isidentifier()
+    Args:
+        derivation: the derivation.
+        written: how the activation is written in Python; by default its name as a string.
+    """
+    activation = repr(derivation.name) if written is None else written
+    return f"nn.Dense(features, kernel_init=flaxinit.he({activation}))"
 
 
 def markdown_report(derivation: "Derivation") -> str:
@@ -44,7 +44,8 @@ def markdown_report(derivation: "Derivation") -> str:
             "| | |",
             "| --- | --- |",
             f"| forward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi^2]}}$ | {derivation.gain!r} |",
-            f"| backward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi'^2]}}$ | {derivation.backward_gain!r} |",
+            f"| backward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi'^2]}}$ "
+            f"| {derivation.backward_gain!r} |",
             "",
         ]
     return "\n".join(lines)
@@ -60,7 +61,7 @@ def _moment_markdown(moment: "Moment") -> list[str]:
     if moment.exact is not None:
         lines += [f"$$\\boxed{{{moment.symbol} = {latex(moment.exact)}}}$$", ""]
     if moment.bounds is not None:
-        lines += [f"At $q = 1$, certified: ${moment.digits}\\ldots$", ""]
+        lines += [f"At $q = 1$, certified: ${_certified(moment)}$", ""]
     return lines
 
 
@@ -92,17 +93,15 @@ def terminal_report(derivation: "Derivation"):
     if derivation.custom_derivative:
         table.add_row("φ'(z)", "the function's own rule (a custom derivative)")
     for name, moment in zip(("E[φ]", "E[φ²]", "E[φ'²]"), _moments(derivation), strict=True):
-        exact = "no closed form known; certified enclosure" if moment.exact is None else str(moment.exact)
+        exact = (
+            "no closed form known; certified enclosure"
+            if moment.exact is None
+            else str(moment.exact)
+        )
         table.add_row(name, exact)
         if moment.bounds is not None:
-            table.add_row("  at q = 1", f"{moment.digits}…")
+            table.add_row("  at q = 1", _certified(moment))
     if not derivation.second_moment.parameters:
         table.add_row("gain", repr(derivation.gain))
         table.add_row("backward gain", repr(derivation.backward_gain))
-    title = Text(derivation.name, style="bold")
-    return Group(title, table, Text(flax_line(derivation), style="green"))
-
-
-def pretty(expr: Expr) -> str:
-    """The expression in plain Unicode, over several lines."""
-    return sympy.pretty(expr.subs(z, sympy.Symbol("z")), use_unicode=True)
+    return Group(Text(derivation.name, style="bold"), table)

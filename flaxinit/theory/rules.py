@@ -122,10 +122,13 @@ RULES |= {
     "not": Not,
     "xor": Xor,
     "is_finite": lambda a: true,
-    # Changes of format and of shape: the operand is a scalar in mathematics.
+    # Changes of format, and of shape: a vector with one axis longer than 1 keeps its order.
     "convert_element_type": _same,
     "reduce_precision": _same,
     "copy": _same,
+    "reshape": _same,
+    "squeeze": _same,
+    "transpose": _same,
     "copy_p": _same,
     "stop_gradient": _same,
     "optimization_barrier": _same,

@@ -43,7 +43,9 @@ class Term:
         factors = [z**self.n, exp(self.a * z**2 + self.b * z)]
         factors += [sympy.erf(gamma * z + delta) for gamma, delta in self.erfs]
         if self.algebraic:
-            factors.append((z**self.algebraic.degree + self.algebraic.offset) ** self.algebraic.power)
+            factors.append(
+                (z**self.algebraic.degree + self.algebraic.offset) ** self.algebraic.power
+            )
         return sympy.Mul(*factors)
 
     @property
@@ -114,7 +116,9 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
         poly = base.args[0].as_poly(z)
         if poly is not None and poly.degree() == 1:
             pair = tuple(poly.all_coeffs())
-            return replace(term, erfs=tuple(sorted((*term.erfs, *[pair] * int(power)), key=str))), Integer(1)
+            return replace(
+                term, erfs=tuple(sorted((*term.erfs, *[pair] * int(power)), key=str))
+            ), Integer(1)
     poly = base.as_poly(z)
     if poly is not None and not power.has(z):
         return _algebraic(term, poly, power)
