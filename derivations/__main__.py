@@ -1,0 +1,121 @@
+"""The command `python -m derivations`: render the book, or check it."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from derivations import ACTIVATIONS, THEOREMS, names, render, write
+from derivations.page import StepError
+
+PAGES = Path(__file__).parent / "pages"
+
+
+def publish(name: str, folder: Path) -> str:
+    """Write one page: Markdown, HTML and, for an activation, the plot. Returns its title."""
+    page = write(name)
+    if page.kind == "activation":
+        from derivations.figure import draw
+
+        render.put(folder / "plots" / f"{name}.png", draw(page))
+    render.put(folder / "html" / f"{name}.html", render.web(page))
+    render.put(folder / f"{name}.md", render.markdown(page))
+    return page.title
+
+
+def check(name: str, folder: Path) -> str:
+    """Run every step of a page and write nothing."""
+    return write(name).title
+
+
+def contents(titles: dict[str, str], folder: Path) -> None:
+    """The table of contents, as Markdown and HTML."""
+    lines, body = ["# The proof book", ""], ["<h1>The proof book</h1>"]
+    for heading, listed in ("Theorems", THEOREMS), ("Activations", ACTIVATIONS):
+        lines += [f"## {heading}", ""]
+        lines += [f"- [{name}]({name}.md): {titles[name]}" for name in listed] + [""]
+        items = (
+            f'<li><a href="{name}.html">{name}</a>: {render.inline(titles[name])}</li>'
+            for name in listed
+        )
+        body.append(f"<h2>{heading}</h2><ul>{''.join(items)}</ul>")
+    render.put(folder / "README.md", "\n".join(lines))
+    render.put(folder / "html" / "index.html", render.document("The proof book", "\n".join(body)))
+
+
+def prepare(folder: Path) -> None:
+    """Make the output folders, or say why that is impossible."""
+    for each in (folder, folder / "plots", folder / "html"):
+        try:
+            each.mkdir(parents=True, exist_ok=True)
+            probe = each / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as problem:
+            sys.exit(
+                f"derivations: cannot write into the output folder {each}: {problem.strerror}; "
+                "choose another with --output"
+            )
+
+
+def every(work: Callable[[str, Path], str], folder: Path, jobs: int) -> dict[str, str]:
+    """Do the work for all pages in parallel; stops the program if a page fails."""
+    titles, failures = {}, []
+    with ProcessPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(work, name, folder): name for name in names()}
+        try:
+            for done in as_completed(waiting):
+                name = waiting[done]
+                try:
+                    titles[name] = done.result()
+                    print(f"✓ {name}", flush=True)
+                except (StepError, ValueError) as problem:
+                    failures.append(str(problem))
+                    print(f"✗ {name}\n{problem}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if failures:
+        sys.exit(f"derivations: {len(failures)} of {len(waiting)} pages have an unproven step")
+    return titles
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m derivations", description="Render the proof book, checking every step."
+    )
+    parser.add_argument("page", nargs="?", help="one page; without it, the whole book")
+    parser.add_argument("--check", action="store_true", help="check only; write nothing")
+    parser.add_argument("--output", type=Path, default=PAGES, help="folder for the pages")
+    parser.add_argument("--jobs", type=int, default=2, help="processes for the whole book")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    if not options.check:
+        prepare(options.output)
+    begin = time.perf_counter()
+    try:
+        if options.page:
+            page = write(options.page)
+            if options.check:
+                print(f"✓ {page.name}: {page.steps} steps")
+            else:
+                render.terminal(page)
+                publish(options.page, options.output)
+                print(f"\nwritten to {options.output / options.page}.md")
+        elif options.check:
+            every(check, options.output, options.jobs)
+        else:
+            contents(every(publish, options.output, options.jobs), options.output)
+        if not options.page:
+            print(f"{len(names())} pages in {time.perf_counter() - begin:.0f} s")
+    except (StepError, ValueError) as problem:
+        sys.exit(f"derivations: {problem}")
+    except KeyboardInterrupt:
+        sys.exit("derivations: interrupted; pages that are complete have been kept")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The family of piecewise polynomials: cut the line, and add up truncated Gaussian moments."""
+
+import sympy as sp
+
+from derivations.activation import TARGETS, Activation
+from derivations.notation import E, linear, oo, p, plain, x
+from derivations.proof import algebra, even, gaussian_primitive, mirror, moments, require_zero
+
+HEADINGS = {"mean": "Mean", "second": "Second moment", "backward": "Backward second moment"}
+
+
+def two_half_lines(page: Activation, **results: sp.Expr) -> None:
+    """φ is a polynomial left of 0 and another right of 0: reflect the left half onto the right.
+
+    Args:
+        results: the closed forms of mean, second and backward, as the author states them.
+    """
+    for which, result in results.items():
+        page.section(HEADINGS[which])
+        step = page.cut(TARGETS[which][0], "The definition, on each half line.")
+        folded = sp.Add(
+            *(
+                E(f.subs(x, -x) if limits[1] == 0 else f, 0, oo)
+                for f, *limits in (e.args for e in sorted(step.rhs.atoms(E), key=str))
+            )
+        )
+        if folded != step.rhs:
+            step = step.then(
+                folded, "The density is even: reflect the left half line onto the right.", mirror
+            )
+        f = sp.expand(sp.Add(*(e.args[0] for e in folded.atoms(E))))
+        if sp.expand(f - f.subs(x, -x)) == 0:
+            step = step.then(
+                E(f) / 2, "An even integrand: half of the whole line's expectation.", even
+            ).then(result, _WHOLE[sp.degree(f, x) if f.has(x) else 0], moments)
+        else:
+            step = step.then(result, _HALF, moments)
+        page.result(which, step.box())
+
+
+_WHOLE = {
+    0: "The whole probability is 1.",
+    2: r"$\mathbb{E}[x^2] = q$ is the variance.",
+    4: r"$\mathbb{E}[x^4] = 3q^2$: Stein's lemma twice, "
+    r"$\mathbb{E}[x \cdot x^3] = 3q\,\mathbb{E}[x^2]$.",
+}
+_HALF = (
+    r"$-q\,p(x)$ has the derivative $x\,p(x)$, so that "
+    r"$\mathbb{E}[x;\ x>0] = q\,p(0) = \sqrt{q/2\pi}$."
+)
+
+
+def truncated(page: Activation, **results: sp.Expr) -> None:
+    """φ is a polynomial on each of several pieces.
+
+    Args:
+        results: the closed forms of mean, second and backward, as the author states them.
+    """
+    degrees = sorted(
+        {
+            n
+            for pieces, power in ((page.pieces, 1), (page.pieces, 2), (page.slopes, 2))
+            for f, *_ in pieces
+            for (n,) in sp.Poly(f**power, x).monoms()
+            if f != 0
+        }
+    )
+    page.section("Truncated moments of the Gaussian")
+    page.say(
+        r"$p(x) = e^{-x^2/2q}/\sqrt{2\pi q}$ is the density of $x$, with $p' = -(x/q)\,p$, and "
+        r"$\Phi(x/\sqrt q)$ its distribution function. Each line below is a primitive, found by "
+        r"integrating by parts; differentiate to see that it is right."
+    )
+    for n in degrees:
+        page.claim(
+            sp.Derivative(gaussian_primitive(n), x),
+            x**n * p(x),
+            "The distribution function." if n == 0 else "Product rule, and $p' = -(x/q)\\,p$.",
+            _density,
+        )
+    for which, result in results.items():
+        page.section(HEADINGS[which])
+        step = page.cut(TARGETS[which][0], "Cut the line at the kinks.")
+        spread = linear(step.rhs)
+        if spread != step.rhs:
+            step = step.then(spread, "Multiply out; $\\mathbb{E}$ is linear.", algebra)
+        step = step.then(result, _ENDS, moments)
+        page.result(which, step.box())
+
+
+_ENDS = (
+    r"Each expectation is its primitive at the right end less its primitive at the left end; "
+    r"at $\pm\infty$, $p = 0$ and $\Phi = 0$ or $1$. Collect; $\Phi(-s) = 1 - \Phi(s)$ and "
+    r"$p(-x) = p(x)$ where the ends are symmetric."
+)
+
+
+def _density(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    require_zero(plain(lhs.doit() - rhs), "the primitive")
+    return "differentiation"

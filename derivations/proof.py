@@ -1,0 +1,248 @@
+"""Warrants: the ways in which a step may be justified, each of which is also its check.
+
+A warrant takes the two sides of a claim and returns the name of the check that passed, or
+raises `UnprovenError`. None of them trusts the text beside the step.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from derivations.notation import E, Phi, g, linear, oo, p, plain, q, x
+
+Warrant = Callable[[sp.Expr, sp.Expr], str]
+
+
+class UnprovenError(Exception):
+    """A claim that its warrant does not support."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A checked equation of a page; prints as its number, so that reasons can cite it."""
+
+    number: int
+    lhs: sp.Expr
+    rhs: sp.Expr
+    residual: sp.Expr  # lhs - rhs with the page's definitions unfolded, expanded by linearity
+
+    def __str__(self) -> str:
+        return f"({self.number})"
+
+
+def is_zero(expr: sp.Basic) -> bool:
+    """Whether SymPy shows that the expression vanishes identically."""
+    expr = linear(sp.sympify(expr).doit())
+    if expr == 0:
+        return True
+    expr = sp.expand(roots(plain(expr).rewrite(sp.erf)))
+    if expr == 0 or sp.expand(sp.numer(sp.together(expr))) == 0:
+        return True
+    return sp.simplify(sp.powsimp(expr)) == 0
+
+
+def roots(expr: sp.Expr) -> Any:
+    """Bring what stands under each root on one fraction, and factor it."""
+    return expr.replace(
+        lambda e: e.is_Pow and e.exp.is_Rational and not e.exp.is_Integer,
+        lambda e: sp.factor(sp.together(e.base)) ** e.exp,
+    )
+
+
+def require(condition: object, message: str) -> None:
+    if not condition:
+        raise UnprovenError(message)
+
+
+def require_zero(expr: sp.Expr, what: str) -> None:
+    if not is_zero(expr):
+        raise UnprovenError(f"{what} does not hold; the two sides differ by {expr}")
+
+
+def algebra(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """Both sides are the same expression, after linearity of E, differentiation and expansion."""
+    require_zero(lhs - rhs, "the identity")
+    return "algebra"
+
+
+def following(*facts: Fact, also: Iterable[sp.Expr] = ()) -> Warrant:
+    """The claim is a linear consequence of earlier facts (and of expressions known to be 0)."""
+
+    def warrant(lhs, rhs):
+        known = [linear(fact.residual) for fact in facts] + [linear(e) for e in also]
+        claim = linear(sp.sympify(lhs - rhs).doit())
+        for index, equation in enumerate(known):
+            atoms = sorted(equation.atoms(E), key=sp.default_sort_key)
+            if not atoms:
+                continue
+            pivot = max(atoms, key=lambda atom: (claim.has(atom), sp.count_ops(atom)))
+            value = sp.solve(equation, pivot)[0]
+            known[index + 1 :] = [linear(e.subs(pivot, value)) for e in known[index + 1 :]]
+            claim = linear(claim.subs(pivot, value))
+        require_zero(claim, "what follows from the cited equations")
+        return "follows from " + ", ".join(dict.fromkeys(map(str, facts)))
+
+    return warrant
+
+
+def at_end(F: sp.Expr, variable: sp.Symbol, end: sp.Expr) -> Any:
+    """Value of a primitive at an end of the line.
+
+    At ±∞ a Gaussian factor beats every polynomial and exponential, so that g and p tend to 0
+    and Φ to 0 or 1; what is left must not depend on the variable.
+    """
+    if end not in (oo, -oo):
+        return F.subs(variable, end)
+
+    def upper(u):
+        rate = sp.diff(u, variable) * sp.sign(end)
+        if rate.is_positive or rate.is_negative:
+            return sp.S.One if rate.is_positive else sp.S.Zero
+        return Phi(u)
+
+    gone = F.replace(lambda e: isinstance(e, (g, p)) and e.has(variable), lambda e: sp.S.Zero)
+    gone = sp.expand(gone.replace(Phi, upper))
+    return gone if not gone.has(variable) else sp.limit(plain(F), variable, end)
+
+
+def between(F: sp.Expr, variable: sp.Symbol, a: sp.Expr, b: sp.Expr) -> sp.Expr:
+    """F(b) - F(a)."""
+    return at_end(F, variable, b) - at_end(F, variable, a)
+
+
+def primitive(F: sp.Expr) -> Warrant:
+    """Fundamental theorem: F' is the integrand, and the claim is its difference at the ends."""
+
+    def warrant(lhs, rhs):
+        if isinstance(lhs, E):
+            variable, (a, b), f = x, lhs.limits, lhs.args[0] * p(x)
+        else:
+            require(isinstance(lhs, sp.Integral), "an integral is needed on the left")
+            f, (variable, a, b) = lhs.function, lhs.limits[0]
+        require_zero(plain(sp.diff(F, variable) - f), "F' = f")
+        require_zero(between(F, variable, a, b) - rhs, "F(b) - F(a)")
+        return "fundamental theorem of calculus, F′ and both ends"
+
+    return warrant
+
+
+def gaussian_primitive(n: int) -> Any:
+    """F with F' = xⁿ p(x), from F_n = -q x^{n-1} p + (n-1) q F_{n-2} (integration by parts)."""
+    if n == 0:
+        return Phi(x / sp.sqrt(q))
+    lower = (n - 1) * q * gaussian_primitive(n - 2) if n > 1 else 0
+    return sp.expand(-q * x ** (n - 1) * p(x) + lower)
+
+
+def powers_of_x(f: sp.Expr) -> dict[int, sp.Expr]:
+    """Coefficients of a polynomial in x, by power."""
+    return {n: c for (n,), c in sp.Poly(f, x).terms()}
+
+
+def moments(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """Replace each E[xⁿ; a<x<b] by the difference of its primitive at the ends."""
+
+    def value(f, *limits):
+        a, b = limits or (-oo, oo)
+        return sp.Add(
+            *(c * between(gaussian_primitive(n), x, a, b) for n, c in powers_of_x(f).items())
+        )
+
+    require_zero((lhs - rhs).replace(E, value), "the sum of Gaussian moments")
+    return "moments of the Gaussian, from their primitives"
+
+
+def odd(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """E of an odd function is 0."""
+    for term in linear(lhs - rhs).atoms(E):
+        f = term.args[0]
+        if term.limits == (-oo, oo) and is_zero(f + f.subs(x, -x)):
+            lhs, rhs = linear(lhs).subs(term, 0), linear(rhs).subs(term, 0)
+    require_zero(lhs - rhs, "what the odd terms leave")
+    return "parity"
+
+
+def symmetry(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """The Gaussian is symmetric: E[f(x)] = E[(f(x) + f(-x))/2]."""
+
+    def symmetrised(f):
+        return E(sp.simplify(plain(f + f.subs(x, -x)).rewrite(sp.exp)) / 2)
+
+    require_zero((lhs - rhs).replace(E, symmetrised), "what symmetry gives")
+    return "parity"
+
+
+def exponentials(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """Both sides are the same rational function of exponentials."""
+    difference = sp.together(plain(lhs - rhs).rewrite(sp.exp))
+    require_zero(sp.expand(sp.numer(difference)), "the identity")
+    return "algebra of exponentials"
+
+
+def even(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """E[f; x>0] = E[f; x<0] = ½ E[f] for even f."""
+
+    def half(f, *limits):
+        if limits and set(limits) in ({sp.S.Zero, oo}, {sp.S.Zero, -oo}):
+            require_zero(f - f.subs(x, -x), "that the integrand is even")
+            return E(f) / 2
+        return E(f, *limits)
+
+    require_zero(linear(lhs - rhs).replace(E, half), "what symmetry gives")
+    return "parity"
+
+
+def mirror(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """The Gaussian is symmetric: E[f(x); a<x<b] = E[f(-x); -b<x<-a]; all terms go to x > 0."""
+
+    def right(f, *limits):
+        a, b = limits or (-oo, oo)
+        if (a, b) == (-oo, oo):
+            return E(f, 0, oo) + E(f.subs(x, -x), 0, oo)
+        return E(f.subs(x, -x), -b, -a) if b.is_nonpositive else E(f, a, b)
+
+    require_zero((lhs - rhs).replace(E, right), "what the reflection x → -x gives")
+    return "reflection"
+
+
+def stein(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """Integration by parts against the Gaussian: E[x f(x)] = q E[f'(x)]."""
+    f = sp.expand(lhs.args[0] / x)
+    require_zero(rhs - q * E(sp.diff(f, x)), "E[x f] = q E[f']")
+    return "Stein's lemma"
+
+
+def heat(f: sp.Expr) -> Warrant:
+    """Heat equation of the Gaussian: d/dq E[f(x)] = ½ E[f''(x)]; checks the right side."""
+
+    def warrant(lhs, rhs):
+        require_zero(rhs - E(sp.diff(f, x, 2)) / 2, "½ E[f'']")
+        return "heat equation"
+
+    return warrant
+
+
+def starting(
+    value: sp.Expr, at: sp.Expr = sp.S.Zero, variable: sp.Symbol = q, rate=None
+) -> Warrant:
+    """A function with the right rate of change and the right start is the right function."""
+
+    def warrant(lhs, rhs):
+        require_zero(sp.diff(rhs, q) - rate, "the rate of change")
+        require_zero(sp.limit(rhs, q, 0, "+") - value, "the value at the start")
+        return "derivative and starting value"
+
+    return warrant
+
+
+def tends(variable: sp.Symbol, to: sp.Expr, direction: str = "+") -> Warrant:
+    """The right side is the limit of the left one."""
+
+    def warrant(lhs, rhs):
+        found = sp.limit(plain(lhs).rewrite(sp.exp), variable, to, direction)
+        require_zero(found - rhs, "the limit")
+        return "limit"
+
+    return warrant
