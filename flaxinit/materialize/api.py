@@ -1,0 +1,120 @@
+"""The public function: trace, partition, place, draw."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jax.extend.core import Literal, Var
+
+from flaxinit.materialize.execute import Executor, place
+from flaxinit.materialize.flatten import flatten
+from flaxinit.materialize.partition import partition
+from flaxinit.materialize.placement import check_out_shardings, place_outputs
+from flaxinit.materialize.progress import Progress
+from flaxinit.materialize.report import Report
+from flaxinit.materialize.trace import trace
+
+
+def fast_init(
+    init_fn: Callable,
+    out_shardings: Any = None,
+    *,
+    report: bool | Callable[[Report], None] = False,
+    progress: bool = True,
+) -> Callable:
+    """Initialise a large model: traced once, each distinct draw compiled once, sharded in place.
+
+    ``fast_init(init_fn)(key, *args)`` equals ``init_fn(key, *args)`` run eagerly, bit for bit,
+    without the forward pass. Its compile time depends on how many *different* draws a model has
+    (sampler, shape, dtype, sharding), not on how many layers repeat them. Each array is created
+    shard by shard on the devices that will hold it; its values do not depend on the mesh or on
+    the number of processes. Under ``jax.distributed`` every process makes the same call.
+
+    Initializers that are made of matrix products or reductions (``orthogonal``) agree to
+    rounding when they are sharded, since the mesh decides the order of the sums.
+
+    Args:
+      init_fn: any traceable init function: Linen's ``model.init``, a function that builds an NNX
+        module or its state, Haiku's, Equinox's, or one written by hand. ``lambda key:
+        Model(nnx.Rngs(key))`` returns the module.
+      out_shardings: where the arrays go.
+        None: what the model says through Flax's partitioning metadata, on the mesh of the
+        metadata or of ``jax.set_mesh``; on a mesh, arrays without metadata are copied to all
+        devices; without a mesh, everything is on JAX's default device.
+        A pytree, or prefix of one, of ``NamedSharding``, ``PartitionSpec`` (on the mesh of
+        ``jax.set_mesh``) or None, with the structure of the result (of ``nnx.state(module)``
+        for an NNX module).
+        A function from a path such as ``"params/Dense_0/kernel"`` and a
+        ``jax.ShapeDtypeStruct`` to one of these.
+      report: True prints a table of the distinct draws, their compile and draw seconds and bytes
+        per device; a function is called with the `Report` instead.
+      progress: show a progress bar once an initialisation takes longer than a second, on a
+        terminal.
+
+    Returns:
+      A function that takes what `init_fn` takes and returns what it returns. Arguments that are
+      arrays are traced, others are passed as they are; ``jax.ShapeDtypeStruct`` will do for an
+      argument whose values no parameter needs, such as the model's input. It keeps what it has
+      compiled: further calls, with other keys, only draw.
+
+    Raises:
+      TypeError: `init_fn` cannot be traced faithfully: it has side effects, draws from Python's
+        or NumPy's generators, or has shapes that depend on values. Only what leaves a trace can
+        be noticed: not a list that is appended to, nor a scalar from a private NumPy generator.
+      ValueError: a sharding does not fit the tree, the array (which is named) or the process.
+      Both are raised before anything is compiled.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, flax.linen as nn, flaxinit
+      >>> model = nn.Sequential([nn.Dense(8) for _ in range(3)])
+      >>> x = jax.ShapeDtypeStruct((1, 8), jnp.float32)
+      >>> variables = flaxinit.fast_init(model.init)(jax.random.key(0), x)
+      >>> variables["params"]["layers_0"]["kernel"].shape
+      (8, 8)
+    """
+    if not callable(init_fn):
+        hint = " Pass its `init` method." if hasattr(init_fn, "init") else ""
+        raise TypeError(f"init_fn must be a function, received {init_fn!r}.{hint}")
+    check_out_shardings(out_shardings)
+    executor = Executor()
+
+    @functools.wraps(init_fn)
+    def initialise(*args, **kwargs):
+        outcome = Report()
+        start = time.perf_counter()
+        traced = trace(init_fn, args, kwargs)
+        shardings = place_outputs(out_shardings, traced.tree, traced.paths)
+        flat = flatten(traced.jaxpr, traced.constants)
+        parts = partition(flat)
+        traced_at = time.perf_counter()
+
+        drawn = {v for draw in parts.draws for v in draw.outputs}
+        targets, paths = {}, {}
+        for a, sharding, path in zip(flat.outputs, shardings, traced.paths, strict=True):
+            if isinstance(a, Var) and a in drawn:
+                targets.setdefault(a, sharding)
+                paths.setdefault(a, path)
+        with Progress(sum(d.size for d in parts.draws), enabled=progress) as bar:
+            env = executor.run(parts, flat.constants, targets, paths, outcome, bar.advance)
+
+        def output(a, sharding):
+            if isinstance(a, Literal):
+                return place(a.val, a.aval, sharding)
+            if a in drawn and sharding == targets[a]:
+                return env[a]
+            # Not drawn, or a shared array that is asked for in a second place.
+            return place(env[a], a.aval, sharding)
+
+        result = traced.rebuild([output(a, s) for a, s in zip(flat.outputs, shardings, strict=True)])
+        outcome.trace_seconds = traced_at - start
+        outcome.total_seconds = time.perf_counter() - start
+        if report is True:
+            import rich
+
+            rich.print(outcome)
+        elif report:
+            report(outcome)
+        return result
+
+    return initialise

@@ -1,0 +1,83 @@
+"""Structural identity of jaxprs: two sub-programs with one fingerprint compute the same function.
+
+JAX compares jaxprs by object identity. Layers built from separate but equal closures have equal
+jaxprs that are distinct objects, so they are compared here by structure.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+
+class Fingerprints:
+    """Maps a jaxpr, or any equation parameter, to a hashable value; remembers jaxprs it has seen.
+
+    Equal fingerprints imply equal programs. The reverse need not hold: what cannot be compared
+    by value (a function, say) is compared by identity, which costs a compilation, never a value.
+    """
+
+    def __init__(self) -> None:
+        self._number: dict[Hashable, int] = {}  # structure -> short name, so that hashing is cheap
+        self._jaxprs: dict[int, tuple[Any, int]] = {}  # id -> (the object, kept alive; its name)
+
+    def intern(self, structure: Hashable) -> int:
+        """A short name for `structure`: equal structures get equal names."""
+        return self._number.setdefault(structure, len(self._number))
+
+    def __call__(self, x: Any) -> Hashable:
+        match x:
+            case Jaxpr() | ClosedJaxpr():
+                if id(x) not in self._jaxprs:
+                    self._jaxprs[id(x)] = x, self.intern(self._jaxpr(x))
+                return "jaxpr", self._jaxprs[id(x)][1]
+            case tuple() | list():
+                return (type(x).__name__, *map(self, x))
+            case dict():
+                return ("dict", *((k, self(v)) for k, v in x.items()))
+            case np.ndarray() | np.generic():
+                return "array", x.shape, str(x.dtype), x.tobytes()
+        try:
+            hash(x)
+        except TypeError:
+            self._jaxprs[id(x)] = x, -1
+            return "object", id(x)
+        return type(x), x
+
+    def _jaxpr(self, x: Jaxpr | ClosedJaxpr) -> Hashable:
+        jaxpr, constants = (x.jaxpr, x.consts) if isinstance(x, ClosedJaxpr) else (x, ())
+        ids: dict[Any, int] = {}
+
+        def atom(a):
+            return self.literal(a) if isinstance(a, Literal) else ids[a]
+
+        def bind(variables):
+            for v in variables:
+                ids[v] = len(ids)
+            return tuple(self.aval(v) for v in variables)
+
+        head = bind(jaxpr.constvars), bind(jaxpr.invars)
+        body = tuple(
+            (eqn.primitive, eqn.ctx, tuple(map(atom, eqn.invars)), self(eqn.params),
+             bind(eqn.outvars))
+            for eqn in jaxpr.eqns
+        )
+        return head, body, tuple(map(atom, jaxpr.outvars)), tuple(map(self.constant, constants))
+
+    def literal(self, a: Literal) -> Hashable:
+        """Type and value; NaN equals itself and 0.0 differs from -0.0, as bits do."""
+        return "literal", self.aval(a), np.asarray(a.val).tobytes()
+
+    def constant(self, value: Any) -> Hashable:
+        """A NumPy constant by value, a device array by identity (nothing is fetched)."""
+        if isinstance(value, jax.Array):
+            self._jaxprs[id(value)] = value, -1
+            return "object", id(value)
+        return self(value)
+
+    @staticmethod
+    def aval(a: Any) -> Hashable:
+        """Shape, dtype, weak type and, on meshes with explicit axes, sharding."""
+        return a.aval

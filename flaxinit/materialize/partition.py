@@ -1,0 +1,133 @@
+"""A flat program becomes a small key program and one draw for each set of outputs.
+
+The key program holds what leads to PRNG keys, and scalars: next to no work, but as many
+equations as the model has layers, so it is evaluated equation by equation and never compiled as
+a whole. A draw is a connected set of the remaining equations, from keys to outputs.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import JaxprEqn, Literal, Var
+
+from flaxinit.materialize.flatten import Flat, Step
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Steps that run together, and the outputs of the whole program that they make."""
+
+    steps: tuple[Step, ...]
+    outputs: tuple[Var, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the outputs, on all devices together."""
+        return sum(v.aval.size * v.aval.dtype.itemsize for v in self.outputs)
+
+
+@dataclass(frozen=True)
+class Partition:
+    keys: tuple[JaxprEqn, ...]
+    draws: tuple[Draw, ...]  # each after those whose outputs it reads
+
+
+def partition(flat: Flat) -> Partition:
+    """Split `flat` into its key program and its draws."""
+    small = _key_steps(flat)
+    rest = [step for step, is_small in zip(flat.steps, small, strict=True) if not is_small]
+    keys = tuple(s.eqn for s, is_small in zip(flat.steps, small, strict=True) if is_small)
+    return Partition(keys, _draws(rest, {a for a in flat.outputs if isinstance(a, Var)}))
+
+
+def variables(eqn: JaxprEqn) -> list[Var]:
+    """The variables that an equation reads."""
+    return [a for a in eqn.invars if not isinstance(a, Literal)]
+
+
+def is_key(v: Var) -> bool:
+    return jax.dtypes.issubdtype(v.aval.dtype, jax.dtypes.prng_key)
+
+
+def _key_steps(flat: Flat) -> list[bool]:
+    """Which steps belong to the key program."""
+
+    def eligible(eqn):  # raw key words and the counters and indices around them are integers
+        return all(
+            is_key(v) or v.aval.ndim == 0 or jnp.issubdtype(v.aval.dtype, jnp.integer)
+            for v in eqn.outvars
+        )
+
+    known = set(flat.constants)
+    possible = []
+    for step in flat.steps:
+        possible.append(eligible(step.eqn) and known.issuperset(variables(step.eqn)))
+        if possible[-1]:
+            known.update(step.eqn.outvars)
+
+    needed: set[Var] = set()
+    leads_to_key = []
+    for step, can in zip(reversed(flat.steps), reversed(possible), strict=True):
+        leads_to_key.append(can and any(is_key(v) or v in needed for v in step.eqn.outvars))
+        if leads_to_key[-1]:
+            needed.update(variables(step.eqn))
+    leads_to_key.reverse()
+
+    # Scalars inside a jitted call stay there: the compiler may have folded them into a product.
+    known = set(flat.constants)
+    small = []
+    for step, chosen in zip(flat.steps, leads_to_key, strict=True):
+        scalar = step.unit is None and all(v.aval.ndim == 0 for v in step.eqn.outvars)
+        small.append(chosen or (scalar and known.issuperset(variables(step.eqn))))
+        if small[-1]:
+            known.update(step.eqn.outvars)
+    return small
+
+
+def _draws(steps: list[Step], outputs: set[Var]) -> tuple[Draw, ...]:
+    """Connected components of the dataflow graph, cut at the outputs, in topological order.
+
+    Where one output is computed from another (a norm of a weight) the graph is cut, so that the
+    second draw reads the array of the first. Everything else that is shared ties its readers
+    into one draw, so nothing is computed twice.
+    """
+    parent = list(range(len(steps)))
+
+    def find(i):
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    maker = {v: i for i, step in enumerate(steps) for v in step.eqn.outvars}
+    reads: list[tuple[int, int]] = []
+    for i, step in enumerate(steps):
+        for v in variables(step.eqn):
+            if v in outputs and v in maker:
+                reads.append((i, maker[v]))
+            elif v in maker:
+                parent[find(i)] = find(maker[v])
+
+    while True:
+        graph = {find(i): set() for i in range(len(steps))}
+        for reader, source in reads:
+            if find(reader) != find(source):
+                graph[find(reader)].add(find(source))
+        try:
+            order = tuple(TopologicalSorter(graph).static_order())
+            break
+        except CycleError as error:  # two draws that read each other's outputs are one draw
+            for i in error.args[1]:
+                parent[find(i)] = find(error.args[1][0])
+
+    members = defaultdict(list)
+    for i, step in enumerate(steps):
+        members[find(i)].append(step)
+    draws = {
+        root: Draw(tuple(group), tuple(v for s in group for v in s.eqn.outvars if v in outputs))
+        for root, group in members.items()
+    }
+    return tuple(draws[root] for root in order)

@@ -1,0 +1,161 @@
+"""Where each array goes: what the caller says, else what the model itself says.
+
+Flax is not imported. A model that carries Flax's partitioning metadata has loaded the modules
+that give it its meaning, and those are asked.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+OutShardings = Any  # a pytree prefix of shardings, a function of path and shape, or None
+
+
+def check_out_shardings(out_shardings: OutShardings) -> None:
+    """Refuse, before anything is traced, what cannot be a sharding."""
+    if callable(out_shardings):
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(out_shardings):
+        _check_type(jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+
+
+def place_outputs(
+    out_shardings: OutShardings, tree: Any, paths: tuple[str, ...]
+) -> list[Sharding | None]:
+    """One sharding for each array of `tree`, None for JAX's default device."""
+    is_struct = lambda x: isinstance(x, jax.ShapeDtypeStruct)  # noqa: E731
+    structs = [x for x in jax.tree.leaves(tree) if is_struct(x)]
+    mesh = jax.sharding.get_mesh()
+    if out_shardings is None:
+        chosen = _from_metadata(tree, mesh, paths)
+    elif callable(out_shardings):
+        chosen = [out_shardings(path, x) for path, x in zip(paths, structs, strict=True)]
+    else:
+        chosen = _from_prefix(out_shardings, tree)
+    return [
+        _checked(path, x, choice, mesh)
+        for path, x, choice in zip(paths, structs, chosen, strict=True)
+    ]
+
+
+def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
+    is_struct = [isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(tree)]
+    try:
+        full = jax.tree.broadcast(prefix, tree, is_leaf=lambda x: x is None)
+    except ValueError as error:
+        # JAX names the two trees by its own argument names.
+        detail = str(error).replace("broadcast_prefix prefix_tree", "out_shardings")
+        raise ValueError(
+            "out_shardings must have the structure of what init_fn returns, or be a prefix of it "
+            f"(one sharding for a whole subtree). {detail}"
+        ) from None
+    leaves = jax.tree.leaves(full, is_leaf=lambda x: x is None)
+    return [leaf for leaf, keep in zip(leaves, is_struct, strict=True) if keep]
+
+
+def _from_metadata(tree: Any, mesh: Mesh, paths: tuple[str, ...]) -> list[Sharding | None]:
+    """Flax's partitioning boxes and variables; without any, copies on all devices of the mesh."""
+    nnx = sys.modules.get("flax.nnx")
+
+    def is_box(x):
+        return hasattr(x, "get_partition_spec") or (
+            nnx is not None and isinstance(x, nnx.Variable)
+        )
+
+    boxes = [
+        (box, x)
+        for box in jax.tree.leaves(tree, is_leaf=is_box)
+        for x in jax.tree.leaves(box)
+        if isinstance(x, jax.ShapeDtypeStruct)
+    ]
+    meshes = [_own_mesh(box) for box, _ in boxes]
+    mesh = next((m for m in [mesh, *meshes] if m is not None and not m.empty), mesh)
+    if mesh.empty:
+        return [None] * len(boxes)
+    chosen = []
+    for (box, _), own, path in zip(boxes, meshes, paths, strict=True):
+        try:
+            chosen.append(_spec(box, own or mesh) if is_box(box) else NamedSharding(mesh, PartitionSpec()))
+        except ValueError as error:
+            raise ValueError(f"{path}: the model's partitioning metadata: {error}") from None
+    return chosen
+
+
+def _own_mesh(box: Any) -> Mesh | None:
+    mesh = box.get_metadata("mesh", None) if hasattr(box, "get_metadata") else (
+        getattr(box, "mesh", None)
+    )
+    return mesh if isinstance(mesh, Mesh) else None
+
+
+def _spec(box: Any, mesh: Mesh) -> Sharding:
+    """The sharding that a box or variable asks for, logical names resolved by Flax's rules."""
+    if not hasattr(box, "get_partition_spec"):  # an nnx.Variable
+        stated = box.get_metadata("out_sharding", None)
+        spec = stated if isinstance(stated, Sharding) else (
+            sys.modules["flax.nnx"].spmd.get_var_pspec(box) or PartitionSpec()
+        )
+    else:
+        spec = box.get_partition_spec()
+        if hasattr(box, "rules"):  # LogicallyPartitioned: names of dimensions, not of mesh axes
+            spec = sys.modules["flax.linen"].logical_to_mesh_axes(spec, box.rules)
+    return spec if isinstance(spec, Sharding) else NamedSharding(mesh, spec)
+
+
+def _checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sharding | None:
+    """A sharding that can hold `x`, or an error that names the array."""
+    if choice is None:
+        return None
+    _check_type(path, choice)
+    if isinstance(choice, PartitionSpec):
+        if mesh.empty:
+            raise ValueError(
+                f"{path}: out_shardings has {choice}, but no mesh is set. Give a "
+                "jax.sharding.NamedSharding(mesh, spec), or call inside `with jax.set_mesh(mesh):`."
+            )
+        try:
+            choice = NamedSharding(mesh, choice)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    if isinstance(choice, NamedSharding):
+        _check_divides(path, x, choice)
+    if not choice.addressable_devices:
+        raise ValueError(
+            f"{path}: none of the devices of {choice} belongs to this process "
+            f"({jax.process_index()} of {jax.process_count()}). Build the mesh from jax.devices(), "
+            "which lists the devices of all processes, and call fast_init in each of them."
+        )
+    return choice
+
+
+def _check_type(path: str, choice: Any) -> None:
+    if not isinstance(choice, NamedSharding | SingleDeviceSharding | PartitionSpec):
+        raise TypeError(
+            f"{path or 'out_shardings'}: a sharding must be a jax.sharding.NamedSharding, "
+            f"SingleDeviceSharding or PartitionSpec, or None; received {choice!r}."
+        )
+
+
+def _check_divides(path: str, x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> None:
+    spec, mesh = sharding.spec, sharding.mesh
+    if len(spec) > len(x.shape):
+        raise ValueError(
+            f"{path}: {spec} has {len(spec)} entries, the array has shape {x.shape}. "
+            "Give at most one entry for each dimension."
+        )
+    for dimension, (size, axes) in enumerate(zip(x.shape, spec, strict=False)):
+        if axes is PartitionSpec.UNCONSTRAINED:
+            raise ValueError(f"{path}: {spec} leaves dimension {dimension} unconstrained; name "
+                             "its mesh axes, or None for a copy on each.")
+        axes = () if axes is None else (axes,) if isinstance(axes, str) else axes
+        parts = math.prod(mesh.shape[axis] for axis in axes)
+        if size % parts:
+            raise ValueError(
+                f"{path}: dimension {dimension} has size {size}, which the {parts} parts of mesh "
+                f"axes {axes} do not divide. Use None for that dimension in {spec}, another mesh, "
+                "or a padded size."
+            )

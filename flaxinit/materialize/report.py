@@ -1,0 +1,68 @@
+"""What an initialisation did: one row for each distinct draw, as a table."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Group:
+    """Draws that share one compilation."""
+
+    example: str  # path of one of the arrays
+    shape: str
+    draws: int = 0
+    compile_seconds: float = 0.0  # 0 when an earlier call had compiled it
+    draw_seconds: float = 0.0
+    bytes_per_device: int = 0
+
+
+@dataclass
+class Report:
+    """Where the time and the memory of one initialisation went.
+
+    Attributes:
+      trace_seconds: tracing the init function and partitioning it.
+      key_seconds: deriving the keys of all draws.
+      total_seconds: wall time. Compilations run side by side, so that the sum over groups
+        may be larger.
+      groups: one entry for each distinct draw.
+    """
+
+    trace_seconds: float = 0.0
+    key_seconds: float = 0.0
+    total_seconds: float = 0.0
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds of compilation, summed over groups."""
+        return sum(g.compile_seconds for g in self.groups)
+
+    @property
+    def draw_seconds(self) -> float:
+        """Seconds spent running compiled draws, summed over groups."""
+        return sum(g.draw_seconds for g in self.groups)
+
+    @property
+    def bytes_per_device(self) -> int:
+        """Bytes of the created arrays on the device that holds most, groups added up."""
+        return sum(g.bytes_per_device for g in self.groups)
+
+    def __rich__(self):
+        from rich.table import Table  # rich is slow to import: only for those who print
+
+        table = Table(
+            title=f"fast_init: {self.total_seconds:.2f} s (trace {self.trace_seconds:.2f} s, "
+            f"keys {self.key_seconds:.2f} s)",
+            show_footer=True,
+        )
+        totals = (sum(g.draws for g in self.groups), self.compile_seconds, self.draw_seconds)
+        table.add_column("group", "total", overflow="fold")
+        table.add_column("array")
+        table.add_column("draws", str(totals[0]), justify="right")
+        table.add_column("compile s", f"{totals[1]:.2f}", justify="right")
+        table.add_column("draw s", f"{totals[2]:.2f}", justify="right")
+        table.add_column("bytes/device", f"{self.bytes_per_device:,}", justify="right")
+        for g in self.groups:
+            table.add_row(g.example, g.shape, str(g.draws), f"{g.compile_seconds:.2f}",
+                          f"{g.draw_seconds:.2f}", f"{g.bytes_per_device:,}")
+        return table

@@ -1,0 +1,133 @@
+"""A draw as a chain of segments, cut where an eager run rounds.
+
+Every segment becomes an executable of its own. One executable for a whole draw would be simpler,
+but a compiler that sees two units at once fuses them: it contracts a product and a sum into one
+operation with one rounding, or merges two constant factors, and the last bits change. An
+``optimization_barrier`` does not prevent that on CPU, where it is removed before fusion.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+
+from flaxinit.materialize.fingerprint import Fingerprints
+from flaxinit.materialize.flatten import Step
+from flaxinit.materialize.partition import Draw, variables
+
+# These move numbers and round nothing: they may join the segment that made their input.
+_MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Equations that are compiled together; segments with equal `name` compute the same."""
+
+    name: int
+    eqns: tuple[JaxprEqn, ...]
+    inputs: tuple[Var, ...]
+    outputs: tuple[Var, ...]
+    arguments: tuple[Var | Literal, ...]  # what `inputs` stand for in this draw
+
+    def __call__(self, *values: Any) -> list[Any]:
+        """The values of `outputs`."""
+        env = dict(zip(self.inputs, values, strict=True))
+        for eqn in self.eqns:
+            results = evaluate(eqn, [_read(env, a) for a in eqn.invars])
+            env.update(zip(eqn.outvars, results, strict=True))
+        return [env[v] for v in self.outputs]
+
+
+def segments(draw: Draw, prints: Fingerprints) -> list[Segment]:
+    """The chain of segments that makes the outputs of `draw`."""
+    groups: list[list[Step]] = []
+    made: dict[Var, int] = {}  # by which group
+    for step in draw.steps:
+        last = len(groups) - 1
+        sources = {made[v] for v in variables(step.eqn) if v in made}
+        moves = step.unit is None and step.eqn.primitive.name in _MOVES and sources == {last}
+        same_call = groups and step.unit is not None and step.unit == groups[-1][0].unit
+        if moves or same_call:
+            groups[-1].append(step)
+        else:
+            groups.append([step])
+        made.update(dict.fromkeys(step.eqn.outvars, len(groups) - 1))
+
+    needed = set(draw.outputs)
+    for group in groups:
+        inside = {v for s in group for v in s.eqn.outvars}
+        needed.update(v for s in group for v in variables(s.eqn) if v not in inside)
+    return [_canonical(group, needed, prints) for group in groups]
+
+
+def _canonical(steps: list[Step], needed: set[Var], prints: Fingerprints) -> Segment:
+    """Name a segment by its structure.
+
+    Scalar literals become inputs: an eager run passes them at run time too, and layers that
+    differ in nothing but a scale then share one compilation.
+    """
+    ids: dict[Var, int] = {}
+    inputs: list[Var] = []
+    arguments: list[Var | Literal] = []
+    eqns: list[JaxprEqn] = []
+    structure: list[Any] = []
+
+    def as_input(atom):
+        v = Var(atom.aval) if isinstance(atom, Literal) else atom
+        ids[v] = len(ids)
+        inputs.append(v)
+        arguments.append(atom)
+        return v
+
+    for step in steps:
+        eqn = step.eqn
+        atoms = []
+        for a in eqn.invars:
+            literal = isinstance(a, Literal)
+            known = step.unit is not None if literal else a in ids
+            atoms.append(a if known else as_input(a))
+        read = tuple(prints.literal(a) if isinstance(a, Literal) else ids[a] for a in atoms)
+        for v in eqn.outvars:
+            ids[v] = len(ids)
+        avals = tuple(map(prints.aval, eqn.outvars))
+        structure.append((eqn.primitive, eqn.ctx, prints(eqn.params), read, avals))
+        eqns.append(eqn.replace(invars=atoms))
+
+    outputs = tuple(v for s in steps for v in s.eqn.outvars if v in needed)
+    head = tuple((ids[v], prints.aval(v)) for v in inputs)
+    name = prints.intern((head, tuple(structure), tuple(ids[v] for v in outputs)))
+    return Segment(name, tuple(eqns), tuple(inputs), outputs, tuple(arguments))
+
+
+_EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
+
+
+def evaluate(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
+    """Apply one equation: eagerly, or staged if a trace is under way."""
+    inputs = [Var(a.aval) for a in eqn.invars]
+    eqn = eqn.replace(invars=inputs)
+    return jaxpr_as_fun(
+        ClosedJaxpr(_EMPTY.replace(invars=inputs, outvars=eqn.outvars, eqns=[eqn]), ())
+    )(*values)
+
+
+def evaluate_keys(
+    eqns: tuple[JaxprEqn, ...], constants: dict[Var, Any], prints: Fingerprints
+) -> dict[Var, Any]:
+    """The values of all variables of the key program; equal equations are evaluated once."""
+    env = dict(constants)
+    done: dict[Any, list[Any]] = {}
+    for eqn in eqns:
+        read = tuple(
+            prints.literal(a) if isinstance(a, Literal) else id(env[a]) for a in eqn.invars
+        )
+        key = eqn.primitive, eqn.ctx, prints(eqn.params), read
+        if key not in done:
+            done[key] = evaluate(eqn, [_read(env, a) for a in eqn.invars])
+        env.update(zip(eqn.outvars, done[key], strict=True))
+    return env
+
+
+def _read(env: dict[Var, Any], a: Var | Literal) -> Any:
+    return a.val if isinstance(a, Literal) else env[a]

@@ -1,0 +1,201 @@
+"""An init function becomes one jaxpr that holds only what its outputs need.
+
+Nothing is computed here. Whatever cannot be traced faithfully is refused here, so that every
+error is raised before any work is done.
+"""
+
+import gc
+import pickle
+import random
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import (
+    ClosedJaxpr,
+    Jaxpr,
+    Literal,
+    Var,
+    set_current_trace,
+    take_current_trace,
+)
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from flaxinit.materialize.fingerprint import Fingerprints
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What ``init_fn`` computes: `jaxpr` maps `args` to the array leaves of `tree`."""
+
+    jaxpr: Jaxpr
+    constants: dict[Var, Any]  # value of each constvar and invar of `jaxpr`
+    paths: tuple[str, ...]  # one per output of `jaxpr`
+    tree: Any  # the state as a pytree of jax.ShapeDtypeStruct
+    rebuild: Callable[[Sequence[jax.Array]], Any]  # arrays -> what init_fn returns
+
+
+def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
+    """Trace ``init_fn(*args, **kwargs)`` and drop all that its outputs do not need."""
+    leaves, treedef = jax.tree.flatten((args, kwargs))
+    _check_arguments(args, kwargs, leaves)
+    dynamic = [i for i, x in enumerate(leaves) if _is_array(x)]
+    seen: dict[str, Any] = {}
+
+    def flat(*arrays):
+        with take_current_trace() as current, set_current_trace(current):
+            seen["live"] = weakref.ref(current)
+            values = list(leaves)
+            for i, x in zip(dynamic, arrays, strict=True):
+                values[i] = x
+            args, kwargs = jax.tree.unflatten(treedef, values)
+            state, seen["whole"] = _split(init_fn(*args, **kwargs))
+            outputs, seen["tree"] = jax.tree_util.tree_flatten_with_path(state)
+            seen["static"] = [None if _is_array(x) else x for _, x in outputs]
+            kept = [(path, x) for path, x in outputs if _is_array(x)]
+            seen["paths"] = tuple(_path(path) for path, _ in kept)
+            return [x for _, x in kept]
+
+    def run() -> ClosedJaxpr:
+        return jax.make_jaxpr(flat)(*(leaves[i] for i in dynamic))
+
+    closed = _guarded(init_fn, run, seen)
+    jaxpr, used = dce_jaxpr(closed.jaxpr, True)
+    alive = _used_vars(jaxpr)
+    constants = {
+        v: x for v, x in zip(jaxpr.constvars, closed.consts, strict=True) if v in alive
+    }
+    if any(isinstance(x, np.ndarray) for x in constants.values()):
+        # A table made by NumPy while tracing, such as a sinusoidal embedding, is the one place
+        # where a private random generator could have spoken. A second trace would disagree.
+        again = _guarded(init_fn, run, seen)
+        prints = Fingerprints()
+        if prints(ClosedJaxpr(*_live(closed))) != prints(ClosedJaxpr(*_live(again))):
+            raise TypeError(
+                f"{_name(init_fn)} computed something else when it was traced a second time: it "
+                "draws from a NumPy or Python generator, or depends on state that it changes. "
+                "Derive every random number from the JAX key that is passed in."
+            )
+    inputs = [leaves[i] for i, keep in zip(dynamic, used, strict=True) if keep]
+    for v, x in zip(jaxpr.invars, inputs, strict=True):
+        if isinstance(x, jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"an output of {_name(init_fn)} depends on the values of an argument of which "
+                f"only the shape was given, {x}: pass an array in its place."
+            )
+        constants[v] = x
+
+    tree, static, whole = seen["tree"], seen["static"], seen["whole"]
+
+    def rebuild(arrays):
+        arrays = iter(arrays)
+        state = jax.tree.unflatten(tree, [next(arrays) if x is None else x for x in static])
+        return whole(state)
+
+    structs = iter(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.outvars)
+    abstract = jax.tree.unflatten(tree, [next(structs) if x is None else x for x in static])
+    return Trace(jaxpr, constants, seen["paths"], abstract, rebuild)
+
+
+def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> ClosedJaxpr:
+    """Trace, and refuse an init function whose result is not a function of its arguments."""
+    name = _name(init_fn)
+    before = _generators()
+    try:
+        closed = run()
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError,
+            jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteBooleanIndexError) as e:
+        raise TypeError(
+            f"{name} needs the value of an array to decide a shape or a Python branch, so it "
+            "cannot be traced: " + str(e).split("\n")[0] + " Make what it depends on a Python "
+            "number (functools.partial), or call it without fast_init."
+        ) from e
+    if _generators() != before:
+        raise TypeError(
+            f"{name} drew from Python's or NumPy's global random generator: its result would not "
+            "be a function of the key. Derive every random number from the JAX key."
+        )
+    if closed.effects:
+        raise TypeError(
+            f"{name} has side effects that fast_init would reorder or drop: "
+            f"{sorted(map(str, closed.effects))}. Remove the callback, print or mutable reference."
+        )
+    if seen["live"]() is not None:
+        gc.collect()  # a tracer caught in a reference cycle is garbage, not a leak
+    if seen["live"]() is not None:
+        raise TypeError(
+            f"{name} stores a traced value outside of what it returns (an attribute, a global, a "
+            "closure): that side effect would be left holding no array. Return the value instead."
+        )
+    return closed
+
+
+def _check_arguments(args: tuple, kwargs: dict, leaves: list) -> None:
+    if any(isinstance(x, jax.core.Tracer) for x in leaves):
+        raise TypeError(
+            "fast_init creates arrays, so it cannot run inside jax.jit, vmap or grad. "
+            "Inside a transformation call the init function itself."
+        )
+    if _has_nnx_nodes((args, kwargs)):
+        raise TypeError(
+            "an NNX object was passed as an argument; a traced call would not advance its state. "
+            "Pass a key and build it inside: fast_init(lambda key: Model(nnx.Rngs(key)))(key)."
+        )
+
+
+def _generators() -> bytes:
+    """The state of Python's and NumPy's global random generators."""
+    return pickle.dumps((random.getstate(), np.random.get_state(legacy=False)))
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
+
+
+def _used_vars(jaxpr: Jaxpr) -> set[Var]:
+    atoms = [a for eqn in jaxpr.eqns for a in eqn.invars] + jaxpr.outvars
+    return {a for a in atoms if not isinstance(a, Literal)}
+
+
+def _live(closed: ClosedJaxpr) -> tuple[Jaxpr, list]:
+    """The jaxpr without dead code and without dead constants."""
+    jaxpr, _ = dce_jaxpr(closed.jaxpr, True, instantiate=True)
+    alive = _used_vars(jaxpr)
+    pairs = [p for p in zip(jaxpr.constvars, closed.consts, strict=True) if p[0] in alive]
+    return jaxpr.replace(constvars=[v for v, _ in pairs]), [c for _, c in pairs]
+
+
+def _name(fn: Callable) -> str:
+    return getattr(fn, "__qualname__", None) or type(fn).__name__
+
+
+def _path(path: tuple) -> str:
+    """``params/Dense_0/kernel``, without the field in which Flax boxes an array."""
+    if path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "value":
+        path = path[:-1]
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+# A model made of NNX modules has imported nnx. Looking it up among the loaded modules keeps
+# Flax out of this package's imports.
+
+
+def _has_nnx_nodes(tree: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is None:
+        return False
+    is_node = lambda x: isinstance(x, nnx.Pytree)  # noqa: E731
+    return any(map(is_node, jax.tree.leaves(tree, is_leaf=is_node)))
+
+
+def _split(out: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The pytree of arrays in `out`, and how to put it back; NNX modules keep shared references."""
+    if not _has_nnx_nodes(out):
+        return out, lambda state: state
+    nnx = sys.modules["flax.nnx"]
+    graphdef, state = nnx.split(out)
+    return state, lambda state: nnx.merge(graphdef, state)
