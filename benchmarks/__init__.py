@@ -1,0 +1,1 @@
+"""Experiments that train, and timings: `python -m benchmarks list`."""

@@ -1,0 +1,127 @@
+"""The command `python -m benchmarks`: list | run NAME... | report."""
+
+import argparse
+import os
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from benchmarks import experiments, report, store
+
+COMMANDS = ("list", "run", "report")
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    console = Console(soft_wrap=False)
+    # `python -m benchmarks quick` is short for `run quick`.
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        if arguments[0] not in experiments.names() and (
+            near := get_close_matches(arguments[0], COMMANDS, n=1)
+        ):
+            console.print(f"unknown command {arguments[0]!r}: did you mean {near[0]}?")
+            return 2
+        arguments = ["run", *arguments]
+    options = _parser().parse_args(arguments)
+    try:
+        return options.do(options, console)
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on after the last finished unit")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
+    commands.add_parser("list", help="name the experiments").set_defaults(do=_list)
+    run = commands.add_parser("run", help="run experiments, or resume them")
+    run.add_argument("names", nargs="+", metavar="NAME")
+    run.add_argument("--size", choices=store.SIZES, default="laptop")
+    run.set_defaults(do=_run)
+    page = commands.add_parser("report", help="write README.md and plots from stored results")
+    page.set_defaults(do=_report)
+    for command in (run, page):
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    return parser
+
+
+def _list(options, console: Console) -> int:
+    for name in experiments.names():
+        console.print(f"[bold]{name:12}[/] {experiments.load(name).question}")
+    return 0
+
+
+def _run(options, console: Console) -> int:
+    chosen = {name: experiments.load(name) for name in options.names}
+    _one_device_per_core()
+    for name, experiment in chosen.items():
+        run(name, experiment, options.size, options.results, console)
+    return 0
+
+
+def _report(options, console: Console) -> int:
+    console.print(f"wrote {report.page(options.results)}", soft_wrap=True)
+    return 0
+
+
+def _one_device_per_core() -> None:
+    """Let XLA see each core of a CPU as a device.
+
+    Small batched matrix products do not spread over the cores of one device: as devices on the
+    mesh, two cores train twice as fast.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def run(
+    name: str, experiment: experiments.Experiment, size: str, results: Path, console: Console
+) -> list[dict]:
+    """Run one experiment to its end, showing progress, and write its results, table and plot."""
+    journal = store.Journal(results, size, name)
+    here = store.environment()
+    records, notes = journal.resume(here)
+    for note in notes:
+        console.print(note, style="yellow", soft_wrap=True)
+    console.print(f"{name} ({size}) on {here['devices']} × {here['device']}, jax {here['jax']}")
+
+    units = experiment.units(size)
+    done = {store.key(record["unit"]): record for record in records}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("time left"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        bar = progress.add_task(name, total=sum(unit.work for unit in units))
+        for unit in units:
+            if store.key(unit) in done:
+                progress.advance(bar, unit.work)
+                continue
+            progress.update(bar, description=f"{name}: {unit.activation}, {unit.depth} layers")
+            record = experiment.measure(
+                unit, lambda share, unit=unit: progress.advance(bar, share * unit.work)
+            )
+            done[store.key(unit)] = {**record, "environment": here}
+            journal.append(done[store.key(unit)])
+    records = [done[store.key(unit)] for unit in units]
+    journal.complete(records)
+    report.page(results)
+    report.show(records, console)
+    console.print(f"results and plot: {journal.path.parent}", soft_wrap=True)
+    return records
+
+
+if __name__ == "__main__":
+    sys.exit(main())

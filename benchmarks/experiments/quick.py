@@ -1,0 +1,25 @@
+"""The techniques that everybody teaches, and the derived gain, on a network 20 layers deep."""
+
+from benchmarks.experiments import Experiment
+from benchmarks.harness import Unit
+
+
+def units(size: str) -> list[Unit]:
+    width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 320, 4), "pod": (512, 2000, 64)}[
+        size
+    ]
+    return [
+        Unit(
+            activation=activation,
+            techniques=("normal", "uniform", "xavier", "he", "derived"),
+            learning_rates=(0.003, 0.01, 0.03, 0.1),
+            seeds=tuple(range(seeds)),
+            depth=20,
+            width=width,
+            steps=steps,
+        )
+        for activation in ("relu", "tanh", "gelu")
+    ]
+
+
+EXPERIMENT = Experiment("Which of the taught initializations train 20 layers, and how fast?", units)
