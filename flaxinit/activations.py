@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from flaxinit.gains import MOMENTS
+from flaxinit.gains import ALIASES, MOMENTS
 from flaxinit.initializers.contract import checked_choice
 from flaxinit.initializers.scaling import MODES, Mode
 
@@ -24,18 +24,19 @@ def moments(activation: Activation) -> tuple[float, float]:
             `flaxinit.derive` returned.
 
     Returns:
-        Both second moments, finite and positive.
+        Both second moments.
 
     Raises:
-        ValueError: an unknown name, or a moment that is zero or infinite.
+        ValueError: an unknown name.
 
     >>> moments("relu")
     (0.5, 0.5)
     """
-    if isinstance(activation, str) and activation in MOMENTS:
-        return MOMENTS[activation]
+    name = ALIASES.get(activation, activation) if isinstance(activation, str) else None
+    if name in MOMENTS:
+        return MOMENTS[name]
     if isinstance(activation, str) and activation.isidentifier():
-        close = difflib.get_close_matches(activation.lower(), MOMENTS, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(activation.lower(), [*MOMENTS, *ALIASES])
         hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
         raise ValueError(
             f"{activation!r} is not in the catalogue of activations. {hint}"
@@ -48,19 +49,49 @@ def moments(activation: Activation) -> tuple[float, float]:
         from flaxinit.theory import derive  # loads SymPy
 
         derivation = derive(activation)
-    found = {
-        "E[φ(z)²]": float(derivation.second_moment.value),
-        "E[φ'(z)²]": float(derivation.derivative_second_moment.value),
-    }
-    for name, value in found.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(
-                f"{activation!r} has {name} = {value} for z ~ N(0, 1): no finite weight variance "
-                "keeps a signal through it. Pass a variance of your own to "
-                "flaxinit.variance_scaling."
-            )
-    forward, backward = found.values()
-    return forward, backward
+    return (
+        float(derivation.second_moment.value),
+        float(derivation.derivative_second_moment.value),
+    )
+
+
+def scales(activation: Activation, mode: Mode) -> tuple[float, float]:
+    """``(1/E[φ²], 1/E[φ'²])``: the factors on the variance that make up for an activation.
+
+    A moment that the mode does not use may be zero (a step function has no gradient); its factor
+    is then the other one's.
+
+    Args:
+        activation: any form that `moments` takes.
+        mode: ``"fan_in"`` uses the first, ``"fan_out"`` the second, the means use both.
+
+    Returns:
+        The forward and the backward factor, finite and positive.
+
+    Raises:
+        ValueError: an unknown activation or mode, or a moment that is zero or infinite.
+
+    >>> scales("step", "fan_in")
+    (2.0, 2.0)
+    """
+    checked_choice("mode", mode, MODES)
+    forward, backward = moments(activation)
+    used = {"fan_in": (forward,), "fan_out": (backward,)}.get(mode, (forward, backward))
+    if not all(map(_usable, used)):
+        raise ValueError(
+            f"mode={mode!r} needs a weight variance that makes up for {activation!r}, but "
+            f"E[φ(z)²] = {forward:g} and E[φ'(z)²] = {backward:g} for z ~ N(0, 1): no finite one "
+            "does. Choose another mode, or pass a scale of your own to flaxinit.variance_scaling."
+        )
+    if not _usable(forward):
+        forward = backward
+    if not _usable(backward):
+        backward = forward
+    return 1 / forward, 1 / backward
+
+
+def _usable(moment: float) -> bool:
+    return math.isfinite(moment) and moment > 0
 
 
 def gain(activation: Activation, mode: Mode = "fan_in") -> float:
@@ -85,12 +116,11 @@ def gain(activation: Activation, mode: Mode = "fan_in") -> float:
 
     References: He, Zhang, Ren, Sun (2015).
     """
-    checked_choice("mode", mode, MODES)
-    forward, backward = moments(activation)
-    moment = {
+    forward, backward = scales(activation, mode)
+    scale = {
         "fan_in": forward,
         "fan_out": backward,
-        "fan_avg": (forward + backward) / 2,
+        "fan_avg": 2 / (1 / forward + 1 / backward),
         "fan_geo_avg": math.sqrt(forward * backward),
     }[mode]
-    return math.sqrt(1 / moment)
+    return math.sqrt(scale)

@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from flaxinit.activations import Activation, moments
+from flaxinit.activations import Activation, scales
 from flaxinit.initializers import KernelOptions, VarianceScaling
 from flaxinit.initializers.scaling import Mode
 from flaxinit.sampling import Distribution
@@ -31,7 +31,8 @@ def he(
         An initializer for ``kernel_init``.
 
     Raises:
-        ValueError: an unknown activation, mode or distribution.
+        ValueError: an unknown activation, mode or distribution, or an activation for which no
+            finite variance does what the mode asks.
 
     >>> he()
     variance_scaling(2.0, 'fan_in', 'truncated_normal')
@@ -40,8 +41,8 @@ def he(
 
     References: He, Zhang, Ren, Sun (2015).
     """
-    forward, backward = moments(activation)
-    return VarianceScaling(1 / forward, mode, distribution, backward_scale=1 / backward, **kernel)
+    forward, backward = scales(activation, mode)
+    return VarianceScaling(forward, mode, distribution, backward_scale=backward, **kernel)
 
 
 def glorot(

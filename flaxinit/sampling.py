@@ -6,6 +6,7 @@ low-precision values from as few random bits as the dtype has, which leaves bflo
 distinct values and a mean of -1.7 % of the standard deviation.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Inexact, PRNGKeyArray
 
 Distribution = Literal["truncated_normal", "normal", "uniform"]
@@ -171,6 +172,15 @@ def place(draw: Callable[..., Array], out_sharding: OutSharding) -> Callable[...
     return lambda *args: lax.with_sharding_constraint(draw(*args), out_sharding)
 
 
+def mesh_context(out_sharding: OutSharding) -> contextlib.AbstractContextManager:
+    """What an eager call needs to be laid out over a mesh of explicit axes that nobody set."""
+    mesh = getattr(out_sharding, "mesh", None)
+    if isinstance(mesh, Mesh) and mesh.explicit_axes and jax.sharding.get_abstract_mesh().empty:
+        with contextlib.suppress(ValueError):  # inside jit, where JAX asks for set_mesh itself
+            return jax.set_mesh(mesh)
+    return contextlib.nullcontext()
+
+
 _STATIC = ("shape", "dtype", "distribution", "out_sharding")
 
 
@@ -241,7 +251,7 @@ def _complex_parent(key, shape, dtype, distribution, ends):
         modulus = jnp.sqrt(2 * u)
     else:  # |z|² is exponential; invert its distribution function cut at ends[1]²
         modulus = jnp.sqrt(-jnp.log1p(jnp.expm1(-jnp.square(ends[1])).astype(real) * u))
-    angle = jax.random.uniform(second, shape, real, -np.pi, np.pi)
+    angle = 2 * np.pi * jax.random.uniform(second, shape, real)
     return lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle))
 
 

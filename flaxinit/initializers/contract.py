@@ -45,9 +45,10 @@ class Initializer:
         """
         shape = checked_shape(shape)
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
-        if 0 in shape:
-            return sampling.full(0, shape=shape, dtype=dtype, out_sharding=out_sharding)
-        return self.draw(key, shape, dtype, out_sharding)
+        with sampling.mesh_context(out_sharding):
+            if 0 in shape:
+                return sampling.full(0, shape=shape, dtype=dtype, out_sharding=out_sharding)
+            return self.draw(key, shape, dtype, out_sharding)
 
     def draw(self, key, shape: tuple[int, ...], dtype: np.dtype, out_sharding) -> Array:
         """Make the values; shape and dtype have been checked and no size is 0."""
@@ -66,10 +67,12 @@ class Initializer:
         positional, keyword = [], []
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
-            if value == self._default(field):
-                continue
+            if isinstance(value, np.ndarray):
+                value = value.tolist()
             if isinstance(value, np.dtype):
                 value = value.name
+            if value == self._default(field):
+                continue
             if field.default is dataclasses.MISSING and not field.kw_only:
                 positional.append(repr(value))
             else:

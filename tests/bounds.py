@@ -1,0 +1,76 @@
+"""How far a sample may stray: bounds computed from sample size and the exact distribution."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+# The chance that any one assertion of a family of correct cases fails. Keys are fixed, so a
+# family passes always or never; this is the risk that its first run was unlucky.
+ALPHA = 1e-4
+
+# The unit-variance parents of variance scaling, each an exact distribution.
+PARENTS = {
+    "normal": stats.norm(),
+    "uniform": stats.uniform(-np.sqrt(3), 2 * np.sqrt(3)),
+    "truncated_normal": stats.truncnorm(-2, 2, scale=1 / stats.truncnorm(-2, 2).std()),
+}
+
+
+def z_score(cases: int) -> float:
+    """Two-sided normal quantile at `ALPHA`, Bonferroni-corrected for a number of cases."""
+    return float(stats.norm.isf(ALPHA / (2 * cases)))
+
+
+class Rounded:
+    """A continuous distribution after rounding to a dtype: exact probabilities of its values.
+
+    A low-precision value is drawn when the continuous one falls between the midpoints to its
+    neighbours. Wide dtypes are left continuous: their steps are far below any bound here.
+    """
+
+    def __init__(self, parent, scale: float, dtype):
+        self.parent, self.scale, self.dtype = parent, scale, np.dtype(dtype)
+        self.discrete = jnp.finfo(dtype).bits < 32
+        if self.discrete:
+            self.values = _finite_values(self.dtype)
+            midpoints = (self.values[1:] + self.values[:-1]) / 2
+            cdf = np.concatenate([[0.0], parent.cdf(midpoints / scale), [1.0]])
+            self.probabilities = np.diff(cdf)
+
+    def moment(self, order: int) -> float:
+        if self.discrete:
+            return float(np.sum(self.probabilities * self.values**order))
+        return float(self.parent.moment(order)) * self.scale**order
+
+    def ks_statistic(self, sample: np.ndarray) -> float:
+        """Largest distance between the sample's distribution function and the exact one."""
+        if not self.discrete:
+            return stats.kstest(sample / self.scale, self.parent.cdf).statistic
+        counts = np.bincount(np.searchsorted(self.values, sample), minlength=len(self.values))
+        gap = np.cumsum(counts) / len(sample) - np.cumsum(self.probabilities)
+        return float(np.max(np.abs(gap)))
+
+    def mean_error(self, sample: np.ndarray) -> float:
+        """The sample mean's distance from 0 in standard errors."""
+        return abs(sample.mean()) / np.sqrt(self.moment(2) / sample.size)
+
+    def variance_error(self, sample: np.ndarray) -> float:
+        """The sample second moment's distance from the exact one in standard errors."""
+        error = np.sqrt((self.moment(4) - self.moment(2) ** 2) / sample.size)
+        return abs(np.mean(sample**2) - self.moment(2)) / error
+
+
+@functools.cache
+def _finite_values(dtype: np.dtype) -> np.ndarray:
+    """Every finite value of a dtype of at most 16 bits, ascending, as float64."""
+    bits = dtype.itemsize * 8
+    with np.errstate(invalid="ignore"):  # NaNs with payloads
+        every = np.arange(2**bits, dtype=f"uint{bits}").view(dtype).astype(np.float64)
+    return np.unique(every[np.isfinite(every)])
+
+
+def ks_bound(n: int, cases: int) -> float:
+    """Dvoretzky-Kiefer-Wolfowitz with Massart's constant: P(D > d) <= 2 exp(-2nd²), any n."""
+    return float(np.sqrt(np.log(2 * cases / ALPHA) / (2 * n)))

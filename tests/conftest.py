@@ -1,0 +1,12 @@
+"""Settings of the whole suite: eight host devices, so that meshes are real, and strict dtypes."""
+
+import os
+
+# Before JAX starts its backend. A mesh of host devices shards exactly as one of accelerators.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+)
+
+import jax
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -1,0 +1,112 @@
+"""The rooms of the package import only from rooms below them, and importing it costs little."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flaxinit
+
+ROOT = Path(flaxinit.__file__).parent
+# Bottom to top. A module belongs to the longest entry that its name starts with; modules that
+# share a line share a room.
+ROOMS = [
+    ("flaxinit.sampling",),
+    ("flaxinit.fans",),
+    ("flaxinit.gains",),
+    ("flaxinit.initializers",),
+    ("flaxinit.theory",),
+    ("flaxinit.activations",),
+    ("flaxinit.named",),
+    ("flaxinit.signal",),
+    ("flaxinit.materialize",),
+    ("flaxinit.cli",),
+]
+OUTSIDE = ("derivations", "tests", "benchmarks")
+# Who may import what only some users have loaded.
+SYMPY = ("flaxinit.theory", "flaxinit.cli", "flaxinit.signal")
+FLAX = ("flaxinit.signal", "flaxinit.materialize", "flaxinit.cli")
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path, name: str):
+    """Every module a file imports, inside functions too, but for TYPE_CHECKING blocks."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            if node.module == "flaxinit":
+                yield from (f"flaxinit.{alias.name}" for alias in node.names)
+
+
+def room(name: str) -> int | None:
+    for level, prefixes in enumerate(ROOMS):
+        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes):
+            return level
+    return None
+
+
+def in_any(name: str, prefixes) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value))
+def test_a_module_imports_only_from_below(name, path):
+    if name == "flaxinit":
+        return
+    level = room(name)
+    assert level is not None, f"{name} belongs to no room: add it to ROOMS"
+    for imported in imports(path, name):
+        assert not in_any(imported, OUTSIDE), f"{name} imports {imported}"
+        other = room(imported)
+        assert other is None or other <= level, f"{name} imports {imported}, a room above it"
+        if in_any(imported, ("sympy", "mpmath", "flint")):
+            assert in_any(name, SYMPY), f"{name} imports {imported}"
+        if in_any(imported, ("flax",)):
+            assert in_any(name, FLAX), f"{name} imports {imported}"
+        assert not in_any(imported, ("matplotlib.pyplot",)) or in_any(name, FLAX)
+
+
+def test_the_reader_of_imports_sees_a_circle(tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from flaxinit.named import he\n")
+    (imported,) = imports(bad, "flaxinit.sampling")
+    assert room(imported) > room("flaxinit.sampling")
+
+
+@pytest.mark.parametrize("use", ["", "flaxinit.he('gelu'); flaxinit.zeros; flaxinit.gain('tanh')"])
+def test_import_loads_no_heavy_package(use):
+    program = (
+        f"import sys, flaxinit; {use}\n"
+        "heavy = {'sympy', 'mpmath', 'flint', 'flax', 'matplotlib', 'optax'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_public_name_is_reachable_and_documented():
+    for name in flaxinit.__all__:
+        value = getattr(flaxinit, name)
+        assert value.__doc__, f"flaxinit.{name} has no docstring"
+    assert set(flaxinit.__all__) <= set(dir(flaxinit))
+    with pytest.raises(AttributeError, match="no attribute 'hee'"):
+        flaxinit.hee

@@ -1,0 +1,163 @@
+"""The contract: JAX's signature and values, and what an initializer is as a value."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxinit
+from flaxinit import he, lecun, variance_scaling
+
+KEY = jax.random.key(7)
+MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+DISTRIBUTIONS = ("truncated_normal", "normal", "uniform")
+
+VALUES = {
+    "he": he("gelu"),
+    "he_bfloat16": flaxinit.he_uniform("tanh", mode="fan_avg", dtype=jnp.bfloat16),
+    "glorot": flaxinit.glorot(in_axis=[0, 1], out_axis=[2], batch_axis=()),
+    "conv": he(groups=4, strides=(2, 2), mode="fan_out"),
+    "explicit": lecun(fan_in=128, fan_out=64, mode="fan_avg"),
+    "normal": flaxinit.normal(0.02),
+    "truncated_normal": flaxinit.truncated_normal(0.02, lower=-1, upper=3),
+    "uniform": flaxinit.uniform(0.05, minval=-0.05),
+    "constant": flaxinit.constant(-7),
+    "constant_array": flaxinit.constant(np.arange(3.0)),
+    "zeros": flaxinit.zeros,
+    "ones": flaxinit.ones,
+}
+SHAPES = {"glorot": (3, 8, 4), "conv": (3, 3, 4, 8), "constant_array": (2, 3)}
+every = pytest.mark.parametrize("name", VALUES)
+
+
+@every
+def test_is_a_value(name):
+    init = VALUES[name]
+    again = eval(repr(init), {n: getattr(flaxinit, n) for n in flaxinit.__all__})
+    assert again == init and hash(again) == hash(init)
+    unpickled = pickle.loads(pickle.dumps(init))
+    assert unpickled == init and hash(unpickled) == hash(init)
+    assert sum(other == init for other in VALUES.values()) == 1
+    with pytest.raises(AttributeError):
+        init.dtype = jnp.float16
+
+
+@every
+def test_same_key_same_bits_however_it_is_called(name):
+    init, shape = VALUES[name], SHAPES.get(name, (16, 8))
+    eager = init(KEY, shape)
+    assert eager.shape == shape and eager.dtype == (init.dtype or jnp.float32)
+    assert jax.eval_shape(lambda key: init(key, shape), KEY) == jax.eval_shape(lambda: eager)
+    np.testing.assert_array_equal(jax.jit(lambda key: init(key, shape))(KEY), eager)
+    np.testing.assert_array_equal(jax.vmap(lambda key: init(key, shape))(KEY[None])[0], eager)
+    np.testing.assert_array_equal(jax.jit(lambda: init(KEY, shape))(), eager)
+
+
+@every
+def test_empty_shapes_give_empty_arrays(name):
+    for shape in ((0,), (0, 3), (3, 0), (2, 0, 3, 4)):
+        assert VALUES[name](KEY, shape, jnp.bfloat16).shape == shape
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_typed_and_legacy_keys(impl):
+    typed = he()(jax.random.key(3, impl=impl), (8, 4))
+    with jax.default_prng_impl(impl):
+        legacy = he()(jax.random.PRNGKey(3, impl=impl), (8, 4))
+    np.testing.assert_array_equal(typed, legacy)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_is_jax_bit_for_bit(mode, distribution):
+    ours = variance_scaling(2.0, mode, distribution, -3, 0, 1)
+    theirs = jax.nn.initializers.variance_scaling(2.0, mode, distribution, -3, 0, 1)
+    for shape in ((3, 5, 7, 11, 13), (1, 2, 300, 7, 1)):
+        np.testing.assert_array_equal(ours(KEY, shape), theirs(KEY, shape))
+
+
+def test_plain_and_named_forms_are_jax_bit_for_bit():
+    jax_init = jax.nn.initializers
+    for ours, theirs in [
+        (flaxinit.normal(0.3), jax_init.normal(0.3)),
+        (flaxinit.uniform(0.3), jax_init.uniform(0.3)),
+        (flaxinit.constant(-7), jax_init.constant(-7)),
+        (flaxinit.zeros, jax_init.zeros),
+        (flaxinit.ones, jax_init.ones),
+        (flaxinit.he_normal(), jax_init.he_normal()),
+        (flaxinit.kaiming_uniform(), jax_init.kaiming_uniform()),
+        (flaxinit.glorot_normal(), jax_init.glorot_normal()),
+        (flaxinit.xavier_uniform(), jax_init.xavier_uniform()),
+        (flaxinit.lecun_normal(), jax_init.lecun_normal()),
+        (flaxinit.lecun_uniform(), jax_init.lecun_uniform()),
+    ]:
+        np.testing.assert_array_equal(ours(KEY, (30, 20)), theirs(KEY, (30, 20)))
+
+
+def test_layers_of_one_shape_share_one_program():
+    from flaxinit.sampling import draw
+
+    variance_scaling(1.0, "fan_in", "normal")(KEY, (19, 23))
+    programs = draw._cache_size()
+    variance_scaling(2.0, "fan_in", "normal")(KEY, (19, 23))
+    assert draw._cache_size() == programs
+    variance_scaling(2.0, "fan_in", "normal")(KEY, (23, 19))
+    assert draw._cache_size() == programs + 1
+
+
+def test_filled_constants_have_both_of_jaxs_spellings():
+    assert flaxinit.zeros() is flaxinit.zeros
+    np.testing.assert_array_equal(flaxinit.ones()(KEY, (2,)), [1, 1])
+
+
+def test_float64_without_x64_says_what_it_draws():
+    with pytest.warns(UserWarning, match=r"float64 was asked for.*drawing float32"):
+        assert he()(KEY, (2, 2), jnp.float64).dtype == jnp.float32
+
+
+BAD = {
+    "activation": (lambda: he("gelo"), ValueError, "'gelo' is not in the catalogue.*'gelu'"),
+    "activation type": (lambda: he(3.0j), (TypeError, ValueError), "3j"),
+    "mode": (lambda: he(mode="fan_im"), ValueError, "mode must be one of.*Did you mean 'fan_in'"),
+    "distribution": (lambda: he(distribution="gauss"), ValueError, "distribution must be one of"),
+    "flat activation": (lambda: he("sign", mode="fan_avg"), ValueError, "E.φ'.z.². = 0"),
+    "scale < 0": (lambda: variance_scaling(-1, "fan_in", "normal"), ValueError, "at least 0"),
+    "scale nan": (lambda: variance_scaling(np.nan, "fan_in", "normal"), ValueError, "finite"),
+    "scale inf": (lambda: variance_scaling(np.inf, "fan_in", "normal"), ValueError, "finite"),
+    "scale str": (lambda: variance_scaling("2x", "fan_in", "normal"), TypeError, "scale must be"),
+    "traced": (lambda: jax.jit(flaxinit.normal)(1.0), TypeError, "known when"),
+    "stddev": (lambda: flaxinit.normal(-0.1), ValueError, "stddev must be.*-0.1"),
+    "interval": (lambda: flaxinit.uniform(-1.0), ValueError, "minval=0.0 is above"),
+    "cut": (lambda: flaxinit.truncated_normal(1.0, lower=5, upper=6), ValueError, "1/1000"),
+    "int dtype": (lambda: he(dtype=jnp.int32), ValueError, "int32"),
+    "int dtype called": (lambda: he()(KEY, (2, 2), jnp.int8), ValueError, "int8"),
+    "no dtype": (lambda: he(dtype="floatish"), TypeError, "floatish"),
+    "axes": (lambda: he(in_axis="rows"), TypeError, "in_axis must be an integer"),
+    "groups": (lambda: he(groups=0), ValueError, "groups must be positive"),
+    "fan": (lambda: he(fan_in=0), ValueError, "fan_in must be positive"),
+    "bias": (lambda: he()(KEY, (3,)), ValueError, "flaxinit.zeros"),
+    "scalar": (lambda: he()(KEY, ()), ValueError, "flaxinit.zeros"),
+    "axis range": (lambda: he(in_axis=2)(KEY, (3, 3)), ValueError, "in_axis=2 is out of range"),
+    "batch axis": (lambda: he(batch_axis=0)(KEY, (3, 3)), ValueError, "batch_axis=0 shares"),
+    "strides": (lambda: he(strides=(2, 2))(KEY, (3, 3, 3)), ValueError, "strides"),
+    "shape": (lambda: he()(KEY, 3), TypeError, "shape must be a sequence"),
+    "negative size": (lambda: he()(KEY, (3, -1)), ValueError, "cannot be negative"),
+    "keyless": (lambda: flaxinit.zeros(KEY), TypeError, "takes .key, shape"),
+    "spec": (
+        lambda: he()(KEY, (2, 2), None, jax.sharding.PartitionSpec("x")),
+        ValueError,
+        "no mesh is set",
+    ),
+    "complex interval": (lambda: flaxinit.uniform()(KEY, (2,), jnp.complex64), ValueError, "disk"),
+    "complex constant": (lambda: flaxinit.constant(1j)(KEY, (2,)), ValueError, "complex constant"),
+    "text": (lambda: flaxinit.constant("a"), TypeError, "needs a number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_a_clear_error(case):
+    call, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        call()
