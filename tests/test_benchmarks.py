@@ -167,7 +167,8 @@ def test_a_killed_run_resumes_and_loses_nothing(tmp_path, console, monkeypatch, 
 
     def run(measure, results):
         tiny = experiments.Experiment("A question?", lambda size: [TINY, other], measure)
-        return command.run("tiny", tiny, "smoke", tmp_path / results, console)
+        command.run("tiny", tiny, "smoke", tmp_path / results, console)
+        return store.Journal(tmp_path / results, "smoke", "tiny").path.read_text()
 
     with pytest.raises(KeyboardInterrupt):
         run(killed, "resumed")
