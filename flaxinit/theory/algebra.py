@@ -31,4 +31,7 @@ def expand_numerators(expr: Expr) -> Expr:
         ),
         freeze,
     )
-    return sympy.expand(frozen, power_exp=False, power_base=False).xreplace(whole)
+    expanded = sympy.expand(frozen, power_exp=False, power_base=False)
+    for name, value in reversed(whole.items()):  # the outermost was frozen last
+        expanded = expanded.xreplace({name: value})
+    return expanded

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import sympy
 from sympy import Expr
 
-from flaxinit.theory import meanfield
+from flaxinit.theory.criticality import Criticality, classify
+from flaxinit.theory.meanfield import FixedPoint, Maps
 from flaxinit.theory.moment import BUDGET, Moment, moment, substitute
 from flaxinit.theory.pieces import Piece
 from flaxinit.theory.reading import Reading, read_activation
@@ -130,17 +131,77 @@ class Derivation:
         )
 
     @cached_property
-    def maps(self) -> "meanfield.Maps":
-        """The mean-field maps of this activation."""
-        return meanfield.Maps(self.second_moment, self.derivative_second_moment)
+    def maps(self) -> Maps:
+        """The mean-field maps: energies, duals, Hermite coefficients, curves."""
+        if self.second_moment.parameters:
+            names = ", ".join(map(str, self.second_moment.parameters))
+            raise ValueError(f"the maps need numbers for {names}: call .subs({names}=...) first")
+        return Maps(self.name, self.mean.pieces, self.second_moment, self.derivative_second_moment)
 
     def qmap(self, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-        """q ↦ σ_w² E[φ(√q z)²] + σ_b² (Poole et al. 2016)."""
+        """q ↦ σ_w² E[φ(√q z)²] + σ_b² (Poole et al. 2016).
+
+        >>> derive("relu").qmap(3.0, sigma_w2=2.0)
+        3.0
+        """
         return self.maps.qmap(q, sigma_w2, sigma_b2)
 
     def chi(self, q: float, sigma_w2: float) -> float:
-        """χ = σ_w² E[φ'(√q z)²], the growth of gradients per layer (Schoenholz et al. 2017)."""
+        """χ = σ_w² E[φ'(√q z)²], the growth of gradients per layer (Schoenholz et al. 2017).
+
+        >>> derive("relu").chi(1.0, sigma_w2=2.0)
+        1.0
+        """
         return self.maps.chi(q, sigma_w2)
+
+    def dual(self, c: float, q: float = 1.0) -> float:
+        """c ↦ E[φ(u)φ(v)], u, v ~ N(0, q) of correlation c (Daniely et al. 2016).
+
+        >>> round(derive("relu").dual(0.0), 12) == round(1 / (2 * math.pi), 12)
+        True
+        """
+        return self.maps.dual(c, q)
+
+    def cmap(self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0) -> float:
+        """Correlation in ↦ correlation out, at fixed q; cmap(1) = 1.
+
+        >>> derive("tanh").cmap(1.0)
+        1.0
+        """
+        return self.maps.cmap(c, q, sigma_w2, sigma_b2)
+
+    def hermite(self, count: int, q: float = 1.0):
+        """The first Hermite coefficients E[φ(√q z) He_k(z)]/√k!.
+
+        >>> derive("square").hermite(3).round(12).tolist()
+        [1.0, 0.0, 1.414213562373]
+        """
+        return self.maps.hermite(count, q)
+
+    def fixed_point(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
+        """All variances that a layer keeps, with their stability.
+
+        >>> [point.stable for point in derive("tanh").fixed_point(sigma_w2=1.5)]
+        [False, True]
+        """
+        return self.maps.fixed_points(sigma_w2, sigma_b2)
+
+    def edge_of_chaos(self, sigma_b2: float = 0.0) -> tuple[float, float]:
+        """(q*, σ_w²) at which a signal is kept and χ = 1 (Schoenholz et al. 2017).
+
+        >>> derive("tanh").edge_of_chaos()
+        (0.0, 1.0)
+        """
+        return self.maps.edge_of_chaos(sigma_b2)
+
+    @cached_property
+    def criticality(self) -> Criticality:
+        """The universality class and its critical variances (Roberts, Yaida & Hanin 2022).
+
+        >>> derive("gelu").criticality.exact
+        3/2 + sqrt(17)/2
+        """
+        return classify(self.maps)
 
     def markdown(self) -> str:
         """The derivation as Markdown with LaTeX."""

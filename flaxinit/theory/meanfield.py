@@ -1,26 +1,289 @@
 """The mean-field maps of a wide network: how a signal and its gradients pass a layer.
 
+The maps are exact where the engine has a closed form; elsewhere they are the composite
+Gauss–Legendre quadrature of `quadrature`, accurate to rounding.
+
 References:
-    Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli (2016).
+    Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli (2016), Exponential expressivity.
     Schoenholz, Gilmer, Ganguli & Sohl-Dickstein (2017), Deep Information Propagation.
+    Daniely, Frostig & Singer (2016), Toward Deeper Understanding of Neural Networks.
 """
 
+import contextlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+import sympy
+from scipy.optimize import brentq
+from sympy import Expr
+
+from flaxinit.theory import balls
+from flaxinit.theory.balls import NotCertifiable
+from flaxinit.theory.dual import dual
 from flaxinit.theory.moment import Moment
+from flaxinit.theory.pieces import Piece
+from flaxinit.theory.quadrature import Numeric, expect, expect_pair, numeric
+from flaxinit.theory.symbols import c, q, z
+from flaxinit.theory.terms import NoClosedForm
+
+# Where fixed points are looked for. Beyond, a map is followed as a power law.
+_LOWEST, _HIGHEST = 1e-12, 1e8
+_GRID = np.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), 241)
 
 
 @dataclass(frozen=True)
-class Maps:
-    """The maps of one activation, from its two moments."""
+class FixedPoint:
+    """A variance that a layer keeps: qmap(q) = q.
 
+    Attributes:
+        q: the variance.
+        slope: d qmap/dq there.
+        chi: χ there, the growth of gradients per layer.
+    """
+
+    q: float
+    slope: float
+    chi: float
+
+    @property
+    def stable(self) -> bool:
+        """Whether the variance returns after a disturbance."""
+        return abs(self.slope) < 1
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The maps of one activation, from its two second moments and its pieces."""
+
+    name: str
+    pieces: tuple[Piece, ...]
     second_moment: Moment
     derivative_second_moment: Moment
 
-    def qmap(self, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-        """q ↦ σ_w² E[φ(√q z)²] + σ_b²."""
-        return sigma_w2 * self.second_moment.at(q) + sigma_b2
+    @cached_property
+    def dual_expr(self) -> Expr | None:
+        """E[φ(u)φ(v)] as an expression in c and q, or None where none is known."""
+        try:
+            return dual(self.pieces)
+        except NoClosedForm:
+            return None
 
-    def chi(self, q: float, sigma_w2: float) -> float:
+    def energy(self, variance: float) -> float:
+        """E[φ(√q z)²]."""
+        return _evaluate(self.second_moment, variance)
+
+    def slope_energy(self, variance: float) -> float:
+        """E[φ'(√q z)²]."""
+        return _evaluate(self.derivative_second_moment, variance)
+
+    def energy_slope(self, variance: float) -> float:
+        """d/dq E[φ(√q z)²] = E[φ² (z²−1)]/(2q), by Stein's identity."""
+        if self.second_moment.exact is not None:
+            with contextlib.suppress(NotCertifiable):
+                return float(balls.sharp(self._exact_slope, {q: variance}).mid())
+        deviation = math.sqrt(variance)
+        weighted = numeric(self.second_moment.pieces)
+        return expect(_Weighted(weighted, deviation), variance) / (2 * variance)
+
+    @cached_property
+    def _exact_slope(self) -> Expr:
+        return sympy.diff(self.second_moment.exact, q)
+
+    def qmap(self, variance: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
+        """q ↦ σ_w² E[φ(√q z)²] + σ_b²."""
+        _check(variance=variance, sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+        return sigma_w2 * self.energy(variance) + sigma_b2
+
+    def chi(self, variance: float, sigma_w2: float) -> float:
         """χ = σ_w² E[φ'(√q z)²]."""
-        return sigma_w2 * self.derivative_second_moment.at(q)
+        _check(variance=variance, sigma_w2=sigma_w2)
+        return sigma_w2 * self.slope_energy(variance)
+
+    def dual(self, correlation: float, variance: float) -> float:
+        """E[φ(u)φ(v)] for u, v ~ N(0, q) with the given correlation."""
+        _check(variance=variance)
+        if not -1 <= correlation <= 1:
+            raise ValueError(f"a correlation lies in [-1, 1]; got {correlation}")
+        if self.dual_expr is not None:
+            return self._dual_function(correlation, variance)
+        return expect_pair(numeric(self.pieces), correlation, variance)
+
+    @cached_property
+    def _dual_function(self) -> Callable[[float, float], float]:
+        assert self.dual_expr is not None
+        function = sympy.lambdify((c, q), self.dual_expr, ["scipy", "numpy"])
+        # At c = ±1 a closed form may read 0·∞; there the pair is one variable.
+        pieces = numeric(self.pieces)
+        return lambda r, v: expect_pair(pieces, r, v) if abs(r) == 1 else float(function(r, v))
+
+    def derivative_dual(self, correlation: float, variance: float) -> float:
+        """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem)."""
+        slopes = tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in self.pieces)
+        return expect_pair(numeric(slopes), correlation, variance)
+
+    def cmap(
+        self, correlation: float, variance: float, sigma_w2: float = 1.0, sigma_b2: float = 0.0
+    ) -> float:
+        """c ↦ (σ_w² E[φ(u)φ(v)] + σ_b²) / (σ_w² E[φ²] + σ_b²), at fixed q."""
+        _check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+        total = self.qmap(variance, sigma_w2, sigma_b2)
+        if total == 0:
+            raise ValueError(f"{self.name} has no signal at q = {variance}, and so no correlation")
+        if correlation == 1:
+            return 1.0
+        return (sigma_w2 * self.dual(correlation, variance) + sigma_b2) / total
+
+    def cmap_slope(
+        self, correlation: float, variance: float, sigma_w2: float = 1.0, sigma_b2: float = 0.0
+    ) -> float:
+        """The derivative of the C-map; at c = 1 and a fixed point it is χ."""
+        total = self.qmap(variance, sigma_w2, sigma_b2)
+        return sigma_w2 * variance * self.derivative_dual(correlation, variance) / total
+
+    def hermite(self, count: int, variance: float = 1.0) -> np.ndarray:
+        """The first coefficients a_k = E[φ(√q z) He_k(z)]/√k!, with Σ a_k² = E[φ²]."""
+        _check(variance=variance)
+        function, deviation = numeric(self.pieces), math.sqrt(variance)
+        return np.array([expect(_Hermite(function, k, deviation), variance) for k in range(count)])
+
+    def fixed_points(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
+        """Every q ≥ 0 with qmap(q) = q, with its stability.
+
+        Raises:
+            ValueError: if every q is a fixed point (a scale-invariant activation at its gain).
+        """
+        _check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+
+        def excess(v: float) -> float:
+            return self.qmap(v, sigma_w2, sigma_b2) / v - 1
+
+        values = np.array([excess(v) for v in _GRID])
+        if np.all(np.abs(values) < 1e-12):
+            raise ValueError(
+                f"{self.name} with sigma_w2 = {sigma_w2} keeps every variance: all q are fixed "
+                "points, none attracts. Any q may be used"
+            )
+        found = []
+        if sigma_b2 == 0 and self.energy(0.0) == 0:
+            found.append(self._fixed_point(0.0, sigma_w2))
+        for low, high, a, b in zip(_GRID, _GRID[1:], values, values[1:], strict=False):
+            if a == 0 or a * b < 0:
+                root = low if a == 0 else brentq(excess, low, high, xtol=1e-300, rtol=1e-14)
+                found.append(self._fixed_point(float(root), sigma_w2))
+        return tuple(found)
+
+    def _fixed_point(self, variance: float, sigma_w2: float) -> FixedPoint:
+        # At q = 0, where φ(0) = 0, both slopes are the mean square of φ' on the two sides.
+        gradient = self.slope_energy(variance)
+        slope = gradient if variance == 0 else self.energy_slope(variance)
+        return FixedPoint(variance, sigma_w2 * slope, sigma_w2 * gradient)
+
+    def edge_of_chaos(self, sigma_b2: float = 0.0) -> tuple[float, float]:
+        """(q*, σ_w²) with qmap(q*) = q* and χ = 1, for the given σ_b².
+
+        Raises:
+            ValueError: if there is none, or every q is one (a scale-invariant activation).
+        """
+        _check(sigma_b2=sigma_b2)
+
+        def gap(v: float) -> float:
+            return v - self.energy(v) / self.slope_energy(v) - sigma_b2
+
+        usable = [v for v in _GRID if self.slope_energy(v) > 0]
+        values = np.array([gap(v) for v in usable])
+        if sigma_b2 == 0 and np.all(np.abs(values) < 1e-12 * np.array(usable)):
+            raise ValueError(
+                f"{self.name} is scale-invariant: with sigma_w2 = {1 / self.slope_energy(1.0):g} "
+                "and no bias every q is on the edge of chaos"
+            )
+        if sigma_b2 == 0 and self.energy(0.0) == 0 and self.slope_energy(0.0) > 0:
+            return 0.0, 1 / self.slope_energy(0.0)
+        for low, high, a, b in zip(usable, usable[1:], values, values[1:], strict=False):
+            if a * b <= 0:
+                root = float(brentq(gap, low, high, xtol=1e-300, rtol=1e-14))
+                return root, 1 / self.slope_energy(root)
+        raise ValueError(f"{self.name} has no edge of chaos with sigma_b2 = {sigma_b2}")
+
+    def critical_line(self, variances: np.ndarray) -> np.ndarray:
+        """The edge of chaos as a curve: rows (q*, σ_w², σ_b²), where σ_b² ≥ 0."""
+        rows = []
+        for v in np.asarray(variances, float):
+            sigma_w2 = 1 / self.slope_energy(float(v))
+            rows.append((float(v), sigma_w2, float(v) - sigma_w2 * self.energy(float(v))))
+        table = np.array(rows).reshape(-1, 3)
+        return table[table[:, 2] >= -1e-12 * table[:, 0]]
+
+    def depth_scales(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
+        """(ξ_q, ξ_c): layers over which a variance, and a correlation, settle.
+
+        ξ_q = −1/log|d qmap/dq| at the stable q*; ξ_c = −1/log of the C-map's slope at its
+        stable fixed point (c* = 1 in the ordered phase). Infinite at criticality.
+        """
+        stable = [p for p in self.fixed_points(sigma_w2, sigma_b2) if p.stable]
+        if not stable:
+            raise ValueError(
+                f"{self.name} has no stable variance at sigma_w2 = {sigma_w2}, "
+                f"sigma_b2 = {sigma_b2}: no depth scale exists"
+            )
+        point = stable[-1]
+        if point.q == 0.0:
+            return _scale(point.slope), _scale(point.chi)
+        if point.chi <= 1:
+            return _scale(point.slope), _scale(point.chi)
+
+        def excess(r: float) -> float:
+            return self.cmap(r, point.q, sigma_w2, sigma_b2) - r
+
+        resting = float(brentq(excess, -1.0, 1 - 1e-9)) if excess(1 - 1e-9) < 0 else 1.0
+        return _scale(point.slope), _scale(self.cmap_slope(resting, point.q, sigma_w2, sigma_b2))
+
+
+def _scale(slope: float) -> float:
+    return math.inf if abs(slope) >= 1 else (0.0 if slope == 0 else -1 / math.log(abs(slope)))
+
+
+def _check(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} is a variance: finite and at least 0; got {value}")
+
+
+def _evaluate(moment: Moment, variance: float) -> float:
+    """A moment at q, through its closed form or the quadrature."""
+    if variance == 0:
+        function = numeric(moment.pieces)
+        beside = 1e-300  # the limit from both sides: a jump at 0 counts by halves
+        return float(np.mean(function(np.array([-beside, beside]))))
+    if moment.exact is not None:
+        with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
+            return float(balls.sharp(moment.exact, {q: variance}).mid())
+    return expect(numeric(moment.pieces), variance)
+
+
+class _Weighted(Numeric):
+    """f(x)·(x²/q − 1)."""
+
+    def __init__(self, function: Numeric, deviation: float):
+        self.ends, self.function, self.deviation = function.ends, function, deviation
+
+    def __call__(self, x):
+        return self.function(x) * ((x / self.deviation) ** 2 - 1)
+
+
+class _Hermite(Numeric):
+    """f(x)·He_k(x/√q)/√k!."""
+
+    def __init__(self, function: Numeric, degree: int, deviation: float):
+        self.ends, self.function, self.deviation = function.ends, function, deviation
+        # He_k/√k! by its three-term recursion is stable; the monomials are not.
+        self.degree = degree
+
+    def __call__(self, x):
+        t = x / self.deviation
+        before, now = np.zeros_like(t), np.ones_like(t)
+        for k in range(self.degree):
+            before, now = now, (t * now - math.sqrt(k) * before) / math.sqrt(k + 1)
+        return self.function(x) * now

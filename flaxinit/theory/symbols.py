@@ -7,3 +7,6 @@ z = Symbol("z", real=True)
 
 q = Symbol("q", positive=True)
 """The variance of the pre-activation."""
+
+c = Symbol("c", real=True)
+"""The correlation of two pre-activations, in [-1, 1]."""

@@ -25,7 +25,20 @@ def tidy(expr: Expr) -> Expr:
         kind, coefficient = _separate(addend)
         groups[kind] = groups.get(kind, Integer(0)) + coefficient
     factored = {kind: sympy.factor(c) for kind, c in groups.items()}
-    return sympy.Add(*[c * kind for kind, c in _complement(factored).items()])
+    return sympy.Add(*[_rationalised(c, kind) for kind, c in _complement(factored).items()])
+
+
+def _rationalised(coefficient: Expr, kind: Expr) -> Expr:
+    """b/√b is printed as √b, where b divides the coefficient's numerator."""
+    for factor in sympy.Mul.make_args(kind):
+        base, power = factor.as_base_exp()
+        if power == Rational(-1, 2) and base.is_Add:
+            numerator, denominator = sympy.fraction(coefficient)
+            quotient, remainder = sympy.div(numerator, base, *sorted(base.free_symbols, key=str))
+            if remainder == 0:
+                coefficient = sympy.factor(quotient) / denominator
+                kind = kind * base
+    return coefficient * kind
 
 
 def _is_rotation(expr: Expr) -> bool:

@@ -1,0 +1,141 @@
+"""The universality class of an activation, and the initialization that makes it critical.
+
+A network is critical when a variance K* is kept and neither a small disturbance parallel to the
+signal nor one perpendicular to it grows or fades: χ_∥(K*) = χ_⊥(K*) = 1.
+
+References:
+    Roberts, Yaida & Hanin (2022), The Principles of Deep Learning Theory, chapter 5.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import sympy
+from scipy.optimize import brentq
+from sympy import Expr
+
+from flaxinit.theory import balls
+from flaxinit.theory.meanfield import Maps
+from flaxinit.theory.pieces import Piece
+from flaxinit.theory.symbols import q, z
+from flaxinit.theory.tidy import tidy
+
+UniversalityClass = Literal[
+    "scale-invariant", "K* = 0", "half-stable", "every K*", "no criticality"
+]
+
+# The quadrature is accurate to some 1e-15; a share below this has no certain sign.
+_ROUNDING = 1e-11
+
+
+@dataclass(frozen=True)
+class Criticality:
+    """An activation's class, and the variances that realise it.
+
+    Attributes:
+        kind: the universality class.
+        q: K*, the variance that is kept; None where there is none, or any will do.
+        sigma_w2: C_W, with Var W = C_W / fan_in.
+        sigma_b2: C_b = Var b.
+        exact: K* in closed form, where the engine finds it.
+    """
+
+    kind: UniversalityClass
+    q: float | None = None
+    sigma_w2: float | None = None
+    sigma_b2: float | None = None
+    exact: Expr | None = None
+
+
+def classify(maps: Maps) -> Criticality:
+    """The universality class and the critical initialization.
+
+    >>> from flaxinit.theory import derive
+    >>> classify(derive("relu").maps)
+    Criticality(kind='scale-invariant', q=None, sigma_w2=2.0, sigma_b2=0.0, exact=None)
+    """
+    if _is_scale_invariant(maps.pieces):
+        return Criticality("scale-invariant", None, 1 / maps.slope_energy(1.0), 0.0)
+    if all(sympy.diff(p.expr, z) == 0 for p in maps.pieces):
+        return Criticality("no criticality")  # φ' = 0: no gradient passes
+    slope2 = _slope_at_zero(maps.pieces)
+    if slope2 is not None and _settles(maps, slope2):
+        return Criticality("K* = 0", 0.0, float(1 / slope2), 0.0, sympy.Integer(0))
+    return _half_stable(maps)
+
+
+def _is_scale_invariant(pieces: tuple[Piece, ...]) -> bool:
+    """φ(λx) = λφ(x) for λ > 0: a line on either side of 0."""
+    lines = all(sympy.expand(p.expr - z * sympy.diff(p.expr, z)) == 0 for p in pieces)
+    return lines and all(p.high == 0 for p in pieces[:-1])
+
+
+def _slope_at_zero(pieces: tuple[Piece, ...]) -> Expr | None:
+    """The mean square of φ' on the two sides of 0, if φ(0) = 0 there and φ' is not 0."""
+    left = next(p for p in pieces if p.low < 0 <= p.high)
+    right = next(p for p in pieces if p.low <= 0 < p.high)
+    if any(sympy.simplify(p.expr.subs(z, 0)) != 0 for p in (left, right)):
+        return None
+    slopes = [sympy.simplify(sympy.diff(p.expr, z).subs(z, 0)) for p in (left, right)]
+    mean_square = (slopes[0] ** 2 + slopes[1] ** 2) / 2
+    return mean_square if mean_square.is_finite and mean_square != 0 else None
+
+
+def _settles(maps: Maps, slope2: Expr) -> bool:
+    """Whether q falls towards 0 at C_W = 1/φ'(0)²: E[φ²] < φ'(0)² q for small q.
+
+    The comparison is certified; where both sides agree to all digits (a function that is linear
+    for many standard deviations) a larger q decides.
+    """
+    with balls.precision():
+        for small in (sympy.Rational(1, 10**4), sympy.Rational(1, 100), sympy.Integer(1)):
+            kept = balls.evaluate(slope2 * small)
+            energy = maps.second_moment.ball(small)
+            if not energy.overlaps(kept):
+                return bool(energy < kept)
+    return False
+
+
+def _half_stable(maps: Maps) -> Criticality:
+    """K > 0 with χ_∥ = χ_⊥, that is d/dK E[φ²] = E[φ'²], and C_b ≥ 0."""
+
+    def gap(v: float) -> float:
+        """(χ_∥ − χ_⊥)/χ_⊥, 0 where it is rounding."""
+        slopes = maps.slope_energy(v)
+        share = (maps.energy_slope(v) - slopes) / slopes if slopes > 0 else 0.0
+        return share if abs(share) > _ROUNDING else 0.0
+
+    grid = [float(v) for v in np.logspace(-3, 3, 61)]
+    values = [gap(v) for v in grid]
+    if not any(values):
+        # φφ'' = 0 everywhere: the two disturbances are one, whatever K is.
+        sigma_w2 = 1 / maps.slope_energy(1.0)
+        return Criticality("every K*", 1.0, sigma_w2, 1 - sigma_w2 * maps.energy(1.0))
+    for low, high, a, b in zip(grid, grid[1:], values, values[1:], strict=False):
+        if a * b < 0:
+            root = float(brentq(gap, low, high, xtol=1e-300, rtol=1e-13))
+            exact = _exact_root(maps, root)
+            root = root if exact is None else float(exact)
+            sigma_w2 = 1 / maps.slope_energy(root)
+            sigma_b2 = root - sigma_w2 * maps.energy(root)
+            if sigma_b2 >= 0:
+                return Criticality("half-stable", root, sigma_w2, sigma_b2, exact)
+    return Criticality("no criticality")
+
+
+def _exact_root(maps: Maps, near: float) -> Expr | None:
+    """The root in closed form, where both moments have one and the condition is algebraic."""
+    energy, slopes = maps.second_moment.exact, maps.derivative_second_moment.exact
+    if energy is None or slopes is None:
+        return None
+    condition = sympy.numer(sympy.factor(sympy.together(tidy(sympy.diff(energy, q) - slopes))))
+    for factor in sympy.Mul.make_args(condition):
+        poly = factor.as_poly(q)
+        if poly is None or poly.degree() > 4:
+            continue
+        for root in sympy.roots(poly):
+            if root.is_real and math.isclose(float(root), near, rel_tol=1e-9):
+                return root
+    return None
