@@ -151,8 +151,18 @@ def entangled(key):
     a, b = jax.random.normal(key, (2, WIDTH, WIDTH))
     norm = jnp.linalg.norm(a, axis=0)
     mixed = b * norm
-    return {"a": a, "again": a, "norm": norm, "mixed": mixed, "sum": a + mixed, "key": key,
-            "three": 3, "scalar": jax.random.normal(key, ()), "none": None, "mean": a.mean()}
+    return {
+        "a": a,
+        "again": a,
+        "norm": norm,
+        "mixed": mixed,
+        "sum": a + mixed,
+        "key": key,
+        "three": 3,
+        "scalar": jax.random.normal(key, ()),
+        "none": None,
+        "mean": a.mean(),
+    }
 
 
 def cyclic(key):
@@ -170,14 +180,26 @@ def all_samplers(key, initializers, dtype=jnp.float32):
     return [f(k, (WIDTH, 24), dtype) for f, k in zip(initializers, keys, strict=True)]
 
 
-FLAXINIT = (flaxinit.he(), flaxinit.glorot("gelu"), flaxinit.lecun_uniform(), flaxinit.normal(),
-            flaxinit.truncated_normal(0.3), flaxinit.he_normal("tanh"), flaxinit.zeros)
+FLAXINIT = (
+    flaxinit.he(),
+    flaxinit.glorot("gelu"),
+    flaxinit.lecun_uniform(),
+    flaxinit.normal(),
+    flaxinit.truncated_normal(0.3),
+    flaxinit.he_normal("tanh"),
+    flaxinit.zeros,
+)
 JAX = tuple(
-    f() for f in (
-        jax.nn.initializers.he_normal, jax.nn.initializers.he_uniform,
-        jax.nn.initializers.glorot_normal, jax.nn.initializers.glorot_uniform,
-        jax.nn.initializers.lecun_normal, jax.nn.initializers.lecun_uniform,
-        jax.nn.initializers.normal, jax.nn.initializers.uniform,
+    f()
+    for f in (
+        jax.nn.initializers.he_normal,
+        jax.nn.initializers.he_uniform,
+        jax.nn.initializers.glorot_normal,
+        jax.nn.initializers.glorot_uniform,
+        jax.nn.initializers.lecun_normal,
+        jax.nn.initializers.lecun_uniform,
+        jax.nn.initializers.normal,
+        jax.nn.initializers.uniform,
         jax.nn.initializers.truncated_normal,
     )
 )
@@ -185,8 +207,9 @@ ORTHOGONAL = (jax.nn.initializers.orthogonal(), jax.nn.initializers.orthogonal(2
 
 INIT_FUNCTIONS = {
     "transformer": lambda key: Transformer().init(key, TOKENS),
-    "transformer with flaxinit": lambda key: Transformer(
-        kernel_init=flaxinit.he("gelu")).init(key, TOKENS),
+    "transformer with flaxinit": lambda key: Transformer(kernel_init=flaxinit.he("gelu")).init(
+        key, TOKENS
+    ),
     "state": lambda key: Stateful().init({"params": key, "dropout": key}, FEATURES),
     "scan, vmap, remat, jit": lambda key: Scanned().init(key, FEATURES),
     "nnx": lambda key: Mlp(nnx.Rngs(key)),

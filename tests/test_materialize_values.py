@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from materialize_models import INIT_FUNCTIONS, Mlp, Transformer, TOKENS
+from materialize_models import INIT_FUNCTIONS
 
 import flaxinit
 
@@ -27,9 +27,7 @@ def bits(x):
 def assert_same_bits(actual, expected):
     """Same structure and same bits, with the paths of those that differ."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    pairs = zip(
-        jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True
-    )
+    pairs = zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True)
     different = [jax.tree_util.keystr(p) for (p, a), e in pairs if bits(a) != bits(e)]
     assert not different, different
 

@@ -1,19 +1,20 @@
 """The public function: trace, partition, place, draw."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
-from jax.extend.core import Literal, Var
+import jax
 
-from flaxinit.materialize.execute import Executor, place
+from flaxinit.materialize.execute import Executor
 from flaxinit.materialize.flatten import flatten
 from flaxinit.materialize.partition import partition
-from flaxinit.materialize.placement import check_out_shardings, place_outputs
+from flaxinit.materialize.placement import auto_mesh, check_out_shardings, place_outputs
 from flaxinit.materialize.progress import Progress
 from flaxinit.materialize.report import Report
-from flaxinit.materialize.trace import trace
+from flaxinit.materialize.trace import check_arguments, trace
 
 
 def fast_init(
@@ -73,7 +74,7 @@ def fast_init(
       >>> variables["params"]["layers_0"]["kernel"].shape
       (8, 8)
     """
-    if not callable(init_fn):
+    if hasattr(init_fn, "init") or not callable(init_fn):  # a Linen module is callable too
         hint = " Pass its `init` method." if hasattr(init_fn, "init") else ""
         raise TypeError(f"init_fn must be a function, received {init_fn!r}.{hint}")
     check_out_shardings(out_shardings)
@@ -81,36 +82,22 @@ def fast_init(
 
     @functools.wraps(init_fn)
     def initialise(*args, **kwargs):
+        check_arguments(args, kwargs)
+        mesh = jax.sharding.get_mesh()
         outcome = Report()
         start = time.perf_counter()
-        traced = trace(init_fn, args, kwargs)
-        shardings = place_outputs(out_shardings, traced.tree, traced.paths)
-        flat = flatten(traced.jaxpr, traced.constants)
-        parts = partition(flat)
-        traced_at = time.perf_counter()
-
-        drawn = {v for draw in parts.draws for v in draw.outputs}
-        targets, paths = {}, {}
-        for a, sharding, path in zip(flat.outputs, shardings, traced.paths, strict=True):
-            if isinstance(a, Var) and a in drawn:
-                targets.setdefault(a, sharding)
-                paths.setdefault(a, path)
-        with Progress(sum(d.size for d in parts.draws), enabled=progress) as bar:
-            env = executor.run(parts, flat.constants, targets, paths, outcome, bar.advance)
-
-        def output(a, sharding):
-            if isinstance(a, Literal):
-                return place(a.val, a.aval, sharding)
-            if a in drawn and sharding == targets[a]:
-                return env[a]
-            # Not drawn, or a shared array that is asked for in a second place.
-            return place(env[a], a.aval, sharding)
-
-        result = traced.rebuild([output(a, s) for a, s in zip(flat.outputs, shardings, strict=True)])
-        outcome.trace_seconds = traced_at - start
+        with contextlib.nullcontext() if mesh.empty else jax.set_mesh(auto_mesh(mesh)):
+            traced = trace(init_fn, args, kwargs)
+            shardings = place_outputs(out_shardings, traced.tree, traced.paths, mesh)
+            flat = flatten(traced.jaxpr, traced.constants)
+            parts = partition(flat)
+            outcome.trace_seconds = time.perf_counter() - start
+            with Progress(sum(d.size for d in parts.draws), enabled=progress) as bar:
+                arrays = executor.run(flat, parts, shardings, traced.paths, outcome, bar.advance)
+            result = traced.rebuild(arrays)
         outcome.total_seconds = time.perf_counter() - start
         if report is True:
-            import rich
+            import rich  # slow to import: only for those who print
 
             rich.print(outcome)
         elif report:

@@ -16,7 +16,9 @@ from jax.extend.core import Literal, Var
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from flaxinit.materialize.fingerprint import Fingerprints
+from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.partition import Draw, Partition, is_key
+from flaxinit.materialize.placement import auto
 from flaxinit.materialize.report import Group, Report
 from flaxinit.materialize.segment import Segment, evaluate_keys, segments
 
@@ -51,6 +53,44 @@ class Executor:
 
     def run(
         self,
+        flat: Flat,
+        parts: Partition,
+        shardings: list[Sharding | None],
+        paths: tuple[str, ...],
+        report: Report,
+        advance: Callable[[int], None],
+    ) -> list[jax.Array]:
+        """The outputs of a program, each in its place.
+
+        Args:
+          flat: the program.
+          parts: what it was divided into.
+          shardings: where each output goes, None for the default device.
+          paths: the names of the outputs, for the report.
+          report: filled in.
+          advance: told the bytes of each draw when it has been dispatched.
+        """
+        drawn = {v for draw in parts.draws for v in draw.outputs}
+        targets: Shardings = {}
+        names: dict[Var, str] = {}
+        for a, sharding, path in zip(flat.outputs, shardings, paths, strict=True):
+            if isinstance(a, Var) and a in drawn:
+                targets.setdefault(a, sharding)
+                names.setdefault(a, path)
+        env = self._draw(parts, flat.constants, targets, names, report, advance)
+
+        def output(a, sharding):
+            if isinstance(a, Literal):
+                return place(a.val, a.aval, sharding)
+            if a in drawn and sharding == targets[a]:
+                return env[a]
+            # Not drawn, or a shared array that is asked for in a second place.
+            return place(env[a], a.aval, sharding)
+
+        return [output(a, s) for a, s in zip(flat.outputs, shardings, strict=True)]
+
+    def _draw(
+        self,
         parts: Partition,
         constants: dict[Var, Any],
         shardings: Shardings,
@@ -58,16 +98,7 @@ class Executor:
         report: Report,
         advance: Callable[[int], None],
     ) -> dict[Var, Any]:
-        """The values of the key program and of all draws, the latter placed as told.
-
-        Args:
-          parts: what to compute.
-          constants: values of the program's inputs.
-          shardings: where each output of a draw goes.
-          paths: names of these outputs, for the report.
-          report: filled in.
-          advance: told the bytes of each draw when it has been dispatched.
-        """
+        """The values of the key program and of the outputs of all draws."""
         # Temporaries grow with the draw: the largest run first, while memory is still empty.
         # Every process sorts alike, so that collectives meet.
         calls = sorted(
@@ -91,8 +122,15 @@ class Executor:
             start = time.perf_counter()
             env = evaluate_keys(parts.keys, constants, self.prints)
             values = env | _host_values(
-                {a for c in calls for s in c.segments for a in s.arguments
-                 if isinstance(a, Var) and a in env}, env)
+                {
+                    a
+                    for c in calls
+                    for s in c.segments
+                    for a in s.arguments
+                    if isinstance(a, Var) and a in env
+                },
+                env,
+            )
             report.key_seconds = time.perf_counter() - start
             for keys, batch in itertools.groupby(calls, lambda c: c.compilations):
                 batch = list(batch)
@@ -120,11 +158,16 @@ class Executor:
             everywhere = _replicated(shardings[draw.outputs[0]])
             places = shardings | {
                 v: by_shape.get(v.aval.shape, everywhere)
-                for s in chain for v in s.outputs if v not in shardings
+                for s in chain
+                for v in s.outputs
+                if v not in shardings
             }
             compilations = tuple(
-                (s.name, tuple(places[v] for v in s.outputs),
-                 tuple(_place_of(a, constants, places, everywhere) for a in s.arguments))
+                (
+                    s.name,
+                    tuple(places[v] for v in s.outputs),
+                    tuple(_place_of(a, constants, places, everywhere) for a in s.arguments),
+                )
                 for s in chain
             )
             read = {a for s in chain for a in s.arguments if isinstance(a, Var)}
@@ -160,17 +203,19 @@ def _lower(segment: Segment, compilation: Any):
     impls = [_impl(v.aval.dtype) if is_key(v) else None for v in segment.inputs]
 
     def run(*values):
-        return segment(*(
-            x if impl is None else jax.random.wrap_key_data(x, impl=impl)
-            for x, impl in zip(values, impls, strict=True)
-        ))
+        return segment(
+            *(
+                x if impl is None else jax.random.wrap_key_data(x, impl=impl)
+                for x, impl in zip(values, impls, strict=True)
+            )
+        )
 
     specs = []
     for v, place in zip(segment.inputs, places, strict=True):
         spec = jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)
         if is_key(v):
             spec = jax.eval_shape(jax.random.key_data, spec)
-        specs.append(jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=place))
+        specs.append(jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=auto(place)))
     return jax.jit(run, out_shardings=list(targets)).lower(*specs)
 
 
@@ -194,11 +239,16 @@ def _run_batch(
             jax.block_until_ready(under_way.popleft())
         local: dict[Var, Any] = {}
         for executable, segment in zip(executables, call.segments, strict=True):
-            results = executable(*(
-                np.asarray(a.val, a.aval.dtype) if isinstance(a, Literal)
-                else local[a] if a in local else values[a]
-                for a in segment.arguments
-            ))
+            results = executable(
+                *(
+                    np.asarray(a.val, a.aval.dtype)
+                    if isinstance(a, Literal)
+                    else local[a]
+                    if a in local
+                    else values[a]
+                    for a in segment.arguments
+                )
+            )
             local.update(zip(segment.outputs, results, strict=True))
         made = {v: local[v] for v in call.draw.outputs}
         values.update(made)

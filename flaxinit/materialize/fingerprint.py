@@ -21,7 +21,8 @@ class Fingerprints:
 
     def __init__(self) -> None:
         self._number: dict[Hashable, int] = {}  # structure -> short name, so that hashing is cheap
-        self._jaxprs: dict[int, tuple[Any, int]] = {}  # id -> (the object, kept alive; its name)
+        self._jaxprs: dict[int, int] = {}  # id -> name
+        self._alive: list[Any] = []  # what is known by its id, which must not be used again
 
     def intern(self, structure: Hashable) -> int:
         """A short name for `structure`: equal structures get equal names."""
@@ -31,8 +32,9 @@ class Fingerprints:
         match x:
             case Jaxpr() | ClosedJaxpr():
                 if id(x) not in self._jaxprs:
-                    self._jaxprs[id(x)] = x, self.intern(self._jaxpr(x))
-                return "jaxpr", self._jaxprs[id(x)][1]
+                    self._jaxprs[id(x)] = self.intern(self._jaxpr(x))
+                    self._alive.append(x)
+                return "jaxpr", self._jaxprs[id(x)]
             case tuple() | list():
                 return (type(x).__name__, *map(self, x))
             case dict():
@@ -42,7 +44,7 @@ class Fingerprints:
         try:
             hash(x)
         except TypeError:
-            self._jaxprs[id(x)] = x, -1
+            self._alive.append(x)
             return "object", id(x)
         return type(x), x
 
@@ -60,8 +62,13 @@ class Fingerprints:
 
         head = bind(jaxpr.constvars), bind(jaxpr.invars)
         body = tuple(
-            (eqn.primitive, eqn.ctx, tuple(map(atom, eqn.invars)), self(eqn.params),
-             bind(eqn.outvars))
+            (
+                eqn.primitive,
+                eqn.ctx,
+                tuple(map(atom, eqn.invars)),
+                self(eqn.params),
+                bind(eqn.outvars),
+            )
             for eqn in jaxpr.eqns
         )
         return head, body, tuple(map(atom, jaxpr.outvars)), tuple(map(self.constant, constants))
@@ -71,11 +78,13 @@ class Fingerprints:
         return "literal", self.aval(a), np.asarray(a.val).tobytes()
 
     def constant(self, value: Any) -> Hashable:
-        """A NumPy constant by value, a device array by identity (nothing is fetched)."""
-        if isinstance(value, jax.Array):
-            self._jaxprs[id(value)] = value, -1
+        """By value, except for an array that is spread over devices: that one is not fetched."""
+        if isinstance(value, jax.Array) and (
+            len(value.devices()) > 1 or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+        ):
+            self._alive.append(value)
             return "object", id(value)
-        return self(value)
+        return self(np.asarray(value))
 
     @staticmethod
     def aval(a: Any) -> Hashable:

@@ -6,11 +6,17 @@ that give it its meaning, and those are asked.
 
 import math
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+)
 
 OutShardings = Any  # a pytree prefix of shardings, a function of path and shape, or None
 
@@ -24,12 +30,21 @@ def check_out_shardings(out_shardings: OutShardings) -> None:
 
 
 def place_outputs(
-    out_shardings: OutShardings, tree: Any, paths: tuple[str, ...]
+    out_shardings: OutShardings, tree: Any, paths: tuple[str, ...], mesh: Mesh
 ) -> list[Sharding | None]:
-    """One sharding for each array of `tree`, None for JAX's default device."""
+    """One sharding for each array of `tree`, None for JAX's default device.
+
+    Args:
+      out_shardings: what the caller asks for.
+      tree: the result, with a jax.ShapeDtypeStruct for each array.
+      paths: their names.
+      mesh: the mesh that is set, or an empty one.
+
+    Returns:
+      Shardings that fit the arrays and have devices of this process.
+    """
     is_struct = lambda x: isinstance(x, jax.ShapeDtypeStruct)  # noqa: E731
     structs = [x for x in jax.tree.leaves(tree) if is_struct(x)]
-    mesh = jax.sharding.get_mesh()
     if out_shardings is None:
         chosen = _from_metadata(tree, mesh, paths)
     elif callable(out_shardings):
@@ -43,9 +58,13 @@ def place_outputs(
 
 
 def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
-    is_struct = [isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(tree)]
+    # To JAX None is a subtree without leaves; here it is a leaf that stands for the default.
+    default = object()
+    prefix = jax.tree.map(
+        lambda x: default if x is None else x, prefix, is_leaf=lambda x: x is None
+    )
     try:
-        full = jax.tree.broadcast(prefix, tree, is_leaf=lambda x: x is None)
+        full = jax.tree.leaves(jax.tree.broadcast(prefix, tree))
     except ValueError as error:
         # JAX names the two trees by its own argument names.
         detail = str(error).replace("broadcast_prefix prefix_tree", "out_shardings")
@@ -53,8 +72,11 @@ def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
             "out_shardings must have the structure of what init_fn returns, or be a prefix of it "
             f"(one sharding for a whole subtree). {detail}"
         ) from None
-    leaves = jax.tree.leaves(full, is_leaf=lambda x: x is None)
-    return [leaf for leaf, keep in zip(leaves, is_struct, strict=True) if keep]
+    return [
+        None if choice is default else choice
+        for choice, x in zip(full, jax.tree.leaves(tree), strict=True)
+        if isinstance(x, jax.ShapeDtypeStruct)
+    ]
 
 
 def _from_metadata(tree: Any, mesh: Mesh, paths: tuple[str, ...]) -> list[Sharding | None]:
@@ -62,9 +84,7 @@ def _from_metadata(tree: Any, mesh: Mesh, paths: tuple[str, ...]) -> list[Shardi
     nnx = sys.modules.get("flax.nnx")
 
     def is_box(x):
-        return hasattr(x, "get_partition_spec") or (
-            nnx is not None and isinstance(x, nnx.Variable)
-        )
+        return hasattr(x, "get_partition_spec") or (nnx is not None and isinstance(x, nnx.Variable))
 
     boxes = [
         (box, x)
@@ -79,15 +99,19 @@ def _from_metadata(tree: Any, mesh: Mesh, paths: tuple[str, ...]) -> list[Shardi
     chosen = []
     for (box, _), own, path in zip(boxes, meshes, paths, strict=True):
         try:
-            chosen.append(_spec(box, own or mesh) if is_box(box) else NamedSharding(mesh, PartitionSpec()))
+            chosen.append(
+                _spec(box, own or mesh) if is_box(box) else NamedSharding(mesh, PartitionSpec())
+            )
         except ValueError as error:
             raise ValueError(f"{path}: the model's partitioning metadata: {error}") from None
     return chosen
 
 
 def _own_mesh(box: Any) -> Mesh | None:
-    mesh = box.get_metadata("mesh", None) if hasattr(box, "get_metadata") else (
-        getattr(box, "mesh", None)
+    mesh = (
+        box.get_metadata("mesh", None)
+        if hasattr(box, "get_metadata")
+        else (getattr(box, "mesh", None))
     )
     return mesh if isinstance(mesh, Mesh) else None
 
@@ -96,8 +120,10 @@ def _spec(box: Any, mesh: Mesh) -> Sharding:
     """The sharding that a box or variable asks for, logical names resolved by Flax's rules."""
     if not hasattr(box, "get_partition_spec"):  # an nnx.Variable
         stated = box.get_metadata("out_sharding", None)
-        spec = stated if isinstance(stated, Sharding) else (
-            sys.modules["flax.nnx"].spmd.get_var_pspec(box) or PartitionSpec()
+        spec = (
+            stated
+            if isinstance(stated, Sharding)
+            else (sys.modules["flax.nnx"].spmd.get_var_pspec(box) or PartitionSpec())
         )
     else:
         spec = box.get_partition_spec()
@@ -149,8 +175,10 @@ def _check_divides(path: str, x: jax.ShapeDtypeStruct, sharding: NamedSharding) 
         )
     for dimension, (size, axes) in enumerate(zip(x.shape, spec, strict=False)):
         if axes is PartitionSpec.UNCONSTRAINED:
-            raise ValueError(f"{path}: {spec} leaves dimension {dimension} unconstrained; name "
-                             "its mesh axes, or None for a copy on each.")
+            raise ValueError(
+                f"{path}: {spec} leaves dimension {dimension} unconstrained; name "
+                "its mesh axes, or None for a copy on each."
+            )
         axes = () if axes is None else (axes,) if isinstance(axes, str) else axes
         parts = math.prod(mesh.shape[axis] for axis in axes)
         if size % parts:
@@ -159,3 +187,19 @@ def _check_divides(path: str, x: jax.ShapeDtypeStruct, sharding: NamedSharding) 
                 f"axes {axes} do not divide. Use None for that dimension in {spec}, another mesh, "
                 "or a padded size."
             )
+
+
+def auto(sharding: Sharding | None) -> Sharding | None:
+    """The same placement on a mesh whose axes the compiler propagates."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    return NamedSharding(auto_mesh(sharding.mesh), sharding.spec, memory_kind=sharding.memory_kind)
+
+
+def auto_mesh(mesh: Mesh) -> Mesh:
+    """`mesh` with axes of type Auto.
+
+    On explicit axes, the default of ``jax.make_mesh``, shardings are part of types. An init
+    function that was written without them, with a product of weights, would not type.
+    """
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))

@@ -35,9 +35,12 @@ class Progress:
             from rich.console import Console
 
             self._bar = progress.Progress(
-                progress.TextColumn("initialising"), progress.BarColumn(),
-                progress.DownloadColumn(), progress.TimeRemainingColumn(),
-                console=Console(stderr=True), transient=True,
+                progress.TextColumn("initialising"),
+                progress.BarColumn(),
+                progress.DownloadColumn(),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
             )
             self._task = self._bar.add_task("", total=self._total)
             self._bar.start()

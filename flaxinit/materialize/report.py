@@ -63,6 +63,12 @@ class Report:
         table.add_column("draw s", f"{totals[2]:.2f}", justify="right")
         table.add_column("bytes/device", f"{self.bytes_per_device:,}", justify="right")
         for g in self.groups:
-            table.add_row(g.example, g.shape, str(g.draws), f"{g.compile_seconds:.2f}",
-                          f"{g.draw_seconds:.2f}", f"{g.bytes_per_device:,}")
+            table.add_row(
+                g.example,
+                g.shape,
+                str(g.draws),
+                f"{g.compile_seconds:.2f}",
+                f"{g.draw_seconds:.2f}",
+                f"{g.bytes_per_device:,}",
+            )
         return table

@@ -42,7 +42,6 @@ class Trace:
 def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
     """Trace ``init_fn(*args, **kwargs)`` and drop all that its outputs do not need."""
     leaves, treedef = jax.tree.flatten((args, kwargs))
-    _check_arguments(args, kwargs, leaves)
     dynamic = [i for i, x in enumerate(leaves) if _is_array(x)]
     seen: dict[str, Any] = {}
 
@@ -61,15 +60,14 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
             return [x for _, x in kept]
 
     def run() -> ClosedJaxpr:
-        return jax.make_jaxpr(flat)(*(leaves[i] for i in dynamic))
+        fresh = lambda *arrays: flat(*arrays)  # noqa: E731 JAX remembers traces by function
+        return jax.make_jaxpr(fresh)(*(leaves[i] for i in dynamic))
 
     closed = _guarded(init_fn, run, seen)
     jaxpr, used = dce_jaxpr(closed.jaxpr, True)
     alive = _used_vars(jaxpr)
-    constants = {
-        v: x for v, x in zip(jaxpr.constvars, closed.consts, strict=True) if v in alive
-    }
-    if any(isinstance(x, np.ndarray) for x in constants.values()):
+    constants = {v: x for v, x in zip(jaxpr.constvars, closed.consts, strict=True) if v in alive}
+    if any(np.ndim(x) > 0 for x in constants.values()):
         # A table made by NumPy while tracing, such as a sinusoidal embedding, is the one place
         # where a private random generator could have spoken. A second trace would disagree.
         again = _guarded(init_fn, run, seen)
@@ -107,8 +105,12 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
     before = _generators()
     try:
         closed = run()
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError,
-            jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteBooleanIndexError) as e:
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+        jax.errors.NonConcreteBooleanIndexError,
+    ) as e:
         raise TypeError(
             f"{name} needs the value of an array to decide a shape or a Python branch, so it "
             "cannot be traced: " + str(e).split("\n")[0] + " Make what it depends on a Python "
@@ -134,8 +136,9 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
     return closed
 
 
-def _check_arguments(args: tuple, kwargs: dict, leaves: list) -> None:
-    if any(isinstance(x, jax.core.Tracer) for x in leaves):
+def check_arguments(args: tuple, kwargs: dict) -> None:
+    """Refuse arguments of which a traced call could not make what an eager call makes."""
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((args, kwargs))):
         raise TypeError(
             "fast_init creates arrays, so it cannot run inside jax.jit, vmap or grad. "
             "Inside a transformation call the init function itself."

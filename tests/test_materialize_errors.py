@@ -1,0 +1,173 @@
+"""Bad input: a clear error that names the rule and the remedy, before anything is compiled."""
+
+import random
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+import flaxinit
+from flaxinit.materialize.execute import Executor
+
+KEY = jax.random.key(0)
+X = np.ones((1, 6), np.float32)
+LEAK = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_run(monkeypatch):
+    """Errors come before work: the executor is never reached."""
+    monkeypatch.setattr(Executor, "run", lambda *args: pytest.fail("work was done"))
+    LEAK.clear()
+
+
+@pytest.fixture
+def mesh():
+    return jax.make_mesh((2, 4), ("data", "model"))
+
+
+def draw(key, n=4):
+    return {"w": jax.random.normal(key, (n, 8))}
+
+
+def printing(key):
+    jax.debug.print("drawing {}", key)
+    return draw(key)
+
+
+def ordered_callback(key):
+    jax.experimental.io_callback(lambda: None, None, ordered=True)
+    return draw(key)
+
+
+def leaking(key):
+    LEAK.append(jax.random.normal(key, (3,)))
+    return draw(key)
+
+
+def shape_from_values(key):
+    return draw(key, int(jax.random.randint(key, (), 1, 9)))
+
+
+def boolean_mask(key):
+    x = jax.random.normal(key, (8,))
+    return x[x > 0]
+
+
+def through_numpy(key):
+    return jnp.asarray(np.asarray(jax.random.normal(key, (8,))))
+
+
+def python_random(key):
+    return jax.random.normal(key, (8,)) * random.random()
+
+
+def numpy_random(key):
+    return jax.random.normal(key, (8,)) + np.random.normal(size=8).astype(np.float32)
+
+
+def private_generator(key):
+    return jnp.asarray(np.random.default_rng().normal(size=8).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("init_fn", "message"),
+    [
+        (printing, "side effects"),
+        (ordered_callback, "side effects"),
+        (leaking, "stores a traced value outside"),
+        (shape_from_values, "needs the value of an array"),
+        (boolean_mask, "needs the value of an array"),
+        (through_numpy, "needs the value of an array"),
+        (python_random, "drew from Python's or NumPy's global"),
+        (numpy_random, "drew from Python's or NumPy's global"),
+        (private_generator, "something else when it was traced a second time"),
+    ],
+)
+def test_init_functions_that_are_no_functions_of_the_key(init_fn, message):
+    with pytest.raises(TypeError, match=f"^{init_fn.__name__} .*{message}"):
+        flaxinit.fast_init(init_fn)(KEY)
+
+
+@pytest.mark.parametrize("not_a_function", [3, None])
+def test_not_a_function(not_a_function):
+    with pytest.raises(TypeError, match="init_fn must be a function"):
+        flaxinit.fast_init(not_a_function)
+
+
+def test_a_module_instead_of_its_init():
+    with pytest.raises(TypeError, match="Pass its `init` method"):
+        flaxinit.fast_init(nn.Dense(3))
+
+
+def test_inside_a_transformation():
+    with pytest.raises(TypeError, match=r"cannot run inside jax.jit"):
+        jax.jit(flaxinit.fast_init(draw))(KEY)
+
+
+def test_an_nnx_object_as_argument():
+    with pytest.raises(TypeError, match="build it inside"):
+        flaxinit.fast_init(lambda rngs: nnx.Linear(2, 3, rngs=rngs))(nnx.Rngs(0))
+
+
+def test_a_shape_where_a_value_is_needed():
+    with pytest.raises(TypeError, match="depends on the values of an argument"):
+        flaxinit.fast_init(lambda key, x: x + jax.random.normal(key, x.shape))(
+            KEY, jax.ShapeDtypeStruct((3,), jnp.float32)
+        )
+
+
+@pytest.mark.parametrize("bad", ["model", 3, {"w": "model"}, {"w": ("data", "model")}])
+def test_not_a_sharding(bad):
+    with pytest.raises(TypeError, match=r"must be a jax.sharding.NamedSharding.* received"):
+        flaxinit.fast_init(draw, bad)
+
+
+def test_a_function_that_returns_no_sharding():
+    with pytest.raises(TypeError, match=r"^w: a sharding must be"):
+        flaxinit.fast_init(draw, lambda path, x: "model")(KEY)
+
+
+def test_another_structure(mesh):
+    bad = {"params": {"kernal": NamedSharding(mesh, P()), "bias": None}}
+    with pytest.raises(ValueError, match=r"structure of what init_fn returns.*\n?.*'params'"):
+        flaxinit.fast_init(nn.Dense(3).init, bad)(KEY, X)
+
+
+def test_a_dimension_that_does_not_divide(mesh):
+    with pytest.raises(ValueError, match=r"^params/kernel: dimension 0 has size 6.* 4 parts"):
+        flaxinit.fast_init(nn.Dense(8).init, lambda path, x: NamedSharding(mesh, P("model")))(
+            KEY, X
+        )
+
+
+def test_more_entries_than_dimensions(mesh):
+    with pytest.raises(ValueError, match=r"^params/bias: .* has 2 entries"):
+        flaxinit.fast_init(nn.Dense(8).init, NamedSharding(mesh, P(None, "model")))(KEY, X)
+
+
+def test_an_unconstrained_dimension():
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
+    with pytest.raises(ValueError, match=r"^w: .* unconstrained"):
+        flaxinit.fast_init(draw, NamedSharding(mesh, P(P.UNCONSTRAINED)))(KEY)
+
+
+def test_a_spec_without_a_mesh():
+    with pytest.raises(ValueError, match=r"^w: .* no mesh is set"):
+        flaxinit.fast_init(draw, P("model"))(KEY)
+
+
+def test_an_axis_that_the_mesh_does_not_have(mesh):
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^w: .*modle"):
+        flaxinit.fast_init(draw, P("modle"))(KEY)
+
+
+def test_metadata_that_the_mesh_does_not_have(mesh):
+    init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "tensor"))
+    box = lambda key: {"w": init(key, (4, 8))}  # noqa: E731
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^w: the model's.*tensor"):
+        flaxinit.fast_init(box)(KEY)
