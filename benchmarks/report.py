@@ -44,8 +44,8 @@ def _small_print(records: list[dict]) -> str:
     return (
         f"median (range) over {len(unit['seeds'])} seeds; SGD, momentum {unit['momentum']:g}, "
         f"batches of {unit['batch_size']}, {unit['steps']} steps, width {unit['width']}; each "
-        f"technique at the best for training of the rates {rates} "
-        "(*: the end of that grid)"
+        f"technique at that of the rates {rates} "
+        "with the lowest training loss (*: an end of that grid)"
     )
 
 

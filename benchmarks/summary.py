@@ -68,26 +68,18 @@ def _loss(run: dict) -> float:
 def rows(records: list[dict]) -> list[Row]:
     """A row per unit and technique, in the order in which they were trained.
 
-    Best is the rate with the fewest steps to the target (median over seeds), and among equals
-    the lowest final training loss. The test data have no say.
+    Best is the rate with the lowest final training loss, median over seeds. The test data have
+    no say.
     """
     found = []
     for record in records:
-        unit = record["unit"]
         for technique, group in groupby(record["runs"], key=lambda run: run["technique"]):
             rates: dict[float, list[dict]] = {}
             for run in group:
                 rates.setdefault(run["learning_rate"], []).append(run)
-
-            def score(item, window=unit["window"]):
-                _, runs = item
-                return (
-                    np.median([_steps(run, window) for run in runs]),
-                    np.median([_loss(run) for run in runs]),
-                )
-
-            rate, runs = min(rates.items(), key=score)
-            found.append(Row(unit, technique, rate, runs, record["label_entropy"]))
+            best = min(rates, key=lambda rate: np.median([_loss(run) for run in rates[rate]]))
+            entropy = record["label_entropy"]
+            found.append(Row(record["unit"], technique, best, rates[best], entropy))
     return found
 
 

@@ -143,7 +143,11 @@ def test_the_best_rate_is_chosen_on_training_data_alone():
     record = {
         "unit": {"window": 10},
         "label_entropy": 2.3,
-        "runs": [run(0.1, [0.5, 0.95], 0.1, 0.2), run(0.01, [0.5, 0.6], 0.05, 0.9)],
+        "runs": [
+            run(0.1, [0.5, 0.95], 0.1, 0.2),
+            run(0.01, [0.5, 0.6], 0.2, 0.9),
+            run(1.0, [0.5, 0.6], None, 0.9),
+        ],
     }
     (row,) = summary.rows([record])
     assert row.learning_rate == 0.1 and list(row.steps) == [20]
@@ -255,7 +259,7 @@ def test_smoke_run_of_quick_writes_results_table_and_plot(tmp_path):
     for record in records:
         assert record["environment"]["devices"] == 3
         settings = {(r["technique"], r["learning_rate"], r["seed"]) for r in record["runs"]}
-        assert len(settings) == len(record["runs"]) == 5 * 4 * 2
+        assert len(settings) == len(record["runs"]) == 5 * 3 * 2
     assert (tmp_path / "smoke" / "quick.png").stat().st_size > 0
     assert "smoke size" in (tmp_path / "README.md").read_text()
     assert "Derived gain" in done.stdout and "guessing" in done.stdout

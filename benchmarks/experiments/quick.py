@@ -12,7 +12,7 @@ def units(size: str) -> list[Unit]:
         Unit(
             activation=activation,
             techniques=("normal", "uniform", "xavier", "he", "derived"),
-            learning_rates=(0.003, 0.01, 0.03, 0.1),
+            learning_rates=(0.004, 0.016, 0.064),
             seeds=tuple(range(seeds)),
             depth=20,
             width=width,
