@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flaxinit.activations import gain as gain
+    from flaxinit.critical import Critical as Critical, critical as critical
     from flaxinit.initializers import (
         Initializer as Initializer,
         constant as constant,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "flaxinit.activations": ("gain",),
+    "flaxinit.critical": ("Critical", "critical"),
     "flaxinit.initializers": (
         "Initializer",
         "constant",

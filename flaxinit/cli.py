@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ValueError, TypeError, ImportError, AttributeError) as error:
+    except (ValueError, TypeError, ImportError, AttributeError, OSError) as error:
         Console(stderr=True).print(f"flaxinit: {error}", style="red", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -39,7 +40,14 @@ def _parser() -> argparse.ArgumentParser:
 
     table = commands.add_parser("table", help="the whole catalogue with its gains")
     table.set_defaults(run=_table)
-    for command in (derive, table):
+
+    meanfield = commands.add_parser("meanfield", help="criticality, edge of chaos, the maps")
+    meanfield.add_argument("activation", help="as for derive")
+    meanfield.add_argument(
+        "--plot", nargs="?", const="", metavar="FILE", help="draw it (default NAME_meanfield.png)"
+    )
+    meanfield.set_defaults(run=_meanfield)
+    for command in (derive, table, meanfield):
         command.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
 
@@ -102,20 +110,57 @@ def _derive(options) -> int:
     return 0
 
 
+def _meanfield(options) -> int:
+    from flaxinit.theory import derive
+
+    derivation = derive(_activation(options.activation))
+    found = derivation.criticality
+    facts = {
+        "name": derivation.name,
+        "class": found.kind,
+        "q": found.q,
+        "q_exact": None if found.exact is None else str(found.exact),
+        "sigma_w2": found.sigma_w2,
+        "sigma_b2": found.sigma_b2,
+        "dual": None if derivation.maps.dual_expr is None else str(derivation.maps.dual_expr),
+    }
+    if options.plot is not None:
+        from flaxinit.theory.plot import plot_meanfield
+
+        path = Path(options.plot or f"{_file_name(derivation.name)}_meanfield.png")
+        facts["plot"] = str(plot_meanfield(derivation, path))
+    if options.json:
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        return 0
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    labels = {"q": "K*", "q_exact": "K* exactly", "sigma_w2": "σ_w²", "sigma_b2": "σ_b²"}
+    labels["dual"] = "E[φ(u)φ(v)]"
+    for key, value in facts.items():
+        if value is not None:
+            table.add_row(labels.get(key, key), str(value))
+    Console().print(table)
+    return 0
+
+
+def _file_name(name: str) -> str:
+    return "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in name)[:60]
+
+
 def _table(options) -> int:
     from flaxinit.theory import CATALOGUE, derive
 
     derivations = [derive(name) for name in CATALOGUE]
     if options.json:
-        print(json.dumps([_facts(d) for d in derivations], ensure_ascii=False, indent=2))
+        rows = [_facts(d) | {"class": d.criticality.kind} for d in derivations]
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
         return 0
     table = Table(title="Gains at q = 1")
-    for heading in ("activation", "E[φ²]", "gain", "backward gain", "χ at the gain"):
-        table.add_column(heading, justify="left" if heading in ("activation", "E[φ²]") else "right")
+    numbers = ("gain", "backward gain", "χ at the gain")
+    for heading in ("activation", "E[φ²]", *numbers, "class"):
+        table.add_column(heading, justify="right" if heading in numbers else "left")
     for d in derivations:
         chi = d.derivative_second_moment.value / d.second_moment.value
-        table.add_row(
-            d.name, d.second_moment.method, f"{d.gain:.9f}", f"{d.backward_gain:.9f}", f"{chi:.6f}"
-        )
+        numbers = (f"{d.gain:.9f}", f"{d.backward_gain:.9f}", f"{chi:.6f}")
+        table.add_row(d.name, d.second_moment.method, *numbers, d.criticality.kind)
     Console().print(table)
     return 0

@@ -31,7 +31,7 @@ from flaxinit.theory.terms import NoClosedForm
 
 # Where fixed points are looked for. Beyond, a map is followed as a power law.
 _LOWEST, _HIGHEST = 1e-12, 1e8
-_GRID = np.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), 241)
+_GRID = [float(v) for v in np.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), 241)]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ class Maps:
             return dual(self.pieces)
         except NoClosedForm:
             return None
+
+    @cached_property
+    def slopes(self) -> tuple[Piece, ...]:
+        """φ', where it exists."""
+        return tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in self.pieces)
 
     def energy(self, variance: float) -> float:
         """E[φ(√q z)²]."""
@@ -121,8 +126,7 @@ class Maps:
 
     def derivative_dual(self, correlation: float, variance: float) -> float:
         """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem)."""
-        slopes = tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in self.pieces)
-        return expect_pair(numeric(slopes), correlation, variance)
+        return expect_pair(numeric(self.slopes), correlation, variance)
 
     def cmap(
         self, correlation: float, variance: float, sigma_w2: float = 1.0, sigma_b2: float = 0.0
@@ -160,8 +164,8 @@ class Maps:
         def excess(v: float) -> float:
             return self.qmap(v, sigma_w2, sigma_b2) / v - 1
 
-        values = np.array([excess(v) for v in _GRID])
-        if np.all(np.abs(values) < 1e-12):
+        values = [excess(v) for v in _GRID]
+        if max(map(abs, values)) < 1e-12:
             raise ValueError(
                 f"{self.name} with sigma_w2 = {sigma_w2} keeps every variance: all q are fixed "
                 "points, none attracts. Any q may be used"
@@ -193,8 +197,10 @@ class Maps:
             return v - self.energy(v) / self.slope_energy(v) - sigma_b2
 
         usable = [v for v in _GRID if self.slope_energy(v) > 0]
-        values = np.array([gap(v) for v in usable])
-        if sigma_b2 == 0 and np.all(np.abs(values) < 1e-12 * np.array(usable)):
+        if not usable:
+            raise ValueError(f"{self.name} has slope 0 almost everywhere: χ = 0 for every sigma_w2")
+        values = [gap(v) for v in usable]
+        if sigma_b2 == 0 and all(abs(a) < 1e-12 * v for v, a in zip(usable, values, strict=True)):
             raise ValueError(
                 f"{self.name} is scale-invariant: with sigma_w2 = {1 / self.slope_energy(1.0):g} "
                 "and no bias every q is on the edge of chaos"
@@ -210,9 +216,10 @@ class Maps:
     def critical_line(self, variances: np.ndarray) -> np.ndarray:
         """The edge of chaos as a curve: rows (q*, σ_w², σ_b²), where σ_b² ≥ 0."""
         rows = []
-        for v in np.asarray(variances, float):
-            sigma_w2 = 1 / self.slope_energy(float(v))
-            rows.append((float(v), sigma_w2, float(v) - sigma_w2 * self.energy(float(v))))
+        for v in map(float, variances):
+            slopes = self.slope_energy(v)
+            if slopes > 0:
+                rows.append((v, 1 / slopes, v - self.energy(v) / slopes))
         table = np.array(rows).reshape(-1, 3)
         return table[table[:, 2] >= -1e-12 * table[:, 0]]
 

@@ -1,0 +1,58 @@
+"""The kernel and bias initializers that put a network at criticality."""
+
+from typing import NamedTuple, Unpack
+
+from flaxinit.activations import Activation
+from flaxinit.initializers import Initializer, KernelOptions, VarianceScaling, normal, zeros
+from flaxinit.sampling import Distribution
+
+
+class Critical(NamedTuple):
+    """The pair that `critical` returns, and the variance K* that it keeps (None: any)."""
+
+    kernel: VarianceScaling
+    bias: Initializer
+    q: float | None
+
+
+def critical(
+    activation: Activation,
+    *,
+    distribution: Distribution = "truncated_normal",
+    **kernel: Unpack[KernelOptions],
+) -> Critical:
+    """Keep signal, correlations and gradients at once: ``χ_∥(K*) = χ_⊥(K*) = 1``.
+
+    ``Var W = C_W / fan_in`` and ``Var b = C_b``, with (C_W, C_b, K*) from the activation's
+    universality class: (1/E[φ'²], 0, any) for a scale-invariant one, (1/φ'(0)², 0, 0) where the
+    signal settles to 0, and the half-stable point otherwise.
+
+    Args:
+        activation: any form that `flaxinit.he` takes.
+        distribution: of the kernel; the bias is normal.
+        **kernel: as in `flaxinit.he`.
+
+    Returns:
+        ``(kernel, bias, q)``, for ``kernel_init``, ``bias_init`` and the inputs' variance.
+
+    Raises:
+        ValueError: if no pair of variances makes the activation critical.
+
+    >>> kernel, bias, q = critical("gelu")
+    >>> round(kernel.variance((100, 100)) * 100, 6), round(bias.variance(()), 6), round(q, 6)
+    (1.983058, 0.172922, 3.561553)
+
+    References: Roberts, Yaida, Hanin (2022), chapter 5; Schoenholz et al. (2017).
+    """
+    from flaxinit.theory import derive  # loads SymPy
+
+    derivation = derive(activation)
+    found = derivation.criticality
+    if found.sigma_w2 is None or found.sigma_b2 is None:
+        raise ValueError(
+            f"{derivation.name} has no criticality: no kernel and bias variances keep signal and "
+            "gradients at once. flaxinit.he(activation) keeps the signal, "
+            'flaxinit.he(activation, mode="fan_out") the gradients.'
+        )
+    init = VarianceScaling(found.sigma_w2, "fan_in", distribution, **kernel)
+    return Critical(init, normal(found.sigma_b2**0.5) if found.sigma_b2 else zeros, found.q)
