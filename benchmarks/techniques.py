@@ -30,11 +30,21 @@ def centred_uniform(limit: float) -> Callable:
     return flaxinit.uniform(limit, minval=-limit)
 
 
+# The table in the documentation of `torch.nn.init.calculate_gain`.
+PYTORCH_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": 2**0.5, "selu": 3 / 4}
+
+
+def pytorch(activation: str) -> Callable:
+    """`kaiming_normal_` with the gain that PyTorch lists for this activation."""
+    return flaxinit.variance_scaling(PYTORCH_GAINS[activation] ** 2, "fan_in", "truncated_normal")
+
+
 TECHNIQUES = {
     "normal": Technique.everywhere("Normal σ=0.01", flaxinit.normal(0.01)),
     "uniform": Technique.everywhere("Uniform ±0.05", centred_uniform(0.05)),
     "xavier": Technique.everywhere("Xavier", flaxinit.glorot()),
     "he": Technique.everywhere("He", flaxinit.he()),
     # The inputs come from no activation, so the first kernel takes linear's gain.
+    "pytorch": Technique("PyTorch's table", pytorch("linear"), pytorch),
     "derived": Technique("Derived gain", flaxinit.he("linear"), flaxinit.he),
 }

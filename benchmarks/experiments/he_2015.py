@@ -1,0 +1,29 @@
+"""He, Zhang, Ren and Sun (2015), figures 2 and 3: ReLU networks of 22 and 30 layers.
+
+Theirs are convolutional, on ImageNet. What the figures show is a matter of depth alone: with
+Xavier's variance a ReLU halves the signal's second moment in each layer.
+"""
+
+from benchmarks.experiments import Experiment
+from benchmarks.harness import Unit
+
+
+def units(size: str) -> list[Unit]:
+    width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 640, 4), "pod": (512, 10000, 64)}[
+        size
+    ]
+    return [
+        Unit(
+            activation="relu",
+            techniques=("xavier", "he"),
+            learning_rates=(0.004, 0.016, 0.064),
+            seeds=tuple(range(seeds)),
+            depth=depth,
+            width=width,
+            steps=steps,
+        )
+        for depth in (22, 30)
+    ]
+
+
+EXPERIMENT = Experiment("Does Xavier stall at 30 ReLU layers where He converges?", units)
