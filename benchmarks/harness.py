@@ -146,12 +146,12 @@ def _seed_keys(seeds: list[int]) -> jax.Array:
 
 def _draw(unit: Unit, data: Dataset):
     """Parameters of every technique × seed, stacked; one seed means the same key in each."""
+    networks = [_network(unit, data, TECHNIQUES[name]) for name in unit.techniques]
     # Run once, and five times slower to compile when optimised on a CPU.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
 
     @partial(jax.jit, compiler_options=options)
     def draw(keys):
-        networks = [_network(unit, data, TECHNIQUES[name]) for name in unit.techniques]
         parts = [
             jax.vmap(lambda key, net=net: net.init(key, data.train_inputs[:1]))(keys)
             for net in networks

@@ -116,9 +116,11 @@ def page(results: Path) -> Path:
     for size in reversed(store.SIZES):
         for name in experiments.names():
             path = store.Journal(results, size, name).path
-            if path.exists() and (records := store.read(path)[0]):
+            if path.exists():
+                question = experiments.load(name).question
+                records, _ = store.read(path)
                 plot(records, path.with_suffix(".png"))
-                parts += _section(name, size, records)
+                parts += [f"## {name}, {size} size", question, *_section(name, size, records)]
     target = results / "README.md"
     target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return target
@@ -130,8 +132,6 @@ def _section(name: str, size: str, records: list[dict]) -> list[str]:
     versions = ", ".join(f"{key} {here[key]}" for key in ("jax", "flax", "optax", "flaxinit"))
     lines = [summary.COLUMNS, ["---"] * len(summary.COLUMNS), *summary.table(records)]
     return [
-        f"## {name}, {size} size",
-        experiments.load(name).question,
         f"**{summary.finding(records)}.**",
         f"![training accuracy by step]({size}/{name}.png)",
         "\n".join(f"| {' | '.join(cells)} |" for cells in lines),

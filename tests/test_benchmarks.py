@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -241,6 +242,14 @@ def test_bad_units_are_refused(change, message):
 def test_every_experiment_has_units_at_every_size(name, size):
     units = experiments.load(name).units(size)
     assert units and len(set(map(store.key, units))) == len(units)
+
+
+def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path):
+    results = shutil.copytree(command.RESULTS, tmp_path / "results")
+    written = (results / "README.md").read_text()
+    arguments = ["-m", "benchmarks", "report", "--results", results]
+    subprocess.run([sys.executable, *arguments], cwd=store.ROOT, check=True, capture_output=True)
+    assert (results / "README.md").read_text() == written
 
 
 def test_smoke_run_of_quick_writes_results_table_and_plot(tmp_path):

@@ -1,9 +1,9 @@
 """A new activation that no table lists, from its formula to its gain to a trained network."""
 
-import flaxinit
 import jax
 import jax.numpy as jnp
 
+import flaxinit
 from benchmarks.experiments import Experiment
 from benchmarks.harness import Unit
 from benchmarks.model import ACTIVATIONS
