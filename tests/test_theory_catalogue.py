@@ -1,0 +1,106 @@
+"""The catalogue: each formula is the function it is named for, and its moments close."""
+
+import functools
+import pathlib
+from operator import attrgetter
+
+import jax
+import pytest
+from definitions import DEFINITIONS
+
+import flaxinit.gains
+from flaxinit.theory import CATALOGUE, derive, tabulate
+from flaxinit.theory.catalogue import ALIASES
+
+MOMENTS = ("mean", "second_moment", "derivative_second_moment")
+
+# E[φ], E[φ²] and E[φ'²] are integrals of known kinds; of the others no closed form is known.
+CLOSED = """
+    linear relu leaky_relu prelu relu6 relu_squared abs square step sign hard_tanh hard_sigmoid
+    hard_swish softshrink hardshrink sparse_plus sparse_sigmoid elu celu selu exp gaussian
+    x_gaussian sin cos snake x_cos erf normal_cdf gelu squareplus isru isrlu bent_identity softsign
+""".split()
+CERTIFIED = """
+    gelu_tanh quick_gelu silu tanh sigmoid softplus log_sigmoid mish arctan log_cosh tanhshrink
+    serf lisht
+""".split()
+IN_JAX = {name: entry.jax for name, entry in CATALOGUE.items() if entry.jax}
+
+
+def test_number_of_cases():
+    assert len(CATALOGUE) == len(CLOSED) + len(CERTIFIED) == 48
+    assert set(DEFINITIONS) == set(CATALOGUE) == {*CLOSED, *CERTIFIED}
+    assert len(IN_JAX) == 29
+
+
+def named(path: str):
+    """The function that ``jax.nn.silu`` names."""
+    return attrgetter(path.removeprefix("jax."))(jax)
+
+
+def overlap(one, other) -> bool:
+    """Whether two certified intervals have a number in common."""
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_function_and_formula_have_the_same_moments(name):
+    from_formula, from_function = derive(name), derive(DEFINITIONS[name])
+    for moment in MOMENTS:
+        read, written = getattr(from_function, moment), getattr(from_formula, moment)
+        assert overlap(read.bounds, written.bounds), moment
+        assert read.value == pytest.approx(written.value, rel=1e-15, abs=1e-30)
+        assert read.method == written.method
+
+
+@pytest.mark.parametrize("name", IN_JAX)
+def test_jax_has_the_function_that_the_entry_names(name):
+    assert derive(named(IN_JAX[name])).gain == derive(name).gain
+
+
+def test_another_function_is_told_apart():
+    # The two forms of GELU differ in the fourth digit.
+    exact, tanh_form = derive("gelu").second_moment, derive(jax.nn.gelu).second_moment
+    assert not overlap(exact.bounds, tanh_form.bounds)
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_form(name):
+    derivation = derive(name)
+    assert [getattr(derivation, moment).method for moment in MOMENTS] == ["closed form"] * 3
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_enclosure(name):
+    assert derive(name).second_moment.method == "enclosure"
+    assert derive(name).second_moment.exact is None
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_thirty_certified_digits(name):
+    for moment in (getattr(derive(name), m) for m in MOMENTS):
+        low, high = moment.bounds
+        middle = abs(low + high) / 2
+        is_zero = moment.exact is not None and middle < 1e-40  # SELU's mean is 0 by construction
+        assert low <= high
+        assert high - low <= (1e-40 if is_zero else middle * 1e-30), moment.symbol
+
+
+def test_aliases_are_other_names():
+    assert not set(ALIASES) & set(CATALOGUE)
+    assert sum(len(entry.aliases) for entry in CATALOGUE.values()) == len(ALIASES)
+    for alias, name in ALIASES.items():
+        assert derive(alias).gain == derive(name).gain
+
+
+def test_the_table_of_gains_is_fresh():
+    assert pathlib.Path(flaxinit.gains.__file__).read_text() == tabulate.table()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_form_of_one_activation_gives_one_gain(name):
+    derivation = derive(name)
+    assert derive(derivation).gain == derivation.gain == derive(derivation.expr).gain
+    assert derivation.gain == flaxinit.gain(name)
+    wrapped = jax.jit(functools.partial(DEFINITIONS[name]))
+    assert derive(wrapped).gain == pytest.approx(derivation.gain, rel=1e-15)
