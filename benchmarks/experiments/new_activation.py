@@ -17,7 +17,7 @@ def ripple(x):
 
 ACTIVATIONS["ripple"] = ripple
 TECHNIQUES["derived here"] = Technique(
-    "Gain derived from the formula", flaxinit.he("linear"), lambda _: flaxinit.he(ripple)
+    "Derived gain", flaxinit.he("linear"), lambda name: flaxinit.he(ACTIVATIONS[name])
 )
 
 
