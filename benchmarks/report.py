@@ -56,12 +56,12 @@ def plot(records: list[dict], path: Path) -> None:
     from matplotlib.ticker import PercentFormatter
 
     groups = summary.panels(records)
-    order = [name for name in TECHNIQUES if any(name in r["unit"]["techniques"] for r in records)]
+    order = list(TECHNIQUES)  # a technique looks alike in every plot
     columns = min(3, len(groups))
     height = math.ceil(len(groups) / columns)
-    figure = Figure(figsize=(4.6 * columns, 0.9 + 5.2 * height), layout="constrained")
+    figure = Figure(figsize=(max(6, 4.6 * columns), 0.9 + 5.2 * height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(textwrap.fill(summary.finding(records), 38 * columns), fontsize=13)
+    figure.suptitle(textwrap.fill(summary.finding(records), max(50, 38 * columns)), fontsize=13)
     grid = figure.subplots(height, columns, sharey=True, squeeze=False)
     for axes in grid.flat[len(groups) :]:
         axes.set_axis_off()
@@ -98,12 +98,10 @@ def _outcome(row: summary.Row) -> str:
     reached = np.median(row.steps)
     if not math.isinf(reached):
         return f"{summary.TARGET:.0%} after {reached:.0f} steps"
-    failed = int(row.never_learned.sum())
-    return (
-        f"never learned ({failed} of {len(row.runs)} seeds)"
-        if failed
-        else f"below {summary.TARGET:.0%} at the end"
-    )
+    if row.never_learned.all():
+        return f"never learned ({len(row.runs)} of {len(row.runs)} seeds)"
+    failed = f" ({row.never_learned.sum()} of {len(row.runs)} never learned)"
+    return f"below {summary.TARGET:.0%} at the end{failed if row.never_learned.any() else ''}"
 
 
 def page(results: Path) -> Path:

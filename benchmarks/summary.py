@@ -110,19 +110,25 @@ def finding(records: list[dict]) -> str:
         for title in dict.fromkeys(row.title for group in groups.values() for row in group)
         if all(row.never_learned.all() for g in groups.values() for row in g if row.title == title)
     ]
-    first = []
+    first: dict[str, list[str]] = {}
     for name, group in groups.items():
-        best = min(group, key=lambda row: np.median(row.steps))
-        if math.isinf(np.median(best.steps)):
-            first.append(f"nobody ({name})")
-            continue
-        slowest = best.steps[np.isfinite(best.steps)].max()
-        level = [row.title for row in group if np.median(row.steps) <= slowest]
-        first.append(f"{_listed(level)} ({name})")
-    depths = {row.unit["depth"] for group in groups.values() for row in group}
-    layers = f" at {depths.pop()} layers" if len(depths) == 1 else ""
-    never = f"{_listed(everywhere)} never learn{'s' if len(everywhere) == 1 else ''}{layers}; "
-    return f"{never if everywhere else ''}first to {TARGET:.0%}: {', '.join(first)}"
+        reached = [row for row in group if np.isfinite(np.median(row.steps))]
+        who = "nobody"
+        if len(reached) == 1:
+            who = f"only {reached[0].title}"
+        elif reached:
+            best = min(reached, key=lambda row: np.median(row.steps))
+            slowest = best.steps[np.isfinite(best.steps)].max()
+            who = _listed([row.title for row in reached if np.median(row.steps) <= slowest])
+        first.setdefault(who, []).append(name)
+    answers = ", ".join(f"{who} ({_listed(names)})" for who, names in first.items())
+    sentence = f"first to {TARGET:.0%}: {answers}"
+    if everywhere:
+        depths = {row.unit["depth"] for group in groups.values() for row in group}
+        layers = f" at {depths.pop()} layers" if len(depths) == 1 else ""
+        verb = "never learns" if len(everywhere) == 1 else "never learn"
+        sentence = f"{_listed(everywhere)} {verb}{layers}; {sentence}"
+    return sentence[0].upper() + sentence[1:]
 
 
 def _listed(names: list[str]) -> str:

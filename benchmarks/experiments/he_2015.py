@@ -16,7 +16,7 @@ def units(size: str) -> list[Unit]:
         Unit(
             activation="relu",
             techniques=("xavier", "he"),
-            learning_rates=(0.004, 0.016, 0.064),
+            learning_rates=(0.001, 0.004, 0.016, 0.064),
             seeds=tuple(range(seeds)),
             depth=depth,
             width=width,

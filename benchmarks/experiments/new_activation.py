@@ -25,7 +25,7 @@ def units(size: str) -> list[Unit]:
     width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 320, 4), "pod": (512, 2000, 64)}[
         size
     ]
-    techniques, rates = ("xavier", "he", "derived here"), (0.001, 0.004, 0.016)
+    techniques, rates = ("xavier", "he", "derived here"), (0.00025, 0.001, 0.004, 0.016)
     return [Unit("ripple", techniques, rates, tuple(range(seeds)), 20, width, steps)]
 
 
