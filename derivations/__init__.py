@@ -10,7 +10,23 @@ second, independent route to the same numbers.
 
 import importlib
 
-ACTIVATIONS = ("relu", "leaky_relu", "selu", "gelu", "tanh")
+ACTIVATIONS = (
+    # piecewise polynomials
+    *("linear", "relu", "leaky_relu", "prelu", "relu6", "relu_squared", "abs", "square", "step"),
+    *("sign", "hard_tanh", "hard_sigmoid", "hard_swish", "softshrink", "hardshrink"),
+    *("sparse_plus", "sparse_sigmoid"),
+    # exponential pieces
+    *("elu", "celu", "selu", "exp", "gaussian", "x_gaussian"),
+    # trigonometric
+    *("sin", "cos", "snake", "x_cos"),
+    # error functions
+    *("erf", "normal_cdf", "gelu"),
+    # algebraic
+    *("squareplus", "isru", "isrlu", "bent_identity", "softsign"),
+    # no closed form: certificates
+    *("gelu_tanh", "quick_gelu", "silu", "tanh", "sigmoid", "softplus", "log_sigmoid", "mish"),
+    *("arctan", "log_cosh", "tanhshrink", "serf", "lisht"),
+)
 """Names of the activation pages, in the order of the catalogue."""
 
 THEOREMS = ()

@@ -52,11 +52,21 @@ def sigma_bound(page: Activation) -> int:
     )
 
 
+def softplus_bound(page: Activation) -> int:
+    """|log(1 + e^x)| ≤ |Re x| + a + log 2 in the strip |Im x| ≤ a."""
+    return page.holds(
+        r"\lvert s(x+iy)\rvert \le \lvert x\rvert + \tfrac34 + \log 2 "
+        r"\qquad\text{for } \lvert y\rvert \le \tfrac34",
+        r"On the real line $0 \le \log(1+e^x) \le \log(2e^{\lvert x\rvert})$; from $x$ to $x+iy$ "
+        r"the function changes by at most $\lvert y\rvert\,\max\lvert\sigma\rvert \le \lvert y\rvert$.",
+        sp.pi / 2 > A,
+    )
+
+
 def derive(
     page: Activation,
     strip: Strip,
     *,
-    mean: Claim | sp.Expr | None = None,
     growth: int,
     closed: dict[str, Claim] | None = None,
 ) -> None:
@@ -64,9 +74,8 @@ def derive(
 
     Args:
         strip: where φ and φ' are analytic, with the bounds of their atoms.
-        mean: a closed form of E[φ] where the page found one; odd functions need none.
         growth: k such that φ(t)/|t|^k has limits at ±∞ (0 for bounded functions).
-        closed: closed forms of other moments that the page found.
+        closed: closed forms that the page found; the mean of an odd function is found here.
     """
     f, df = page.pieces[0][0], page.slopes[0][0]
     closed = dict(closed or {})
@@ -75,9 +84,7 @@ def derive(
         closed["mean"] = page.claim(
             E(phi(x)), sp.S.Zero, r"$\phi(-x) = -\phi(x)$, and the density is even.", symmetry
         )
-    elif mean is not None:
-        closed["mean"] = mean
-    else:
+    elif "mean" not in closed:
         page.say(r"$\phi$ is not odd; its mean does not vanish and is enclosed below.")
     limits(page, f, growth)
     page.section("Certified values at $q = 1$")

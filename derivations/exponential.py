@@ -7,21 +7,24 @@ from derivations.gaussian import half_lines, s, tilt
 from derivations.notation import Phi, linear, q
 from derivations.page import Claim
 from derivations.pieces import HEADINGS
-from derivations.proof import algebra, following, moments
+from derivations.proof import algebra, following
 
 
-def tail(n: int) -> sp.Expr:
-    """E[e^{nx}; x<0] = e^{n²q/2} Φ(-n√q)."""
-    return sp.exp(sp.Rational(n**2, 2) * q) * Phi(-n * sp.sqrt(q))
+def tail(rate: sp.Expr) -> sp.Expr:
+    """E[e^{rx}; x<0] = e^{r²q/2} Φ(-r√q)."""
+    return sp.exp(sp.sympify(rate) ** 2 * q / 2) * Phi(-rate * sp.sqrt(q))
 
 
-def derive(page: Activation, **results: sp.Expr) -> dict[str, Claim]:
-    """Cut at 0, multiply out, insert the exponential and the half-line moments."""
+def derive(page: Activation, *, rate: sp.Expr = sp.S.One, **results: sp.Expr) -> dict[str, Claim]:
+    """Cut at 0, multiply out, insert the exponential and the half-line moments.
+
+    Args:
+        rate: r, where the left piece is a multiple of e^{rx} - 1.
+        results: the closed forms of mean, second and backward, as the author states them.
+    """
     page.section("Exponential moments of half a Gaussian")
     exponential = tilt(page)
-    known = [exponential.at({s: 1}), exponential.at({s: 2}), *half_lines(page, 0, 1, 2)]
-    one = page.claim(known[2].lhs.func(sp.S.One, 0, sp.oo), sp.S.Half, "The other half.", moments)
-    known.append(one)
+    known = [exponential.at({s: rate}), exponential.at({s: 2 * rate}), *half_lines(page)]
     found = {}
     for which, result in results.items():
         page.section(HEADINGS[which])
@@ -31,5 +34,6 @@ def derive(page: Activation, **results: sp.Expr) -> dict[str, Claim]:
             step = step.then(spread, r"Multiply out; $\mathbb{E}$ is linear.", algebra)
         cited = [fact for fact in known if spread.has(fact.lhs)]
         numbers = ", ".join(dict.fromkeys(str(fact) for fact in cited))
-        found[which] = step.then(result, f"Insert {numbers}; collect.", following(*cited)).box()
+        step = step.then(result, f"Insert {numbers}; collect.", following(*cited))
+        found[which] = step.box()
     return found

@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from derivations.notation import E, Phi, g, linear, plain, q, t, x
+from derivations.notation import E, Phi, g, latex, linear, plain, q, t, x
 from derivations.page import Claim, Page
 from derivations.proof import (
     Warrant,
@@ -10,10 +10,12 @@ from derivations.proof import (
     heat,
     moments,
     primitive,
+    quadrature,
     require,
     require_zero,
     starting,
     stein,
+    substitution,
 )
 
 s = sp.Symbol("s", positive=True)
@@ -55,20 +57,150 @@ def tilt(page: Page) -> Claim:
     )
 
 
-def half_lines(page: Page, *powers: int) -> list[Claim]:
-    """E[xⁿ; x>0], and for n = 0 also E[1; x<0]."""
-    reasons = {
-        0: "Half of the probability lies on each side.",
-        1: r"$-q\,p(x)$ is a primitive of $x\,p(x)$, and $p(0) = 1/\sqrt{2\pi q}$.",
-        2: "Half of the variance lies on each side.",
-    }
-    values = {0: sp.S.Half, 1: sp.sqrt(q / (2 * sp.pi)), 2: q / 2}
+def half_lines(page: Page) -> list[Claim]:
+    """E[1; x<0], E[1; x>0], E[x; x>0] and E[x²; x>0]."""
+    right = (0, sp.oo)
     return [
-        page.claim(
-            E(sp.S.One, -sp.oo, 0) if n == 0 else E(x**n, 0, sp.oo), values[n], reasons[n], moments
+        page.claim(lhs, rhs, because, moments)
+        for lhs, rhs, because in (
+            (E(sp.S.One, -sp.oo, 0), sp.S.Half, "Half of the probability lies on each side."),
+            (E(sp.S.One, *right), sp.S.Half, "The other half."),
+            (
+                E(x, *right),
+                sp.sqrt(q / (2 * sp.pi)),
+                r"$-q\,p(x)$ is a primitive of $x\,p(x)$, and $p(0) = 1/\sqrt{2\pi q}$.",
+            ),
+            (E(x**2, *right), q / 2, "Half of the variance lies on each side."),
         )
-        for n in powers
     ]
+
+
+def oscillation(page: Page) -> Claim:
+    """E[cos(sx)] = e^{-s²q/2}."""
+    rate = page.claim(
+        sp.Derivative(E(sp.cos(s * x)), q),
+        -(s**2) / 2 * E(sp.cos(s * x)),
+        r"Heat equation of the Gaussian, $\frac{d}{dq}\mathbb{E}[f(x)] = "
+        r"\tfrac12\mathbb{E}[f''(x)]$, with $f = \cos(sx)$, $f'' = -s^2 f$.",
+        heat(sp.cos(s * x)),
+    )
+    result = sp.exp(-(s**2) * q / 2)
+    return page.claim(
+        E(sp.cos(s * x)),
+        result,
+        f"The solution of {rate} that is $\\cos 0 = 1$ at $q = 0$.",
+        starting(sp.S.One, rate=-(s**2) / 2 * result),
+    )
+
+
+def resolvent(page: Page, k: sp.Expr = sp.S.One) -> tuple[Claim, sp.Expr]:
+    """R = E[1/(x² + k)] = e^{k/2q} √(2π/(qk)) Φ(-√(k/q)), with its value."""
+    scale = sp.exp(k / (2 * q)) * sp.sqrt(2 * sp.pi / (q * k))
+    value = scale * Phi(-sp.sqrt(k / q))
+    integral = bell(page)
+    density = sp.exp(-k * t) / sp.sqrt(1 + 2 * q * t)
+    by_time = page.claim(
+        E(1 / (x**2 + k)),
+        sp.Integral(density, (t, 0, sp.oo)),
+        rf"$\frac{{1}}{{x^2+{latex(k)}}} = \int_0^\infty e^{{-({latex(k)}+x^2)t}}\,dt$; everything "
+        rf"is positive, so that the order may be changed, and {integral} gives the inner "
+        "expectation.",
+        _laplace(k, integral),
+    )
+    F = -scale * Phi(-sp.sqrt(k * (1 + 2 * q * t) / q))
+    return by_time.then(
+        value,
+        rf"Put $s = \sqrt{{{latex(k * (1 + 2 * q * t))}}}/\sqrt q$: the integrand turns into a "
+        rf"multiple of $g(s)$, and a primitive is ${latex(F)}$.",
+        primitive(F),
+    ), value
+
+
+def resolvent_powers(page: Page) -> dict[int, Claim]:
+    """E[(1+x²)^{-n}] for n = 1 in closed form, for n = 2 and 3 in terms of n = 1."""
+    r = {n: E(1 / (1 + x**2) ** n) for n in (1, 2, 3)}
+    one, _ = resolvent(page)
+    parts = page.claim(
+        E(x**2 / (1 + x**2)),
+        q * (2 * r[2] - r[1]),
+        r"Stein's lemma, $\mathbb{E}[x f] = q\,\mathbb{E}[f']$, with $f = x/(1+x^2)$: "
+        r"$f' = (1-x^2)/(1+x^2)^2$, and $1 - x^2 = 2 - (1+x^2)$.",
+        stein,
+    )
+    whole = page.claim(E(x**2 / (1 + x**2)), 1 - r[1], "$x^2 = (1+x^2) - 1$.")
+    two = page.claim(
+        r[2],
+        (1 - (1 - q) * r[1]) / (2 * q),
+        f"Equate {parts} and {whole}, and solve.",
+        following(parts, whole),
+    )
+    parts3 = page.claim(
+        E(x**2 / (1 + x**2) ** 2),
+        q * (4 * r[3] - 3 * r[2]),
+        r"Stein's lemma with $f = x/(1+x^2)^2$: $f' = (1-3x^2)/(1+x^2)^3$, and "
+        r"$1 - 3x^2 = 4 - 3(1+x^2)$.",
+        stein,
+    )
+    whole3 = page.claim(E(x**2 / (1 + x**2) ** 2), r[1] - r[2], "$x^2 = (1+x^2) - 1$.")
+    three = page.claim(
+        r[3],
+        (r[1] - (1 - 3 * q) * r[2]) / (4 * q),
+        f"Equate {parts3} and {whole3}, and solve.",
+        following(parts3, whole3),
+    )
+    return {1: one, 2: two, 3: three}
+
+
+def bessel(page: Page, k: int) -> Claim:
+    """E[√(x² + k²)] by modified Bessel functions."""
+    v = sp.Symbol("v", positive=True)
+    front = k**2 / sp.sqrt(2 * sp.pi * q)
+    return (
+        page.claim(
+            E(sp.sqrt(x**2 + k**2)),
+            2
+            * front
+            * sp.Integral(
+                sp.cosh(t) ** 2 * sp.exp(-(k**2) * sp.sinh(t) ** 2 / (2 * q)), (t, 0, sp.oo)
+            ),
+            rf"An even integrand; put $x = {latex(k * sp.sinh(t))}$, so that the root becomes "
+            rf"${latex(k * sp.cosh(t))}$ and $dx = {latex(k * sp.cosh(t))}\,dt$.",
+            substitution(k * sp.sinh(t), t),
+        )
+        .then(
+            front
+            / 2
+            * sp.exp(sp.Rational(k**2, 4) / q)
+            * sp.Integral((1 + sp.cosh(v)) * sp.exp(-(k**2) * sp.cosh(v) / (4 * q)), (v, 0, sp.oo)),
+            r"$\cosh^2 t = \tfrac12(\cosh 2t + 1)$, $\sinh^2 t = \tfrac12(\cosh 2t - 1)$; "
+            "$v = 2t$.",
+            substitution(v / 2, v),
+        )
+        .then(
+            front
+            / 2
+            * sp.exp(sp.Rational(k**2, 4) / q)
+            * (sp.besselk(0, k**2 / (4 * q)) + sp.besselk(1, k**2 / (4 * q))),
+            r"The modified Bessel functions are "
+            r"$K_\nu(z) = \int_0^\infty e^{-z\cosh v}\cosh(\nu v)\,dv$.",
+            quadrature,
+        )
+    )
+
+
+def _laplace(k: sp.Expr, integral: Claim) -> Warrant:
+    """E[1/(x²+k)] as the time integral of e^{-kt} E[e^{-tx²}]."""
+
+    def warrant(lhs, rhs):
+        inner = sp.exp(-k * t) * integral.rhs
+        time = sp.Symbol("s", positive=True)
+        square = sp.Symbol("X", nonnegative=True)
+        whole = sp.integrate(sp.exp(-(k + square) * time), (time, 0, sp.oo))
+        require_zero(whole - 1 / (k + square), "the time integral")
+        require_zero(inner - rhs.function, "the integrand")
+        return "Laplace transform"
+
+    return warrant
 
 
 def normal_products(page: Page) -> dict[str, Claim]:

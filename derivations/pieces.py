@@ -18,23 +18,45 @@ def two_half_lines(page: Activation, **results: sp.Expr) -> None:
     for which, result in results.items():
         page.section(HEADINGS[which])
         step = page.cut(TARGETS[which][0], "The definition, on each half line.")
-        folded = sp.Add(
-            *(
-                E(f.subs(x, -x) if limits[1] == 0 else f, 0, oo)
-                for f, *limits in (e.args for e in sorted(step.rhs.atoms(E), key=str))
-            )
-        )
+        folded = sp.Add(*(_right(part) for part in sorted(step.rhs.atoms(E), key=str)))
         if folded != step.rhs:
             step = step.then(
                 folded, "The density is even: reflect the left half line onto the right.", mirror
             )
-        f = sp.expand(sp.Add(*(e.args[0] for e in folded.atoms(E))))
-        if sp.expand(f - f.subs(x, -x)) == 0:
+        f = sum(
+            count * part.args[0]
+            for part, count in folded.as_coefficients_dict().items()
+            if part.args
+        )
+        f = sp.expand(f)
+        if f == 0 or folded == 0:
+            if step.rhs != result:
+                step = step.then(result, "The two halves cancel.", algebra)
+        elif sp.expand(f - f.subs(x, -x)) == 0:
             step = step.then(
                 E(f) / 2, "An even integrand: half of the whole line's expectation.", even
             ).then(result, _WHOLE[sp.degree(f, x) if f.has(x) else 0], moments)
         else:
             step = step.then(result, _HALF, moments)
+        page.result(which, step.box())
+
+
+def _right(part: sp.Expr) -> sp.Expr:
+    f, a, _ = part.args
+    return E(f.subs(x, -x) if a == -oo else f, 0, oo)
+
+
+def whole_line(page: Activation, **results: sp.Expr) -> None:
+    """φ is one polynomial."""
+    for which, result in results.items():
+        page.section(HEADINGS[which])
+        target = TARGETS[which][0]
+        inside = linear(page.unfold(target))
+        step = page.claim(target, inside, "The definition.")
+        if result != inside:
+            f = sp.expand(page.unfold(target).args[0])
+            because = "An odd power has mean 0." if result == 0 else _WHOLE[sp.degree(f, x)]
+            step = step.then(result, because, moments)
         page.result(which, step.box())
 
 

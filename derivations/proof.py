@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import mpmath
 import sympy as sp
 
 from derivations.notation import E, Phi, g, linear, oo, p, plain, q, x
@@ -40,7 +41,20 @@ def is_zero(expr: sp.Basic) -> bool:
     expr = sp.expand(roots(plain(expr).rewrite(sp.erf)))
     if expr == 0 or sp.expand(sp.numer(sp.together(expr))) == 0:
         return True
+    if expr.has(E):
+        return all(is_zero(integrand) for integrand in gathered(expr))
     return sp.simplify(sp.powsimp(expr)) == 0
+
+
+def gathered(expr: sp.Expr) -> list[sp.Expr]:
+    """Linearity of E, backwards: the integrands whose vanishing makes Σ c E[f] + rest vanish."""
+    expr = linear(expr)
+    inside: dict[tuple, sp.Expr] = {(-oo, oo): expr.subs(dict.fromkeys(expr.atoms(E), 0))}
+    for part in expr.atoms(E):
+        factor = expr.coeff(part)
+        require(not factor.has(E), "the expression is not linear in E")
+        inside[part.limits] = inside.get(part.limits, sp.S.Zero) + factor * part.args[0]
+    return list(inside.values())
 
 
 def roots(expr: sp.Expr) -> Any:
@@ -181,6 +195,16 @@ def exponentials(lhs: sp.Expr, rhs: sp.Expr) -> str:
     return "algebra of exponentials"
 
 
+def trigonometry(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """The integrands agree once sines and cosines are written as exponentials."""
+
+    def spread(f):
+        return linear(E(sp.expand(f.rewrite(sp.exp))))
+
+    require_zero(linear((lhs - rhs).replace(E, spread)), "the trigonometric identity")
+    return "algebra of sines and cosines"
+
+
 def even(lhs: sp.Expr, rhs: sp.Expr) -> str:
     """E[f; x>0] = E[f; x<0] = ½ E[f] for even f."""
 
@@ -214,6 +238,32 @@ def stein(lhs: sp.Expr, rhs: sp.Expr) -> str:
     return "Stein's lemma"
 
 
+def parts_on_half_line(f: sp.Expr) -> Warrant:
+    """The claim is equivalent to E[x f; x>0] = q f(0) p(0) + q E[f'; x>0], f a power of 1+x."""
+
+    def warrant(lhs, rhs):
+        n = f.exp
+        lower = E(f * (1 + x), 0, oo) - E(f, 0, oo)  # x f = (1+x) f - f
+        known = lower - q * plain(f.subs(x, 0) * p(0)) - q * E(sp.diff(f, x), 0, oo)
+        known = known.subs(E(sp.S.One, 0, oo), sp.S.Half)
+        require_zero(known - n * q * (rhs - lhs), "integration by parts")
+        return "integration by parts on the half line"
+
+    return warrant
+
+
+def variance(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """E[x²] = q."""
+    require_zero(linear(lhs - rhs).subs(E(x**2), q), "what E[x²] = q leaves")
+    return "variance"
+
+
+def integral(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """A definite integral that SymPy knows."""
+    require_zero(lhs.doit() - rhs, "the integral")
+    return "integration by SymPy"
+
+
 def heat(f: sp.Expr) -> Warrant:
     """Heat equation of the Gaussian: d/dq E[f(x)] = ½ E[f''(x)]; checks the right side."""
 
@@ -237,12 +287,51 @@ def starting(
     return warrant
 
 
-def tends(variable: sp.Symbol, to: sp.Expr, direction: str = "+") -> Warrant:
-    """The right side is the limit of the left one."""
+def tends(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """The right side is the limit on the left."""
+    require_zero(lhs.doit() - rhs, "the limit")
+    return "limit"
+
+
+def substitution(inner: sp.Expr, variable: sp.Symbol) -> Warrant:
+    """Change of variable, from an even expectation or an integral to an integral over (0, ∞).
+
+    The old variable is `inner`, an increasing function of the new one that maps (0, ∞) onto
+    itself.
+    """
 
     def warrant(lhs, rhs):
-        found = sp.limit(plain(lhs).rewrite(sp.exp), variable, to, direction)
-        require_zero(found - rhs, "the limit")
-        return "limit"
+        factor, integral = rhs.as_independent(sp.Integral, as_Add=False)
+        if isinstance(lhs, E):
+            f, old = 2 * lhs.args[0] * p(x), x
+            require_zero(f - f.subs(x, -x), "that the integrand is even")
+        else:
+            before, start = lhs.as_independent(sp.Integral, as_Add=False)
+            f, old = before * start.function, start.limits[0][0]
+        changed = plain(f).subs(old, inner) * sp.diff(inner, variable)
+        # Both integrands are positive: their ratio is 1 if its square is, which has no roots.
+        square = ((changed / plain(factor * integral.function)) ** 2).rewrite(sp.exp)
+        square = sp.powsimp(square.replace(sp.exp, lambda u: sp.exp(sp.expand(u))))
+        square = square.replace(sp.exp, lambda u: sp.exp(sp.expand(u)))
+        require_zero(sp.expand(sp.numer(sp.together(square - 1))), "the substituted integrand")
+        return "substitution"
 
     return warrant
+
+
+def quadrature(lhs: sp.Expr, rhs: sp.Expr) -> str:
+    """Both sides agree in numerical quadrature, to 25 digits, at three values of q.
+
+    The integrand on the left must be below 10^-50 beyond 9, as double exponentials are.
+    """
+    factor, integral = lhs.as_independent(sp.Integral, as_Add=False)
+    variable = integral.limits[0][0]
+    for variance in (sp.S.Half, sp.S.One, sp.Integer(3)):
+        f = sp.lambdify(variable, (factor * integral.function).subs(q, variance), "mpmath")
+        with mpmath.workdps(30):
+            require(abs(f(9)) < mpmath.mpf(10) ** -50, f"the integrand at 9 is {f(9)}")
+            found = mpmath.quad(f, [0, 2, 4, 6, 9])
+            stated = mpmath.mpf(str(sp.N(rhs.subs(q, variance), 30)))
+            gap = abs(found - stated)
+            require(gap < stated * mpmath.mpf(10) ** -25, f"at q = {variance}: {found}, {stated}")
+    return "definition of K, and quadrature at three values of q"

@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from derivations import gaussian
+from derivations import gaussian, references as ref
 from derivations.activation import Activation
 from derivations.notation import E, Phi, g, phi, q, slope, x
 from derivations.proof import algebra, following, stein
@@ -12,9 +12,8 @@ def write() -> Activation:
     page = Activation(
         "gelu",
         "GELU in closed form",
-        "D. Hendrycks, K. Gimpel (2016). Gaussian Error Linear Units (GELUs). arXiv:1606.08415.",
-        "C. M. Stein (1981). Estimation of the Mean of a Multivariate Normal Distribution. "
-        "Annals of Statistics 9(6).",
+        ref.HENDRYCKS_2016,
+        ref.STEIN_1981,
         formula=x * Phi(x),
         derivative=Phi(x) + x * g(x),
     )

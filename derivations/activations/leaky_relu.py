@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from derivations import pieces
+from derivations import pieces, references as ref
 from derivations.activation import Activation
 from derivations.notation import oo, q, x
 
@@ -13,9 +13,8 @@ def write() -> Activation:
     page = Activation(
         "leaky_relu",
         "Leaky ReLU: two half lines",
-        "A. L. Maas, A. Y. Hannun, A. Y. Ng (2013). Rectifier Nonlinearities Improve Neural "
-        "Network Acoustic Models. ICML workshop.",
-        "K. He, X. Zhang, S. Ren, J. Sun (2015). Delving Deep into Rectifiers. ICCV.",
+        ref.MAAS_2013,
+        ref.HE_2015,
         pieces=[(a * x, -oo, 0), (x, 0, oo)],
         at={a: sp.Rational(1, 100)},
     )

@@ -1,5 +1,6 @@
 """ReLU, max(x, 0): half of a Gaussian is thrown away, and with it half of the second moment."""
 
+from derivations import references as ref
 from derivations.activation import Activation
 from derivations.notation import E, oo, phi, q, slope, sp, x
 from derivations.proof import even, moments
@@ -9,7 +10,7 @@ def write() -> Activation:
     page = Activation(
         "relu",
         "ReLU keeps half of the second moment",
-        "K. He, X. Zhang, S. Ren, J. Sun (2015). Delving Deep into Rectifiers. ICCV.",
+        ref.HE_2015,
         pieces=[(0, -oo, 0), (x, 0, oo)],
     )
     page.section("Second moment")

@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from derivations import exponential
+from derivations import exponential, references as ref
 from derivations.activation import Activation
 from derivations.notation import Phi, oo, q, x
 from derivations.proof import algebra
@@ -24,8 +24,7 @@ def write() -> Activation:
     page = Activation(
         "selu",
         "SELU's fixed point: mean 0 and second moment 1",
-        "G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter (2017). Self-Normalizing Neural "
-        "Networks. NeurIPS.",
+        ref.KLAMBAUER_2017,
         pieces=[(lamda * alpha * (sp.exp(x) - 1), -oo, 0), (lamda * x, 0, oo)],
         at={alpha: ALPHA, lamda: LAMBDA},
     )

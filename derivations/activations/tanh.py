@@ -2,19 +2,18 @@
 
 import sympy as sp
 
-from derivations import analytic
+from derivations import analytic, references as ref
 from derivations.activation import Activation
 from derivations.notation import x
-from derivations.trapezoid import REFERENCE, Strip
+from derivations.trapezoid import Strip
 
 
 def write() -> Activation:
     page = Activation(
         "tanh",
         "tanh, to thirty digits",
-        "X. Glorot, Y. Bengio (2010). Understanding the difficulty of training deep feedforward "
-        "neural networks. AISTATS.",
-        REFERENCE,
+        ref.GLOROT_2010,
+        ref.TREFETHEN_2014,
         formula=sp.tanh(x),
         derivative=1 - sp.tanh(x) ** 2,
     )

@@ -1,0 +1,24 @@
+"""Heaviside's step: second moment 1/2 whatever the variance."""
+
+import sympy as sp
+
+from derivations import pieces, references as ref
+from derivations.activation import Activation
+from derivations.notation import oo
+
+
+def write() -> Activation:
+    page = Activation(
+        "step",
+        "The step forgets the variance",
+        ref.CHO_2009,
+        pieces=[(0, -oo, 0), (1, 0, oo)],
+    )
+    pieces.two_half_lines(page, mean=sp.S.Half, second=sp.S.Half, backward=sp.S.Zero)
+    page.say(
+        r"The derivative above is the one almost everywhere, which is what automatic "
+        r"differentiation returns. The jump at 0 is not in it: as a distribution $\phi'$ holds a "
+        r"delta there, and the C-map meets $c = 1$ with infinite slope. No weight variance keeps "
+        r"gradients through this function."
+    )
+    return page
