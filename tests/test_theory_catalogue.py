@@ -14,22 +14,18 @@ from flaxinit.theory.catalogue import ALIASES
 
 MOMENTS = ("mean", "second_moment", "derivative_second_moment")
 
-# E[φ], E[φ²] and E[φ'²] are integrals of known kinds; of the others no closed form is known.
-CLOSED = """
-    linear relu leaky_relu prelu relu6 relu_squared abs square step sign hard_tanh hard_sigmoid
-    hard_swish softshrink hardshrink sparse_plus sparse_sigmoid elu celu selu exp gaussian
-    x_gaussian sin cos snake x_cos erf normal_cdf gelu squareplus isru isrlu bent_identity softsign
-""".split()
-CERTIFIED = """
-    gelu_tanh quick_gelu silu tanh sigmoid softplus log_sigmoid mish arctan log_cosh tanhshrink
-    serf lisht
-""".split()
+# No closed form of E[φ²] is known for these; all three moments of the others are.
+CERTIFIED = (
+    *("gelu_tanh", "quick_gelu", "silu", "tanh", "sigmoid", "softplus", "log_sigmoid", "mish"),
+    *("arctan", "log_cosh", "tanhshrink", "serf", "lisht"),
+)
+CLOSED = [name for name in CATALOGUE if name not in CERTIFIED]
 IN_JAX = {name: entry.jax for name, entry in CATALOGUE.items() if entry.jax}
 
 
 def test_number_of_cases():
-    assert len(CATALOGUE) == len(CLOSED) + len(CERTIFIED) == 48
-    assert set(DEFINITIONS) == set(CATALOGUE) == {*CLOSED, *CERTIFIED}
+    assert (len(CATALOGUE), len(CLOSED), len(CERTIFIED)) == (48, 35, 13)
+    assert set(DEFINITIONS) == set(CATALOGUE)
     assert len(IN_JAX) == 29
 
 

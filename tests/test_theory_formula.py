@@ -1,0 +1,173 @@
+"""Formulas in a string: what is read, and what is refused, quickly and without evaluating it."""
+
+import contextlib
+import time
+
+import pytest
+import sympy
+from hypothesis import given, settings, strategies as st
+from sympy import Abs, Max, Min, Piecewise, Rational, Symbol, erf, exp, log, sign, sqrt, tanh
+
+from flaxinit.theory import derive, z
+from flaxinit.theory.formula import MAX_LENGTH, read_formula
+
+a = Symbol("a", positive=True)
+READ = {
+    "x": z,
+    "z": z,
+    " x ": z,
+    "+x - -x": 2 * z,
+    "x / 2 + 0.25": z / 2 + Rational(1, 4),
+    "0.044715 * x**3": Rational(44715, 10**6) * z**3,
+    "1_000.5 * x": Rational(2001, 2) * z,
+    "x**0.5": sqrt(z),
+    "exp(-x**2)": exp(-(z**2)),
+    "e**x": exp(z),
+    "pi * x": sympy.pi * z,
+    "sigmoid(x)": 1 / (1 + exp(-z)),
+    "x * tanh(softplus(x))": z * tanh(log(1 + exp(z))),
+    "normal_cdf(x)": (1 + erf(z / sqrt(2))) / 2,
+    "relu(x)": Max(z, 0),
+    "max(x, 0) + min(x, 1, 2)": Max(z, 0) + Min(z, 1),
+    "sign(x) * abs(x)": sign(z) * Abs(z),
+    "where(x > 0, x, a * x)": Piecewise((z, z > 0), (a * z, True)),
+    "where(-1 <= x < 1, x, 0)": Piecewise((z, (z >= -1) & (z < 1)), (0, True)),
+    "where(x < -1 or x > 1, x, 0)": Piecewise((z, (z < -1) | (z > 1)), (0, True)),
+    "where(x == 1, 2, x)": Piecewise((2, sympy.Eq(z, 1)), (z, True)),
+    "ｘ * 2": 2 * z,  # Python normalises identifiers (NFKC), so that a full-width x is an x
+}
+
+REFUSED = {
+    # Code
+    "__import__('os').system('x')": "a call is a function's name",
+    "eval('x')": "unknown function 'eval'",
+    "exec(x)": "unknown function 'exec'",
+    "open(x)": "unknown function 'open'",
+    "__import__(x)": "unknown function '__import__'",
+    "x.real": "only numbers, names",
+    "().__class__.__bases__[0]": "only numbers, names",
+    "x.__class__": "only numbers, names",
+    "(lambda: x)()": "a call is a function's name",
+    "lambda: x": "only numbers, names",
+    "(y := x)": "only numbers, names",
+    "f'{x}'": "only numbers, names",
+    "[x for x in (1, 2)]": "only numbers, names",
+    "{x: 1}": "only numbers, names",
+    "x if x > 0 else 0": "only numbers, names",
+    "x[0]": "only numbers, names",
+    "await x": "only numbers, names",
+    "sin(*x)": "only numbers, names",
+    "sin(x=1)": "a call is a function's name",
+    "sin(**x)": "a call is a function's name",
+    "x; x": "not an expression",
+    "x = 1": "not an expression",
+    "import os": "not an expression",
+    "x\nx": "not an expression",
+    "x\x00": "not an expression",
+    "": "not an expression",
+    "  ": "not an expression",
+    "x²": "not an expression",
+    "x +": "not an expression",
+    # Numbers
+    "x**65": "an exponent may be at most",
+    "x**-65": "an exponent may be at most",
+    "x**1e99": "an exponent may be at most",
+    "2**64**64": "a power may be at most",
+    "1e999 * x": "a number lies between",
+    "1e-999999999 * x": "a number lies between",
+    "9" * 41 + " * x": "a number may have",
+    "1j * x": "a constant has to be a real number",
+    "True * x": "a constant has to be a real number",
+    "None": "a constant has to be a real number",
+    "'a' * x": "a constant has to be a real number",
+    "...": "a constant has to be a real number",
+    "x / 0": "divide by zero",
+    "x / (1 - 1)": "divide by zero",
+    # Operators
+    "x // 2": "the only operators",
+    "x % 2": "the only operators",
+    "x @ x": "the only operators",
+    "x << 2": "the only operators",
+    "x | 1": "the only operators",
+    "~x": "the only unary operators",
+    "not x": "the only unary operators",
+    "x is 1": "the comparisons",
+    "where(x != 0, x, 0)": "the comparisons",
+    # Meaning
+    "x > 0": "is a condition, not a number",
+    "tnah(x)": "did you mean tanh",
+    "x * tanh": "tanh is a function: call it",
+    "x(x)": "unknown function 'x'",
+    "sin(x, x)": "sin cannot be applied",
+    "where(x > 0, x)": "where cannot be applied",
+    "max(x > 0, 1)": "a condition is not a number",
+}
+
+# Texts on which a careless reader would spend its life; each has to be refused in a second.
+BOMBS = {
+    "long": "x" * 100_000,
+    "long sum": "+".join("x" * 100_000),
+    "deep parentheses": "(" * 499 + "x" + ")" * 499,
+    "deep signs": "-" * 990 + "x",
+    "deep calls": "sin(" * 240 + "x" + ")" * 240,
+    "power tower": "**".join(["9"] * 200),
+    "nested powers": "((((((2**64)**64)**64)**64)**64)**64) * x",
+    "nested powers of x": "((x + 1)**64)**64",
+    "tiny exponent": "1e-999999999 * x",
+    "exponentials": "x**exp(exp(exp(exp(9))))",
+    "compared exponentials": "max(exp(exp(exp(exp(9)))), x)",
+}
+
+
+def test_number_of_cases():
+    assert (len(READ), len(REFUSED), len(BOMBS)) == (22, 59, 11)
+
+
+@pytest.mark.parametrize("text", READ)
+def test_read(text):
+    assert sympy.expand(read_formula(text) - READ[text]) == 0
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_refused(text):
+    with pytest.raises(ValueError, match=REFUSED[text]) as caught:
+        read_formula(text)
+    size = len(str(caught.value))
+    assert size < 600
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_refused_quickly(name):
+    start = time.perf_counter()
+    with pytest.raises(ValueError) as caught:
+        derive(BOMBS[name])
+    # A tenth of a second on a quiet machine; an expansion would take years.
+    assert time.perf_counter() - start < 5
+    size = len(str(caught.value))
+    assert size < 600
+
+
+@pytest.mark.parametrize("name", ["q", "nan", "inf", "oo", "E", "I"])
+def test_a_parameter_with_a_meaning_elsewhere_is_refused(name):
+    with pytest.raises(ValueError, match=name):
+        derive(f"where(x > 0, x, {name} * x)")
+
+
+@pytest.mark.parametrize("text", ["(x > 0) * x", "where(x > 0, x > 1, 0)", "where(x, 1, 2)"])
+def test_a_condition_is_no_number_and_a_number_no_condition(text):
+    with pytest.raises(ValueError, match="condition"):
+        derive(text)
+
+
+def test_the_longest_formula_is_read():
+    assert read_formula("+".join(["x"] * (MAX_LENGTH // 4))) == MAX_LENGTH // 4 * z
+
+
+ALPHABET = "xz019.e+-*/()<>=,'\"_ \\\n{}[]:;@%~|&^#lambdainfosqrtexp"
+
+
+@given(st.text(ALPHABET, max_size=40) | st.text(max_size=20))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_an_expression_or_a_value_error(text):
+    with contextlib.suppress(ValueError):
+        assert isinstance(read_formula(text), sympy.Expr)
