@@ -45,6 +45,6 @@ TECHNIQUES = {
     "xavier": Technique.everywhere("Xavier", flaxinit.glorot()),
     "he": Technique.everywhere("He", flaxinit.he()),
     # The inputs come from no activation, so the first kernel takes linear's gain.
-    "pytorch": Technique("PyTorch's table", pytorch("linear"), pytorch),
     "derived": Technique("Derived gain", flaxinit.he("linear"), flaxinit.he),
+    "pytorch": Technique("PyTorch's table", pytorch("linear"), pytorch),
 }

@@ -75,6 +75,13 @@ def test_the_loop_is_a_plain_optax_loop(trained):
     key = jax.random.key(1)
     params = network.init(key, digits.train_inputs[:1])
     optimizer = optax.sgd(0.01, momentum=0.9)
+
+    @jax.jit
+    @jax.value_and_grad
+    def value_and_gradient(params, inputs, labels):
+        logits = network.apply(params, inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
     state, losses = optimizer.init(params), []
     for step in range(TINY.window):
         chosen = jax.random.randint(
@@ -82,12 +89,7 @@ def test_the_loop_is_a_plain_optax_loop(trained):
         )
 
         batch = digits.train_inputs[np.asarray(chosen)], digits.train_labels[np.asarray(chosen)]
-
-        def loss(params, inputs, labels):
-            logits = network.apply(params, inputs)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-        value, gradient = jax.value_and_grad(loss)(params, *batch)
+        value, gradient = value_and_gradient(params, *batch)
         updates, state = optimizer.update(gradient, state)
         params = optax.apply_updates(params, updates)
         losses.append(float(value))
