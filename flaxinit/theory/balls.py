@@ -7,6 +7,7 @@ integration asks of its integrand.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import mpmath
 import sympy
@@ -126,6 +127,8 @@ class Program:
             raise NotCertifiable(f"the symbol {expr} has no value; substitute a number for it")
         if isinstance(expr, NamedConstant):
             return self._compile(expr.definition())
+        if isinstance(expr, sympy.ComplexRootOf):
+            return self._add(expr, partial(_constant, _real_root(expr)))
         if not expr.args:
             value = _atom(expr)
             return self._add(expr, lambda analytic: value)
@@ -159,6 +162,17 @@ class Program:
         return total
 
 
+def _constant(value: acb, analytic: bool) -> acb:
+    return value
+
+
+def _real_root(root: sympy.ComplexRootOf) -> acb:
+    """A real algebraic number as a ball, from its proven isolating interval."""
+    error = sympy.Rational(1, 2 ** (ctx.prec + 10))
+    middle = root.eval_rational(dx=error)
+    return acb(arb(_atom(middle).real.mid(), _atom(2 * error).real))
+
+
 def _atom(expr: Expr) -> acb:
     if expr.is_Rational:
         return acb(fmpq(int(expr.p), int(expr.q)))
@@ -186,8 +200,10 @@ def evaluate(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
     '[1.414213562'
     """
     values = values or {}
-    balls = [value if isinstance(value, acb) else acb(to_ball(value)) for value in values.values()]
-    return Program(expr, tuple(values))(*balls).real
+    result = Program(expr, tuple(values))(*[acb(to_ball(value)) for value in values.values()])
+    if not result.imag.contains(0):
+        raise NotCertifiable(f"{expr} is not real at {values}")
+    return result.real
 
 
 def sharp(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:

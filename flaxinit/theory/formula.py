@@ -6,7 +6,9 @@ calls of the functions listed here are turned into SymPy, everything else is ref
 
 import ast
 import difflib
+import itertools
 from collections.abc import Callable
+from decimal import Decimal
 
 from sympy import (
     Abs,
@@ -48,7 +50,22 @@ from flaxinit.theory.symbols import z
 MAX_LENGTH = 1000  # characters
 MAX_EXPONENT = 64
 MAX_DIGITS = 40
+MAX_MAGNITUDE = 100  # decimal exponent
+MAX_DEPTH = 20  # calls within calls
 VARIABLES = ("x", "z")
+# Names that stand for something else here or elsewhere, and so cannot name a parameter.
+RESERVED = {
+    "q": "the variance of x",
+    "x": "the variable; use x or z, not both",
+    "z": "the variable; use x or z, not both",
+    "nan": "not a number",
+    "inf": "not a finite number",
+    "oo": "not a finite number",
+    "zoo": "not a finite number",
+    "I": "not a real number",
+    "E": "write e",
+    "π": "write pi",
+}
 
 
 def logistic(u):
@@ -125,11 +142,15 @@ class _Reader(ast.NodeVisitor):
         value = node.value
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(node, "a constant has to be a real number")
-        written = ast.get_source_segment(self.text, node) or ""
-        if len(written) > MAX_DIGITS or abs(value) > 1e100:
-            self.refuse(node, f"a number may have {MAX_DIGITS} characters and be below 1e100")
+        written = (ast.get_source_segment(self.text, node) or "").replace("_", "")
+        if len(written) > MAX_DIGITS:
+            self.refuse(node, f"a number may have {MAX_DIGITS} characters")
+        if isinstance(value, int):
+            written = str(value)  # 0x10 and the like
+        if Decimal(written) and abs(Decimal(written).adjusted()) > MAX_MAGNITUDE:
+            self.refuse(node, f"a number lies between 1e-{MAX_MAGNITUDE} and 1e{MAX_MAGNITUDE}")
         # As written, not as the nearest float: 0.044715 is a rational number.
-        return Integer(value) if isinstance(value, int) else Rational(written.replace("_", ""))
+        return Integer(value) if isinstance(value, int) else Rational(written)
 
     def visit_Name(self, node):
         if node.id == self.variable:
@@ -138,6 +159,8 @@ class _Reader(ast.NodeVisitor):
             return CONSTANTS[node.id]
         if node.id in FUNCTIONS:
             self.refuse(node, f"{node.id} is a function: call it, as in {node.id}(x)")
+        if node.id in RESERVED:
+            self.refuse(node, f"the name {node.id} is taken ({RESERVED[node.id]})")
         return Symbol(node.id, positive=True)
 
     def visit_UnaryOp(self, node):
@@ -149,7 +172,7 @@ class _Reader(ast.NodeVisitor):
         self.refuse(node, "the only unary operators are + and -")
 
     def visit_BinOp(self, node):
-        left, right = self.visit(node.left), self.visit(node.right)
+        left, right = self.number(node.left), self.number(node.right)
         match node.op:
             case ast.Add():
                 return left + right
@@ -162,15 +185,29 @@ class _Reader(ast.NodeVisitor):
                     self.refuse(node, "a formula may not divide by zero")
                 return left / right
             case ast.Pow():
-                if right.is_number and abs(right) > MAX_EXPONENT:
-                    self.refuse(node, f"an exponent may be at most {MAX_EXPONENT} in size")
-                if isinstance(left, Pow) and not left.free_symbols:
-                    self.refuse(node, "a power of a numeric power is not needed here")
-                return left**right
+                return self.power(node, left, right)
         self.refuse(node, "the only operators are + - * / and **")
 
+    def number(self, node: ast.AST) -> Expr:
+        value = self.visit(node)
+        if not isinstance(value, Expr):
+            self.refuse(node, "a condition is not a number: write where(condition, a, b)")
+        return value
+
+    def power(self, node: ast.AST, base: Expr, exponent: Expr) -> Expr:
+        if exponent.is_number and abs(exponent) > MAX_EXPONENT:
+            self.refuse(node, f"an exponent may be at most {MAX_EXPONENT} in size")
+        numeric = base.is_number and exponent.is_number and base != 0
+        if numeric and abs(exponent * log(abs(base), 10).evalf()) > MAX_MAGNITUDE:
+            self.refuse(node, f"a power may be at most 1e{MAX_MAGNITUDE} in size")
+        result = base**exponent
+        # SymPy folds ((x + 1)**64)**64 into one power.
+        if isinstance(result, Pow) and result.exp.is_number and abs(result.exp) > MAX_EXPONENT:
+            self.refuse(node, f"an exponent may be at most {MAX_EXPONENT} in size")
+        return result
+
     def visit_Compare(self, node):
-        terms = [self.visit(term) for term in (node.left, *node.comparators)]
+        terms = [self.number(term) for term in (node.left, *node.comparators)]
         relations = []
         for operator, left, right in zip(node.ops, terms, terms[1:], strict=False):
             if type(operator) not in _COMPARISONS:
@@ -192,11 +229,27 @@ class _Reader(ast.NodeVisitor):
                 f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FUNCTIONS)}"
             )
             self.refuse(node, f"unknown function {name!r} ({hint})")
-        arguments = [self.visit(argument) for argument in node.args]
+        if not node.args:
+            self.refuse(node, f"{name} needs an argument, as in {name}(x)")
+        first = self.visit if name == "where" else self.number
+        if name == "where" and isinstance(self.visit(node.args[0]), Expr):
+            self.refuse(node.args[0], "the first argument of where is a condition, such as x > 0")
+        arguments = [first(node.args[0]), *map(self.number, node.args[1:])]
         try:
             return FUNCTIONS[name](*arguments)
         except (TypeError, ValueError) as error:
             self.refuse(node, f"{name} cannot be applied ({error})")
+
+
+def _depth(tree: ast.AST) -> int:
+    """How many calls stand within one another; iterative, as the tree may be deep."""
+    deepest, waiting = 0, [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        depth += isinstance(node, ast.Call)
+        deepest = max(deepest, depth)
+        waiting += zip(ast.iter_child_nodes(node), itertools.repeat(depth), strict=False)
+    return deepest
 
 
 def _short(text: str) -> str:
@@ -231,12 +284,21 @@ def read_formula(text: str) -> Expr:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"formula {_short(text)} is not an expression: {error}") from None
+    if _depth(tree) > MAX_DEPTH:
+        raise ValueError(f"formula {_short(text)} nests calls more than {MAX_DEPTH} deep")
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     variable = next((name for name in VARIABLES if name in names), VARIABLES[0])
     try:
         expr = _Reader(text.strip(), variable).visit(tree.body)
     except RecursionError:
         raise ValueError(f"formula {_short(text)} is nested too deeply") from None
+    except OverflowError:
+        raise ValueError(f"formula {_short(text)} holds a number that is too large") from None
+    if z not in expr.free_symbols and expr.free_symbols:
+        names = ", ".join(sorted(map(str, expr.free_symbols)))
+        raise ValueError(
+            f"formula {_short(text)} has no variable: write it as x ({names} is a parameter)"
+        )
     if not isinstance(expr, Expr):
         raise ValueError(
             f"formula {_short(text)} is a condition, not a number; write where(condition, a, b)"

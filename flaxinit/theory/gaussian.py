@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import sympy
 from sympy import Expr, I, Integer, Rational, asin, atan, erf, exp, oo, pi, sqrt
 
+from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.algebraic import algebraic_expectation
 from flaxinit.theory.pieces import Piece
 from flaxinit.theory.symbols import q, z
@@ -84,7 +85,7 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
 
 def _is_odd(pieces: Sequence[Piece]) -> bool:
     return all(
-        p.low == -m.high and sympy.expand(p.expr + m.expr.subs(z, -z)) == 0
+        p.low == -m.high and vanishes(p.expr + m.expr.subs(z, -z))
         for p, m in zip(pieces, reversed(pieces), strict=True)
     )
 

@@ -84,7 +84,7 @@ class Tail:
         if expr.is_Pow:
             base, exponent = expr.as_base_exp()
             if exponent.has(z):
-                return self.upper(sympy.exp(exponent * sympy.log(base)))
+                return self._exponential(exponent * sympy.log(base), 1)
             bound = self.upper(base) if exponent.is_positive else self.lower(base)
             return bound.power(evaluate(exponent))
         argument = expr.args[0]
@@ -93,6 +93,8 @@ class Tail:
                 return self._exponential(argument, 1)
             case sympy.log():
                 return self._logarithm(argument)
+            case sympy.sinc():
+                return Growth()
             case sympy.tanh() | sympy.sin() | sympy.cos() | sympy.erf() | sympy.sech():
                 return Growth()
             case sympy.atan() | sympy.erfc() | sympy.asin():
@@ -125,6 +127,7 @@ class Tail:
             if not exponent.has(z):
                 bound = self.lower(base) if exponent.is_positive else self.upper(base)
                 return bound.power(evaluate(exponent))
+            raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
         argument = expr.args[0]
         match expr:
             case sympy.exp():
@@ -180,6 +183,8 @@ class Tail:
         if poly is not None and poly.degree() <= 2:
             a, b, c = (evaluate(poly.coeff_monomial(z**k)) for k in (2, 1, 0))
             return Growth(c.exp(), _ZERO, b * self.side, a)
+        if direction < 0 and self.sign(exponent) > 0:
+            return self._steep(exponent)
         if self.sign(exponent) == -direction:
             return Growth()  # exp(u) ≤ 1 for u ≤ 0, and ≥ 1 for u ≥ 0
         if poly is not None and direction * self._leading_sign(poly) < 0:
@@ -191,6 +196,14 @@ class Tail:
             return Growth(**{slot: direction * size.c})
         raise NotCertifiable(f"no bound on the growth of exp({exponent}) is known here")
 
+    def _steep(self, exponent: Expr) -> Growth:
+        """Below exp(u) for u ≥ 0 that grows at least like t²: exp(α t²), t ≥ start."""
+        below, t = self.lower(exponent), evaluate(self.start)
+        # c tⁿ e^{βt+αt²} / t² increases on the tail if n ≥ 2, or if βt ≥ 2, and so on.
+        if below.alpha >= 0 and below.beta >= 0 and below.n + below.beta * t >= 2:
+            return Growth(alpha=self._floor(below) / t**2)
+        return Growth()  # exp(u) ≥ 1
+
     def _leading_sign(self, poly: sympy.Poly) -> int:
         """The sign of a polynomial on the tail, if its leading term outweighs the others."""
         degree, t = poly.degree(), evaluate(self.start)
@@ -200,7 +213,7 @@ class Tail:
         )
         if not abs(lead) > rest:
             return 0
-        return int(lead.sgn()) * self.side**degree
+        return (1 if lead > 0 else -1) * self.side**degree
 
     def _logarithm(self, argument: Expr) -> Growth:
         """|log u| ≤ |log C| + |n| log t + |β| t + |α| t², for a bound of u on either side."""

@@ -1,6 +1,7 @@
 """A Gaussian moment: exact where a closed form is known, certified in every case."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,8 +14,8 @@ from sympy import Expr, Symbol
 from flaxinit.theory import balls
 from flaxinit.theory.enclosure import NotCertifiable, enclose
 from flaxinit.theory.gaussian import Step, expectation
-from flaxinit.theory.pieces import Piece
-from flaxinit.theory.symbols import q, z
+from flaxinit.theory.pieces import Piece, parameters
+from flaxinit.theory.symbols import q
 from flaxinit.theory.terms import NoClosedForm
 
 BUDGET = 20.0  # seconds for the closed form, then the enclosure stands alone
@@ -42,10 +43,8 @@ class Moment:
     remark: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self):
-        if self.bounds is not None:
-            low, high = self.bounds
-            if not (low <= high and float(low) <= self.value <= float(high)):
-                raise AssertionError(f"{self.symbol}: {low} ≤ {self.value} ≤ {high} does not hold")
+        if self.bounds is not None and not self.bounds[0] <= self.bounds[1]:
+            raise AssertionError(f"{self.symbol}: {self.bounds} are not a lower and upper bound")
 
     @property
     def method(self) -> Literal["closed form", "enclosure"]:
@@ -54,8 +53,7 @@ class Moment:
     @property
     def parameters(self) -> tuple[Symbol, ...]:
         """The parameters left open, by name."""
-        symbols = set().union(*(p.expr.free_symbols | p.low.free_symbols for p in self.pieces))
-        return tuple(sorted(symbols - {z}, key=str))
+        return parameters(self.pieces)
 
     @property
     def integrand(self) -> str:
@@ -73,7 +71,13 @@ class Moment:
             )
         low, high = self.bounds
         with mpmath.workprec(balls.PRECISION):
-            return float((low + high) / 2)
+            value = float((low + high) / 2)
+        if math.isinf(value) or (value == 0 and (low > 0 or high < 0)):
+            raise ValueError(
+                f"{self.integrand} = {mpmath.nstr(low, 5)} is outside the range of a float; "
+                "rescale the activation"
+            )
+        return value
 
     @property
     def digits(self) -> str:
@@ -92,6 +96,7 @@ class Moment:
 
     def ball(self, variance) -> arb:
         """A ball that contains the moment at q = variance."""
+        check_variance(variance)
         if self.exact is not None:
             with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
                 return balls.sharp(self.exact, {q: variance})
@@ -127,6 +132,8 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Mome
         remark = ""
     except NoClosedForm as error:
         exact, steps, remark = None, (), str(error)
+    if exact == 0:
+        return Moment(symbol, pieces, exact, (mpmath.mpf(0), mpmath.mpf(0)), steps)
     found = Moment(symbol, pieces, exact, None, steps, remark)
     if found.parameters:
         return _open(found)
@@ -144,8 +151,6 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Mome
             _agree(found, ball, integral)
             # Whichever route cancelled less is the sharper one.
             ball = min(ball, integral, key=lambda b: float(b.rad()))
-    if all(piece.expr == 0 for piece in pieces) or exact == 0:
-        ball = arb(0)
     return Moment(symbol, pieces, exact, balls.bounds(ball), steps, remark)
 
 
@@ -157,11 +162,8 @@ def _open(found: Moment) -> Moment:
             f"with {names} left open, {found.integrand} has no known closed form "
             f"({found.remark}); give {names} a number"
         )
-    values = {s: sympy.Rational(1, n + 2) for n, s in enumerate(found.parameters)}
-    if any(s.is_negative for s in values):
-        values = {s: -v if s.is_negative else v for s, v in values.items()}
-    with balls.precision():
-        ball = balls.evaluate(found.exact.subs(values), {q: 1})
+    values = samples(found.parameters)
+    ball = balls.sharp(found.exact.subs(values), {q: 1})
     _agree(found, ball, enclose(substitute(found.pieces, values)))
     return found
 
@@ -172,6 +174,22 @@ def _agree(found: Moment, ball: arb, integral: arb) -> None:
             f"{found.symbol}: the closed form {found.exact} gives {ball}, rigorous integration "
             f"{integral}. This is a defect of flaxinit; please report the activation."
         )
+
+
+def samples(symbols: Sequence[Symbol]) -> dict[Symbol, sympy.Rational]:
+    """A value for each parameter that fits its sign; above 1, as an exponent may need."""
+    values = {s: 1 + sympy.Rational(1, n + 2) for n, s in enumerate(symbols)}
+    return {s: -v if s.is_negative else v for s, v in values.items()}
+
+
+def check_variance(variance: object) -> None:
+    """Refuses a variance that is not a positive number."""
+    try:
+        number = float(variance)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"the variance q has to be positive and finite; got {variance!r}")
 
 
 def substitute(pieces: Sequence[Piece], values: dict) -> tuple[Piece, ...]:

@@ -5,14 +5,18 @@ A kink can only lie where the argument of an ``Abs``, ``sign``, ``Max``, ``Min``
 each branch is decided by its sign at one inner point.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 import sympy
-from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Poly, exp, oo, sign
+from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Poly, Symbol, exp, log, oo, sign
 from sympy.core.relational import Eq, Ne, Relational
 
+from flaxinit.theory import balls
+from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.symbols import z
 
 KINKED = (Abs, sign, Max, Min, Piecewise, Heaviside)
@@ -49,6 +53,14 @@ def split(expr: Expr) -> tuple[Piece, ...]:
     return tuple(join(pieces))
 
 
+def parameters(pieces: Sequence[Piece]) -> tuple[Symbol, ...]:
+    """The open parameters of the pieces and of their ends, by name."""
+    found: set = set()
+    for piece in pieces:
+        found |= piece.expr.free_symbols | piece.low.free_symbols | piece.high.free_symbols
+    return tuple(sorted(found - {z}, key=str))
+
+
 def join(pieces: list[Piece]) -> list[Piece]:
     """Joins neighbours that are the same analytic function."""
     joined = pieces[:1]
@@ -62,10 +74,7 @@ def join(pieces: list[Piece]) -> list[Piece]:
 
 
 def _same(a: Expr, b: Expr) -> bool:
-    if a == b:
-        return True
-    difference = (a - b).rewrite(sympy.erfc, sympy.erf)
-    return bool(sympy.expand(difference) == 0)
+    return a == b or vanishes((a - b).rewrite(sympy.erfc, sympy.erf))
 
 
 @cache
@@ -97,36 +106,83 @@ def _switches(expr: Expr):
             yield part.args[0]
 
 
+# Increasing functions with their inverses, and the open interval of values they take.
+_INVERSES = {
+    exp: (log, 0, oo),
+    log: (exp, -oo, oo),
+    sympy.tanh: (sympy.atanh, -1, 1),
+    sympy.atan: (sympy.tan, -sympy.pi / 2, sympy.pi / 2),
+    sympy.sinh: (sympy.asinh, -oo, oo),
+    sympy.asinh: (sympy.sinh, -oo, oo),
+    sympy.erf: (sympy.erfinv, -1, 1),
+}
+
+
 def _roots(expr: Expr) -> list[Expr]:
     """All real roots of a smooth expression, exactly."""
     poly = expr.as_poly(z)
     if poly is not None:
         return _polynomial_roots(poly)
-    # A polynomial in u = e^{kz}: exponentials, tanh and the logistic function.
-    u = sympy.Symbol("u", positive=True)
-    numerator = sympy.numer(sympy.together(expr.rewrite(exp)))
-    exponents = {power: power.exp.as_poly(z) for power in numerator.atoms(exp) if power.has(z)}
-    if exponents and all(e is not None and e.degree() == 1 for e in exponents.values()):
-        rates = {power: e.coeff_monomial(z) for power, e in exponents.items()}
-        unit = abs(sympy.gcd_list(list(rates.values())))
-        lowest = min(0, *rates.values())
-        substitutes = {
-            power: u ** ((rate - lowest) / unit) * exp(exponents[power].coeff_monomial(1))
-            for power, rate in rates.items()
-        }
-        # Multiplying by e^{-lowest z} makes every power of u a natural number.
-        terms = sympy.Add.make_args(sympy.expand(numerator))
-        lifted = [
-            term.subs(substitutes) if term.has(z) else term * u ** (-lowest / unit)
-            for term in terms
-        ]
-        poly = sympy.Add(*lifted).as_poly(u)
-        if poly is not None and not poly.has(z):
-            return [sympy.log(r) / unit for r in _polynomial_roots(poly) if r.is_positive]
+    numerator = sympy.numer(sympy.together(expr))
+    if numerator.is_positive or numerator.is_negative:
+        return []
+    if numerator.is_Mul or numerator.is_Pow:
+        factors = sympy.Mul.make_args(numerator)
+        bases = [factor.as_base_exp()[0] if factor.is_Pow else factor for factor in factors]
+        if len(bases) > 1 or bases[0] != numerator:
+            return [root for base in bases if base.has(z) for root in _roots(base)]
+    peeled = _peel(numerator)
+    if peeled is not None:
+        return [] if peeled is sympy.S.EmptySet else _roots(peeled)
+    exponential = _exponential_roots(numerator)
+    if exponential is not None:
+        return exponential
     raise ValueError(
         f"the kinks of the activation lie where {expr} = 0, which cannot be solved exactly; "
         "write the condition as a polynomial in x, such as jnp.where(x > 1, ...)"
     )
+
+
+def _peel(expr: Expr):
+    """a·f(u) + b = 0 for an increasing f, as u − f⁻¹(−b/a); an empty set if f never gets there."""
+    constant, rest = expr.as_independent(z, as_Add=True)
+    factor, function = rest.as_independent(z, as_Add=False)
+    if type(function) not in _INVERSES:
+        return None
+    inverse, low, high = _INVERSES[type(function)]
+    target = sympy.simplify(-constant / factor)
+    if bool(target <= low) or bool(target >= high):
+        return sympy.S.EmptySet
+    return function.args[0] - inverse(target)
+
+
+def _exponential_roots(expr: Expr) -> list[Expr] | None:
+    """The roots of a polynomial in u = e^{kz}: hyperbolic and logistic functions."""
+    u = Symbol("u", positive=True)
+    hyperbolic = [part for part in expr.atoms(sympy.tanh, sympy.sinh, sympy.cosh) if part.has(z)]
+    rewritten = expr.xreplace({part: part.rewrite(exp) for part in hyperbolic})
+    numerator = sympy.numer(sympy.together(rewritten))
+    exponents = {power: power.exp.as_poly(z) for power in numerator.atoms(exp) if power.has(z)}
+    if not exponents or any(e is None or e.degree() != 1 for e in exponents.values()):
+        return None
+    rates = {power: e.coeff_monomial(z) for power, e in exponents.items()}
+    if not all(rate.is_Rational for rate in rates.values()):
+        return None
+    unit = abs(sympy.gcd_list(list(rates.values())))
+    lowest = min(0, *rates.values())
+    substitutes = {
+        power: u ** ((rate - lowest) / unit) * exp(exponents[power].coeff_monomial(1))
+        for power, rate in rates.items()
+    }
+    # Multiplying by e^{-lowest z} makes every power of u a natural number.
+    terms = sympy.Add.make_args(sympy.expand(numerator))
+    lifted = [
+        term.subs(substitutes) if term.has(z) else term * u ** (-lowest / unit) for term in terms
+    ]
+    poly = sympy.Add(*lifted).as_poly(u)
+    if poly is None or poly.has(z):
+        return None
+    return [log(root) / unit for root in _polynomial_roots(poly) if root.is_positive]
 
 
 def _polynomial_roots(poly: Poly) -> list[Expr]:
@@ -219,20 +275,42 @@ def _branch(expr: Expr, point: Expr) -> Expr:
 def _sign(expr: Expr, point: Expr) -> Expr:
     """The sign of a smooth expression at a point where it is known not to change."""
     value = expr.subs(z, point)
-    if value.is_zero:
-        return sympy.Integer(0)
-    if value.is_positive or value.is_negative:
-        return sympy.Integer(1 if value.is_positive else -1)
+    known = _known_sign(value)
+    if known is None and value.free_symbols:
+        known = _known_sign(sympy.factor(sympy.simplify(value)))
+    if known is not None:
+        return sympy.Integer(known)
     if value.free_symbols:
-        simplified = sympy.simplify(value)
-        if simplified.is_positive or simplified.is_negative:
-            return sympy.Integer(1 if simplified.is_positive else -1)
         raise ValueError(
             f"the sign of {value} decides a branch; give its parameters an assumption that "
             "settles it, such as Symbol('a', positive=True)"
         )
-    number = value.evalf(30)
-    return sympy.Integer(0) if abs(number) < sympy.Float("1e-25") else sympy.sign(number)
+    with balls.precision():
+        ball = balls.evaluate(value)
+        if ball.contains(0):
+            # Equal to 48 digits: SymPy decides whether it is zero, or says that it cannot.
+            if sympy.simplify(value) != 0:
+                raise ValueError(f"the sign of {value} cannot be decided")
+            return sympy.Integer(0)
+        return sympy.Integer(1 if ball > 0 else -1)
+
+
+def _known_sign(value: Expr) -> int | None:
+    """The sign as the assumptions give it: factor by factor, and e^u + c by its logarithm."""
+    if value.is_zero:
+        return 0
+    if value.is_positive or value.is_negative:
+        return 1 if value.is_positive else -1
+    if value.is_Mul:
+        signs = [_known_sign(factor) for factor in value.args]
+        return None if None in signs else math.prod(signs)
+    if value.is_Add and len(value.args) == 2:
+        constant, rest = value.as_coeff_Add()
+        factor, power = rest.as_coeff_Mul()
+        if isinstance(power, exp) and constant * factor < 0:
+            exceeds = _known_sign(power.exp - log(-constant / factor))
+            return None if exceeds is None else exceeds * int(sympy.sign(factor))
+    return None
 
 
 def _holds(condition, point: Expr) -> bool:
@@ -247,6 +325,9 @@ def _holds(condition, point: Expr) -> bool:
         if side == 0:
             return isinstance(condition, sympy.Ge | sympy.Le)
         return bool(condition.func(side, 0))
+    if isinstance(condition, sympy.ITE):
+        chosen, if_true, if_false = condition.args
+        return _holds(if_true if _holds(chosen, point) else if_false, point)
     parts = [_holds(part, point) for part in condition.args]
     if isinstance(condition, sympy.And):
         return all(parts)

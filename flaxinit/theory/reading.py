@@ -12,7 +12,8 @@ from sympy import Expr, Symbol
 from flaxinit.theory import balls
 from flaxinit.theory.catalogue import ALIASES, CATALOGUE
 from flaxinit.theory.formula import read_formula
-from flaxinit.theory.pieces import Piece, split
+from flaxinit.theory.moment import samples
+from flaxinit.theory.pieces import Piece, parameters, split
 from flaxinit.theory.symbols import z
 
 # A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².
@@ -110,23 +111,17 @@ def _from_function(function: Callable) -> Reading:
     tolerance = spacing**0.5
     pieces = split(expr)
     derivative = _differentiate(pieces)
-    parameters = _samples(expr)
-    values, slopes = trace.evaluate(function, _GRID, parameters)
+    assigned = samples(parameters(pieces))
+    values, slopes = trace.evaluate(function, _GRID, assigned)
     _require_finite(name, values)
-    _require_agreement(name, pieces, parameters, values, tolerance)
-    custom = _disagreement(derivative, parameters, slopes, tolerance) is not None
+    _require_agreement(name, pieces, assigned, values, tolerance)
+    custom = _disagreement(derivative, assigned, slopes, tolerance) is not None
     if custom:
         # A custom derivative (a straight-through estimator, say) is what JAX propagates
         # backwards, so it is what the backward gain has to be about.
         derivative = split(trace.read_derivative(function)[0])
-        _require_agreement(f"the derivative of {name}", derivative, parameters, slopes, tolerance)
+        _require_agreement(f"the derivative of {name}", derivative, assigned, slopes, tolerance)
     return Reading(name, expr, pieces, derivative, custom)
-
-
-def _samples(expr: Expr) -> dict[Symbol, float]:
-    """A value for each parameter that fits its assumptions."""
-    parameters = sorted(expr.free_symbols - {z}, key=str)
-    return {s: (-1.0 if s.is_negative else 1.0) / (n + 2) for n, s in enumerate(parameters)}
 
 
 def _require_finite(name: str, values: np.ndarray) -> None:
@@ -141,19 +136,19 @@ def _require_finite(name: str, values: np.ndarray) -> None:
 
 def _require_real(name: str, pieces: tuple[Piece, ...]) -> None:
     values = np.full(_GRID.shape, np.nan)
-    for at, ball in _balls(pieces, {s: v for p in pieces for s, v in _samples(p.expr).items()}):
+    for at, ball in _balls(pieces, samples(parameters(pieces))):
         if ball.imag.contains(0) and ball.is_finite():
             values[at] = float(ball.real.mid())
         else:
             _require_finite(name, values)
 
 
-def _balls(pieces: tuple[Piece, ...], parameters: dict[Symbol, float]):
+def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):
     """(index, ball) of the pieces' values at the grid points."""
-    symbols = tuple(parameters)
+    symbols = tuple(assigned)
     with balls.precision(80):
-        given = [acb(balls.to_ball(float(v))) for v in parameters.values()]
-        ends = [balls.evaluate(p.high.subs(parameters)) for p in pieces[:-1]]
+        given = [acb(balls.to_ball(float(v))) for v in assigned.values()]
+        ends = [balls.evaluate(p.high.subs(assigned)) for p in pieces[:-1]]
         programs = [balls.Program(p.expr, (z, *symbols)) for p in pieces]
         for at, x in enumerate(_GRID):
             point = balls.to_ball(float(x))
@@ -162,10 +157,10 @@ def _balls(pieces: tuple[Piece, ...], parameters: dict[Symbol, float]):
 
 
 def _disagreement(
-    pieces, parameters, values: np.ndarray, tolerance: float
+    pieces, assigned, values: np.ndarray, tolerance: float
 ) -> tuple[float, float, float] | None:
     """The first grid point at which reading and function part, with both values."""
-    for at, ball in _balls(pieces, parameters):
+    for at, ball in _balls(pieces, assigned):
         own, read = float(values[at]), float(ball.real.mid())
         if not (np.isfinite(own) and ball.is_finite()):
             continue
@@ -174,8 +169,8 @@ def _disagreement(
     return None
 
 
-def _require_agreement(name, pieces, parameters, values, tolerance) -> None:
-    parted = _disagreement(pieces, parameters, values, tolerance)
+def _require_agreement(name, pieces, assigned, values, tolerance) -> None:
+    parted = _disagreement(pieces, assigned, values, tolerance)
     if parted:
         x, own, read = parted
         raise ValueError(

@@ -7,6 +7,7 @@ which exist only in floating point, disappear here.
 
 from collections.abc import Callable
 
+import numpy as np
 from sympy import (
     Abs,
     And,
@@ -44,6 +45,7 @@ from sympy import (
     tanh,
     true,
 )
+from sympy.logic.boolalg import Boolean
 
 from flaxinit.theory.formula import logistic
 
@@ -123,7 +125,6 @@ RULES |= {
     "xor": Xor,
     "is_finite": lambda a: true,
     # Changes of format, and of shape: a vector with one axis longer than 1 keeps its order.
-    "convert_element_type": _same,
     "reduce_precision": _same,
     "copy": _same,
     "reshape": _same,
@@ -135,12 +136,20 @@ RULES |= {
 }
 
 
+@register_rule("convert_element_type")
+def _convert(operand, new_dtype=None):
+    if isinstance(operand, Boolean) and new_dtype is not np.dtype(bool):
+        return Piecewise((1, operand), (0, True))
+    return operand
+
+
 @register_rule("select_n")
 def _select_n(which, *cases):
-    if len(cases) != 2:
-        raise ValueError("select_n with more than two cases; write nested jnp.where instead")
-    if_false, if_true = cases
-    return Piecewise((if_true, which), (if_false, True))
+    if isinstance(which, Boolean | bool):
+        if_false, if_true = cases
+        return Piecewise((if_true, which), (if_false, True))
+    choices = [(case, Eq(which, index)) for index, case in enumerate(cases[:-1])]
+    return Piecewise(*choices, (cases[-1], True))
 
 
 # Calls whose body exists for floating point's sake, by the name JAX gives them. A function of

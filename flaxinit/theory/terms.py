@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy import Expr, I, Integer, Poly, exp
 
-from flaxinit.theory.algebra import expand_numerators
+from flaxinit.theory.algebra import MAX_TERMS, count_terms, expand_numerators
 from flaxinit.theory.symbols import z
-
-MAX_TERMS = 2000
 
 
 class NoClosedForm(ValueError):
@@ -69,10 +67,10 @@ def expand(expr: Expr) -> dict[Term, Expr]:
     """
     elementary = expr.rewrite(sympy.erfc, sympy.erf)
     elementary = _exponentials(elementary)
+    if count_terms(elementary) > MAX_TERMS:
+        raise NoClosedForm(f"more than {MAX_TERMS} terms after expansion")
     terms: dict[Term, Expr] = {}
     addends = sympy.Add.make_args(expand_numerators(elementary))
-    if len(addends) > MAX_TERMS:
-        raise NoClosedForm(f"{len(addends)} terms after expansion, more than {MAX_TERMS}")
     for addend in addends:
         term, coefficient = _read(addend)
         terms[term] = terms.get(term, Integer(0)) + coefficient
@@ -85,6 +83,9 @@ def _exponentials(expr: Expr) -> Expr:
     replacements = {}
     for part in expr.atoms(sympy.sin, sympy.cos, sympy.sinh, sympy.cosh):
         if part.has(z):
+            argument = part.args[0].as_poly(z)
+            if argument is None or argument.degree() > 1:
+                raise NoClosedForm(f"{part} is not an exponential of a linear function")
             replacements[part] = part.rewrite(exp)
     return expr.xreplace(replacements)
 

@@ -14,6 +14,7 @@ from sympy import Expr, Symbol, sympify
 from sympy.logic.boolalg import Boolean
 
 from flaxinit.theory.constants import read_constant
+from flaxinit.theory.formula import RESERVED
 from flaxinit.theory.rules import CALLS, RULES
 from flaxinit.theory.symbols import z
 
@@ -92,6 +93,8 @@ def _trace_failure(function: Callable, error: Exception) -> str:
     name = getattr(function, "__name__", repr(function))
     if "truth value" in str(error) or isinstance(error, jax.errors.TracerBoolConversionError):
         cause = "it branches on its input with a Python `if`; use jnp.where instead"
+    elif isinstance(error, jax.errors.TracerArrayConversionError):
+        cause = "it uses a NumPy function; use its counterpart in jax.numpy"
     else:
         cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return f"{name} cannot be traced on a vector of float64: {cause}"
@@ -119,7 +122,10 @@ def evaluate(
         return value, pullback(jnp.ones_like(value))[0]
 
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        value, slope = jax.jit(jax.vmap(both))(points)
+        try:
+            value, slope = jax.jit(both)(points)
+        except Exception:  # a function of one number, as in `_read`
+            value, slope = jax.jit(jax.vmap(both))(points)
     return np.asarray(value, np.float64), np.asarray(slope, np.float64)
 
 
@@ -139,6 +145,8 @@ def _interpret(jaxpr: Jaxpr, consts, arguments) -> list:
 
 def _read_array(value):
     array = np.asarray(value)
+    if np.iscomplexobj(array):
+        raise ValueError("an activation has to be real, but this one uses a complex constant")
     if array.dtype == bool and array.size == 1:
         return bool(array.item())
     if array.size == 0 or not np.all(array == array.flat[0]):
@@ -152,6 +160,8 @@ def _apply(equation, operands) -> list:
     body = params.get("call_jaxpr", params.get("jaxpr"))
     if _called_name(body) in CALLS:
         return [CALLS[_called_name(body)](*operands)]
+    if name in _MIXING:
+        raise _not_elementwise(f"this one mixes its inputs or loops (primitive {name!r})")
     if name not in RULES and isinstance(body, ClosedJaxpr):
         return _interpret(body.jaxpr, body.consts, operands)
     if name not in RULES and isinstance(body, Jaxpr):
@@ -163,13 +173,11 @@ def _apply(equation, operands) -> list:
             f"an activation is a function of its input alone, but this one draws random numbers "
             f"(primitive {name!r}); pass its deterministic form"
         )
-    if name in _MIXING:
-        raise _not_elementwise(f"this one mixes its inputs (primitive {name!r})")
     if name not in RULES:
         raise ValueError(
             f"no rule for the JAX primitive {name!r}, so the function cannot be read as an "
-            "elementwise formula; if it is elementwise, teach the tracer with "
-            f"flaxinit.theory.register_rule({name!r}, rule)"
+            "elementwise formula; write a choice as nested jnp.where, or, if the function is "
+            f"elementwise, teach the tracer with flaxinit.theory.register_rule({name!r}, rule)"
         )
     rule = RULES[name]
     accepted = inspect.signature(rule).parameters if name in _TAKES_PARAMETERS else {}
@@ -179,10 +187,10 @@ def _apply(equation, operands) -> list:
 # Primitives that are known to look at several inputs at once, so that no rule can mend it.
 _MIXING = frozenset(
     """
-    argmax argmin concatenate conv_general_dilated cumlogsumexp cummax cummin cumprod cumsum
+    argmax argmin concatenate cond conv_general_dilated cumlogsumexp cummax cummin cumprod cumsum
     dot_general dynamic_slice dynamic_update_slice fft gather iota pad reduce_and reduce_max
     reduce_min reduce_or reduce_prod reduce_sum reduce_window rev scan scatter slice sort split
-    top_k while
+    stack top_k while
     """.split()  # noqa: SIM905 (a list of thirty quoted words reads worse)
 )
 
@@ -195,7 +203,7 @@ def _called_name(body) -> str | None:
 
 
 # Rules that read an equation's parameters; all others see their operands alone.
-_TAKES_PARAMETERS = {"integer_pow"}
+_TAKES_PARAMETERS = {"integer_pow", "convert_element_type"}
 
 
 def _broadcast(equation, operand):
@@ -214,8 +222,11 @@ def _open_parameters(function: Callable) -> tuple[Callable, tuple[Symbol, ...]]:
     """
     found = sorted(_symbols_of(function), key=lambda symbol: symbol.name)
     for symbol in found:
-        if symbol == z:
-            raise ValueError("the function uses the symbol z itself; name its parameter otherwise")
+        if symbol.name in RESERVED:
+            raise ValueError(
+                f"the parameter {symbol} has a name that is taken ({RESERVED[symbol.name]}); "
+                "name it otherwise"
+            )
         if not symbol.is_real:
             raise ValueError(
                 f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, positive=True)"
