@@ -80,7 +80,9 @@ def _one_device_per_core() -> None:
     mesh, two cores train twice as fast.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        # macOS does not say which cores a process may use.
+        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+        jax.config.update("jax_num_cpu_devices", len(usable))
 
 
 def run(
