@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from flaxinit.materialize.atoms import is_key
+
 
 class Fingerprints:
     """Maps a jaxpr, or any equation parameter, to a hashable value; remembers jaxprs it has seen.
@@ -79,9 +81,7 @@ class Fingerprints:
 
     def constant(self, value: Any) -> Hashable:
         """By value, except for an array that is spread over devices: that one is not fetched."""
-        if isinstance(value, jax.Array) and (
-            len(value.devices()) > 1 or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
-        ):
+        if isinstance(value, jax.Array) and (len(value.devices()) > 1 or is_key(value)):
             self._alive.append(value)
             return "object", id(value)
         return self(np.asarray(value))

@@ -9,10 +9,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import JaxprEqn, Var
 
+from flaxinit.materialize.atoms import aval, is_key, size, variables
 from flaxinit.materialize.flatten import Flat, Step
 
 
@@ -26,7 +26,7 @@ class Draw:
     @property
     def size(self) -> int:
         """Bytes of the outputs, on all devices together."""
-        return sum(v.aval.size * v.aval.dtype.itemsize for v in self.outputs)
+        return sum(size(v) * aval(v).dtype.itemsize for v in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,12 @@ def partition(flat: Flat) -> Partition:
     return Partition(keys, _draws(rest, {a for a in flat.outputs if isinstance(a, Var)}))
 
 
-def variables(eqn: JaxprEqn) -> list[Var]:
-    """The variables that an equation reads."""
-    return [a for a in eqn.invars if not isinstance(a, Literal)]
-
-
-def is_key(v: Var) -> bool:
-    return jax.dtypes.issubdtype(v.aval.dtype, jax.dtypes.prng_key)
-
-
 def _key_steps(flat: Flat) -> list[bool]:
     """Which steps belong to the key program."""
 
     def eligible(eqn):  # raw key words and the counters and indices around them are integers
         return all(
-            is_key(v) or v.aval.ndim == 0 or jnp.issubdtype(v.aval.dtype, jnp.integer)
+            is_key(v) or aval(v).ndim == 0 or jnp.issubdtype(aval(v).dtype, jnp.integer)
             for v in eqn.outvars
         )
 
@@ -80,7 +71,7 @@ def _key_steps(flat: Flat) -> list[bool]:
     known = set(flat.constants)
     small = []
     for step, chosen in zip(flat.steps, leads_to_key, strict=True):
-        scalar = step.unit is None and all(v.aval.ndim == 0 for v in step.eqn.outvars)
+        scalar = step.unit is None and all(aval(v).ndim == 0 for v in step.eqn.outvars)
         small.append(chosen or (scalar and known.issuperset(variables(step.eqn))))
         if small[-1]:
             known.update(step.eqn.outvars)

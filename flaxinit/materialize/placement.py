@@ -196,7 +196,7 @@ def auto(sharding: Sharding | None) -> Sharding | None:
     return NamedSharding(auto_mesh(sharding.mesh), sharding.spec, memory_kind=sharding.memory_kind)
 
 
-def auto_mesh(mesh: Mesh) -> Mesh:
+def auto_mesh(mesh: Any) -> Mesh:
     """`mesh` with axes of type Auto.
 
     On explicit axes, the default of ``jax.make_mesh``, shardings are part of types. An init

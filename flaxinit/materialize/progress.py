@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 import jax
 
@@ -16,7 +17,8 @@ class Progress:
         self._total, self._done = total, 0
         self._enabled = enabled and sys.stderr.isatty() and jax.process_index() == 0
         self._start = time.perf_counter()
-        self._bar = self._task = None
+        self._bar: Any = None
+        self._task: Any = None
 
     def __enter__(self) -> "Progress":
         return self

@@ -24,12 +24,15 @@ class Report:
       key_seconds: deriving the keys of all draws.
       total_seconds: wall time. Compilations run side by side, so that the sum over groups
         may be larger.
+      peak_bytes_per_device: an upper bound of what was held at any time: all arrays made so far,
+        and the results, intermediate arrays and temporaries of the draws under way.
       groups: one entry for each distinct draw.
     """
 
     trace_seconds: float = 0.0
     key_seconds: float = 0.0
     total_seconds: float = 0.0
+    peak_bytes_per_device: int = 0
     groups: list[Group] = field(default_factory=list)
 
     @property
@@ -52,7 +55,7 @@ class Report:
 
         table = Table(
             title=f"fast_init: {self.total_seconds:.2f} s (trace {self.trace_seconds:.2f} s, "
-            f"keys {self.key_seconds:.2f} s)",
+            f"keys {self.key_seconds:.2f} s), peak {self.peak_bytes_per_device:,} bytes/device",
             show_footer=True,
         )
         totals = (sum(g.draws for g in self.groups), self.compile_seconds, self.draw_seconds)

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
+from flaxinit.materialize.atoms import variables
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
-from flaxinit.materialize.partition import Draw, variables
+from flaxinit.materialize.partition import Draw
 
 # These move numbers and round nothing: they may join the segment that made their input.
 _MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
@@ -105,7 +106,7 @@ _EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
 
 def evaluate(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
     """Apply one equation: eagerly, or staged if a trace is under way."""
-    inputs = [Var(a.aval) for a in eqn.invars]
+    inputs: list[Any] = [Var(a.aval) for a in eqn.invars]
     eqn = eqn.replace(invars=inputs)
     return jaxpr_as_fun(
         ClosedJaxpr(_EMPTY.replace(invars=inputs, outvars=eqn.outvars, eqns=[eqn]), ())

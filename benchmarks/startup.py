@@ -1,0 +1,237 @@
+"""Cold time and memory from a model to its parameters: fast_init beside the usual ways.
+
+    python -m benchmarks.startup time      # all ways and depths, about ten minutes
+    python -m benchmarks.startup memory    # a model of 10^9 bfloat16 parameters on 8 devices
+
+Every measurement is one fresh process without a compilation cache, started after the one before
+has ended. Clocks start when JAX is up and the input is on the device, and stop when every
+parameter is. Wall times of a busy machine are noisy; processor seconds are given beside them.
+"""
+
+import argparse
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+DEPTHS = (12, 24, 48, 96)
+LINEN = ("fast_init", "lazy_init", "eager init", "jit(init)")
+NNX = ("nnx fast_init", "nnx eager", "nnx.jit")
+WIDTH, HEADS, VOCABULARY, LENGTH = 256, 8, 1000, 16
+
+
+def linen_transformer(depth, width=WIDTH, heads=HEADS, vocabulary=VOCABULARY, dtype=None):
+    """A pre-LN transformer."""
+    import flax.linen as nn
+    import jax.numpy as jnp
+
+    kinds = {"param_dtype": dtype or jnp.float32, "dtype": dtype}
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            h = nn.LayerNorm(**kinds)(x)
+            x = x + nn.MultiHeadDotProductAttention(num_heads=heads, **kinds)(h, h)
+            h = nn.gelu(nn.Dense(4 * width, **kinds)(nn.LayerNorm(**kinds)(x)))
+            return x + nn.Dense(width, **kinds)(h)
+
+    class Transformer(nn.Module):
+        @nn.compact
+        def __call__(self, tokens):
+            x = nn.Embed(vocabulary, width, **kinds)(tokens)
+            for _ in range(depth):
+                x = Block()(x)
+            return nn.Dense(vocabulary, **kinds)(nn.LayerNorm(**kinds)(x))
+
+    return Transformer()
+
+
+def nnx_transformer(depth, key):
+    """The same layers as NNX modules."""
+    from flax import nnx
+
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.norms = nnx.List([nnx.LayerNorm(WIDTH, rngs=rngs) for _ in range(2)])
+            self.attention = nnx.MultiHeadAttention(HEADS, WIDTH, rngs=rngs, decode=False)
+            self.up = nnx.Linear(WIDTH, 4 * WIDTH, rngs=rngs)
+            self.down = nnx.Linear(4 * WIDTH, WIDTH, rngs=rngs)
+
+    class Transformer(nnx.Module):
+        def __init__(self, rngs):
+            self.embed = nnx.Embed(VOCABULARY, WIDTH, rngs=rngs)
+            self.blocks = nnx.List([Block(rngs) for _ in range(depth)])
+            self.norm = nnx.LayerNorm(WIDTH, rngs=rngs)
+            self.readout = nnx.Linear(WIDTH, VOCABULARY, rngs=rngs)
+
+    return Transformer(nnx.Rngs(key))
+
+
+def measure_time(way: str, depth: int) -> dict:
+    """Seconds from nothing to all parameters, in this process."""
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    import flaxinit
+
+    key, tokens = jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)
+    model = linen_transformer(depth)
+    make = functools.partial(nnx_transformer, depth)
+    reports = []
+    run = {
+        "fast_init": lambda: flaxinit.fast_init(model.init, report=reports.append)(key, tokens),
+        "lazy_init": lambda: model.lazy_init(key, jax.ShapeDtypeStruct(tokens.shape, tokens.dtype)),
+        "eager init": lambda: model.init(key, tokens),
+        "jit(init)": lambda: jax.jit(model.init)(key, tokens),
+        "nnx fast_init": lambda: flaxinit.fast_init(make, report=reports.append)(key),
+        "nnx eager": lambda: make(key),
+        "nnx.jit": lambda: nnx.jit(make)(key),
+    }[way]
+    jax.block_until_ready((key, tokens))
+    wall, processor = time.perf_counter(), time.process_time()
+    made = run()
+    jax.block_until_ready(nnx.state(made) if isinstance(made, nnx.Module) else made)
+    row = {
+        "way": way,
+        "depth": depth,
+        "seconds": time.perf_counter() - wall,
+        "processor_seconds": time.process_time() - processor,
+    }
+    for report in reports:
+        row |= {
+            "trace": report.trace_seconds,
+            "keys": report.key_seconds,
+            "compile": report.compile_seconds,
+            "draw": report.draw_seconds,
+            "groups": len(report.groups),
+        }
+    return row
+
+
+def measure_memory() -> dict:
+    """Peak memory of making 10^9 parameters on 8 host devices, in this process.
+
+    20 layers of width 2048 have 12 · 2048² · 20 ≈ 1.007 · 10^9 weights. The peak of the resident
+    set, less what it was before, is all that the initialisation ever held on the host, which
+    here is the memory of all eight devices too.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec as P
+
+    import flaxinit
+
+    model = linen_transformer(20, width=2048, heads=16, vocabulary=VOCABULARY, dtype=jnp.bfloat16)
+    mesh = jax.make_mesh((8,), ("model",))
+
+    def rule(path, x):
+        divisible = [i for i, n in enumerate(x.shape) if n % 8 == 0]
+        largest = max(divisible, key=lambda i: x.shape[i], default=None)
+        return NamedSharding(mesh, P(*("model" if i == largest else None for i in range(x.ndim))))
+
+    reports = []
+    jax.block_until_ready(jax.device_put(jnp.zeros(8), NamedSharding(mesh, P("model"))))
+    before = resident("VmRSS")
+    params = flaxinit.fast_init(model.init, rule, report=reports.append)(
+        jax.random.key(0), jax.ShapeDtypeStruct((1, LENGTH), jnp.int32)
+    )
+    jax.block_until_ready(params)
+    leaves = jax.tree.leaves(params)
+    size = sum(x.nbytes for x in leaves)
+    on_device = [
+        sum(s.data.nbytes for x in leaves for s in x.addressable_shards if s.device == d)
+        for d in jax.devices()
+    ]
+    return {
+        "parameters": sum(x.size for x in leaves),
+        "bytes": size,
+        "peak_bytes": resident("VmHWM") - before,
+        "peak_over_size": (resident("VmHWM") - before) / size,
+        "bytes_on_each_device": on_device,
+        "device_over_eighth": max(on_device) * 8 / size,
+        "device_peak_over_eighth": reports[0].peak_bytes_per_device * 8 / size,
+        "seconds": reports[0].total_seconds,
+    }
+
+
+def resident(field: str) -> int:
+    """Bytes of the resident set of this process (Linux): VmRSS now, VmHWM at its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
+
+
+def in_fresh_process(*arguments: str, **environment: str) -> dict:
+    """Run one measurement where nothing has been compiled or cached."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.startup", *arguments],
+        env=clean | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def plot(rows: list[dict]) -> None:
+    """Cold time against depth, both axes logarithmic, Linen beside NNX."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for ax, ways, title in zip(axes, (LINEN, NNX), ("Linen", "NNX"), strict=True):
+        for way in ways:
+            mine = sorted((r["depth"], r["seconds"]) for r in rows if r["way"] == way)
+            ax.plot(
+                *zip(*mine, strict=True),
+                marker="o",
+                label=way,
+                linewidth=2.5 if "fast_init" in way else 1.2,
+            )
+        ax.set(xscale="log", yscale="log", xlabel="layers", title=title)
+        ax.set_xticks(DEPTHS, DEPTHS)
+        ax.minorticks_off()
+        ax.legend(frameon=False)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("seconds from model to parameters (cold)")
+    figure.savefig(RESULTS / "startup.png", dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Cold time and memory of fast_init.")
+    parser.add_argument("what", choices=("time", "memory", "plot", "one-time", "one-memory"))
+    parser.add_argument("--way")
+    parser.add_argument("--depth", type=int)
+    arguments = parser.parse_args()
+    match arguments.what:
+        case "one-time":
+            print(json.dumps(measure_time(arguments.way, arguments.depth)))
+        case "one-memory":
+            print(json.dumps(measure_memory()))
+        case "memory":
+            row = in_fresh_process(
+                "one-memory", XLA_FLAGS="--xla_force_host_platform_device_count=8"
+            )
+            print(json.dumps(row, indent=1))
+            (RESULTS / "startup_memory.json").write_text(json.dumps(row, indent=1) + "\n")
+        case "time":
+            rows = []
+            for depth in DEPTHS:  # all ways at one depth in turn, so that they meet the same load
+                for way in (*LINEN, *NNX):
+                    rows.append(in_fresh_process("one-time", "--way", way, "--depth", str(depth)))
+                    print(json.dumps(rows[-1]), flush=True)
+            (RESULTS / "startup.json").write_text(json.dumps(rows, indent=1) + "\n")
+            plot(rows)
+        case "plot":
+            plot(json.loads((RESULTS / "startup.json").read_text()))
+
+
+if __name__ == "__main__":
+    main()

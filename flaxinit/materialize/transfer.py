@@ -1,0 +1,76 @@
+"""Values that are moved rather than drawn: keys and scalars to draws, counters to the result."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Var
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from flaxinit.materialize.atoms import aval, is_key, size
+
+
+def place(value: Any, dtype: Any, sharding: Sharding | None) -> jax.Array:
+    """`value` on the devices of `sharding`; None leaves it where it is."""
+    if sharding is None:
+        return value if isinstance(value, jax.Array) else jnp.asarray(value, dtype)
+    if isinstance(value, jax.Array) and is_key(value):
+        words = jax.random.key_data(value)
+        impl = jax.random.key_impl(value)
+        return jax.random.wrap_key_data(place(words, words.dtype, sharding), impl=impl)
+    if sharding.is_fully_addressable or is_spread(value):
+        return jax.device_put(jnp.asarray(value, dtype), sharding)
+    # On a mesh of several processes each puts its own shards; no collective is needed.
+    host = np.asarray(value, dtype)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def host_values(needed: set[Var], env: dict[Var, Any]) -> dict[Var, Any]:
+    """The values of `needed` on the host, keys as words; what is spread over devices stays there.
+
+    These are keys, scalars and small constants. From the host they can be passed to devices of
+    any mesh, which an array on one device of one process cannot.
+    """
+    plain = {v: jax.random.key_data(env[v]) if is_key(v) else env[v] for v in needed}
+    local = [v for v, x in plain.items() if not is_spread(x)]
+    return plain | dict(zip(local, jax.device_get([plain[v] for v in local]), strict=True))
+
+
+def is_spread(x: Any) -> bool:
+    """Whether `x` is an array in parts on several devices."""
+    return isinstance(x, jax.Array) and len(x.devices()) > 1 and not x.is_fully_replicated
+
+
+def everywhere(sharding: Sharding | None) -> Sharding | None:
+    """The sharding that copies to all devices of `sharding`."""
+    if isinstance(sharding, NamedSharding):
+        return NamedSharding(sharding.mesh, PartitionSpec())
+    return sharding  # one device
+
+
+def split(sharding: Sharding | None, shape: tuple[int, ...]) -> Sharding | None:
+    """A sharding for another `shape` in as many parts, along the first dimension that divides."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    entries = [e for e in sharding.spec if e is not None]
+    axes = tuple(axis for e in entries for axis in (e if isinstance(e, tuple) else (e,)))
+    parts = math.prod(sharding.mesh.shape[axis] for axis in axes)
+    for dimension, n in enumerate(shape):
+        if axes and n % parts == 0:
+            return NamedSharding(sharding.mesh, PartitionSpec(*[None] * dimension, axes))
+    return everywhere(sharding)
+
+
+def same_devices(a: Sharding | None, b: Sharding | None) -> bool:
+    """Whether one computation can use both placements."""
+    return a is not None and b is not None and a.device_set == b.device_set
+
+
+def local_bytes(v: Var, sharding: Sharding | None) -> int:
+    """Bytes of an array on one device that holds a part of it."""
+    if sharding is None:
+        return size(v) * aval(v).dtype.itemsize
+    shape = sharding.shard_shape(aval(v).shape)
+    return int(np.prod(shape, dtype=np.int64)) * aval(v).dtype.itemsize
