@@ -1,0 +1,262 @@
+"""A JAX function is read as the formula it computes, or refused with the cause and the remedy."""
+
+import functools
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sympy
+from flax import nnx
+from sympy import Abs, Max, Min, Piecewise, Symbol, erf, exp, log, sign, sqrt, tanh
+
+from flaxinit.theory import derive, register_rule, rules, z
+from flaxinit.theory.formula import logistic
+from flaxinit.theory.trace import read_derivative, read_function
+
+a = Symbol("a", positive=True)
+leaky = Piecewise((z / 5, z < 0), (z, True))
+
+
+class Leaky:
+    """An activation as an object, with its slope in an attribute."""
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def __call__(self, x):
+        return jnp.where(x >= 0, x, self.slope * x)
+
+    def method(self, x):
+        return self(x)
+
+
+class Swish(nnx.Module):
+    def __init__(self):
+        self.beta = nnx.Param(jnp.array(1.5))
+
+    def __call__(self, x):
+        return x * jax.nn.sigmoid(self.beta[...] * x)
+
+
+def lambda_of(slope):
+    return lambda x: jnp.where(x >= 0, x, slope * x)
+
+
+def with_default(x, slope=0.2):
+    return jnp.where(x >= 0, x, slope * x)
+
+
+# What is written, and the same function in SymPy.
+READ = {
+    "exp": (jnp.exp, exp(z)),
+    "exp2": (jnp.exp2, 2**z),
+    "expm1": (jnp.expm1, exp(z) - 1),
+    "log1p": (lambda x: jnp.log1p(jnp.square(x)), log(1 + z**2)),
+    "tan and atan": (lambda x: jnp.tan(jnp.arctan(x)), z),
+    "sinh": (jnp.sinh, sympy.sinh(z)),
+    "cosh": (jnp.cosh, sympy.cosh(z)),
+    "asinh": (jnp.arcsinh, sympy.asinh(z)),
+    "rsqrt": (lambda x: x * jax.lax.rsqrt(1 + x * x), z / sqrt(1 + z**2)),
+    "cbrt": (jnp.cbrt, sign(z) * Abs(z) ** sympy.Rational(1, 3)),
+    "power": (lambda x: jnp.abs(x) ** 1.5, Abs(z) ** sympy.Rational(3, 2)),
+    "integer power": (lambda x: x**3 - x**-2, z**3 - 1 / z**2),
+    "erf": (jax.scipy.special.erf, erf(z)),
+    "erfc": (jax.scipy.special.erfc, sympy.erfc(z)),
+    "logistic": (jax.scipy.special.expit, logistic(z)),
+    "logaddexp": (lambda x: jnp.logaddexp(x, 0.0), log(1 + exp(z))),
+    "clip": (lambda x: jnp.clip(x, -1, 2), Min(Max(z, -1), 2)),
+    "clamp": (lambda x: jax.lax.clamp(-1.0, x, 2.0), Min(Max(z, -1), 2)),
+    "sign": (lambda x: jnp.sign(x) * x, Abs(z)),
+    "where": (lambda x: jnp.where(x > 0, x, x / 5), leaky),
+    "nested where": (
+        lambda x: jnp.where(x > 1, 1.0, jnp.where(x < -1, -1.0, x)),
+        Min(Max(z, -1), 1),
+    ),
+    "and, or, not": (
+        lambda x: jnp.where(~((x > 1) | (x < -1)) & (x != 0), x, 0.0),
+        Piecewise((z, (z <= 1) & (z >= -1)), (0, True)),
+    ),
+    "a condition as a number": (lambda x: x * (x > 0).astype(x.dtype), Max(z, 0)),
+    "cond": (lambda x: jax.lax.cond(x > 0, lambda u: u, lambda u: u / 5, x), leaky),
+    "switch": (
+        lambda x: jax.lax.switch(
+            (x > 0).astype(jnp.int32) + (x > 1).astype(jnp.int32),
+            [lambda u: 0 * u, lambda u: u, lambda u: u * u],
+            x,
+        ),
+        Piecewise((0, z <= 0), (z, z <= 1), (z**2, True)),
+    ),
+    "nan guard": (lambda x: jnp.nan_to_num(jax.nn.relu(x)), Max(z, 0)),
+    "jit": (jax.jit(jnp.tanh), tanh(z)),
+    "vmap": (jax.vmap(jnp.tanh), tanh(z)),
+    "jit of vmap": (jax.jit(jax.vmap(lambda x: x * jnp.tanh(x))), z * tanh(z)),
+    "checkpoint": (jax.checkpoint(lambda x: jnp.tanh(jnp.tanh(x))), tanh(tanh(z))),
+    "partial": (functools.partial(jax.nn.leaky_relu, negative_slope=0.2), leaky),
+    "default": (with_default, leaky),
+    "closure": (lambda_of(0.2), leaky),
+    "object": (Leaky(0.2), leaky),
+    "method": (Leaky(0.2).method, leaky),
+    "nnx function": (nnx.leaky_relu, Max(z, 0) + Min(z / 100, 0)),
+    "nnx module": (Swish(), z * logistic(sympy.Rational(3, 2) * z)),
+    "nnx parameter": (nnx.PReLU(0.2), leaky),
+    "linen function": (linen.silu, z * logistic(z)),
+    "float32 inside": (lambda x: jnp.tanh(x.astype(jnp.float32)).astype(x.dtype), tanh(z)),
+    "bfloat16 inside": (lambda x: jnp.tanh(x.astype(jnp.bfloat16)).astype(x.dtype), tanh(z)),
+    "reshape": (lambda x: jnp.tanh(x.reshape(1, -1)).reshape(x.shape), tanh(z)),
+    "a whole array of one constant": (lambda x: jnp.full_like(x, 0.5) * x, z / 2),
+}
+
+
+def test_number_of_cases():
+    assert len(READ) == 43
+    assert len(REFUSED) == 26
+
+
+def same(read, meant) -> bool:
+    points = np.linspace(-3, 3, 31) + 0.01
+    both = [sympy.lambdify(z, e, modules=["scipy", "numpy"])(points) for e in (read, meant)]
+    # Two orders of evaluation of one function part by a few roundings.
+    return np.allclose(*both, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read(name):
+    function, meant = READ[name]
+    assert same(read_function(function)[0], meant)
+
+
+def test_another_function_is_not_the_same():
+    assert not same(read_function(jnp.tanh)[0], tanh(z) * (1 + sympy.Rational(1, 10**9)))
+
+
+@pytest.mark.parametrize("name", [n for n in READ if n not in ("cbrt", "integer power")])
+def test_the_reading_and_the_function_agree_on_the_grid(name):
+    derive(READ[name][0])  # raises where they part
+
+
+PARAMETRIC = {
+    "closure": lambda x: jnp.where(x >= 0, x, a * x),
+    "partial": functools.partial(jax.nn.leaky_relu, negative_slope=a),
+    "default": lambda x, slope=a: jnp.where(x >= 0, x, slope * x),
+    "keyword default": lambda x, *, slope=a: jnp.where(x >= 0, x, slope * x),
+    "library": lambda x: jax.nn.leaky_relu(x, a),
+    "nested": (lambda slope: lambda x: jnp.where(x >= 0, x, slope * x))(a),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETRIC)
+def test_a_symbol_stays_a_parameter(name):
+    read = derive(PARAMETRIC[name]).second_moment
+    assert read.parameters == (a,)
+    assert read.exact == derive("where(x > 0, x, a * x)").second_moment.exact
+
+
+@jax.custom_jvp
+def straight_through(x):
+    return jnp.sign(x)
+
+
+straight_through.defjvps(lambda tangent, out, x: tangent * (jnp.abs(x) < 1).astype(x.dtype))
+
+
+@jax.custom_vjp
+def clipped_gradient(x):
+    return jnp.tanh(x)
+
+
+clipped_gradient.defvjp(
+    lambda x: (jnp.tanh(x), x), lambda x, g: (g * jnp.where(jnp.abs(x) < 1, 1.0, 0.0),)
+)
+window = Piecewise((1, (z > -1) & (z < 1)), (0, True))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        straight_through,
+        clipped_gradient,
+        lambda x: jax.lax.stop_gradient(jnp.sign(x) - jnp.clip(x, -1, 1)) + jnp.clip(x, -1, 1),
+    ],
+)
+def test_the_backward_gain_is_that_of_the_gradient_that_jax_propagates(function):
+    derivation = derive(function)
+    assert derivation.custom_derivative
+    assert same(read_derivative(function)[0], window)
+    within = derive("min(max(x, -1), 1)").derivative_second_moment  # P(|z| < 1)
+    assert derivation.derivative_second_moment.exact == within.exact
+
+
+def test_a_plain_function_has_no_derivative_of_its_own():
+    assert not derive(jnp.tanh).custom_derivative
+
+
+def numbers(x):
+    return x * jax.random.uniform(jax.random.key(0), x.shape, x.dtype)
+
+
+REFUSED = {
+    "sum": (lambda x: x / jnp.sum(x), "elementwise.*mixes its inputs.*reduce_sum"),
+    "softmax": (jax.nn.softmax, "elementwise.*mixes its inputs"),
+    "norm": (lambda x: x / jnp.linalg.norm(x), "elementwise.*mixes its inputs"),
+    "cumsum": (jnp.cumsum, "elementwise.*mixes its inputs.*cumsum"),
+    "flip": (lambda x: x[::-1], "elementwise"),
+    "roll": (lambda x: jnp.roll(x, 1), "elementwise"),
+    "sort": (jnp.sort, "elementwise.*mixes its inputs.*sort"),
+    "neighbours": (lambda x: x[1:] - x[:-1], "elementwise"),
+    "outer": (lambda x: x[:, None] * x[None, :], "elementwise"),
+    "concatenate": (lambda x: jnp.concatenate([x, -x]), "elementwise"),
+    "glu": (jax.nn.glu, "glu"),
+    "position": (lambda x: x * jnp.arange(x.shape[0], dtype=x.dtype), "elementwise"),
+    "per-channel constant": (lambda x: x * np.linspace(0.0, 1.0, x.shape[0]), "elementwise"),
+    "two outputs": (lambda x: (x, x), "elementwise.*returns tuple"),
+    "two arguments": (lambda u, v: u * v, "cannot be traced.*argument|two"),
+    "random": (numbers, "draws random numbers"),
+    "integers": (lambda x: (x > 0).astype(jnp.int32), "real-valued.*int32"),
+    "booleans": (lambda x: x > 0, "real-valued.*bool"),
+    "complex": (lambda x: jax.lax.complex(x, x), "real-valued.*complex"),
+    "python if": (lambda x: x if x > 0 else 0, "use jnp.where"),
+    "numpy": (lambda x: np.tanh(x), "NumPy|numpy"),
+    "no rule": (lambda x: jax.lax.digamma(1 + x * x), "no rule.*'digamma'.*register_rule"),
+    "loop": (lambda x: jax.lax.fori_loop(0, 3, lambda _, u: jnp.sin(u), x), "loop|rule|scan"),
+    "rounding": (lambda x: x.astype(jnp.int32).astype(x.dtype), "integer|returns|round"),
+    "logarithm": (jnp.log, "whole real line"),
+    "square root": (jnp.sqrt, "whole real line"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    function, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        derive(function)
+
+
+@pytest.mark.parametrize("what", [None, 3, 2.5, [1], (jnp.tanh,), b"relu", np.ones(3), z > 0])
+def test_what_is_no_activation_is_refused(what):
+    with pytest.raises(TypeError, match="an activation is a name"):
+        derive(what)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [(lambda x: 0 * x, "is zero"), (lambda x: jnp.full_like(x, 2.0), "is constant")],
+)
+def test_no_gain_exists(function, message):
+    with pytest.raises(ValueError, match=message):
+        derive(function)
+
+
+def test_a_wrong_rule_is_caught(monkeypatch):
+    monkeypatch.setitem(rules.RULES, "tanh", lambda u: tanh(u) * (1 + sympy.Rational(1, 10**6)))
+    with pytest.raises(ValueError, match=r"was read as .* but at x"):
+        derive(lambda x: jnp.tanh(x))
+
+
+def test_a_new_rule_is_used(monkeypatch):
+    monkeypatch.setattr(rules, "RULES", rules.RULES)  # undone below: the registry is global
+    monkeypatch.delitem(rules.RULES, "digamma", raising=False)
+    register_rule("digamma", sympy.digamma)
+    assert read_function(lambda x: jax.lax.digamma(1 + x * x))[0] == sympy.digamma(1 + z**2)
+    monkeypatch.delitem(rules.RULES, "digamma")
