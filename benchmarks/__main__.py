@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(options, console: Console) -> int:
     for name in experiments.names():
-        console.print(f"[bold]{name:12}[/] {experiments.load(name).question}")
+        console.print(f"[bold]{name:16}[/] {experiments.load(name).question}")
     return 0
 
 
