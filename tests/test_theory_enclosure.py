@@ -1,0 +1,196 @@
+"""Certified balls contain the integral, at any variance; what is infinite is proven so."""
+
+import mpmath
+import numpy as np
+import pytest
+import sympy
+from flint import arb
+from scipy import integrate, stats
+from sympy import Integer, Rational, Symbol, atan, cosh, erf, exp, log, sqrt, tanh
+
+from flaxinit.theory import CATALOGUE, Diverges, NotCertifiable, balls, derive, z
+from flaxinit.theory.enclosure import DIGITS, enclose
+from flaxinit.theory.growth import Tail
+from flaxinit.theory.pieces import split
+
+# Integrals of smooth functions that mpmath's quadrature knows to 40 digits as well.
+INTEGRALS = {
+    "tanh squared": (tanh(z) ** 2, lambda x: mpmath.tanh(x) ** 2),
+    "log cosh": (log(cosh(z)), lambda x: mpmath.log(mpmath.cosh(x))),
+    "arctan squared": (atan(z) ** 2, lambda x: mpmath.atan(x) ** 2),
+    "rational": (1 / (1 + z**4), lambda x: 1 / (1 + x**4)),
+    "exponential of sine": (exp(sympy.sin(z)), lambda x: mpmath.exp(mpmath.sin(x))),
+}
+
+
+def test_thirty_digits_of_the_normal_integral():
+    for power, moment in ((0, 1), (2, 1), (4, 3), (6, 15), (20, sympy.factorial2(19))):
+        ball = enclose(split(z**power))
+        assert ball.contains(int(moment)) and ball.rad() < arb(10) ** -DIGITS * int(moment)
+
+
+@pytest.mark.parametrize("name", INTEGRALS)
+def test_another_quadrature_agrees_to_thirty_digits(name):
+    expr, function = INTEGRALS[name]
+    with mpmath.workdps(45):
+        points = [mpmath.mpf(k) for k in range(-16, 17)]
+        known = mpmath.quad(lambda x: function(x) * mpmath.npdf(x), points)
+        low, high = balls.bounds(enclose(split(expr)))
+        # mpmath's own error is far below; beyond 16 deviations lies less than 1e-56 · 16⁴.
+        assert low - mpmath.mpf(10) ** -40 <= known <= high + mpmath.mpf(10) ** -40
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_quadpack_agrees(name):
+    moment = derive(name).second_moment
+    total, error = 0.0, 0.0
+    for piece in moment.pieces:
+        f = sympy.lambdify(z, piece.expr, modules=["scipy", "numpy"])
+        low, high = max(float(piece.low), -38.0), min(float(piece.high), 38.0)
+        for left, right in ((low, min(0.0, high)), (max(0.0, low), high)):
+            if left < right:
+                part = integrate.quad(
+                    lambda x, f=f: f(x) * stats.norm.pdf(x), left, right, epsabs=0, limit=500
+                )
+                total, error = total + part[0], error + part[1]
+    assert abs(moment.value - total) <= error + 1e-15 * total
+
+
+@pytest.mark.parametrize("variance", [Rational(1, 10**12), Rational(1, 100), 1, 50, 10**4])
+@pytest.mark.parametrize("name", ["tanh", "silu", "softplus", "mish", "log_cosh", "gelu_tanh"])
+def test_thirty_digits_at_any_variance(name, variance):
+    ball = derive(name).second_moment.ball(variance)
+    assert ball.rad() < ball.mid() * arb(10) ** -DIGITS
+
+
+# φ² = c² zᵏ + …, so that E[φ(√q z)²] → c² (k − 1)!! q^{k/2} as q → 0: catalogue name, c and k.
+NEAR_ZERO = {
+    "linear": (1, 2),
+    "tanh": (1, 2),
+    "sin": (1, 2),
+    "arctan": (1, 2),
+    "erf": (2 / np.sqrt(np.pi), 2),
+    "softsign": (1, 2),
+    "isru": (1, 2),
+    "x_gaussian": (1, 2),
+    "x_cos": (1, 2),
+    "silu": (1 / 2, 2),
+    "gelu": (1 / 2, 2),
+    "square": (1, 4),
+    "lisht": (1, 4),
+    "log_cosh": (1 / 2, 4),
+    "tanhshrink": (1 / 3, 6),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_ZERO)
+def test_a_small_signal_follows_the_leading_power(name):
+    constant, k = NEAR_ZERO[name]
+    q = 1e-30
+    leading = constant**2 * int(sympy.factorial2(k - 1)) * q ** (k / 2)
+    # The next term is smaller by a factor of order √q = 1e-15.
+    assert derive(name).second_moment.at(q) == pytest.approx(leading, rel=1e-13)
+
+
+NO_VARIANCE = (0, -1, float("nan"), float("inf"), -float("inf"), 1j, "1", None)
+
+
+@pytest.mark.parametrize("bad", NO_VARIANCE)
+@pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
+def test_a_variance_is_positive_and_finite(name, bad):
+    with pytest.raises((ValueError, TypeError), match="variance"):
+        derive(name).second_moment.at(bad)
+
+
+INFINITE = {
+    "exp(x**2)": "outgrows",
+    "exp(x**2 / 4)": "outgrows",
+    "x * exp(x**2 / 2)": "outgrows",
+    "exp(x**3)": "outgrows",
+    "exp(x**4)": "outgrows",
+    "tanh(x) * exp(x**2)": "outgrows",
+    "where(x < 3, 0, exp(x**2))": "outgrows",
+    "1 / x": "pole",
+    "1 / (x**2 - 2)": "pole",
+    "x / (x - 1)**2": "pole",
+    "sqrt(abs(x))": "pole",
+}
+
+
+@pytest.mark.parametrize("text", INFINITE)
+def test_what_is_infinite_is_proven_so(text):
+    with pytest.raises(Diverges, match=INFINITE[text]):
+        derive(text)
+
+
+@pytest.mark.parametrize("text", ["exp(x**2 / 8)", "exp(x**2 / 8) * (1 - erf(x))"])
+def test_a_moment_that_diverges_at_a_larger_variance(text):
+    moment = derive(text).second_moment
+    assert moment.at(1.9) > moment.at(1.0)
+    for variance in (2, 2.5, 3, 100):
+        with pytest.raises(Diverges):
+            moment.at(variance)
+
+
+@pytest.mark.parametrize("text", ["tan(x)", "1 / sin(x)", "sin(exp(x))"])
+def test_what_has_no_proof_is_no_number(text):
+    with pytest.raises(ValueError, match=r"certif|bound|singular|infinite"):
+        derive(text)
+
+
+def test_a_kink_does_not_cost_digits():
+    third = Rational(1, 3)
+    ball = enclose(split(sympy.Abs(z - third)))
+    exact = third * erf(third / sqrt(2)) + sqrt(2 / sympy.pi) * exp(-(third**2) / 2)
+    with balls.precision():
+        assert ball.overlaps(balls.evaluate(exact)) and ball.rad() < arb(10) ** -DIGITS
+
+
+# What a growth claims, tried at points of the tail.
+GROWTHS = [
+    z**3 - 5 * z + 1,
+    exp(2 * z - 1),
+    exp(-(z**2) / 7 + z),
+    exp(z**2 / 9 + z) * z,
+    tanh(z) * z**2,
+    log(1 + exp(z)),
+    log(1 + z**2),
+    z / (1 + z**2),
+    z * erf(log(1 + exp(z))),
+    sqrt(1 + z**4),
+    1 / (1 + exp(-z)),
+    cosh(z) * sympy.asinh(z),
+    exp(tanh(z)),
+    exp(-(z**4)),
+    sympy.Pow(1 + z**2, Rational(-3, 10)),
+]
+
+
+def size(growth, t: int) -> arb:
+    point = arb(t)
+    return growth.c * point**growth.n * (growth.beta * point + growth.alpha * point * point).exp()
+
+
+@pytest.mark.parametrize("expr", GROWTHS, ids=str)
+@pytest.mark.parametrize("side", [-1, 1])
+def test_growths_are_bounds(expr, side):
+    tail = Tail(side, Integer(15))
+    proven = 0
+    with balls.precision(400):
+        for bound, above in ((tail.upper, True), (tail.lower, False)):
+            try:
+                growth = bound(expr)
+            except NotCertifiable:
+                continue
+            proven += 1
+            for t in (15, 16, 23, 40, 75):
+                value = abs(balls.evaluate(expr.subs(z, side * t)))
+                gap = size(growth, t) - value if above else value - size(growth, t)
+                # Equal up to the radius of the arithmetic, or on the right side of it.
+                assert gap > 0 or gap.contains(0), (t, above)
+    assert proven >= 1
+
+
+def test_an_open_parameter_is_no_number():
+    with pytest.raises(ValueError, match=r"symbol a|parameter a"):
+        enclose(split(Symbol("a", positive=True) * tanh(z)))

@@ -1,0 +1,200 @@
+"""Closed forms: identities that hold for every q, and open parameters."""
+
+import re
+
+import pytest
+import sympy
+from hypothesis import given, settings, strategies as st
+from sympy import Integer, Rational, cos, erf, exp, factorial2, oo, sin, sqrt
+
+from flaxinit.theory import balls, derive, q, z
+from flaxinit.theory.enclosure import enclose
+from flaxinit.theory.gaussian import expectation
+from flaxinit.theory.moment import substitute
+from flaxinit.theory.pieces import split
+from flaxinit.theory.terms import NoClosedForm
+
+VARIANCES = (Rational(1, 9), Rational(1), Rational(5))
+
+
+def expect(expr):
+    return expectation(split(expr))[0]
+
+
+def is_zero(expr) -> bool:
+    """Whether an expression in q vanishes: proven by SymPy, or to 40 digits at three points."""
+    if sympy.simplify(expr) == 0:
+        return True
+    with balls.precision():
+        return all(
+            (ball := balls.evaluate(expr, {q: v})).contains(0) and ball.rad() < 1e-40
+            for v in VARIANCES
+        )
+
+
+@pytest.mark.parametrize("n", range(13))
+def test_powers(n):
+    assert expect(z**n) == (0 if n % 2 else factorial2(n - 1) * q ** (n // 2))
+
+
+@given(st.lists(st.integers(-20, 20), min_size=1, max_size=7))
+@settings(max_examples=50, deadline=None)
+def test_polynomials(coefficients):
+    polynomial = sum((c * z**k for k, c in enumerate(coefficients)), Integer(0))
+    moments = [0 if k % 2 else factorial2(k - 1) * q ** (k // 2) for k in range(7)]
+    known = sum(c * m for c, m in zip(coefficients, moments, strict=False))
+    assert sympy.expand(expect(polynomial) - known) == 0
+
+
+# Functions of every kind of term that the engine knows.
+SMOOTH = {
+    "polynomial": z**4 - 3 * z + 2,
+    "exponential": z * exp(z / 2),
+    "gaussian": z**2 * exp(-(z**2) / 3 + z),
+    "sine": z * sin(2 * z),
+    "cosine": z**2 * cos(z / 2),
+    "error function": z * erf(z),
+    "gelu squared": (z * (1 + erf(z / sqrt(2))) / 2) ** 2,
+    "two error functions": erf(z) * erf(2 * z),
+    "root": sqrt(1 + z**2),
+    "inverse root": 1 / sqrt(2 + z**2),
+    "inverse": 1 / (1 + z**2),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_stein(name):
+    """E[z f(z)] = q E[f'(z)] (Stein, 1981)."""
+    f = SMOOTH[name]
+    assert is_zero(expect(z * f) - q * expect(sympy.diff(f, z)))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_price(name):
+    """d/dq E[f(z)] = E[f''(z)] / 2 (Price, 1958)."""
+    f = SMOOTH[name]
+    assert is_zero(sympy.diff(expect(f), q) - expect(sympy.diff(f, z, 2)) / 2)
+
+
+def test_a_wrong_identity_is_told_apart():
+    f = SMOOTH["two error functions"]
+    assert not is_zero(sympy.diff(expect(f), q) - expect(sympy.diff(f, z, 2)) / 3)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_closed_form_against_rigorous_integration(name):
+    f = SMOOTH[name]
+    found = expect(f)
+    for variance in VARIANCES:
+        with balls.precision():
+            assert balls.evaluate(found, {q: variance}).overlaps(enclose(split(f), variance))
+
+
+def test_the_parts_of_the_line_add_up():
+    f = z**3 * exp(-z) + z * sin(z)
+    at = Rational(3, 10)
+    left = expect(sympy.Piecewise((f.subs(sin(z), 0), z < at), (0, True)))
+    right = expect(sympy.Piecewise((f.subs(sin(z), 0), z >= at), (0, True)))
+    assert is_zero(left + right - expect(f.subs(sin(z), 0)))
+
+
+PARAMETRIC = {
+    "prelu": "where(x > 0, x, a * x)",
+    "elu": "where(x > 0, x, a * (exp(x) - 1))",
+    "celu": "max(x, 0) + min(a * (exp(x / a) - 1), 0)",
+    "sine": "sin(a * x)",
+    "snake": "x + sin(a * x)**2 / a",
+    "growing cosine": "x * cos(a * x)",
+    "exponential": "exp(a * x)",
+    "gaussian": "exp(-a * x**2)",
+    "error function": "erf(a * x)",
+    "probit": "normal_cdf(a * x)",
+    "gelu": "x * normal_cdf(a * x)",
+    "clip": "max(min(x, a), -a)",
+    "two-sided clip": "max(min(x, a), -b)",
+    "soft threshold": "sign(x) * max(abs(x) - a, 0)",
+    "hard threshold": "where(abs(x) > a, x, 0)",
+    "shifted relu": "max(x - a, 0)",
+    "isru": "x / sqrt(1 + a * x**2)",
+    "isrlu": "where(x > 0, x, x / sqrt(1 + a * x**2))",
+    "squareplus": "(x + sqrt(x**2 + a)) / 2",
+    "softsign": "x / (a + abs(x))",
+}
+VALUES = ({"a": Rational(2, 3), "b": Rational(1, 5)}, {"a": Rational(7, 3), "b": Integer(2)})
+
+
+def test_number_of_cases():
+    assert (len(SMOOTH), len(PARAMETRIC)) == (11, 20)
+
+
+@pytest.mark.parametrize("name", PARAMETRIC)
+def test_parameters_may_stay_open(name):
+    derivation = derive(PARAMETRIC[name])
+    moments = (
+        derivation.mean,
+        derivation.second_moment,
+        derivation.derivative_second_moment,
+    )
+    assert [m.method for m in moments] == ["closed form"] * 3
+    for moment in moments:
+        for values in VALUES:
+            swap = {s: values[s.name] for s in moment.parameters}
+            for variance in VARIANCES:
+                with balls.precision():
+                    exact = balls.evaluate(moment.exact.subs(swap), {q: variance})
+                if moment.exact != 0:
+                    assert exact.overlaps(enclose(substitute(moment.pieces, swap), variance))
+
+
+@pytest.mark.parametrize("name", PARAMETRIC)
+def test_a_number_may_be_put_in_later(name):
+    names = [s.name for s in derive(PARAMETRIC[name]).second_moment.parameters]
+    later = derive(PARAMETRIC[name]).subs(**dict.fromkeys(names, 0.25))
+    at_once = re.sub(r"\b[ab]\b", "0.25", PARAMETRIC[name])
+    assert later.gain == pytest.approx(derive(at_once).gain, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("relu", q / 2),
+        ("gaussian", 1 / sqrt(1 + 4 * q)),
+        ("abs", q),
+        ("cos", (1 + exp(-2 * q)) / 2),
+    ],
+)
+def test_a_paper_would_print_it_so(name, shape):
+    assert sympy.simplify(derive(name).second_moment.exact - shape) == 0
+    assert sympy.count_ops(derive(name).second_moment.exact) <= sympy.count_ops(shape) + 3
+
+
+def test_gelu_is_recognisable_and_no_page():
+    at_one = derive("gelu").second_moment.exact.subs(q, 1)
+    assert at_one == Rational(1, 3) + 1 / (2 * sqrt(3) * sympy.pi)
+    assert sympy.count_ops(derive("gelu").second_moment.exact) < 25
+
+
+@pytest.mark.parametrize(
+    "expr", [sympy.tanh(z), erf(z) * sin(z), exp(-(z**4)), sympy.log(1 + z**2)]
+)
+def test_what_is_of_no_known_kind_is_left_to_the_enclosure(expr):
+    with pytest.raises(NoClosedForm):
+        expectation(split(expr**2))
+
+
+def test_no_time_means_no_closed_form():
+    with pytest.raises(NoClosedForm, match="budget"):
+        expectation(split(z**2 * erf(z) ** 2), budget=0)
+
+
+def test_every_step_has_a_reason():
+    gelu = derive("gelu").second_moment
+    reasons = " ".join(step.reason for step in gelu.steps)
+    assert all(word in reasons for word in ("Stein", "Williams", "sum"))
+    assert gelu.steps[-1].right == gelu.exact
+
+
+def test_an_infinite_end_is_no_boundary():
+    assert expect(sympy.Heaviside(z) * z) == sqrt(q) / sqrt(2 * sympy.pi)
+    assert expect(sympy.Max(z, 0) ** 2 + sympy.Max(-z, 0) ** 2) == q
+    assert oo not in sympy.preorder_traversal(expect(sympy.Max(z, 1)))
