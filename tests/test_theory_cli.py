@@ -1,0 +1,119 @@
+"""The command: what it prints for people and for machines, and what it answers to bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import flaxinit
+from flaxinit.cli import main
+from flaxinit.theory import CATALOGUE, derive
+
+
+def run(capsys, *arguments: str) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_derive_prints_expression_moments_gains_and_code(capsys):
+    printed = run(capsys, "derive", "gelu")
+    words = printed.replace("\n", " ")
+    assert repr(derive("gelu").gain) in words and repr(derive("gelu").backward_gain) in words
+    assert "asin" in words and "erf" in words
+    assert derive("gelu").second_moment.digits[:30] in words
+    assert "kernel_init=flaxinit.he('gelu')" in words
+
+
+def test_the_line_to_paste_is_code(capsys):
+    line = run(capsys, "derive", "x * sigmoid(2 * x)").strip().splitlines()[-1]
+    call = line[line.index("flaxinit.he(") : line.rindex(")")]
+    kernel = eval(call, {"flaxinit": flaxinit})
+    assert kernel == flaxinit.he("x * sigmoid(2 * x)")
+
+
+def test_a_function_in_a_module(capsys, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import jax.numpy as jnp\nclass A:\n    f = staticmethod(lambda x: x * jnp.tanh(x))\n"
+        "def act(x):\n    return x * jnp.tanh(x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("act", "A.f"):
+        assert repr(derive("lisht").gain) in run(capsys, "derive", f"mine:{name}")
+    sys.modules.pop("mine", None)
+
+
+def test_json_holds_what_the_derivation_holds(capsys):
+    facts = json.loads(run(capsys, "derive", "gelu", "--json"))
+    d = derive("gelu")
+    assert facts["gain"] == d.gain and facts["backward_gain"] == d.backward_gain
+    assert facts["second_moment"]["exact"] == str(d.second_moment.exact)
+    assert facts["second_moment"]["method"] == "closed form"
+
+
+def test_json_of_a_step_is_json(capsys):
+    printed = run(capsys, "derive", "step", "--json")
+    assert "Infinity" not in printed and json.loads(printed)["backward_gain"] is None
+
+
+def test_steps(capsys):
+    assert run(capsys, "derive", "gelu", "--steps").strip() == derive("gelu").markdown().strip()
+
+
+def test_the_table_holds_the_catalogue(capsys):
+    rows = json.loads(run(capsys, "table", "--json"))
+    assert [row["name"] for row in rows] == list(CATALOGUE)
+    printed = run(capsys, "table")
+    assert all(name in printed for name in CATALOGUE)
+
+
+BAD = {
+    "mistyped": (["derive", "gleu"], "did you mean"),
+    "no module": (["derive", "no_such_module:f"], "no_such_module"),
+    "no attribute": (["derive", "math:no_such_function"], "no_such_function"),
+    "no function": (["derive", "math:pi"], "an activation is"),
+    "not of arrays": (["derive", "os:system"], "cannot be traced"),
+    "not elementwise": (["derive", "jax.nn:softmax"], "elementwise"),
+    "empty": (["derive", ""], "not an expression"),
+    "half a path": (["derive", "jax.nn:"], "jax.nn"),
+    "half a name": (["derive", ":relu"], "relu"),
+    "infinite": (["derive", "exp(x**2)"], "infinite"),
+    "code": (["derive", "__import__('os').system('true')"], "formula"),
+}
+
+
+def test_number_of_cases():
+    assert len(BAD) == 11
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_in_one_message(capsys, name):
+    arguments, message = BAD[name]
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and message in said.err and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["derive"], ["nothing"], ["derive", "relu", "--plot3"]])
+def test_a_wrong_call_prints_the_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2 and "usage: flaxinit" in capsys.readouterr().err
+
+
+# What the console script of an installed package does.
+RUN = "import sys; from flaxinit.cli import main; sys.exit(main())"
+
+
+def test_the_installed_command_runs():
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "derive", "relu"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1.4142135623730951" in done.stdout

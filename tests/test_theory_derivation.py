@@ -1,0 +1,180 @@
+"""What a derivation says, and what it refuses."""
+
+import math
+import pickle
+import time
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import sympy
+from flax import linen
+from sympy import Piecewise, Rational, Symbol, exp, tanh
+
+import flaxinit
+from flaxinit.theory import CATALOGUE, Derivation, derive, q, z
+from flaxinit.theory.moment import Moment
+from flaxinit.theory.pieces import split
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_gains_are_reciprocal_roots(name):
+    d = derive(name)
+    assert d.gain == pytest.approx(d.second_moment.value**-0.5, rel=1e-15)
+    assert d.variance(128) * 128 == pytest.approx(d.gain**2, rel=1e-15)
+    if d.derivative_second_moment.value > 0:
+        expected = d.derivative_second_moment.value**-0.5
+        assert d.backward_gain == pytest.approx(expected, rel=1e-15)
+    else:
+        assert name in ("step", "sign") and d.backward_gain == math.inf
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_it_explains_itself(name):
+    d = derive(name)
+    page, latex = d.markdown(), d.latex()
+    assert page.startswith(f"## {name}") and repr(d.gain) in page
+    assert page.count("$$") % 2 == 0 and latex.count(r"\begin") == latex.count(r"\end")
+    for moment in (d.mean, d.second_moment, d.derivative_second_moment):
+        assert moment.symbol in page and moment.symbol in latex
+        assert bool(moment.steps) or moment.exact is None
+    assert d._repr_markdown_() == page and d._repr_latex_() == latex
+    assert repr(d.gain) in repr(d)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "tanh", "step", "selu"])
+def test_a_derivation_survives_a_pickle(name):
+    d = derive(name)
+    assert pickle.loads(pickle.dumps(d)).second_moment.bounds == d.second_moment.bounds
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "tanh", "step"])
+def test_the_initializer_keeps_the_signal(name):
+    d = derive(name)
+    kernel = d.initializer()
+    assert kernel == flaxinit.he(name)
+    assert kernel.variance((256, 64)) * 256 * d.second_moment.value == pytest.approx(1, rel=1e-14)
+    layer = linen.Dense(64, kernel_init=kernel)
+    assert layer.init(jax.random.key(0), jnp.ones((1, 256)))["params"]["kernel"].shape == (256, 64)
+
+
+def test_fan_out_keeps_the_gradient():
+    d = derive("gelu")
+    variance = d.initializer("fan_out").variance((256, 64))
+    assert variance * 64 * d.derivative_second_moment.value == pytest.approx(1, rel=1e-14)
+
+
+@pytest.mark.parametrize("mode", ["fan_out", "fan_avg"])
+def test_a_step_has_no_gradient_to_keep(mode):
+    with pytest.raises(ValueError, match=r"E\[φ'|gradient|backward"):
+        derive("step").initializer(mode)
+
+
+def floats():
+    x = Symbol("x")
+    return [
+        (Piecewise((x, x > 0), (0.01 * x, True)), "leaky_relu"),
+        (x * (1 + sympy.erf(x * 0.7071067811865476)) / 2, "gelu"),
+        (x / (1 + exp(-1.0 * x)), "silu"),
+    ]
+
+
+@pytest.mark.parametrize(("expr", "name"), floats())
+def test_a_float_in_an_expression_is_read_like_one_in_a_function(expr, name):
+    assert derive(expr).second_moment.exact == derive(name).second_moment.exact
+    assert derive(expr).gain == derive(name).gain
+
+
+def test_a_symbol_of_any_name_is_the_variable():
+    for symbol in (z, Symbol("x"), Symbol("t", real=True)):
+        assert derive(symbol * tanh(symbol)).gain == derive("lisht").gain
+    with pytest.raises(ValueError, match="several symbols"):
+        derive(Symbol("t") * Symbol("u"))
+
+
+def test_parameters():
+    leaky = derive("where(x > 0, x, a * x)")
+    assert leaky.subs(a=0.01).gain == derive("leaky_relu").gain
+    assert leaky.subs(a=Rational(1, 4)).gain == derive("prelu").gain
+    assert leaky.subs(a=np.float32(0.25)).gain == derive("prelu").gain
+    with pytest.raises(ValueError, match="no open parameter b; it has a"):
+        leaky.subs(b=1)
+    with pytest.raises(ValueError, match=r"subs\(a="):
+        leaky.gain
+    with pytest.raises(ValueError, match=r"subs\(a="):
+        leaky.initializer()
+
+
+NO_VALUE = (-1, 0, float("nan"), float("inf"), None, 1j, Symbol("c"), "x")
+
+
+@pytest.mark.parametrize("bad", NO_VALUE)
+def test_a_parameter_takes_a_number_that_fits_it(bad):
+    with pytest.raises((ValueError, TypeError), match="parameter"):
+        derive("where(x > 0, x, a * x)").subs(a=bad)
+
+
+def test_parameters_without_a_closed_form_ask_for_a_number():
+    with pytest.raises(ValueError, match=r"b left open.*give b a number"):
+        derive("x * sigmoid(b * x)")
+
+
+@pytest.mark.parametrize("name", ["RELU", "Gelu", "gleu", "leakyrelu", "swihs"])
+def test_a_mistyped_name_is_answered_with_near_ones(name):
+    with pytest.raises(ValueError, match="did you mean"):
+        derive(name)
+
+
+def test_a_broken_record_cannot_be_built():
+    d = derive("exp")
+    with pytest.raises(AssertionError, match="cannot be"):
+        Derivation("broken", d.expr, d.second_moment, d.mean, d.derivative_second_moment)
+    low, high = d.second_moment.bounds
+    with pytest.raises(AssertionError):
+        Moment("E", d.second_moment.pieces, None, (high, low - mpmath.mpf(1)))
+
+
+def test_the_budget_is_kept_and_the_enclosure_stands_alone():
+    hard = "(x + sin(x) + exp(-x**2) + erf(x))**4"
+    start = time.perf_counter()
+    d = derive(hard, budget=0.5)
+    # The search stops at its half second; the enclosures then take fractions of one each.
+    assert time.perf_counter() - start < 20
+    assert d.second_moment.method == "enclosure"
+    assert d.second_moment.remark
+    rounded = derive("gelu", budget=1e-9)
+    assert rounded.second_moment.exact is None
+    assert rounded.gain == derive("gelu").gain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(x + sin(x) + exp(x) + erf(x) + 1)**12",
+        "sin(sin(sin(sin(sin(sin(sin(sin(x))))))))",
+        "tanh(tanh(tanh(tanh(tanh(tanh(x))))))",
+        "(1 + x)**64",
+    ],
+)
+def test_nothing_hangs(text):
+    start = time.perf_counter()
+    try:
+        assert derive(text, budget=2).second_moment.value > 0
+    except ValueError as error:
+        assert "certif" in str(error)
+    assert time.perf_counter() - start < 25
+
+
+@pytest.mark.parametrize("text", ["exp(100 * x)", "1e-90 * 1e-90 * x", "exp(30 * x)"])
+def test_a_moment_beyond_a_float_is_said_to_be(text):
+    with pytest.raises(ValueError, match="range of a float"):
+        derive(text).gain
+
+
+def test_no_closed_form_is_claimed_of_another_function():
+    tanh_form, exact = derive(jax.nn.gelu), derive("gelu")
+    assert tanh_form.second_moment.exact is None
+    assert exact.second_moment.exact.free_symbols == {q}
+    assert split(exact.expr) == exact.mean.pieces
