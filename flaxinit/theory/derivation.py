@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
 
-import sympy
-from sympy import Expr
+from sympy import Expr, Symbol
 
+from flaxinit.theory.constants import read_constant
 from flaxinit.theory.criticality import Criticality, classify
+from flaxinit.theory.gated import GATE, combine, takes_two
 from flaxinit.theory.meanfield import FixedPoint, Maps
 from flaxinit.theory.moment import BUDGET, Moment, moment, substitute
 from flaxinit.theory.pieces import Piece
-from flaxinit.theory.reading import Reading, read_activation
+from flaxinit.theory.reading import Reading, read_activation, read_gate
 from flaxinit.theory.report import latex_report, markdown_report, terminal_report
 from flaxinit.theory.symbols import z
 
@@ -92,10 +93,7 @@ class Derivation:
                 f"{self.name} has no open parameter {', '.join(unknown)}; "
                 f"it has {', '.join(known) or 'none'}"
             )
-        swap = {known[n]: sympy.nsimplify(v, rational=True) for n, v in values.items()}
-        for symbol, value in swap.items():
-            if symbol.is_positive and not value > 0:
-                raise ValueError(f"the parameter {symbol} was taken to be positive; got {value}")
+        swap = {known[name]: _parameter_value(known[name], v) for name, v in values.items()}
         expr = self.expr.subs(swap)
         moments = [
             moment(m.symbol, substitute(m.pieces, swap))
@@ -122,17 +120,24 @@ class Derivation:
         from flaxinit.initializers import VarianceScaling
 
         backward = self.derivative_second_moment.value
+        if backward == 0 and mode != "fan_in":
+            raise ValueError(
+                f"{self.name} has E[φ'²] = 0: no gradient passes it, whatever the variance; "
+                'use mode="fan_in", or give it a custom derivative'
+            )
         return VarianceScaling(
             scale=1 / self.second_moment.value,
             mode=mode,
             distribution=distribution,
-            backward_scale=1 / backward if backward > 0 else math.inf,
+            backward_scale=1 / backward if backward > 0 else None,
             **axes,
         )
 
     @cached_property
     def maps(self) -> Maps:
         """The mean-field maps: energies, duals, Hermite coefficients, curves."""
+        if not self.mean.pieces:
+            raise ValueError(f"{self.name} is a gate of two variables; the maps are for one")
         if self.second_moment.parameters:
             names = ", ".join(map(str, self.second_moment.parameters))
             raise ValueError(f"the maps need numbers for {names}: call .subs({names}=...) first")
@@ -220,6 +225,20 @@ class Derivation:
         return terminal_report(self)
 
 
+def _parameter_value(symbol: Symbol, value) -> Expr:
+    """A parameter's value as an exact number that its assumptions allow."""
+    if isinstance(value, Expr):
+        number = value
+    elif isinstance(value, int | float) and math.isfinite(value):
+        number = read_constant(value)
+    else:
+        raise ValueError(f"the parameter {symbol} takes a finite real number; got {value!r}")
+    for assumption in ("finite", "real", "positive", "negative", "integer"):
+        if getattr(symbol, f"is_{assumption}") and not getattr(number, f"is_{assumption}"):
+            raise ValueError(f"the parameter {symbol} was taken to be {assumption}; got {value!r}")
+    return number
+
+
 def _squared(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     return tuple(Piece(p.low, p.high, p.expr**2) for p in pieces)
 
@@ -229,8 +248,9 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
 
     Args:
         activation: a catalogue name (``"gelu"``), a formula in x
-            (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, or a JAX
-            function of one array (`jax.nn.gelu`, a lambda, a `functools.partial`).
+            (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, a JAX
+            function of one array (`jax.nn.gelu`, a lambda, a `functools.partial`), or one
+            of two arrays that is a gate φ(u)·ψ(v), such as ``lambda u, v: nn.silu(u) * v``.
         budget: seconds to search for a closed form; after that the certified enclosure
             stands alone.
 
@@ -248,9 +268,40 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
     """
     if isinstance(activation, Derivation):
         return activation
+    if not (isinstance(budget, int | float) and budget >= 0):
+        raise ValueError(f"the budget is a number of seconds, at least 0; got {budget!r}")
     if isinstance(activation, str):
         return _derive_text(activation, budget)
+    if callable(activation) and takes_two(activation):
+        return _derive_gate(activation, budget)
+    if getattr(activation, "__module__", "").partition(".")[0] in _LIBRARIES:
+        return _derive_library(activation, budget)
     return _derive(read_activation(activation), budget)
+
+
+# Their functions do not change while a program runs, so that each is derived once.
+_LIBRARIES = {"jax", "flax"}
+
+
+@lru_cache(maxsize=256)
+def _derive_library(function, budget: float) -> Derivation:
+    return _derive(read_activation(function), budget)
+
+
+def _derive_gate(function, budget: float) -> Derivation:
+    """A gated product f(u, v) = φ(u) ψ(v) of independent u and v."""
+    name, *factors = read_gate(function)
+    left, right = (_derive(read_activation(factor), budget) for factor in factors)
+    moments = {
+        r"\mathbb{E}[f]": ((left.mean, right.mean),),
+        r"\mathbb{E}[f^2]": ((left.second_moment, right.second_moment),),
+        r"\mathbb{E}[f_u^2 + f_v^2]": (
+            (left.derivative_second_moment, right.second_moment),
+            (left.second_moment, right.derivative_second_moment),
+        ),
+    }
+    expr = left.expr * right.expr.subs(z, GATE)
+    return Derivation(name, expr, *(combine(symbol, terms) for symbol, terms in moments.items()))
 
 
 @lru_cache(maxsize=256)

@@ -36,7 +36,9 @@ class Diverges(ValueError):
 
 
 def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
-    """A ball of at least 30 digits that contains E[f(x)], x ~ N(0, variance).
+    """A ball that contains E[f(x)], x ~ N(0, variance), and fixes at least 30 of its digits.
+
+    An expectation that is exactly 0 has no leading digit; its ball is narrower than 1e-100.
 
     Args:
         pieces: f as smooth pieces that cover the real line.
@@ -69,6 +71,8 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
             # A small value: aim as many bits lower as its size asks for.
             size = float(abs(total).upper().log() / arb(2).log())
             extra = max(extra, -int(size)) + _TOLERANCE_BITS // 2
+    if total.contains(0):
+        return total  # zero, to far more digits than were asked for
     raise NotCertifiable(f"only {total} could be certified at q = {variance}")
 
 

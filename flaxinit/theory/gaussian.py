@@ -167,7 +167,7 @@ def _moment(term: Term, low: Expr, high: Expr, work: _Work) -> Expr:
 
 def _reduced(term: Term, low: Expr, high: Expr, work: _Work) -> Expr:
     s, m, mass = _square(term, work)
-    if not (term.n.is_integer and term.n.is_nonnegative):
+    if not (term.n.is_Integer and term.n >= 0):
         return mass * _fractional(term, s, m, low, high, work)
     if term.n == 0:
         return mass * _base(term, s, m, low, high, work)

@@ -123,6 +123,7 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Mome
         NotCertifiable: if there is neither a closed form nor a certified enclosure.
 
     >>> from flaxinit.theory.pieces import split
+    >>> from flaxinit.theory.symbols import z
     >>> moment("E[z^4]", split(z**4)).exact
     3*q**2
     """

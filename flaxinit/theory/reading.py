@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 from flint import acb
-from sympy import Expr, Symbol
+from sympy import Expr, Float, Symbol
 
 from flaxinit.theory import balls
 from flaxinit.theory.catalogue import ALIASES, CATALOGUE
-from flaxinit.theory.formula import read_formula
+from flaxinit.theory.constants import read_constant
+from flaxinit.theory.formula import MAX_LENGTH, read_formula
+from flaxinit.theory.gated import GATE, separate
 from flaxinit.theory.moment import samples
 from flaxinit.theory.pieces import Piece, parameters, split
+from flaxinit.theory.quadrature import numeric
 from flaxinit.theory.symbols import z
 
 # A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².
@@ -61,8 +64,8 @@ def _named(text: str) -> Expr:
     name = ALIASES.get(text, text)
     if name in CATALOGUE:
         return CATALOGUE[name].expr
-    if text.isidentifier() and text not in ("x", "z"):
-        near = difflib.get_close_matches(text, [*CATALOGUE, *ALIASES], n=3, cutoff=0.5)
+    if text.isidentifier() and text not in ("x", "z") and len(text) <= MAX_LENGTH:
+        near = difflib.get_close_matches(text.lower(), [*CATALOGUE, *ALIASES], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `flaxinit table`"
         raise ValueError(
             f"no activation is called {text!r} ({hint}); a new one is given as a formula in x, "
@@ -72,6 +75,8 @@ def _named(text: str) -> Expr:
 
 
 def _in_z(expr: Expr) -> Expr:
+    # SymPy's arithmetic rounds Floats to 15 digits; each is read as the number it stands for.
+    expr = expr.xreplace({f: read_constant(float(f)) for f in expr.atoms(Float)})
     symbols = expr.free_symbols
     if z in symbols or not symbols:
         return expr
@@ -122,6 +127,26 @@ def _from_function(function: Callable) -> Reading:
         derivative = split(trace.read_derivative(function)[0])
         _require_agreement(f"the derivative of {name}", derivative, assigned, slopes, tolerance)
     return Reading(name, expr, pieces, derivative, custom)
+
+
+def read_gate(function: Callable) -> tuple[str, Expr, Expr]:
+    """A function of two arrays as (name, φ, ψ) with f(u, v) = φ(u)·ψ(v), checked on values."""
+    from flaxinit.theory import trace
+
+    name = getattr(function, "__name__", type(function).__name__)
+    expr, spacing = trace.read_gate(function, GATE)
+    left, right = separate(name, expr)
+    other = _GRID[::-1] / 2
+    own = trace.evaluate_gate(function, _GRID, other)
+    _require_finite(name, own)
+    read = numeric(split(left))(_GRID) * numeric(split(right))(other)
+    worst = int(np.argmax(np.abs(own - read) / (1 + np.abs(read))))
+    if not abs(own[worst] - read[worst]) <= spacing**0.5 * (1 + abs(read[worst])):
+        raise ValueError(
+            f"{name} was read as ({left})·({right.subs(z, GATE)}), but at ({_GRID[worst]:.6g}, "
+            f"{other[worst]:.6g}) it returns {own[worst]:.9g} and the reading {read[worst]:.9g}"
+        )
+    return name, left, right
 
 
 def _require_finite(name: str, values: np.ndarray) -> None:

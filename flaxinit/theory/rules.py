@@ -12,6 +12,7 @@ from sympy import (
     Abs,
     And,
     Eq,
+    Expr,
     Ge,
     Gt,
     Le,
@@ -68,6 +69,11 @@ def register_rule(primitive: str, rule: Callable | None = None):
         return lambda function: register_rule(primitive, function)
     RULES[primitive] = rule
     return rule
+
+
+def _is_condition(operand) -> bool:
+    # SymPy counts a Symbol as a Boolean too.
+    return isinstance(operand, bool | Boolean) and not isinstance(operand, Expr)
 
 
 def _same(u, **_):
@@ -138,14 +144,14 @@ RULES |= {
 
 @register_rule("convert_element_type")
 def _convert(operand, new_dtype=None):
-    if isinstance(operand, Boolean) and new_dtype is not np.dtype(bool):
+    if _is_condition(operand) and new_dtype is not np.dtype(bool):
         return Piecewise((1, operand), (0, True))
     return operand
 
 
 @register_rule("select_n")
 def _select_n(which, *cases):
-    if isinstance(which, Boolean | bool):
+    if _is_condition(which):
         if_false, if_true = cases
         return Piecewise((if_true, which), (if_false, True))
     choices = [(case, Eq(which, index)) for index, case in enumerate(cases[:-1])]

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import traceback
 import types
 from collections.abc import Callable
 
@@ -54,11 +55,16 @@ def read_function(function: Callable) -> tuple[Expr, float]:
     return _read(*_open_parameters(function))
 
 
-def _read(function: Callable, symbols: tuple[Symbol, ...]) -> tuple[Expr, float]:
+def read_gate(function: Callable, gate: Symbol) -> tuple[Expr, float]:
+    """A function of two arrays: the first is read as z, the second as the given symbol."""
+    return _read(function, (gate,), vectors=2)
+
+
+def _read(function: Callable, symbols: tuple[Symbol, ...], vectors: int = 1) -> tuple[Expr, float]:
     with jax.enable_x64(True):
         vector = jax.ShapeDtypeStruct((_LENGTH,), np.float64)
         scalar = jax.ShapeDtypeStruct((), np.float64)
-        open_ = [scalar] * len(symbols)
+        open_ = [vector if n < vectors else scalar for n, _ in enumerate(symbols, start=1)]
         try:
             closed, out = jax.make_jaxpr(function, return_shape=True)(vector, *open_)
         except Exception as error:
@@ -93,11 +99,23 @@ def _trace_failure(function: Callable, error: Exception) -> str:
     name = getattr(function, "__name__", repr(function))
     if "truth value" in str(error) or isinstance(error, jax.errors.TracerBoolConversionError):
         cause = "it branches on its input with a Python `if`; use jnp.where instead"
+    elif "sympy" in str(error) or "SymPy" in str(error) or _reaches_sympy(error):
+        cause = (
+            "a SymPy parameter does not reach the trace; it is found in the function's own "
+            "closure, globals, defaults and functools.partial arguments, as a bare symbol"
+        )
     elif isinstance(error, jax.errors.TracerArrayConversionError):
         cause = "it uses a NumPy function; use its counterpart in jax.numpy"
     else:
         cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return f"{name} cannot be traced on a vector of float64: {cause}"
+
+
+def _reaches_sympy(error: BaseException) -> bool:
+    """Whether the innermost frame of the failure held a SymPy expression."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    held = [value for frame, _ in frames[-3:] for value in frame.f_locals.values()]
+    return any(isinstance(value, Expr) for value in held)
 
 
 def read_derivative(function: Callable) -> tuple[Expr, float]:
@@ -121,12 +139,26 @@ def evaluate(
         value, pullback = jax.vjp(lambda u: function(u, *given), x)
         return value, pullback(jnp.ones_like(value))[0]
 
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with _concretely():
         try:
             value, slope = jax.jit(both)(points)
         except Exception:  # a function of one number, as in `_read`
             value, slope = jax.jit(jax.vmap(both))(points)
     return np.asarray(value, np.float64), np.asarray(slope, np.float64)
+
+
+@contextlib.contextmanager
+def _concretely():
+    """Computes in float64 on the CPU at once, even while some model is being traced."""
+    cpu = jax.local_devices(backend="cpu")[0]
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
+        yield
+
+
+def evaluate_gate(function: Callable, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The values of a function of two arrays, in float64 on the CPU."""
+    with _concretely():
+        return np.asarray(jax.jit(function)(u, v), np.float64)
 
 
 def _interpret(jaxpr: Jaxpr, consts, arguments) -> list:
@@ -207,7 +239,7 @@ _TAKES_PARAMETERS = {"integer_pow", "convert_element_type"}
 
 
 def _broadcast(equation, operand):
-    varies = isinstance(operand, Expr | Boolean) and operand.free_symbols
+    varies = isinstance(operand, Expr | Boolean) and bool(operand.free_symbols)
     source, target = equation.invars[0].aval.shape, equation.params["shape"]
     if varies and source and np.prod(source) != np.prod(target):
         raise _not_elementwise(f"this one broadcasts its input from {source} to {target}")
