@@ -53,9 +53,9 @@ def compute_fans(
             f"{tuple(shape)}. For a bias or another vector use flaxinit.zeros, "
             "flaxinit.constant(value) or flaxinit.normal(stddev), or pass in_axis and out_axis."
         )
-    ins = _axes("in_axis", in_axis, shape)
-    outs = _axes("out_axis", out_axis, shape)
-    batch = _axes("batch_axis", batch_axis, shape)
+    ins = axis_set("in_axis", in_axis, shape)
+    outs = axis_set("out_axis", out_axis, shape)
+    batch = axis_set("batch_axis", batch_axis, shape)
     # in_axis and out_axis may coincide: Flax's Embed asks for (num_embeddings, features) with
     # both 0, so that fan_in is features.
     if batch & (ins | outs):
@@ -76,7 +76,8 @@ def compute_fans(
     return (fan_in / step, fan_out) if transposed else (float(fan_in), fan_out / step)
 
 
-def _axes(name: str, axes: Axes, shape: Sequence[int]) -> set[int]:
+def axis_set(name: str, axes: Axes, shape: Sequence[int]) -> set[int]:
+    """Axis numbers of a shape, all counted from the front."""
     numbers = (axes,) if isinstance(axes, int) else tuple(axes)
     for axis in numbers:
         if not -len(shape) <= axis < len(shape):

@@ -126,10 +126,13 @@ def check_representable(dtype, stddev: float, largest: float) -> None:
         )
 
 
-def reach(dtype, ends: tuple[float, float]) -> float:
-    """The largest magnitude a parent can take; a normal's comes from the last uniform below 1."""
-    tail = -NormalDist().inv_cdf(float(jnp.finfo(real_dtype(dtype)).epsneg) / 2)
-    return min(max(-ends[0], ends[1]), tail) if ends[1] > 2 else max(-ends[0], ends[1])
+def reach(dtype, distribution: str, ends: tuple[float, float]) -> float:
+    """The largest magnitude a parent can take."""
+    farthest = max(-ends[0], ends[1])
+    if distribution == "uniform":
+        return farthest
+    # Normals come from uniforms, and the last one below 1 is epsneg away from it.
+    return min(farthest, -NormalDist().inv_cdf(float(jnp.finfo(real_dtype(dtype)).epsneg) / 2))
 
 
 def scaled(
@@ -142,7 +145,9 @@ def scaled(
 ) -> Inexact[Array, "..."]:
     """A centred draw of this variance; ValueError where the dtype cannot hold it."""
     multiple, ends = factor(distribution, variance, dtype), ENDS[distribution]
-    check_representable(dtype, math.sqrt(variance), float(multiple) * reach(dtype, ends))
+    check_representable(
+        dtype, math.sqrt(variance), float(multiple) * reach(dtype, distribution, ends)
+    )
     return draw(
         key,
         multiple,
@@ -223,7 +228,7 @@ def draw(
         # Behind the barrier the factors are not constants: the same key gives the same bits.
         factor, ends = lax.optimization_barrier((factor, ends))
         values = parent(key, shape, compute_dtype(dtype), distribution, ends)
-        return (values * factor).astype(dtype)
+        return (values * lax.convert_element_type(factor, values.dtype)).astype(dtype)
 
     return place(scaled, out_sharding)(key, factor, ends)
 
@@ -244,8 +249,9 @@ def _complex_parent(key, shape, dtype, distribution, ends):
     real = real_dtype(dtype)
     first, second = jax.random.split(key)
     if distribution == "normal":
-        parts = (_real_parent(k, shape, real, "normal", ends) for k in (first, second))
-        return lax.complex(*parts) * np.array(math.sqrt(0.5), real)
+        root2 = np.array(math.sqrt(2), real)
+        parts = (_real_parent(k, shape, real, "normal", ends) / root2 for k in (first, second))
+        return lax.complex(*parts)
     u = jax.random.uniform(first, shape, real)
     if distribution == "uniform":
         modulus = jnp.sqrt(2 * u)

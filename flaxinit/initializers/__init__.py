@@ -2,6 +2,14 @@
 
 from flaxinit.initializers.constants import Constant, constant, ones, zeros
 from flaxinit.initializers.contract import Initializer
+from flaxinit.initializers.orthogonal import (
+    DeltaOrthogonal,
+    Orthogonal,
+    SemiOrthogonal,
+    delta_orthogonal,
+    orthogonal,
+    semi_orthogonal,
+)
 from flaxinit.initializers.plain import (
     Normal,
     TruncatedNormal,
@@ -11,18 +19,29 @@ from flaxinit.initializers.plain import (
     uniform,
 )
 from flaxinit.initializers.scaling import KernelOptions, VarianceScaling, variance_scaling
+from flaxinit.initializers.structured import Identity, Sparse, identity, sparse
 
 __all__ = [
     "Constant",
+    "DeltaOrthogonal",
+    "Identity",
     "Initializer",
     "KernelOptions",
     "Normal",
+    "Orthogonal",
+    "SemiOrthogonal",
+    "Sparse",
     "TruncatedNormal",
     "Uniform",
     "VarianceScaling",
     "constant",
+    "delta_orthogonal",
+    "identity",
     "normal",
     "ones",
+    "orthogonal",
+    "semi_orthogonal",
+    "sparse",
     "truncated_normal",
     "uniform",
     "variance_scaling",

@@ -46,7 +46,7 @@ class Normal(Initializer):
 
     def draw(self, key, shape, dtype, out_sharding):
         ends = sampling.ENDS["normal"]
-        largest = self.stddev * sampling.reach(dtype, ends)
+        largest = self.stddev * sampling.reach(dtype, "normal", ends)
         sampling.check_representable(dtype, self.stddev, largest)
         return sampling.draw(
             key,
@@ -122,7 +122,7 @@ class TruncatedNormal(Initializer):
         parent = math.sqrt(sampling.truncated_moments(self.lower, self.upper)[1])
         factor = self.stddev / parent
         ends = (self.lower, self.upper)
-        largest = factor * sampling.reach(dtype, ends)
+        largest = factor * sampling.reach(dtype, "normal", ends)
         sampling.check_representable(dtype, self.stddev, largest)
         return sampling.draw(
             key,

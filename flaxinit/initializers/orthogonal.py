@@ -1,0 +1,208 @@
+"""Orthogonal kernels: every singular value is the same."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxinit import sampling
+from flaxinit.fans import Axes, axis_set
+from flaxinit.initializers.contract import (
+    Initializer,
+    checked_axes,
+    checked_dtype,
+    checked_number,
+    freeze,
+)
+from flaxinit.initializers.haar import orthonormal_columns
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Orthogonal(Initializer):
+    """Draw a uniformly distributed matrix with orthonormal rows or columns.
+
+    The array is read as a matrix, ``column_axis`` its columns and all other axes its rows. With
+    fewer columns than rows ``WᴴW = scale² I``, with more ``WWᴴ = scale² I``: all singular values
+    are ``scale``. An entry has mean 0 and variance ``scale²/max(rows, columns)``. Low precision
+    is computed in float32 and rounded once; complex arrays are unitary.
+
+    Args:
+        scale: the singular values, finite; an activation's `flaxinit.gain` keeps its signal.
+        column_axis: the axis of the columns.
+        dtype: drawn where the call names none.
+        batch_axis: axis or axes of independent matrices (experts, heads, gates).
+
+    Raises:
+        ValueError: a scale that is not finite, a dtype that is not floating; when called, a
+            shape with fewer than two axes besides the batch.
+
+    >>> orthogonal().variance((64, 16))
+    0.015625
+
+    References: Saxe, McClelland, Ganguli (2014); Stewart (1980).
+    """
+
+    scale: float = 1.0
+    column_axis: int = -1
+    dtype: Any = None
+    _: dataclasses.KW_ONLY
+    batch_axis: Axes = ()
+
+    def __post_init__(self):
+        freeze(
+            self,
+            scale=checked_number("scale", self.scale),
+            column_axis=checked_axes("column_axis", self.column_axis),
+            batch_axis=checked_axes("batch_axis", self.batch_axis),
+            dtype=checked_dtype(self.dtype),
+        )
+
+    def variance(self, shape: Sequence[int]) -> float:
+        _, rows, columns = self._matrix(shape)
+        return self.singular_value(shape) ** 2 / max(rows, columns, 1)
+
+    def singular_value(self, shape: Sequence[int]) -> float:
+        """The value that all singular values of a kernel of this shape have."""
+        return abs(self.scale)
+
+    def draw(self, key, shape, dtype, out_sharding):
+        batch, _, _ = self._matrix(shape)
+        value = math.copysign(self.singular_value(shape), self.scale)
+        sampling.check_representable(dtype, self.std(shape), abs(value))
+        column = self.column_axis % len(shape)
+        return _draw(
+            key,
+            sampling.real_dtype(dtype).type(value),
+            shape=shape,
+            dtype=dtype,
+            batch=batch,
+            column=column,
+            out_sharding=out_sharding,
+        )
+
+    def _matrix(self, shape: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+        """Batch axes, rows and columns of the matrices in an array of this shape."""
+        batch = axis_set("batch_axis", self.batch_axis, shape)
+        (column,) = axis_set("column_axis", self.column_axis, shape)
+        if column in batch or len(shape) - len(batch) < 2:
+            raise ValueError(
+                f"{self!r} needs two axes besides batch_axis, one of them column_axis, but the "
+                f"shape is {tuple(shape)}. For a bias use flaxinit.zeros."
+            )
+        rows = math.prod(n for axis, n in enumerate(shape) if axis not in batch | {column})
+        return tuple(sorted(batch)), rows, shape[column]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SemiOrthogonal(Orthogonal):
+    """Draw an orthogonal matrix whose singular values are ``scale · √(columns/rows)``.
+
+    With columns the outputs and rows the inputs, that is the spectral norm with which updates
+    and weights keep the size of features at every width. Arguments and errors are those of
+    `orthogonal`.
+
+    >>> semi_orthogonal().singular_value((64, 256))
+    2.0
+
+    References: Yang, Simon, Bernstein (2023), A Spectral Condition for Feature Learning.
+    """
+
+    def singular_value(self, shape: Sequence[int]) -> float:
+        _, rows, columns = self._matrix(shape)
+        return abs(self.scale) * math.sqrt(columns / max(rows, 1))
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class DeltaOrthogonal(Initializer):
+    """A convolution that is an orthogonal matrix at its centre and zero elsewhere.
+
+    For a kernel ``(spatial..., in, out)`` it maps every pixel by one orthogonal matrix, so a
+    circular convolution keeps norms exactly when in <= out. With in > out, which
+    ``jax.nn.initializers`` refuses, the matrix has orthonormal columns: it projects to out
+    dimensions and keeps the norms of gradients instead. The even-sized centre is
+    ``(k - 1) // 2``, as in JAX.
+
+    Args:
+        scale: the singular values of the matrix, finite.
+        column_axis: which of the last two axes holds its columns; -1 or -2.
+        dtype: drawn where the call names none.
+
+    Raises:
+        ValueError: when called, a shape without one to three spatial axes.
+
+    >>> delta_orthogonal().variance((3, 3, 4, 4))
+    0.027777777777777776
+
+    References: Xiao, Bahri, Sohl-Dickstein, Schoenholz, Pennington (2018).
+    """
+
+    scale: float = 1.0
+    column_axis: int = -1
+    dtype: Any = None
+
+    def __post_init__(self):
+        freeze(
+            self,
+            scale=checked_number("scale", self.scale),
+            dtype=checked_dtype(self.dtype),
+        )
+        if self.column_axis not in (-1, -2):
+            raise ValueError(
+                f"column_axis must be -1 or -2, the channels of the kernel; got {self.column_axis}."
+            )
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """Of an entry at a random place: the matrix is one in prod(spatial)."""
+        inner = Orthogonal(self.scale).variance(shape[-2:])
+        return inner / math.prod(shape[:-2])
+
+    def draw(self, key, shape, dtype, out_sharding):
+        if len(shape) not in (3, 4, 5):
+            raise ValueError(
+                f"delta_orthogonal needs a kernel (spatial..., in, out) with one to three spatial "
+                f"axes, but the shape is {shape}. For a dense kernel use flaxinit.orthogonal."
+            )
+        matrix = Orthogonal(self.scale, self.column_axis).draw(key, shape[-2:], dtype, None)
+        return centred(matrix, shape=shape, out_sharding=out_sharding)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "out_sharding"))
+def centred(matrix, *, shape, out_sharding):
+    """A kernel that is `matrix` at its spatial centre and zero elsewhere."""
+    centre = tuple((size - 1) // 2 for size in shape[:-2])
+    return sampling.place(lambda m: jnp.zeros(shape, m.dtype).at[centre].set(m), out_sharding)(
+        matrix
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "batch", "column", "out_sharding"))
+def _draw(key, value, *, shape, dtype, batch, column, out_sharding):
+    rest = tuple(axis for axis in range(len(shape)) if axis not in (*batch, column))
+    order = (*batch, *rest, column)
+    rows, columns = math.prod(shape[axis] for axis in rest), shape[column]
+    compute = sampling.compute_dtype(dtype)
+    inner = None if batch else out_sharding
+
+    def matrix(key):
+        if rows >= columns:
+            return orthonormal_columns(key, rows, columns, compute, inner)
+        return orthonormal_columns(key, columns, rows, compute, inner).T
+
+    def scaled(key, value):
+        count = math.prod(shape[axis] for axis in batch)
+        q = jax.vmap(matrix)(jax.random.split(key, count)) if batch else matrix(key)
+        q = (q * value.astype(compute)).astype(dtype)
+        q = q.reshape([shape[axis] for axis in order])
+        return q.transpose(np.argsort(order))
+
+    return sampling.place(scaled, out_sharding)(key, value)
+
+
+orthogonal = Orthogonal
+semi_orthogonal = SemiOrthogonal
+delta_orthogonal = DeltaOrthogonal

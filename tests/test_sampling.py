@@ -1,0 +1,156 @@
+"""Draws in every dtype follow the exact distribution, rounded once."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bounds import ALPHA, PARENTS, Rounded, ks_bound, z_score
+from scipy import stats
+
+from flaxinit import normal, sampling, truncated_normal, variance_scaling
+
+N = 2**22
+FAN_IN = 4096
+LOW = ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
+REAL = ("float64", "float32", *LOW)
+COMPLEX = ("complex64", "complex128")
+CASES = list(itertools.product(REAL, PARENTS))
+STATISTICS = ("mean", "variance", "fourth moment", "distribution", "distinct", "largest")
+FAMILY = len(CASES) * len(STATISTICS)
+Z = z_score(FAMILY)
+
+
+def scale_for(dtype) -> float:
+    """1/√fan_in where the dtype can hold it; unit scale in 8 bits."""
+    return 1.0 if np.dtype(dtype).itemsize == 1 else FAN_IN**-0.5
+
+
+def initializer(distribution, dtype, module=None):
+    build = variance_scaling if module is None else module.variance_scaling
+    return build(scale_for(dtype) ** 2 * FAN_IN, "fan_in", distribution)
+
+
+def drawn(init, dtype, seed=0):
+    with jax.enable_x64(True):
+        sample = init(jax.random.key(seed), (FAN_IN, N // FAN_IN), jnp.dtype(dtype))
+        return np.asarray(sample).ravel()
+
+
+def failures(raw: np.ndarray, distribution: str, dtype) -> set[str]:
+    """The statistics by which a sample is not from the distribution."""
+    scale = scale_for(dtype)
+    exact = Rounded(PARENTS[distribution], scale, dtype)
+    sample = raw.astype(np.float64)
+    if not np.isfinite(sample).all():
+        return set(STATISTICS)
+    n = sample.size
+    fourth_error = np.sqrt((exact.moment(8) - exact.moment(4) ** 2) / n)
+    largest = np.abs(sample).max()
+    # P(every |x| <= largest) and P(every |x| < largest), which differ after rounding.
+    at_most, below = (exact.absolute_cdf(largest, strict) ** n for strict in (False, True))
+    tail = ALPHA / (2 * FAMILY)
+    expected, spread = exact.distinct(n)
+    checks = {
+        "mean": exact.mean_error(sample) < Z,
+        "variance": exact.variance_error(sample) < Z,
+        "fourth moment": abs(np.mean(sample**4) - exact.moment(4)) < Z * fourth_error,
+        "distribution": exact.ks_statistic(sample) < ks_bound(n, FAMILY),
+        "distinct": abs(len(np.unique(sample)) - expected) < Z * spread + 1,
+        "largest": at_most > tail and below < 1 - tail,
+    }
+    return {name for name, passed in checks.items() if not passed}
+
+
+@pytest.mark.parametrize(("dtype", "distribution"), CASES)
+def test_real_draws_follow_their_distribution(dtype, distribution):
+    sample = drawn(initializer(distribution, dtype), dtype)
+    assert failures(sample, distribution, dtype) == set()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "distribution", "caught"),
+    [
+        ("bfloat16", "truncated_normal", {"mean", "distribution", "distinct", "largest"}),
+        ("bfloat16", "normal", {"mean", "variance", "distribution", "distinct"}),
+        ("bfloat16", "uniform", {"mean", "distribution", "distinct"}),
+        ("float8_e4m3fn", "normal", {"distribution"}),
+    ],
+)
+def test_jax_in_low_precision_is_caught(dtype, distribution, caught):
+    sample = drawn(initializer(distribution, dtype, jax.nn.initializers), dtype)
+    assert failures(sample, distribution, dtype) >= caught
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_low_precision_is_float32_rounded_once(dtype):
+    for distribution in PARENTS:
+        init = initializer(distribution, dtype)
+        wide = np.asarray(init(jax.random.key(1), (FAN_IN, 64), jnp.float32))
+        low = np.asarray(init(jax.random.key(1), (FAN_IN, 64), jnp.dtype(dtype)))
+        np.testing.assert_array_equal(low, wide.astype(low.dtype))
+
+
+@pytest.mark.parametrize("distribution", PARENTS)
+@pytest.mark.parametrize("dtype", COMPLEX)
+def test_complex_draws_are_isotropic_with_the_stated_variance(dtype, distribution):
+    cases = len(PARENTS) * len(COMPLEX) * 4
+    sample = drawn(initializer(distribution, dtype), dtype) / scale_for(dtype)
+    assert sample.dtype == dtype
+    # |w|² in units of the variance: exponential, exponential cut at the parent's 4, uniform.
+    cut = stats.truncexpon(4)
+    power = {
+        "normal": stats.expon(),
+        "truncated_normal": stats.truncexpon(4, scale=1 / cut.mean()),
+        "uniform": stats.uniform(0, 2),
+    }[distribution]
+    squares, angles = np.abs(sample) ** 2, np.angle(sample)
+    error = np.sqrt(power.var() / N)
+    assert abs(squares.mean() - 1) < z_score(cases) * error
+    assert stats.kstest(squares, power.cdf).statistic < ks_bound(N, cases)
+    circle = stats.uniform(-np.pi, 2 * np.pi)
+    assert stats.kstest(angles, circle.cdf).statistic < ks_bound(N, cases)
+    # Modulus and angle are independent: E w² = 0, with E|w²|² = E|w|⁴.
+    pseudo = np.sqrt((power.var() + 1) / N)
+    assert abs(np.mean(sample**2)) < z_score(cases) * pseudo
+
+
+def test_jax_complex_truncated_normal_misses_its_variance():
+    """The disk cut at 2 keeps E|w|² = 1 - 4/(e⁴ - 1) of its parent, not 0.9531²."""
+    init = initializer("truncated_normal", "complex64", jax.nn.initializers)
+    squares = np.abs(drawn(init, "complex64")) ** 2 * FAN_IN
+    error = np.sqrt(stats.truncexpon(4).var() / N)
+    assert abs(squares.mean() - 1) > Z * error
+
+
+@pytest.mark.parametrize("ends", [(-2, 2), (-1, 3), (0, np.inf), (-np.inf, 0.5), (1.5, 2.5)])
+def test_truncated_normal_has_the_stddev_asked_for(ends):
+    lower, upper = ends
+    exact = stats.truncnorm(lower, upper)
+    mean, variance = sampling.truncated_moments(lower, upper)
+    assert mean == pytest.approx(exact.mean(), rel=1e-9)
+    assert variance == pytest.approx(exact.var(), rel=1e-9)
+    init = truncated_normal(0.5, lower=lower, upper=upper)
+    n = 2**18
+    sample = np.asarray(init(jax.random.key(2), (n,)), np.float64) * exact.std() / 0.5
+    assert stats.kstest(sample, exact.cdf).statistic < ks_bound(n, 5)
+    error = np.sqrt((exact.stats("k") + 2) / n) * exact.var()  # k is the excess
+    assert abs(sample.var() - exact.var()) < z_score(5) * error
+    assert sample.min() > lower and sample.max() < upper
+
+
+def test_the_constant_of_the_cut_is_jaxs():
+    assert np.sqrt(sampling.truncated_moments(-2, 2)[1]) == pytest.approx(0.87962566103423978)
+
+
+def test_a_dtype_that_cannot_hold_the_distribution_says_so():
+    for dtype in LOW:
+        step = float(jnp.finfo(dtype).smallest_subnormal)
+        with pytest.raises(ValueError, match=rf"{dtype} cannot represent a standard deviation"):
+            normal(step / 2)(jax.random.key(0), (8,), jnp.dtype(dtype))
+        largest = float(jnp.finfo(dtype).max)
+        with pytest.raises(ValueError, match=rf"{dtype} cannot represent values up to"):
+            normal(largest / 4)(jax.random.key(0), (8,), jnp.dtype(dtype))
+    # 0 is a distribution that every dtype holds.
+    assert not normal(0.0)(jax.random.key(0), (8,), jnp.float8_e4m3fn).any()
