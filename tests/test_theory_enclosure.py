@@ -138,6 +138,14 @@ def test_what_has_no_proof_is_no_number(text):
         derive(text)
 
 
+def test_a_wide_ball_around_zero_is_no_zero():
+    # With few evaluations allowed, all that is proven of E[sin eˣ] is a wide ball around 0.
+    with pytest.raises(NotCertifiable, match="only"):
+        enclose(split(sympy.sin(exp(z)) ** 2))
+    zero = enclose(split(sympy.sin(z)))
+    assert zero.contains(0) and zero.rad() < arb(10) ** -100
+
+
 def test_a_kink_does_not_cost_digits():
     third = Rational(1, 3)
     ball = enclose(split(sympy.Abs(z - third)))

@@ -71,7 +71,7 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
             # A small value: aim as many bits lower as its size asks for.
             size = float(abs(total).upper().log() / arb(2).log())
             extra = max(extra, -int(size)) + _TOLERANCE_BITS // 2
-    if total.contains(0):
+    if total.contains(0) and total.rad() < arb(10) ** -100:
         return total  # zero, to far more digits than were asked for
     raise NotCertifiable(f"only {total} could be certified at q = {variance}")
 
