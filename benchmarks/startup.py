@@ -227,7 +227,7 @@ def main() -> None:
                 for way in (*LINEN, *NNX):
                     rows.append(in_fresh_process("one-time", "--way", way, "--depth", str(depth)))
                     print(json.dumps(rows[-1]), flush=True)
-            (RESULTS / "startup.json").write_text(json.dumps(rows, indent=1) + "\n")
+                    (RESULTS / "startup.json").write_text(json.dumps(rows, indent=1) + "\n")
             plot(rows)
         case "plot":
             plot(json.loads((RESULTS / "startup.json").read_text()))

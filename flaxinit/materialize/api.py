@@ -74,8 +74,9 @@ def fast_init(
       >>> variables["params"]["layers_0"]["kernel"].shape
       (8, 8)
     """
-    if hasattr(init_fn, "init") or not callable(init_fn):  # a Linen module is callable too
-        hint = " Pass its `init` method." if hasattr(init_fn, "init") else ""
+    is_model = hasattr(init_fn, "init") and hasattr(init_fn, "apply")
+    if is_model or not callable(init_fn):  # a Linen module is callable too
+        hint = " Pass its `init` method." if is_model else ""
         raise TypeError(f"init_fn must be a function, received {init_fn!r}.{hint}")
     check_out_shardings(out_shardings)
     executor = Executor()

@@ -120,7 +120,8 @@ class Executor:
                 group.draw_seconds += time.perf_counter() - start
                 group.draws += len(batch)
                 group.bytes_per_device += sum(local_bytes(v, places[v]) for v in outputs)
-                held = sum(g.bytes_per_device for g in groups.values()) + room * cost
+                held = sum(g.bytes_per_device for g in groups.values())
+                held += min(room, len(batch)) * cost
                 report.peak_bytes_per_device = max(report.peak_bytes_per_device, held)
                 inputs.update(made)
                 env.update(made)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
-from flaxinit.materialize.atoms import variables
+from flaxinit.materialize.atoms import aval, variables
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.partition import Draw
@@ -30,13 +31,15 @@ class Segment:
     inputs: tuple[Var, ...]
     outputs: tuple[Var, ...]
     arguments: tuple[Var | Literal, ...]  # what `inputs` stand for in this draw
+    barriers: frozenset[Var]  # where the compiler must not simplify across
 
     def __call__(self, *values: Any) -> list[Any]:
         """The values of `outputs`."""
         env = dict(zip(self.inputs, values, strict=True))
         for eqn in self.eqns:
             results = evaluate(eqn, [_read(env, a) for a in eqn.invars])
-            env.update(zip(eqn.outvars, results, strict=True))
+            for v, x in zip(eqn.outvars, results, strict=True):
+                env[v] = jax.lax.optimization_barrier(x) if v in self.barriers else x
         return [env[v] for v in self.outputs]
 
 
@@ -44,12 +47,16 @@ def segments(draw: Draw, prints: Fingerprints) -> list[Segment]:
     """The chain of segments that makes the outputs of `draw`."""
     groups: list[list[Step]] = []
     made: dict[Var, int] = {}  # by which group
+    barriers: set[Var] = set()
     for step in draw.steps:
         last = len(groups) - 1
         sources = {made[v] for v in variables(step.eqn) if v in made}
         moves = step.unit is None and step.eqn.primitive.name in _MOVES and sources == {last}
         same_call = groups and step.unit is not None and step.unit == groups[-1][0].unit
-        if moves or same_call:
+        scaled = _scaled(step) if sources == {last} else None
+        if scaled in made:
+            barriers.add(scaled)
+        if moves or same_call or scaled in made:
             groups[-1].append(step)
         else:
             groups.append([step])
@@ -59,10 +66,28 @@ def segments(draw: Draw, prints: Fingerprints) -> list[Segment]:
     for group in groups:
         inside = {v for s in group for v in s.eqn.outvars}
         needed.update(v for s in group for v in variables(s.eqn) if v not in inside)
-    return [_canonical(group, needed, prints) for group in groups]
+    return [_canonical(group, needed, barriers, prints) for group in groups]
 
 
-def _canonical(steps: list[Step], needed: set[Var], prints: Fingerprints) -> Segment:
+def _scaled(step: Step) -> Var | None:
+    """The array that a step multiplies by a scalar: nearly every initializer ends like this.
+
+    Such a product may join the segment of that array, which halves the number of executables.
+    A product is contracted only with a sum that follows it, and in a segment nothing but moves
+    does; a barrier keeps its factor from being merged with another. In narrow types the product
+    is formed in float32, where the rounding before it could be skipped: these stay apart.
+    """
+    eqn = step.eqn
+    if step.unit is not None or eqn.primitive.name != "mul":
+        return None
+    arrays = [a for a in eqn.invars if aval(a).ndim > 0]
+    wide = aval(eqn.outvars[0]).dtype in (np.float32, np.float64)
+    return arrays[0] if wide and len(arrays) == 1 and isinstance(arrays[0], Var) else None
+
+
+def _canonical(
+    steps: list[Step], needed: set[Var], barriers: set[Var], prints: Fingerprints
+) -> Segment:
     """Name a segment by its structure.
 
     Scalar literals become inputs: an eager run passes them at run time too, and layers that
@@ -97,8 +122,10 @@ def _canonical(steps: list[Step], needed: set[Var], prints: Fingerprints) -> Seg
 
     outputs = tuple(v for s in steps for v in s.eqn.outvars if v in needed)
     head = tuple((ids[v], prints.aval(v)) for v in inputs)
-    name = prints.intern((head, tuple(structure), tuple(ids[v] for v in outputs)))
-    return Segment(name, tuple(eqns), tuple(inputs), outputs, tuple(arguments))
+    barred = frozenset(barriers & ids.keys())
+    marks = tuple(sorted(ids[v] for v in barred)), tuple(ids[v] for v in outputs)
+    name = prints.intern((head, tuple(structure), marks))
+    return Segment(name, tuple(eqns), tuple(inputs), outputs, tuple(arguments), barred)
 
 
 _EMPTY = jax.make_jaxpr(lambda: ())().jaxpr

@@ -27,6 +27,7 @@ from jax.extend.core import (
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from flaxinit.materialize.atoms import aval
+from flaxinit.materialize.brevity import brief_messages
 from flaxinit.materialize.fingerprint import Fingerprints
 
 
@@ -54,7 +55,9 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
             for i, x in zip(dynamic, arrays, strict=True):
                 values[i] = x
             args, kwargs = jax.tree.unflatten(treedef, values)
-            state, seen["whole"] = _split(init_fn(*args, **kwargs))
+            with brief_messages():
+                result = init_fn(*args, **kwargs)
+            state, seen["whole"] = _split(result)
             outputs, seen["tree"] = jax.tree_util.tree_flatten_with_path(state)
             seen["static"] = [None if _is_array(x) else x for _, x in outputs]
             kept = [(path, x) for path, x in outputs if _is_array(x)]
@@ -115,9 +118,12 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
 def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> ClosedJaxpr:
     """Trace, and refuse an init function whose result is not a function of its arguments."""
     name = _name(init_fn)
-    before = _generators()
     try:
+        before = _generators()
         closed = run()
+        if _generators() != before:  # an import, made on first use, may draw too: look again
+            before = _generators()
+            closed = run()
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,
