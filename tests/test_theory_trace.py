@@ -111,7 +111,7 @@ READ = {
 
 def test_number_of_cases():
     assert len(READ) == 43
-    assert len(REFUSED) == 26
+    assert len(REFUSED) == 27
 
 
 def same(read, meant) -> bool:

@@ -274,7 +274,7 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
         return _derive_text(activation, budget)
     if callable(activation) and takes_two(activation):
         return _derive_gate(activation, budget)
-    if getattr(activation, "__module__", "").partition(".")[0] in _LIBRARIES:
+    if (getattr(activation, "__module__", None) or "").partition(".")[0] in _LIBRARIES:
         return _derive_library(activation, budget)
     return _derive(read_activation(activation), budget)
 
