@@ -29,7 +29,10 @@ ACTIVATIONS = (
 )
 """Names of the activation pages, in the order of the catalogue."""
 
-THEOREMS = ()
+THEOREMS = (
+    *("linear_layer", "he", "glorot", "lecun", "truncated_normal", "uniform", "haar"),
+    *("arc_cosine", "edge_of_chaos", "gelu_criticality", "residual", "siren"),
+)
 """Names of the theorem pages."""
 
 

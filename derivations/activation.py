@@ -30,6 +30,9 @@ class Moment:
 
     decimal: str  # the digits that the bounds share
 
+    def __post_init__(self):
+        require(self.lower <= self.upper, f"the bounds {self.lower} and {self.upper} are reversed")
+
     @property
     def interval(self):
         return iv.mpf([self.lower, self.upper])
@@ -61,7 +64,7 @@ class Activation(Page):
         super().__init__(name, title, *references)
         self.at = at or {}
         self.pieces = [tuple(map(sp.sympify, piece)) for piece in pieces or [(formula, -oo, oo)]]
-        self.slopes = [(sp.diff(f, x), a, b) for f, a, b in self.pieces]
+        self.slopes = [(sp.factor(sp.diff(f, x)), a, b) for f, a, b in self.pieces]
         self.moments: dict[str, Moment] = {}
         self.section("Definition")
         self._check_tiling()
@@ -205,6 +208,10 @@ class Activation(Page):
     def finish(self) -> None:
         missing = TARGETS.keys() - self.moments.keys()
         require(not missing, f"page {self.name!r} states no result for {sorted(missing)}")
+        mean, second = self.moments["mean"].lower, self.moments["second"].upper
+        require(
+            mean**2 <= second, f"page {self.name!r}: E[φ]² = {mean**2} exceeds E[φ²] = {second}"
+        )
         self.numbers()
 
     def numbers(self) -> None:

@@ -160,6 +160,19 @@ class E(sp.Function):
         return rf"\mathbb{{E}}\left[{printer._print(self.args[0])}{part}\right]{power}"
 
 
+class Mean(sp.Function):
+    """Expectation over every random symbol that a theorem page names."""
+
+    nargs = 1
+
+    def _eval_evalf(self, prec):
+        return None
+
+    def _latex(self, printer, exp=None):
+        power = "" if exp is None else f"^{{{exp}}}"
+        return rf"\mathbb{{E}}\left[{printer._print(self.args[0])}\right]{power}"
+
+
 def plain(expr: sp.Expr) -> Any:
     """Write g, Φ, p, σ and s in terms of exp, log and erf."""
     return expr.replace(lambda e: isinstance(e, _Named), lambda e: e.plain(e.args[0]))
@@ -190,13 +203,15 @@ class _Printer(LatexPrinter):
             above, under = sp.fraction(sp.Mul(number, *(f for f in factors if f not in roots)))
             if sp.numer(inside) == 1:  # q/√(2π), not q √(1/2π)
                 root = self._print(sp.sqrt(1 / inside, evaluate=False))
-                under = "" if under == 1 else self.parenthesize(under, PRECEDENCE["Mul"])
+                under = (
+                    "" if under == 1 else self.parenthesize(under, PRECEDENCE["Mul"], strict=True)
+                )
                 return rf"\frac{{{self._print(above)}}}{{{under} {root}}}"
             root = self._print(sp.sqrt(inside, evaluate=False))
             rest = above / under
             if abs(rest) == 1:
                 return f"- {root}" if rest == -1 else root
-            return f"{self.parenthesize(rest, PRECEDENCE['Mul'])} {root}"
+            return f"{self.parenthesize(rest, PRECEDENCE['Mul'], strict=True)} {root}"
         return super()._print_Mul(expr)
 
     def _print_Derivative(self, expr):  # noqa: N802

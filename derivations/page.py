@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import mpmath
 import sympy as sp
 
+from derivations.digits import WORKING, digits, number
 from derivations.notation import latex, linear
 from derivations.proof import Fact, UnprovenError, Warrant, algebra, require
 
@@ -101,6 +103,14 @@ class Page:
     def display(self, lhs: sp.Expr | str, rhs: sp.Expr | str) -> None:
         """A definition."""
         self.blocks.append(Display(f"{latex(lhs)} = {latex(rhs)}"))
+
+    def value(self, name: str, expr: sp.Expr) -> tuple[str, str]:
+        """A row of a table: a closed expression and its certified digits."""
+        found = number(expr)
+        # SymPy's evalf tracks its own error to the digits asked for; five are given away.
+        margin = abs(found) * mpmath.mpf(10) ** (5 - WORKING)
+        with mpmath.workdps(WORKING):
+            return name, digits(found - margin, found + margin)
 
     def step(self, formula: str, because: str, check: Callable[[], str]) -> int:
         """Run the check; write the step down only if it passes. Returns the step's number."""

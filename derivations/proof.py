@@ -4,14 +4,14 @@ A warrant takes the two sides of a claim and returns the name of the check that 
 raises `UnprovenError`. None of them trusts the text beside the step.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mpmath
 import sympy as sp
 
-from derivations.notation import E, Phi, g, linear, oo, p, plain, q, x
+from derivations.notation import E, Mean, Phi, g, linear, oo, p, plain, q, x
 
 Warrant = Callable[[sp.Expr, sp.Expr], str]
 
@@ -53,7 +53,7 @@ def gathered(expr: sp.Expr) -> list[sp.Expr]:
     for part in expr.atoms(E):
         factor = expr.coeff(part)
         require(not factor.has(E), "the expression is not linear in E")
-        inside[part.limits] = inside.get(part.limits, sp.S.Zero) + factor * part.args[0]
+        inside[part.limits] = inside.get(part.limits, sp.S.Zero) + part.args[0] * factor
     return list(inside.values())
 
 
@@ -335,3 +335,26 @@ def quadrature(lhs: sp.Expr, rhs: sp.Expr) -> str:
             gap = abs(found - stated)
             require(gap < stated * mpmath.mpf(10) ** -25, f"at q = {variance}: {found}, {stated}")
     return "definition of K, and quadrature at three values of q"
+
+
+def independence(moments_of: Mapping[sp.Symbol, Sequence[sp.Expr]]) -> Warrant:
+    """E of a polynomial in independent variables: each power is replaced by its moment.
+
+    Args:
+        moments_of: variable -> (E[v], E[v²], ...), as many as the polynomial needs.
+    """
+    variables = list(moments_of)
+
+    def average(f):
+        total = sp.S.Zero
+        for powers, c in sp.Poly(sp.expand(f), *variables).terms():
+            for variable, n in zip(variables, powers, strict=True):
+                c = c * moments_of[variable][n - 1] if n else c
+            total += c
+        return total
+
+    def warrant(lhs, rhs):
+        require_zero((lhs - rhs).replace(Mean, average), "the expectation, term by term")
+        return "independence, term by term"
+
+    return warrant

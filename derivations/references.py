@@ -126,3 +126,43 @@ ZIYIN_2020 = (
     "L. Ziyin, T. Hartwig, M. Ueda (2020). Neural Networks Fail to Learn Periodic Functions "
     "and How to Fix It. NeurIPS."
 )
+LECUN_1998 = (
+    "Y. LeCun, L. Bottou, G. B. Orr, K.-R. Müller (1998). Efficient BackProp. Neural Networks: "
+    "Tricks of the Trade, Springer."
+)
+STEWART_1980 = (
+    "G. W. Stewart (1980). The Efficient Generation of Random Orthogonal Matrices with an "
+    "Application to Condition Estimators. SIAM Journal on Numerical Analysis 17(3)."
+)
+MEZZADRI_2007 = (
+    "F. Mezzadri (2007). How to Generate Random Matrices from the Classical Compact Groups. "
+    "Notices of the AMS 54(5)."
+)
+PRICE_1958 = (
+    "R. Price (1958). A Useful Theorem for Nonlinear Devices Having Gaussian Inputs. "
+    "IRE Transactions on Information Theory 4(2)."
+)
+DANIELY_2016 = (
+    "A. Daniely, R. Frostig, Y. Singer (2016). Toward Deeper Understanding of Neural Networks: "
+    "The Power of Initialization and a Dual View on Expressivity. NeurIPS."
+)
+POOLE_2016 = (
+    "B. Poole, S. Lahiri, M. Raghu, J. Sohl-Dickstein, S. Ganguli (2016). Exponential "
+    "Expressivity in Deep Neural Networks through Transient Chaos. NeurIPS."
+)
+SCHOENHOLZ_2017 = (
+    "S. S. Schoenholz, J. Gilmer, S. Ganguli, J. Sohl-Dickstein (2017). Deep Information "
+    "Propagation. ICLR."
+)
+ROBERTS_2022 = (
+    "D. A. Roberts, S. Yaida, B. Hanin (2022). The Principles of Deep Learning Theory. "
+    "Cambridge University Press."
+)
+HAYOU_2021 = (
+    "S. Hayou, E. Clerico, B. He, G. Deligiannidis, A. Doucet, J. Rousseau (2021). Stable "
+    "ResNet. AISTATS."
+)
+ZHANG_2019 = (
+    "H. Zhang, Y. N. Dauphin, T. Ma (2019). Fixup Initialization: Residual Learning Without "
+    "Normalization. ICLR."
+)

@@ -77,7 +77,7 @@ def web(page: Page) -> str:
 
     def display(formula: str, extra: str = "", number: str = "") -> str:
         # latex2mathml reads `\\0` as a letter; `\\ 0` is the same formula.
-        mathml = convert(formula.replace(r"\\", r"\\ "), display="block")
+        mathml = convert(_spaced(formula).replace(r"\\", r"\\ "), display="block")
         return f'<div class="formula{extra}"><span>{mathml}</span>{number}</div>'
 
     parts = [f"<h1>{inline(page.title)}</h1>"]
@@ -112,6 +112,15 @@ def web(page: Page) -> str:
     return document(page.title, "\n".join(parts))
 
 
+_FUNCTION = r"\\(?:(?:arc)?(?:sin|cos|tan)h?|log|operatorname\{[A-Za-z]+\})"
+
+
+def _spaced(formula: str) -> str:
+    """Thin spaces around function names, which TeX sets by itself and MathML does not."""
+    formula = re.sub(rf"(?<=[\w}})])\s*({_FUNCTION})", r"\\,\1", formula)
+    return re.sub(rf"({_FUNCTION})\s+(?=[A-Za-z\d\\])", r"\1\\,", formula)
+
+
 def inline(text: str) -> str:
     """Text with $mathematics$, *emphasis* and [links](target) as HTML."""
     from latex2mathml.converter import convert
@@ -119,7 +128,7 @@ def inline(text: str) -> str:
     pieces = re.split(r"\$([^$]+)\$", text)
     for index, piece in enumerate(pieces):
         if index % 2:
-            pieces[index] = convert(piece)
+            pieces[index] = convert(_spaced(piece))
         else:
             piece = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", html.escape(piece, quote=False))
             pieces[index] = re.sub(r"\[([^]]+)\]\(([^)]+)\)", r'<a href="\2">\1</a>', piece)

@@ -11,6 +11,7 @@ References:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import mpmath
 import sympy as sp
@@ -78,7 +79,14 @@ def arctan(value):
 
 
 def erf(value):
-    """Enclosure of erf: 2/√π e^{-v²} Σ 2ⁿ v^{2n+1}/(2n+1)!!, all terms of one sign."""
+    """Enclosure of erf; the three moments of a page share their nodes, and so these values."""
+    return _erf(value._mpi_)
+
+
+@cache
+def _erf(endpoints):
+    """2/√π e^{-v²} Σ 2ⁿ v^{2n+1}/(2n+1)!!, all terms of one sign."""
+    value = iv.make_mpf(endpoints)
     if value.a > 8:  # 1 - e^{-v²} < erf(v) < 1, and the weight g(v) < 10^-14 does the rest
         return iv.mpf([(1 - iv.exp(-value * value)).a, 1])
     square, term = value * value, value
@@ -189,10 +197,9 @@ def certify(page: Page, name: str, f: sp.Expr, strip: Strip):
     page.step(
         rf"\left\lvert {name} - h\sum_{{k=-{n}}}^{{{n}}} f(kh)\,g(kh)\right\rvert \le "
         rf"\frac{{2M}}{{e^{{2\pi a/h}}-1}} + \frac{{2\,B(L)\,g(L)}}{{L-m/L}} "
-        rf"\le {_scientific(error)} + {_scientific(tail)}, "
-        rf"\qquad M = {_scientific(big_m)},\ m = {degree}",
-        rf"The certificate with this $B$; the sum is evaluated in interval arithmetic and gives "
-        rf"{digits(lower, upper, 36)}",
+        rf"\le {_scientific(error)} + {_scientific(tail)}",
+        rf"Here $m = {degree}$ and $M = {_scientific(big_m)}$. The sum, in interval arithmetic, "
+        rf"with these bounds: {digits(lower, upper, 36)}",
         lambda: "interval arithmetic",
     )
     return lower, upper

@@ -14,7 +14,8 @@ def write() -> Activation:
     )
     pieces.two_half_lines(page, mean=q / 2, second=3 * q**2 / 2, backward=2 * q)
     page.say(
-        r"The second moment grows as $q^2$: with $\operatorname{Var} W = 2/(3\,\text{fan}_\text{in})$"
-        r" the point $q = 1$ is fixed but repels. A $q$ below 1 shrinks, one above 1 explodes."
+        r"The second moment grows as $q^2$: with "
+        r"$\operatorname{Var} W = 2/(3\,\text{fan}_\text{in})$ the point $q = 1$ is fixed but "
+        r"repels. A $q$ below 1 shrinks, one above 1 explodes."
     )
     return page

@@ -1,0 +1,120 @@
+"""Householder reflections make an orthogonal matrix that is uniform over all of them."""
+
+import sympy as sp
+
+from derivations import references as ref
+from derivations.page import Page
+from derivations.proof import require, require_zero
+
+SIZES = (2, 3)
+
+
+def _vector(name: str, n: int) -> sp.Matrix:
+    return sp.Matrix(sp.symbols(f"{name}_1:{n + 1}", real=True))
+
+
+def _reflection(v: sp.Matrix) -> sp.Matrix:
+    return sp.eye(len(v)) - 2 * v * v.T / (v.T * v)[0]
+
+
+def _vanishes(matrix: sp.Matrix, what: str) -> None:
+    for entry in matrix:
+        require_zero(sp.simplify(entry), what)
+
+
+def write() -> Page:
+    page = Page(
+        "haar", "Haar measure by Householder reflections", ref.STEWART_1980, ref.MEZZADRI_2007
+    )
+    page.say(
+        r"A random orthogonal matrix is *Haar distributed* if no direction is special: $UQ$ has "
+        r"the "
+        r"distribution of $Q$ for every fixed orthogonal $U$."
+    )
+    page.section("One reflection")
+
+    def orthogonal() -> str:
+        for n in SIZES:
+            h = _reflection(_vector("v", n))
+            _vanishes(h.T * h - sp.eye(n), "HᵀH = I")
+        return "algebra, in 2 and 3 dimensions"
+
+    page.step(
+        r"H = I - \frac{2vv^T}{v^Tv}, \qquad H^T H = I - \frac{4vv^T}{v^Tv} + "
+        r"\frac{4v(v^Tv)v^T}{(v^Tv)^2} = I",
+        "$H$ is symmetric; multiply out.",
+        orthogonal,
+    )
+
+    def maps() -> str:
+        # Pythagorean vectors: lengths are rational, and the check is exact.
+        for entries in ((3, 4), (-3, 4), (1, 2, 2), (-2, 3, 6)):
+            a = sp.Matrix(entries)
+            length, sign = a.norm(), sp.sign(a[0])
+            e1 = sp.Matrix([1] + [0] * (len(a) - 1))
+            _vanishes(_reflection(a + sign * length * e1) * a + sign * length * e1, "Ha = ∓|a|e₁")
+        return "exact arithmetic on four vectors"
+
+    page.step(
+        r"v = a + s\lVert a\rVert e_1,\quad s = \operatorname{sign} a_1 \quad\Rightarrow\quad "
+        r"Ha = -s\lVert a\rVert e_1",
+        r"$v^Tv = 2\lVert a\rVert^2 + 2s\lVert a\rVert a_1 = 2v^Ta$, so that "
+        r"$Ha = a - v = -s\lVert a\rVert e_1$. With this sign nothing cancels in $v_1$.",
+        maps,
+    )
+    page.section("Gaussian columns")
+
+    def invariant() -> str:
+        angle = sp.Symbol("theta", real=True)
+        u = sp.Matrix([[sp.cos(angle), -sp.sin(angle)], [sp.sin(angle), sp.cos(angle)]])
+        for matrix in (u, _reflection(_vector("v", 2))):
+            entries = sp.Matrix(2, 2, sp.symbols("g_1:5", real=True))
+            change = ((matrix * entries).T * (matrix * entries) - entries.T * entries).trace()
+            require_zero(sp.simplify(change), "the exponent")
+        return "algebra, for rotations and reflections of the plane"
+
+    page.step(
+        r"\operatorname{tr}\left((UG)^T UG\right) = \operatorname{tr}(G^T G)",
+        r"A matrix $G$ of independent standard normals has the density "
+        r"$(2\pi)^{-n^2/2}\,e^{-\operatorname{tr}(G^TG)/2}$, and $U^TU = I$: $UG$ has the "
+        r"distribution of $G$ for every orthogonal $U$.",
+        invariant,
+    )
+
+    def unique() -> str:
+        a, b, c = sp.symbols("a b c", positive=True)
+        r, signs = sp.Matrix([[a, b], [0, c]]), sp.diag(-1, 1)
+        require((signs * r)[0, 0].is_negative, "a changed sign must show on the diagonal")
+        require_zero(sum(signs * signs - sp.eye(2)), "D² = I")
+        return "signs of the diagonal"
+
+    page.step(
+        r"G = QR,\quad R_{ii} > 0",
+        r"Reflect column after column: $H_{n-1}\cdots H_1 G$ is upper triangular, so $Q$ is a "
+        r"product "
+        r"of reflections. As $QR = (QD)(DR)$ for every diagonal $D$ of signs, it is unique only if "
+        r"the diagonal of $R$ is made positive: multiply column $i$ of $Q$ by "
+        r"$\operatorname{sign} R_{ii}$. Then $UG = (UQ)R$ is the decomposition of $UG$, and $UQ$ "
+        r"has "
+        r"the distribution of $Q$. Without the signs this fails.",
+        unique,
+    )
+    page.section("Variance of an entry")
+    n, v = sp.symbols("n v", positive=True)
+
+    def entry() -> str:
+        require_zero(sp.solve(sp.Eq(n * v, 1), v)[0] - 1 / n, "the variance")
+        return "solution of a linear equation"
+
+    page.step(
+        r"\boxed{\mathbb{E}[Q_{ij}] = 0, \qquad \mathbb{E}[Q_{ij}^2] = \frac1n}",
+        r"Take for $U$ the reflection that changes the sign of row $i$: the mean is its own "
+        r"negative. Take a permutation of rows: all $n$ entries of a column have the same "
+        r"$\mathbb{E}[Q_{ij}^2] = v$, and $nv = 1$ as the column has length 1.",
+        entry,
+    )
+    page.say(
+        r"A square orthogonal matrix keeps $\lVert x\rVert$ exactly; with gain $s$ it has the "
+        r"variance $s^2/n$ of a Gaussian matrix."
+    )
+    return page
