@@ -174,6 +174,24 @@ def cyclic(key):
     return first, second, shared * second
 
 
+def structured(key):
+    """Loops, branches, decompositions, custom derivatives and a rejection that is not static."""
+    a, b, c, d = jax.random.split(key, 4)
+    x = jax.random.normal(a, (WIDTH, WIDTH))
+    q, r = jnp.linalg.qr(x)
+    walk = jax.lax.scan(lambda s, k: (s + jax.random.normal(k, (4,)),) * 2, jnp.zeros(4),
+                        jax.random.split(b, 5))[1]  # fmt: skip
+    power = jax.lax.fori_loop(0, 3, lambda _, v: x @ v / jnp.linalg.norm(v), jnp.ones(WIDTH))
+    branch = jax.lax.cond(jax.random.bernoulli(c), lambda: jnp.zeros((3, 8)),
+                          lambda: jax.random.uniform(c, (3, 8)))  # fmt: skip
+    soft = jax.checkpoint(lambda v: jnp.logaddexp(jax.nn.silu(v), v) - np.float32(0.1))(x)
+    return {
+        "q": q * jnp.sign(jnp.diagonal(r)), "walk": walk, "power": power, "branch": branch,
+        "soft": soft, "gamma": jax.random.gamma(d, np.float32(2.0), (8,)),
+        "sorted": jnp.sort(jax.random.permutation(d, 16)[:8]),
+    }  # fmt: skip
+
+
 def all_samplers(key, initializers, dtype=jnp.float32):
     """One array from each initializer."""
     keys = jax.random.split(key, len(initializers))
@@ -220,6 +238,7 @@ INIT_FUNCTIONS = {
     "scaled by depth": scaled_by_depth,
     "entangled": entangled,
     "cyclic": cyclic,
+    "structured": structured,
     "flaxinit": partial(all_samplers, initializers=FLAXINIT),
     "flaxinit bfloat16": partial(all_samplers, initializers=FLAXINIT, dtype=jnp.bfloat16),
     "flaxinit float16": partial(all_samplers, initializers=FLAXINIT, dtype=jnp.float16),

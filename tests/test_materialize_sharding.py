@@ -18,6 +18,7 @@ KEY = jax.random.key(5)
 SUMS = {
     "entangled": {"mean", "mixed", "norm", "sum"},
     "state": {"SpectralNorm_0", "Dense_1", "Dense_2"},
+    "structured": {"q", "power"},
 }
 
 

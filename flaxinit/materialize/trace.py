@@ -148,10 +148,17 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
     if seen["live"]() is not None:
         gc.collect()  # a tracer caught in a reference cycle is garbage, not a leak
     if seen["live"]() is not None:
-        raise TypeError(
-            f"{name} stores a traced value outside of what it returns (an attribute, a global, a "
-            "closure): that side effect would be left holding no array. Return the value instead."
-        )
+        # Something holds a traced value. It may be one of JAX's caches, with a function that
+        # closes over one: JAX's own check, which is slow, works without these.
+        try:
+            with jax.checking_leaks():
+                run()
+        except Exception as e:
+            raise TypeError(
+                f"{name} stores a traced value outside of what it returns (an attribute, a "
+                "global, a closure): a side effect that would be left without an array. Return "
+                f"the value instead. {str(e).splitlines()[0]}"
+            ) from e
     return closed
 
 
