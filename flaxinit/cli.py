@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -57,6 +58,8 @@ def _activation(text: str):
     module, colon, name = text.partition(":")
     if not colon:
         return text
+    if not module or not name:
+        raise ValueError(f"{text!r}: write module:function, such as jax.nn:gelu")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 (sys.path holds strings)
     try:
         found = importlib.import_module(module)
@@ -154,13 +157,13 @@ def _table(options) -> int:
         rows = [_facts(d) | {"class": d.criticality.kind} for d in derivations]
         print(json.dumps(rows, ensure_ascii=False, indent=2))
         return 0
-    table = Table(title="Gains at q = 1")
-    numbers = ("gain", "backward gain", "χ at the gain")
-    for heading in ("activation", "E[φ²]", *numbers, "class"):
-        table.add_column(heading, justify="right" if heading in numbers else "left")
+    table = Table(title="Gains at q = 1", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    numbers = ("gain", "backward", "χ at gain")
+    for heading in ("activation", "moments", *numbers, "class"):
+        table.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=True)
     for d in derivations:
         chi = d.derivative_second_moment.value / d.second_moment.value
-        numbers = (f"{d.gain:.9f}", f"{d.backward_gain:.9f}", f"{chi:.6f}")
+        numbers = (f"{d.gain:.6f}", f"{d.backward_gain:.6f}", f"{chi:.6f}")
         table.add_row(d.name, d.second_moment.method, *numbers, d.criticality.kind)
     Console().print(table)
     return 0

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 from sympy import Expr, Symbol
@@ -229,7 +230,7 @@ def _parameter_value(symbol: Symbol, value) -> Expr:
     """A parameter's value as an exact number that its assumptions allow."""
     if isinstance(value, Expr):
         number = value
-    elif isinstance(value, int | float) and math.isfinite(value):
+    elif isinstance(value, Real) and math.isfinite(value):
         number = read_constant(value)
     else:
         raise ValueError(f"the parameter {symbol} takes a finite real number; got {value!r}")

@@ -27,7 +27,8 @@ _TOLERANCE_BITS = 125  # absolute goal of the integration, about 37 digits
 # Half-widths of the middle, in standard deviations. Beyond 14 the normal tail is below 1e-43.
 _WIDTHS = (14, 20, 30, 60, 120, 250)
 _SECONDS = 5.0  # for one enclosure; the catalogue takes a hundredth of a second
-_ATTEMPTS = 4
+_ATTEMPTS = 3
+_ZERO_BITS = 400  # a ball that still contains 0 at this many more bits is taken for zero
 _EVALUATIONS = 30_000  # per piece; the catalogue needs at most a few thousand
 
 
@@ -68,9 +69,11 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
                 )
             if total.rad() <= abs(total.mid()) * arb(10) ** -DIGITS:
                 return total
+            if extra >= _ZERO_BITS and total.contains(0):
+                break
             # A small value: aim as many bits lower as its size asks for.
             size = float(abs(total).upper().log() / arb(2).log())
-            extra = max(extra, -int(size)) + _TOLERANCE_BITS // 2
+            extra = _ZERO_BITS if total.contains(0) else extra - int(size) + _TOLERANCE_BITS // 2
     if total.contains(0) and total.rad() < arb(10) ** -100:
         return total  # zero, to far more digits than were asked for
     raise NotCertifiable(f"only {total} could be certified at q = {variance}")

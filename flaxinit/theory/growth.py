@@ -132,8 +132,10 @@ class Tail:
         match expr:
             case sympy.exp():
                 return self._exponential(argument, -1)
-            case sympy.cosh():
-                return Growth()
+            case sympy.cosh():  # cosh u ≥ e^{±u}/2, whichever grows
+                sign = self.sign(argument) or 1
+                half = Growth(c=arb("0.5"))
+                return half * self._exponential(sign * argument, -1)
             case sympy.log():
                 # log u ≥ log L for u ≥ L, where L is a constant above 1.
                 floor = self._floor(self.lower(argument))

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Literal
 
 import mpmath
@@ -15,7 +16,7 @@ from flaxinit.theory import balls
 from flaxinit.theory.enclosure import NotCertifiable, enclose
 from flaxinit.theory.gaussian import Step, expectation
 from flaxinit.theory.pieces import Piece, parameters
-from flaxinit.theory.symbols import q
+from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm
 
 BUDGET = 20.0  # seconds for the closed form, then the enclosure stands alone
@@ -43,8 +44,14 @@ class Moment:
     remark: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self):
-        if self.bounds is not None and not self.bounds[0] <= self.bounds[1]:
-            raise AssertionError(f"{self.symbol}: {self.bounds} are not a lower and upper bound")
+        if self.bounds is None:
+            return
+        low, high = self.bounds
+        with mpmath.workprec(2 * balls.PRECISION):
+            width, size = high - low, max(abs(low), abs(high))
+            # Thirty digits; a moment that is exactly 0 has none, but then its bounds are narrow.
+            if not (0 <= width <= size * mpmath.mpf(10) ** -30 or 0 <= width < 1e-90):
+                raise AssertionError(f"{self.integrand}: {self.bounds} do not certify 30 digits")
 
     @property
     def method(self) -> Literal["closed form", "enclosure"]:
@@ -97,7 +104,7 @@ class Moment:
     def ball(self, variance) -> arb:
         """A ball that contains the moment at q = variance."""
         check_variance(variance)
-        if self.exact is not None:
+        if self.exact is not None and not (variance != 1 and _may_diverge(self.pieces)):
             with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
                 return balls.sharp(self.exact, {q: variance})
         return enclose(self.pieces, variance)
@@ -164,7 +171,13 @@ def _open(found: Moment) -> Moment:
             f"({found.remark}); give {names} a number"
         )
     values = samples(found.parameters)
-    ball = balls.sharp(found.exact.subs(values), {q: 1})
+    try:
+        ball = balls.sharp(found.exact.subs(values), {q: 1})
+    except NotCertifiable as error:
+        raise NotCertifiable(
+            f"{found.integrand} = {found.exact} could not be checked at {values}, where it may be "
+            f"infinite ({error}); give {names} a number"
+        ) from None
     _agree(found, ball, enclose(substitute(found.pieces, values)))
     return found
 
@@ -177,6 +190,15 @@ def _agree(found: Moment, ball: arb, integral: arb) -> None:
         )
 
 
+def _may_diverge(pieces: Sequence[Piece]) -> bool:
+    """Whether f holds an e^{az²} with a > 0, so that its closed form ends at some q."""
+    for power in {power for piece in pieces for power in piece.expr.atoms(sympy.exp)}:
+        exponent = power.exp.as_poly(z)
+        if exponent is not None and exponent.degree() == 2 and not exponent.LC().is_negative:
+            return True
+    return False
+
+
 def samples(symbols: Sequence[Symbol]) -> dict[Symbol, sympy.Rational]:
     """A value for each parameter that fits its sign; above 1, as an exponent may need."""
     values = {s: 1 + sympy.Rational(1, n + 2) for n, s in enumerate(symbols)}
@@ -185,12 +207,9 @@ def samples(symbols: Sequence[Symbol]) -> dict[Symbol, sympy.Rational]:
 
 def check_variance(variance: object) -> None:
     """Refuses a variance that is not a positive number."""
-    try:
-        number = float(variance)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = float(variance) if isinstance(variance, Real | sympy.Rational) else math.nan
     if not 0 < number < math.inf:
-        raise ValueError(f"the variance q has to be positive and finite; got {variance!r}")
+        raise ValueError(f"the variance q is a positive finite number; got {variance!r}")
 
 
 def substitute(pieces: Sequence[Piece], values: dict) -> tuple[Piece, ...]:

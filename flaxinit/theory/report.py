@@ -15,7 +15,8 @@ def _tex(value) -> str:
 
 def _certified(moment: "Moment") -> str:
     low, high = moment.bounds or (0, 0)
-    return moment.digits if low == high else f"{moment.digits}…"
+    exact = low == high or moment.digits.startswith("0 ±")
+    return moment.digits if exact else f"{moment.digits}…"
 
 
 def _moments(derivation: "Derivation") -> tuple["Moment", ...]:

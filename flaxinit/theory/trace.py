@@ -136,7 +136,7 @@ def evaluate(
     given = [np.float64(parameters[symbol]) for symbol in symbols]
 
     def both(x):
-        value, pullback = jax.vjp(lambda u: function(u, *given), x)
+        value, pullback = jax.vjp(lambda u: jnp.asarray(function(u, *given)), x)
         return value, pullback(jnp.ones_like(value))[0]
 
     with _concretely():
@@ -144,7 +144,10 @@ def evaluate(
             value, slope = jax.jit(both)(points)
         except Exception:  # a function of one number, as in `_read`
             value, slope = jax.jit(jax.vmap(both))(points)
-    return np.asarray(value, np.float64), np.asarray(slope, np.float64)
+    value, slope = (
+        np.broadcast_to(np.asarray(a, np.float64), points.shape) for a in (value, slope)
+    )
+    return value, slope
 
 
 @contextlib.contextmanager
