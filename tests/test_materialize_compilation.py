@@ -2,12 +2,21 @@
 
 import io
 import sys
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec as P
-from materialize_models import TOKENS, WIDTH, Transformer, scaled_by_depth
+from materialize_models import (
+    FLAXINIT,
+    JAX,
+    TOKENS,
+    WIDTH,
+    Transformer,
+    all_samplers,
+    scaled_by_depth,
+)
 from rich.console import Console
 from test_materialize_values import assert_same_bits
 
@@ -155,3 +164,20 @@ def test_draws_in_flight_are_bounded(monkeypatch):
     monkeypatch.setattr(jax, "block_until_ready", lambda x: (waits.append(x), original(x))[1])
     flaxinit.fast_init(scaled_by_depth)(KEY)
     assert len(waits) == 5
+
+
+def test_errors_after_a_trace_are_as_long_as_before():
+    """Tracing shortens JAX's messages for a while; others get them whole, after a failure too."""
+    with pytest.raises(TypeError, match="needs the value of an array"):
+        flaxinit.fast_init(lambda key: jax.random.normal(key) > 0 and 1)(KEY)
+    with pytest.raises(jax.errors.TracerBoolConversionError, match="while tracing the function"):
+        jax.make_jaxpr(lambda x: 1 if x > 0 else 0)(1.0)
+
+
+@pytest.mark.parametrize("threshold", [0, 2**60])
+def test_optimisation_does_not_change_bits(threshold, monkeypatch):
+    from flaxinit.materialize import compile
+
+    monkeypatch.setattr(compile, "FULLY_OPTIMISED_SIZE", threshold)
+    init = partial(all_samplers, initializers=FLAXINIT + JAX)
+    assert_same_bits(flaxinit.fast_init(init)(KEY), init(KEY))

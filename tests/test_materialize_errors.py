@@ -127,6 +127,11 @@ def test_not_a_sharding(bad):
         flaxinit.fast_init(draw, bad)
 
 
+def test_a_mesh_without_devices(mesh):
+    with pytest.raises(TypeError, match="on a mesh of devices"):
+        flaxinit.fast_init(draw, NamedSharding(mesh.abstract_mesh, P("model")))
+
+
 def test_a_function_that_returns_no_sharding():
     with pytest.raises(TypeError, match=r"^w: a sharding must be"):
         flaxinit.fast_init(draw, lambda path, x: "model")(KEY)

@@ -32,7 +32,7 @@ def check_out_shardings(out_shardings: OutShardings) -> None:
 def place_outputs(
     out_shardings: OutShardings, tree: Any, paths: tuple[str, ...], mesh: Mesh
 ) -> list[Sharding | None]:
-    """One sharding for each array of `tree`, None for JAX's default device.
+    """One sharding for each array of `tree`, None for where JAX leaves it.
 
     Args:
       out_shardings: what the caller asks for.
@@ -108,11 +108,10 @@ def _from_metadata(tree: Any, mesh: Mesh, paths: tuple[str, ...]) -> list[Shardi
 
 
 def _own_mesh(box: Any) -> Mesh | None:
-    mesh = (
-        box.get_metadata("mesh", None)
-        if hasattr(box, "get_metadata")
-        else (getattr(box, "mesh", None))
-    )
+    if hasattr(box, "get_metadata"):  # an nnx.Variable
+        mesh = box.get_metadata("mesh", None)
+    else:
+        mesh = getattr(box, "mesh", None)
     return mesh if isinstance(mesh, Mesh) else None
 
 
@@ -159,10 +158,12 @@ def _checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sha
 
 
 def _check_type(path: str, choice: Any) -> None:
-    if not isinstance(choice, NamedSharding | SingleDeviceSharding | PartitionSpec):
+    abstract = isinstance(choice, NamedSharding) and not isinstance(choice.mesh, Mesh)
+    known = isinstance(choice, NamedSharding | SingleDeviceSharding | PartitionSpec)
+    if abstract or not known:
         raise TypeError(
-            f"{path or 'out_shardings'}: a sharding must be a jax.sharding.NamedSharding, "
-            f"SingleDeviceSharding or PartitionSpec, or None; received {choice!r}."
+            f"{path or 'out_shardings'}: a sharding must be a jax.sharding.NamedSharding on a mesh "
+            f"of devices, a SingleDeviceSharding, a PartitionSpec or None; received {choice!r}."
         )
 
 
