@@ -47,7 +47,7 @@ def test_kinks(name):
     pieces = split(expr)
     found = [piece.high for piece in pieces[:-1]]
     assert len(found) == len(kinks)
-    assert all(sympy.simplify(f - k) == 0 for f, k in zip(found, kinks, strict=True))
+    assert all(sympy.simplify((f - k).rewrite(log)) == 0 for f, k in zip(found, kinks, strict=True))
     assert pieces[0].low == -oo and pieces[-1].high == oo
     assert all(left.high == right.low for left, right in pairwise(pieces))
 
