@@ -19,7 +19,7 @@ ROOMS = [
     ("flaxinit.initializers",),
     ("flaxinit.theory",),
     ("flaxinit.activations",),
-    ("flaxinit.named",),
+    ("flaxinit.named", "flaxinit.critical"),
     ("flaxinit.signal",),
     ("flaxinit.materialize",),
     ("flaxinit.cli",),

@@ -2,6 +2,12 @@
 
 from flaxinit.initializers.constants import Constant, constant, ones, zeros
 from flaxinit.initializers.contract import Initializer
+from flaxinit.initializers.depth import (
+    deepnorm_factors,
+    fixup_factor,
+    residual_factor,
+    tfixup_factor,
+)
 from flaxinit.initializers.orthogonal import (
     DeltaOrthogonal,
     Orthogonal,
@@ -18,30 +24,42 @@ from flaxinit.initializers.plain import (
     truncated_normal,
     uniform,
 )
+from flaxinit.initializers.recurrent import Chrono, ForgetBias, chrono, forget_bias
 from flaxinit.initializers.scaling import KernelOptions, VarianceScaling, variance_scaling
+from flaxinit.initializers.siren import Siren, siren
 from flaxinit.initializers.structured import Identity, Sparse, identity, sparse
 
 __all__ = [
+    "Chrono",
     "Constant",
     "DeltaOrthogonal",
+    "ForgetBias",
     "Identity",
     "Initializer",
     "KernelOptions",
     "Normal",
     "Orthogonal",
     "SemiOrthogonal",
+    "Siren",
     "Sparse",
     "TruncatedNormal",
     "Uniform",
     "VarianceScaling",
+    "chrono",
     "constant",
+    "deepnorm_factors",
     "delta_orthogonal",
+    "fixup_factor",
+    "forget_bias",
     "identity",
     "normal",
     "ones",
     "orthogonal",
+    "residual_factor",
     "semi_orthogonal",
+    "siren",
     "sparse",
+    "tfixup_factor",
     "truncated_normal",
     "uniform",
     "variance_scaling",

@@ -148,6 +148,18 @@ class VarianceScaling(Initializer):
             return self.scale / ((fan_in + fan_out) / 2)
         return self.scale / math.sqrt(fan_in * fan_out)
 
+    def times(self, factor: float) -> "VarianceScaling":
+        """The same initializer with its standard deviation multiplied by a factor.
+
+        >>> variance_scaling(2.0, "fan_in", "normal").times(0.5)
+        variance_scaling(0.5, 'fan_in', 'normal')
+        """
+        square = checked_number("factor", factor) ** 2
+        backward: Any = self.backward_scale
+        return dataclasses.replace(
+            self, scale=self.scale * square, backward_scale=backward * square
+        )
+
     def draw(self, key, shape, dtype, out_sharding):
         return sampling.scaled(
             key, self.variance(shape), self.distribution, shape, dtype, out_sharding

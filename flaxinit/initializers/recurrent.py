@@ -1,0 +1,152 @@
+"""Biases and eigenvalues that set how long a recurrent network remembers."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxinit import sampling
+from flaxinit.initializers.contract import (
+    Initializer,
+    checked_dtype,
+    checked_number,
+    freeze,
+)
+
+GATES = "ifgo"  # input, forget, cell, output: the order of Flax's and JAX's LSTMs
+
+
+def _checked_order(order: str) -> str:
+    if not isinstance(order, str) or sorted(order) != sorted(GATES):
+        raise ValueError(f"order must be the letters {GATES!r} in some order, got {order!r}.")
+    return order
+
+
+def _gates(init: Initializer, shape: tuple[int, ...]) -> int:
+    if len(shape) < 1 or shape[-1] % len(GATES):
+        raise ValueError(
+            f"{init!r} fills the biases of all four gates at once: the last axis must be a "
+            f"multiple of 4, but the shape is {shape}."
+        )
+    return shape[-1] // len(GATES)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ForgetBias(Initializer):
+    """LSTM biases with the forget gate open: ``b_f = value``, all others 0.
+
+    A gate ``σ(b_f)`` decays the cell with time constant ``-1/log σ(b_f)``: 1 step at 0.54, 3.2
+    steps at 1.
+
+    Args:
+        value: of the forget gate's biases, finite.
+        order: of the gates in the last axis, ``"ifgo"`` in Flax.
+        dtype: filled where the call names none.
+
+    Raises:
+        ValueError: an order that is not the four letters; when called, a last axis that is not a
+            multiple of 4.
+
+    >>> forget_bias()(None, (8,)).tolist()
+    [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+
+    References: Gers, Schmidhuber, Cummins (2000); Jozefowicz, Zaremba, Sutskever (2015).
+    """
+
+    value: float = 1.0
+    order: str = GATES
+    dtype: Any = None
+
+    def __post_init__(self):
+        freeze(
+            self,
+            value=checked_number("value", self.value),
+            order=_checked_order(self.order),
+            dtype=checked_dtype(self.dtype),
+        )
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """0: nothing is drawn."""
+        return 0.0
+
+    def draw(self, key, shape, dtype, out_sharding):
+        width = _gates(self, shape)
+        row = np.repeat([self.value if gate == "f" else 0.0 for gate in self.order], width)
+        return sampling.full(row.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Chrono(Initializer):
+    """LSTM biases whose time constants are spread evenly up to a longest dependency.
+
+    ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0: a cell forgets at
+    rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps.
+
+    Args:
+        t_max: the longest dependency, in steps; above 2.
+        order: of the gates in the last axis, ``"ifgo"`` in Flax.
+        dtype: drawn where the call names none; real.
+
+    Raises:
+        ValueError: a t_max of 2 or less, an order that is not the four letters; when called, a
+            last axis that is not a multiple of 4.
+
+    >>> chrono(100).order
+    'ifgo'
+
+    References: Tallec, Ollivier (2018), Can recurrent neural networks warp time?
+    """
+
+    t_max: float
+    order: str = GATES
+    dtype: Any = None
+
+    def __post_init__(self):
+        freeze(
+            self,
+            t_max=checked_number("t_max", self.t_max),
+            order=_checked_order(self.order),
+            dtype=checked_dtype(self.dtype),
+        )
+        if self.t_max <= 2:
+            raise ValueError(f"t_max must be above 2 steps, got {self.t_max:g}.")
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """Of one forget-gate bias: ``1 - b log²b/(b-1)²`` with ``b = t_max - 1``."""
+        b = self.t_max - 1
+        return 1 - b * math.log(b) ** 2 / (b - 1) ** 2
+
+    def draw(self, key, shape, dtype, out_sharding):
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(f"Gate biases are real, got {dtype.name}.")
+        width = _gates(self, shape)
+        signs = np.array([{"f": 1.0, "i": -1.0}.get(gate, 0.0) for gate in self.order])
+        return _chrono(
+            key,
+            self.t_max - 1,
+            signs,
+            shape=(*shape[:-1], width),
+            dtype=dtype,
+            out_sharding=out_sharding,
+        )
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "out_sharding"))
+def _chrono(key, longest, signs, *, shape, dtype, out_sharding):
+    compute = sampling.compute_dtype(dtype)
+
+    def draw(key, longest, signs):
+        bias = jnp.log(jax.random.uniform(key, shape, compute, 1, longest))
+        gates = bias[..., None, :] * signs.astype(compute)[:, None]
+        return gates.reshape(*shape[:-1], -1).astype(dtype)
+
+    return sampling.place(draw, out_sharding)(key, longest, signs)
+
+
+forget_bias = ForgetBias
+chrono = Chrono

@@ -1,0 +1,73 @@
+"""Networks of sines."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from flaxinit import sampling
+from flaxinit.fans import Axes, compute_fans
+from flaxinit.initializers.contract import (
+    Initializer,
+    checked_axes,
+    checked_dtype,
+    checked_number,
+    freeze,
+)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Siren(Initializer):
+    """Draw the kernels of a network of ``sin(ω · (W x + b))``.
+
+    A wide pre-activation's sine has the arcsine distribution, with second moment 1/2. For
+    ``ω W x`` of variance 1 the kernel's is ``Var W = 2/(fan_in · ω²)``, uniform with half-width
+    ``√(6/fan_in)/ω``. The first layer, whose inputs are coordinates in (-1, 1), is uniform with
+    half-width ``1/fan_in``: ``Var W = 1/(3 fan_in²)``, so that ω sets the range of frequencies.
+
+    Args:
+        omega: ω, positive.
+        first: whether this is the first layer.
+        in_axis: axis or axes of the inputs.
+        out_axis: axis or axes of the outputs.
+        dtype: drawn where the call names none.
+
+    Raises:
+        ValueError: an ω that is not positive; when called, a shape without those axes.
+
+    >>> siren(30.0).variance((600, 10)) == 2 / (600 * 900)
+    True
+
+    References: Sitzmann, Martel, Bergman, Lindell, Wetzstein (2020).
+    """
+
+    omega: float = 30.0
+    first: bool = False
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    dtype: Any = None
+
+    def __post_init__(self):
+        freeze(
+            self,
+            omega=checked_number("omega", self.omega, minimum=0.0),
+            in_axis=checked_axes("in_axis", self.in_axis),
+            out_axis=checked_axes("out_axis", self.out_axis),
+            dtype=checked_dtype(self.dtype),
+        )
+        if self.omega == 0:
+            raise ValueError("omega must be positive, got 0.")
+
+    def variance(self, shape: Sequence[int]) -> float:
+        fan_in, _ = compute_fans(shape, self.in_axis, self.out_axis)
+        return 1 / (3 * fan_in**2) if self.first else 2 / (fan_in * self.omega**2)
+
+    def draw(self, key, shape, dtype, out_sharding):
+        return sampling.scaled(key, self.variance(shape), "uniform", shape, dtype, out_sharding)
+
+    def half_width(self, shape: Sequence[int]) -> float:
+        """The largest magnitude that is drawn."""
+        return math.sqrt(3 * self.variance(shape))
+
+
+siren = Siren
