@@ -10,6 +10,13 @@ from pathlib import Path
 from derivations import ACTIVATIONS, THEOREMS, names, render, write
 from derivations.page import StepError
 
+LEGEND = (
+    "Every step was checked when its page was written, in the way that is named beside it; a page "
+    "with a step that fails is not written. Most checks are proofs by computer algebra or by "
+    "interval arithmetic. Two kinds can refute a step but not prove it, and then the text has to: "
+    "*tried at n points* and *quadrature*. Written by `python -m derivations`; do not edit."
+)
+
 PAGES = Path(__file__).parent / "pages"
 
 
@@ -32,7 +39,8 @@ def check(name: str, folder: Path) -> str:
 
 def contents(titles: dict[str, str], folder: Path) -> None:
     """The table of contents, as Markdown and HTML."""
-    lines, body = ["# The proof book", ""], ["<h1>The proof book</h1>"]
+    lines = ["# The proof book", "", LEGEND, ""]
+    body = ["<h1>The proof book</h1>", f"<p>{render.inline(LEGEND)}</p>"]
     for heading, listed in ("Theorems", THEOREMS), ("Activations", ACTIVATIONS):
         lines += [f"## {heading}", ""]
         lines += [f"- [{name}]({name}.md): {titles[name]}" for name in listed] + [""]

@@ -134,16 +134,29 @@ class Page:
         by: Warrant = algebra,
         *,
         since: sp.Expr | None = None,
+        shown: str | None = None,
     ) -> Claim:
-        """State lhs = rhs, with a reason and the warrant that checks it."""
+        """State lhs = rhs, with a reason and the warrant that checks it.
+
+        Args:
+            lhs, rhs: the two sides.
+            because: the reason, for the reader.
+            by: the warrant, which checks the step without it.
+            since: what the new right side continues; the left side if not given.
+            shown: LaTeX of the left side, where SymPy would already evaluate it.
+        """
         lhs, rhs = sp.sympify(lhs), sp.sympify(rhs)
+        if lhs == rhs and shown is None:
+            raise StepError(f"page {self.name!r}: {lhs} = {rhs} says nothing ({because})")
         start = self.unfold(lhs if since is None else since)
         number = self.step(
-            f"{latex(lhs)} = {latex(rhs)}", because, lambda: by(start, self.unfold(rhs))
+            f"{shown or latex(lhs)} = {latex(rhs)}", because, lambda: by(start, self.unfold(rhs))
         )
         return Claim(number, lhs, rhs, linear(self.unfold(lhs) - self.unfold(rhs)), self)
 
-    def holds(self, formula: str, because: str, *statements: object, check: str = "algebra") -> int:
+    def holds(
+        self, formula: str, because: str, *statements: object, check: str = "arithmetic"
+    ) -> int:
         """A step that is not an equation between two expressions, e.g. an inequality.
 
         Each statement must come out as true: a bool, or a relation that SymPy decides.

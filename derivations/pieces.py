@@ -3,8 +3,18 @@
 import sympy as sp
 
 from derivations.activation import TARGETS, Activation
-from derivations.notation import E, linear, oo, p, plain, x
-from derivations.proof import algebra, even, gaussian_primitive, mirror, moments, require_zero
+from derivations.notation import E, Phi, linear, oo, p, plain, x
+from derivations.page import Claim
+from derivations.proof import (
+    algebra,
+    between,
+    even,
+    following,
+    gaussian_primitive,
+    mirror,
+    moments,
+    require_zero,
+)
 
 HEADINGS = {"mean": "Mean", "second": "Second moment", "backward": "Backward second moment"}
 
@@ -91,7 +101,8 @@ def truncated(page: Activation, **results: sp.Expr) -> None:
     page.say(
         r"$p(x) = e^{-x^2/2q}/\sqrt{2\pi q}$ is the density of $x$, with $p' = -(x/q)\,p$, and "
         r"$\Phi(x/\sqrt q)$ its distribution function. Each line below is a primitive, found by "
-        r"integrating by parts; differentiate to see that it is right."
+        r"integrating by parts; differentiate to see that it is right. At $\pm\infty$, $p = 0$ and "
+        r"$\Phi = 0$ or $1$; $\Phi(-s) = 1 - \Phi(s)$ and $p(-x) = p(x)$."
     )
     for n in degrees:
         page.claim(
@@ -100,21 +111,39 @@ def truncated(page: Activation, **results: sp.Expr) -> None:
             "The distribution function." if n == 0 else "Product rule, and $p' = -(x/q)\\,p$.",
             _density,
         )
+    known: dict[sp.Expr, Claim] = {}
     for which, result in results.items():
         page.section(HEADINGS[which])
-        step = page.cut(TARGETS[which][0], "Cut the line at the kinks.")
+        step = page.cut(TARGETS[which][0], "Cut the line at the ends of the pieces.")
         spread = linear(step.rhs)
         if spread != step.rhs:
             step = step.then(spread, "Multiply out; $\\mathbb{E}$ is linear.", algebra)
-        step = step.then(result, _ENDS, moments)
+        parts = sorted(step.rhs.atoms(E), key=sp.default_sort_key)
+        for part in parts:
+            if part not in known:
+                known[part] = page.claim(part, _at_the_ends(part), _ENDS, moments)
+        numbers = ", ".join(str(known[part]) for part in parts)
+        by = following(*(known[part] for part in parts))
+        if step.rhs != result:
+            step = step.then(result, f"Insert {numbers}; collect the terms.", by)
         page.result(which, step.box())
 
 
-_ENDS = (
-    r"Each expectation is its primitive at the right end less its primitive at the left end; "
-    r"at $\pm\infty$, $p = 0$ and $\Phi = 0$ or $1$. Collect; $\Phi(-s) = 1 - \Phi(s)$ and "
-    r"$p(-x) = p(x)$ where the ends are symmetric."
-)
+_ENDS = r"The primitive at the right end, less the primitive at the left end."
+
+
+def _at_the_ends(part: sp.Expr) -> sp.Expr:
+    """Value of E[xⁿ; a<x<b], with Φ(-s) = 1 - Φ(s) and p(-s) = p(s)."""
+    value = between(gaussian_primitive(sp.degree(part.args[0], x)), x, *part.limits)
+    value = value.replace(
+        lambda e: isinstance(e, Phi) and e.args[0].could_extract_minus_sign(),
+        lambda e: 1 - Phi(-e.args[0]),
+    )
+    value = value.replace(
+        lambda e: isinstance(e, p) and e.args[0].could_extract_minus_sign(),
+        lambda e: p(-e.args[0]),
+    )
+    return sp.expand(value)
 
 
 def _density(lhs: sp.Expr, rhs: sp.Expr) -> str:

@@ -16,7 +16,7 @@ from derivations.notation import E, Mean, Phi, g, linear, oo, p, plain, q, x
 Warrant = Callable[[sp.Expr, sp.Expr], str]
 
 
-class UnprovenError(Exception):
+class UnprovenError(ValueError):
     """A claim that its warrant does not support."""
 
 

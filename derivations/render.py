@@ -88,6 +88,8 @@ def web(page: Page) -> str:
             case Text(text):
                 parts.append(f"<p>{inline(text)}</p>")
             case Step(number, formula, because, check, boxed):
+                boxed = boxed or r"\boxed" in formula  # MathML Core has no box: CSS draws it
+                formula = formula.replace(r"\boxed", "")
                 note = f'<span class="check">✓ {html.escape(check)}</span>'
                 parts.append(f"<p><b>({number})</b> {inline(because)} {note}</p>")
                 tag = f'<span class="number">({number})</span>'
@@ -131,7 +133,9 @@ def inline(text: str) -> str:
             pieces[index] = convert(_spaced(piece))
         else:
             piece = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", html.escape(piece, quote=False))
-            pieces[index] = re.sub(r"\[([^]]+)\]\(([^)]+)\)", r'<a href="\2">\1</a>', piece)
+            pieces[index] = re.sub(
+                r"\[([^]]+)\]\(([^)]+)\)", r'<a href="\2">\1</a>', piece
+            ).replace('.md"', '.html"')
     return "".join(pieces)
 
 

@@ -43,7 +43,7 @@ def test_every_page_is_listed_and_rendered():
     [
         ("relu", "q / 2, ", "q / 3, ", "(3)"),
         ("leaky_relu", "(1 + a**2) / 2,", "(1 - a**2) / 2,", "(11)"),
-        ("hard_swish", "q**2 / 12", "q**2 / 11", "(11)"),
+        ("hard_swish", "q**2 / 12", "q**2 / 11", "(17)"),
         ("x_cos", "(1 - 4 * q) * E(", "(1 - 3 * q) * E(", "(6)"),
         ("isru", "1 - one.rhs,", "2 - one.rhs,", "(13)"),
         ("silu", "sigma(x) * (1 - sigma(x)),", "sigma(x) * (1 + sigma(x)),", "(1)"),

@@ -49,6 +49,7 @@ def write() -> Page:
         r"$k'(c) = P(u>0, v>0) = (\pi - \arccos c)/2\pi$: the share of the circle that two half "
         "planes have in common.",
         algebra,
+        shown=r"\frac{\pi - \arccos(-1)}{2\pi}",
     )
     page.claim(
         sp.Derivative(kernel, c),
@@ -58,7 +59,11 @@ def write() -> Page:
         algebra,
     )
     page.claim(
-        kernel.subs(c, -1), sp.S.Zero, r"The constant: at $c = -1$ one factor is always 0.", algebra
+        kernel.subs(c, -1),
+        sp.S.Zero,
+        r"The constant: at $c = -1$ one factor is always 0.",
+        algebra,
+        shown=r"\frac{1}{2\pi}\left(\sqrt{1-1} - (\pi - \arccos(-1))\right)",
     )
 
     def both() -> str:
@@ -77,6 +82,7 @@ def write() -> Page:
         r"With He's factor 2 the map is $c \mapsto 2k(c)$. Its slope at $c = 1$ is 1: ReLU is at "
         "the edge of chaos by itself.",
         algebra,
+        shown=r"2k'(1) = \frac{\pi - \arccos 1}{\pi}",
     )
     rest = (2 * kernel - c).subs(c, 1 - e) / e ** sp.Rational(3, 2)
     page.claim(

@@ -32,6 +32,7 @@ def write() -> Page:
         (a + b) / 2,
         r"One over $v$ is the mean of the fans: $v$ is the harmonic mean of $1/n_\text{in}$ and "
         r"$1/n_\text{out}$.",
+        shown=r"\frac1v",
     )
     page.claim(
         a * compromise * b * compromise,

@@ -28,6 +28,7 @@ def write() -> Page:
         (n * v * half.rhs / variance).subs(v, 2 / n),
         sp.S.One,
         rf"Insert $v = 2/n$ into the ratio $n\,v\,\mathbb{{E}}[\phi^2]/q$ of a layer, with {half}.",
+        shown=r"\frac{n v}{q} \cdot \frac{q}{2}\,\Big|_{v = 2/n}",
     )
     page.section("Depth")
     ratio = n * v / 2
@@ -47,6 +48,7 @@ def write() -> Page:
         (solution / q0).subs(v, 1 / n).subs(layers, 20),
         sp.Rational(1, 2**20),
         r"With $v = 1/n$, right for a linear network, twenty ReLU layers leave a millionth.",
+        shown=r"\left(\tfrac12\right)^{20}",
     )
     page.section("Any activation")
 

@@ -41,6 +41,7 @@ def write() -> Page:
         ((1 + beta**2) ** depth).subs({beta: 1, depth: 20}),
         sp.Integer(2**20),
         r"Without scaling, $\beta = 1$, twenty blocks multiply by a million.",
+        shown=r"(1 + 1)^{20}",
     )
     page.claim(
         sp.Limit((1 + 1 / depth) ** depth, depth, sp.oo),

@@ -23,6 +23,7 @@ def write() -> Page:
         "The variance of a [uniform distribution](uniform.md) is a third of its half-width "
         "squared.",
         algebra,
+        shown=r"\operatorname{Var} W = \frac13\left(\sqrt{6/n}\right)^2",
     )
     theta = t
     page.claim(

@@ -24,6 +24,7 @@ def write() -> Page:
         v,
         rf"For variance $v$ take $a = \sqrt{{3v}}$ in {square}.",
         algebra,
+        shown=r"\frac{a^2}{3}\,\Big|_{a = \sqrt{3v}}",
     ).box()
     fourth = page.claim(
         sp.Integral(t**4 / (2 * a), (t, -a, a)),
@@ -36,5 +37,6 @@ def write() -> Page:
         sp.Rational(9, 5),
         r"The kurtosis, which sets how far sample variances scatter: the normal distribution's "
         "is 3.",
+        shown=r"\frac{a^4/5}{(a^2/3)^2}",
     )
     return page
