@@ -23,12 +23,14 @@ from sympy import (
     sqrt,
 )
 
+from flaxinit.theory.steps import Expectation, Work
+from flaxinit.theory.symbols import z
 from flaxinit.theory.terms import NoClosedForm, Term
 
 HALF = Rational(1, 2)
 
 
-def algebraic_expectation(term: Term, s: Expr, low: Expr, high: Expr, work) -> Expr:
+def algebraic_expectation(term: Term, s: Expr, low: Expr, high: Expr, work: Work) -> Expr:
     """E[zⁿ (z^d + β)^ν 1(low < z < high)] for z ~ N(0, s), on the line or its right half.
 
     Raises:
@@ -64,7 +66,7 @@ def algebraic_expectation(term: Term, s: Expr, low: Expr, high: Expr, work) -> E
     return value
 
 
-def _linear(k: int, beta: Expr, s: Expr, work) -> Expr:
+def _linear(k: int, beta: Expr, s: Expr, work: Work) -> Expr:
     """G_k = E[(z+β)^{-k} 1(z>0)]; for k ≤ 0 a polynomial's half-line moment."""
     at_zero = 1 / sqrt(2 * pi * s)
     if k == 0:
@@ -76,14 +78,18 @@ def _linear(k: int, beta: Expr, s: Expr, work) -> Expr:
         return sum(binomial(-k, i) * beta ** (-k - i) * moments[i] for i in range(-k + 1))
     ratio = beta**2 / (2 * s)
     g = [HALF, at_zero * exp(-ratio) * (pi * erfi(beta / sqrt(2 * s)) - Ei(ratio)) / 2]
-    work.note("Goodwin–Staton: E[1(z>0)/(z+β)]", beta, g[1])
+    work.note(
+        "The Goodwin-Staton integral",
+        Expectation(1 / (z + beta), Integer(0), oo),
+        g[1],
+    )
     for j in range(1, k):
         # 0 = β^{-j} N(0) − j G_{j+1} − (G_{j−1} − β G_j)/s
         g.append((beta**-j * at_zero - (g[j - 1] - beta * g[j]) / s) / j)
     return g[k]
 
 
-def _even(nu: Expr, beta: Expr, s: Expr, work) -> Expr:
+def _even(nu: Expr, beta: Expr, s: Expr, work: Work) -> Expr:
     """H_ν = E[(z²+β)^ν], by H_{ν+1} = (β + s(1+2ν)) H_ν − 2νsβ H_{ν−1}."""
     x = beta / (4 * s)
     if nu.is_integer:
@@ -91,15 +97,18 @@ def _even(nu: Expr, beta: Expr, s: Expr, work) -> Expr:
             Integer(0): Integer(1),
             Integer(-1): sqrt(pi / (2 * s * beta)) * exp(2 * x) * erfc(sqrt(2 * x)),
         }
-        reason = "E[1/(z²+β)] = √(π/2sβ) e^{β/2s} erfc(√(β/2s))"
+        base, reason = (
+            Integer(-1),
+            "Substitute $1/(z^2+\\beta) = \\int_0^\\infty e^{-t(z^2+\\beta)} dt$",
+        )
     else:
         known = {
             -HALF: exp(x) * besselk(0, x) / sqrt(2 * pi * s),
             HALF: beta / 2 * exp(x) * (besselk(0, x) + besselk(1, x)) / sqrt(2 * pi * s),
         }
-        reason = "E[(z²+β)^{∓1/2}] through the Bessel functions K₀ and K₁ of β/4s"
+        base, reason = HALF, "An integral for the Bessel functions $K_0$ and $K_1$"
     if nu < 0 or not nu.is_integer:
-        work.note(reason, beta, known[max(known, key=lambda v: v if v < 0 else -1 - v)])
+        work.note(reason, Expectation((z**2 + beta) ** base, -oo, oo), known[base])
     top, bottom = max(known), min(known)
     while top < nu:
         known[top + 1] = (beta + s * (1 + 2 * top)) * known[top] - 2 * top * s * beta * known[
@@ -114,7 +123,7 @@ def _even(nu: Expr, beta: Expr, s: Expr, work) -> Expr:
     return known[nu]
 
 
-def _odd_half(nu: Expr, beta: Expr, s: Expr, work) -> Expr:
+def _odd_half(nu: Expr, beta: Expr, s: Expr, work: Work) -> Expr:
     """O_ν = E[z (z²+β)^ν 1(z>0)], by O_ν = s β^ν N(0) + 2νs O_{ν−1}."""
     at_zero = 1 / sqrt(2 * pi * s)
     x = beta / (2 * s)
@@ -125,7 +134,11 @@ def _odd_half(nu: Expr, beta: Expr, s: Expr, work) -> Expr:
             value, start = at_zero * exp(x) * expint(1, x) / 2, Integer(-1)
     else:
         value, start = at_zero * sqrt(2 * s) / 2 * sqrt(pi) * exp(x) * erfc(sqrt(x)), -HALF
-    work.note("substitute t = z² + β: an incomplete Gamma integral", beta, value)
+    work.note(
+        "Substitute $t = z^2 + \\beta$: an incomplete Gamma integral",
+        Expectation(z * (z**2 + beta) ** start, Integer(0), oo),
+        value,
+    )
     while start < nu:
         start += 1
         value = s * beta**start * at_zero + 2 * start * s * value

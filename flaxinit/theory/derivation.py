@@ -3,9 +3,12 @@
 import math
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import sympy
 from sympy import Expr, Symbol
 
 from flaxinit.theory.constants import read_constant
@@ -135,6 +138,30 @@ class Derivation:
         )
 
     @cached_property
+    def curvature(self) -> Moment:
+        """E[φ''], where φ'' exists: φ and φ' have to be continuous.
+
+        Raises:
+            ValueError: at a jump or a corner of φ, where φ'' is no function.
+
+        >>> derive("gelu").curvature.exact
+        sqrt(2)*(q + 2)/(2*sqrt(pi)*(q + 1)**(3/2))
+        """
+        pieces = self.mean.pieces
+        slopes = tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in pieces)
+        for part in (pieces, slopes):
+            for left, right in pairwise(part):
+                if sympy.simplify((left.expr - right.expr).subs(z, left.high)) != 0:
+                    raise ValueError(
+                        f"{self.name} has a jump or a corner at {left.high}, where its second "
+                        "derivative is not a function"
+                    )
+        return moment(
+            r"\mathbb{E}[\varphi'']",
+            tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in slopes),
+        )
+
+    @cached_property
     def maps(self) -> Maps:
         """The mean-field maps: energies, duals, Hermite coefficients, curves."""
         if not self.mean.pieces:
@@ -176,6 +203,16 @@ class Derivation:
         """
         return self.maps.cmap(c, q, sigma_w2, sigma_b2)
 
+    def cmap_slope(
+        self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0
+    ) -> float:
+        """The derivative of the C-map; at c = 1 and a fixed point it is χ.
+
+        >>> round(derive("relu").cmap_slope(1.0), 12)
+        1.0
+        """
+        return self.maps.cmap_slope(c, q, sigma_w2, sigma_b2)
+
     def hermite(self, count: int, q: float = 1.0):
         """The first Hermite coefficients E[φ(√q z) He_k(z)]/√k!.
 
@@ -199,6 +236,22 @@ class Derivation:
         (0.0, 1.0)
         """
         return self.maps.edge_of_chaos(sigma_b2)
+
+    def critical_line(self, variances) -> np.ndarray:
+        """The edge of chaos as a curve to plot: rows (q*, σ_w², σ_b²).
+
+        >>> derive("tanh").critical_line([1e-9]).round(6).tolist()
+        [[0.0, 1.0, 0.0]]
+        """
+        return self.maps.critical_line(variances)
+
+    def depth_scales(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
+        """(ξ_q, ξ_c): the layers over which a variance, and a correlation, settle.
+
+        >>> derive("tanh").depth_scales(sigma_w2=1.0)
+        (inf, inf)
+        """
+        return self.maps.depth_scales(sigma_w2, sigma_b2)
 
     @cached_property
     def criticality(self) -> Criticality:

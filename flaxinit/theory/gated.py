@@ -19,8 +19,8 @@ from flint import arb
 from sympy import Expr, Symbol
 
 from flaxinit.theory import balls
-from flaxinit.theory.gaussian import Step
 from flaxinit.theory.moment import Moment, check_variance
+from flaxinit.theory.steps import Step
 from flaxinit.theory.symbols import z
 
 GATE = Symbol("v", real=True)

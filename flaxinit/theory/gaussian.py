@@ -13,42 +13,18 @@ References:
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import sympy
-from sympy import Expr, I, Integer, Rational, asin, atan, erf, exp, oo, pi, sqrt
+from sympy import Expr, I, Integer, asin, atan, erf, exp, latex, oo, pi, sqrt
 
 from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.algebraic import algebraic_expectation
 from flaxinit.theory.pieces import Piece
+from flaxinit.theory.steps import Expectation, Step, Work, normal, unevaluated_sum, whole_line
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm, Term, expand
 from flaxinit.theory.tidy import tidy
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of a derivation: a reason, and the equation it gives (either side may be text)."""
-
-    reason: str
-    left: object
-    right: object
-
-
-@dataclass
-class _Work:
-    deadline: float
-    steps: list[Step] = field(default_factory=list)
-    cache: dict = field(default_factory=dict)
-
-    def check(self) -> None:
-        if time.monotonic() > self.deadline:
-            raise NoClosedForm("the time budget for the closed form is used up")
-
-    def note(self, reason: str, left, right) -> None:
-        step = Step(reason, left, right)
-        if step not in self.steps:
-            self.steps.append(step)
 
 
 def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tuple[Step, ...]]:
@@ -68,18 +44,20 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
     >>> expectation(split(sympy.Max(0, z) ** 2))[0]
     q/2
     """
-    work = _Work(time.monotonic() + budget)
+    work = Work(time.monotonic() + budget)
     if _is_odd(pieces):
-        work.note("an odd function: z and −z cancel", "E", Integer(0))
+        work.note("The function is odd: $z$ and $-z$ cancel", "E", Integer(0))
         return Integer(0), tuple(work.steps)
     pieces = _even_part(pieces, work)
     total: Expr = Integer(0)
+    unevaluated = []
     for low, high, terms in _gathered(pieces, work):
         for term, coefficient in terms.items():
             work.check()
+            unevaluated.append((coefficient, Expectation(term.expr, low, high)))
             total += coefficient * _term(term, low, high, work)
     value = tidy(total)
-    work.note("the sum of all terms", "E", value)
+    work.note("Add the terms up", "E", unevaluated_sum(unevaluated), value)
     return value, tuple(work.steps)
 
 
@@ -90,7 +68,7 @@ def _is_odd(pieces: Sequence[Piece]) -> bool:
     )
 
 
-def _even_part(pieces: Sequence[Piece], work: _Work) -> Sequence[Piece]:
+def _even_part(pieces: Sequence[Piece], work: Work) -> Sequence[Piece]:
     """The even part of a rational function of exponentials, where that is simpler."""
     expr = pieces[0].expr
     if len(pieces) > 1 or not any(p.exp.is_negative and p.has(exp) for p in expr.atoms(sympy.Pow)):
@@ -98,15 +76,21 @@ def _even_part(pieces: Sequence[Piece], work: _Work) -> Sequence[Piece]:
     even = sympy.cancel((expr + expr.subs(z, -z)) / 2)
     if even.has(exp):
         return pieces
-    work.note("E[f(z)] = E[(f(z) + f(−z))/2], the even part", expr, even)
+    work.note(
+        r"Only the even part counts: $\mathbb{E}[f(z)] = \mathbb{E}[(f(z) + f(-z))/2]$",
+        whole_line(expr),
+        whole_line(even),
+    )
     return [Piece(-oo, oo, even)]
 
 
-def _gathered(pieces: Sequence[Piece], work: _Work):
+def _gathered(pieces: Sequence[Piece], work: Work):
     """The terms interval by interval, the negative half-line folded onto the positive one."""
     if len(pieces) > 1:
         cuts = [piece.high for piece in pieces[:-1]]
-        work.note("split where a branch changes", "z", sympy.Tuple(*cuts))
+        places = ",\\ ".join(f"z = {latex(cut)}" for cut in cuts)
+        unevaluated = [(Integer(1), Expectation(p.expr, p.low, p.high)) for p in pieces]
+        work.note(f"Split where a branch changes, at ${places}$", "E", unevaluated_sum(unevaluated))
     intervals: dict[tuple[Expr, Expr], dict[Term, Expr]] = {}
     for piece in pieces:
         if piece.expr == 0:
@@ -114,8 +98,17 @@ def _gathered(pieces: Sequence[Piece], work: _Work):
         low, high, expr = piece.low, piece.high, piece.expr
         if low == -oo and high != oo and high.is_nonpositive:
             low, high, expr = -high, oo, expr.subs(z, -z)
-            work.note("fold the negative side over: z → −z keeps the density", piece.expr, expr)
+            work.note(
+                r"Fold the negative side over: $z \to -z$ keeps the density",
+                Expectation(piece.expr, piece.low, piece.high),
+                Expectation(expr, low, high),
+            )
         terms = expand(expr)
+        expanded = sympy.Add(*[c * term.expr for term, c in terms.items()])
+        if expanded != expr:
+            trigonometric = expr.has(sympy.sin, sympy.cos)
+            how = ", with sines and cosines as exponentials" if trigonometric else ""
+            work.note(f"Multiply out{how}", expr, expanded)
         whole = intervals.setdefault((low, high), {})
         for term, coefficient in terms.items():
             whole[term] = whole.get(term, Integer(0)) + coefficient
@@ -124,18 +117,29 @@ def _gathered(pieces: Sequence[Piece], work: _Work):
         yield low, high, kept
 
 
-def _term(term: Term, low: Expr, high: Expr, work: _Work) -> Expr:
+def _term(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
     """E[term · 1(low < z < high)]."""
     if low == -high and term.is_odd:
-        work.note("an odd function on a symmetric interval integrates to 0", term.expr, Integer(0))
+        work.note(
+            "An odd function on a symmetric interval integrates to 0",
+            Expectation(term.expr, low, high),
+            Integer(0),
+        )
         return Integer(0)
     if term.algebraic is not None:
         s, _, mass = _square(term, work)
-        return mass * algebraic_expectation(term, s, low, high, work)
+        value = mass * algebraic_expectation(term, s, low, high, work)
+        work.note(
+            r"Take powers of $z$ down with $z^2 = (z^2 + \beta) - \beta$, powers of the bracket by "
+            "integration by parts",
+            Expectation(term.expr, low, high),
+            value,
+        )
+        return value
     return _moment(term, low, high, work)
 
 
-def _square(term: Term, work: _Work) -> tuple[Expr, Expr, Expr]:
+def _square(term: Term, work: Work) -> tuple[Expr, Expr, Expr]:
     """Completes the square: e^{az²+bz} N(z; 0, q) = mass · N(z; m, s)."""
     denominator = 1 - 2 * term.a * q
     at_one = denominator.subs(q, 1)
@@ -149,14 +153,14 @@ def _square(term: Term, work: _Work) -> tuple[Expr, Expr, Expr]:
         mass *= exp(sympy.cancel(term.b**2 * s / 2))
     if term.a != 0 or term.b != 0:
         work.note(
-            "complete the square: e^{az²+bz} N(z; 0, q) = c · N(z; m, s), with (c, m, s)",
-            exp(term.a * z**2 + term.b * z),
-            sympy.Tuple(mass, m, s),
+            "Complete the square in the exponent",
+            rf"{latex(exp(term.a * z**2 + term.b * z))}\, {normal(Integer(0), q)}",
+            rf"{latex(mass)}\, {normal(m, s)}",
         )
     return s, m, mass
 
 
-def _moment(term: Term, low: Expr, high: Expr, work: _Work) -> Expr:
+def _moment(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
     """E[zⁿ e^{az²+bz} Π erf(γz+δ) · 1(low < z < high)] by Stein's identity, down to n = 0."""
     key = (term, low, high)
     if key not in work.cache:
@@ -165,18 +169,22 @@ def _moment(term: Term, low: Expr, high: Expr, work: _Work) -> Expr:
     return work.cache[key]
 
 
-def _reduced(term: Term, low: Expr, high: Expr, work: _Work) -> Expr:
+def _reduced(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
     s, m, mass = _square(term, work)
     if not (term.n.is_Integer and term.n >= 0):
         return mass * _fractional(term, s, m, low, high, work)
     if term.n == 0:
-        return mass * _base(term, s, m, low, high, work)
+        value, reason = _base(term, s, m, low, high)
+        work.note(reason, Expectation(term.expr, low, high), mass * value)
+        return mass * value
     # E[z·g] = m E[g] + s E[g'] with g = z^{n−1} Π erf, minus the boundary term s [g N].
     once = replace(term, n=term.n - 1)
     value = m * _moment(once, low, high, work) if m != 0 else Integer(0)
+    parts = [(m, Expectation(once.expr, low, high))] if m != 0 else []
     if term.n >= 2:
         twice = replace(term, n=term.n - 2)
         value += s * (term.n - 1) * _moment(twice, low, high, work)
+        parts.append((s * (term.n - 1), Expectation(twice.expr, low, high)))
     for i, (gamma, delta) in enumerate(term.erfs):
         rest = Term(
             n=term.n - 1,
@@ -184,11 +192,20 @@ def _reduced(term: Term, low: Expr, high: Expr, work: _Work) -> Expr:
             b=term.b - 2 * gamma * delta,
             erfs=term.erfs[:i] + term.erfs[i + 1 :],
         )
-        value += s * 2 * gamma / sqrt(pi) * exp(-(delta**2)) * _moment(rest, low, high, work)
+        factor = s * 2 * gamma / sqrt(pi) * exp(-(delta**2))
+        value += factor * _moment(rest, low, high, work)
+        parts.append((factor, Expectation(rest.expr, low, high)))
     for end, direction in ((low, 1), (high, -1)):
         if end.is_finite:
             value += direction * s * _boundary(once, end)
-    work.note("Stein: E[z g(z)] = m E[g] + s E[g′], less s·[g N] at the ends", term.expr, value)
+            parts.append((direction * s, _boundary(once, end)))
+    work.note(
+        rf"Stein's identity $\mathbb{{E}}[z g] = m\, \mathbb{{E}}[g] + s\, \mathbb{{E}}[g'] - "
+        rf"s\, [g \mathcal{{N}}]$ with $m = {latex(m)},\ s = {latex(s)}$, the bracket at the ends",
+        Expectation(term.expr, low, high),
+        unevaluated_sum(parts),
+        tidy(value) if not value.has(I) else value,
+    )
     return value
 
 
@@ -197,44 +214,37 @@ def _boundary(term: Term, end: Expr) -> Expr:
     return term.expr.subs(z, end) * exp(-(end**2) / (2 * q)) / sqrt(2 * pi * q)
 
 
-def _base(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: _Work) -> Expr:
-    """E[Π erf(γz+δ) · 1(low < z < high)] for z ~ N(m, s)."""
+def _base(term: Term, s: Expr, m: Expr, low: Expr, high: Expr) -> tuple[Expr, str]:
+    """E[Π erf(γz+δ) · 1(low < z < high)] for z ~ N(m, s), and the name of the integral."""
     everywhere = low == -oo and high == oo
     right_half = low == 0 and high == oo and m == 0
     if not term.erfs:
         if everywhere:
-            return Integer(1)
+            return Integer(1), "The density integrates to 1"
         if m.has(I):
             raise NoClosedForm("a trigonometric function on a part of the line")
-        value = (_cdf(high, m, s) - _cdf(low, m, s)) / 2
-        work.note("the normal integral over the interval", sympy.Interval(low, high), value)
-        return value
+        return (_cdf(high, m, s) - _cdf(low, m, s)) / 2, "The normal integral over the interval"
     if len(term.erfs) == 1:
         ((gamma, delta),) = term.erfs
         if everywhere and not m.has(I):
-            value = erf((gamma * m + delta) / sqrt(1 + 2 * gamma**2 * s))
-            work.note(
-                "E[erf(γz+δ)] = erf((γm+δ)/√(1+2γ²s)) for z ~ N(m, s)",
-                erf(gamma * z + delta),
-                value,
+            return erf((gamma * m + delta) / sqrt(1 + 2 * gamma**2 * s)), (
+                r"$\mathbb{E}[\mathrm{erf}(\gamma z + \delta)] = \mathrm{erf}((\gamma m + \delta)"
+                r"/\sqrt{1 + 2\gamma^2 s})$ for $z \sim \mathcal{N}(m, s)$"
             )
-            return value
         if right_half and delta == 0:
-            value = atan(gamma * sqrt(2 * s)) / pi
-            work.note("E[erf(γz) 1(z>0)] = arctan(γ√(2s))/π", erf(gamma * z), value)
-            return value
+            return atan(gamma * sqrt(2 * s)) / pi, (
+                r"$\mathbb{E}[\mathrm{erf}(\gamma z);\ z > 0] = \arctan(\gamma\sqrt{2s})/\pi$"
+            )
     if len(term.erfs) == 2 and m == 0 and all(delta == 0 for _, delta in term.erfs):
         (g1, _), (g2, _) = term.erfs
-        share = Integer(1) if everywhere else Rational(1, 2)
         if everywhere or right_half:
             spread = sympy.factor(sympy.together((1 + 2 * g1**2 * s) * (1 + 2 * g2**2 * s)))
-            value = 2 / pi * asin(sympy.cancel(2 * g1 * g2 * s) / sqrt(spread)) * share
-            work.note(
-                "Williams: E[erf(γz) erf(κz)] = (2/π) arcsin(2γκs/√((1+2γ²s)(1+2κ²s)))",
-                erf(g1 * z) * erf(g2 * z),
-                value,
+            value = 2 / pi * asin(sympy.cancel(2 * g1 * g2 * s) / sqrt(spread))
+            return value if everywhere else value / 2, (
+                r"Williams (1998): $\mathbb{E}[\mathrm{erf}(\gamma z)\,\mathrm{erf}(\kappa z)] = "
+                r"\frac{2}{\pi} \arcsin\frac{2\gamma\kappa s}{\sqrt{(1 + 2\gamma^2 s)"
+                r"(1 + 2\kappa^2 s)}}$"
             )
-            return value
     raise NoClosedForm("error functions on a part of the line, or with a shift")
 
 
@@ -245,7 +255,7 @@ def _cdf(end: Expr, m: Expr, s: Expr) -> Expr:
     return erf((end - m) / sqrt(2 * s))
 
 
-def _fractional(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: _Work) -> Expr:
+def _fractional(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: Work) -> Expr:
     """E[zᵖ 1(z>0)], for a real power p."""
     p = term.n
     if p.is_number and p <= -1 and low <= 0 <= high:
@@ -253,5 +263,10 @@ def _fractional(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: _Work
     if term.erfs or m != 0 or (low, high) != (0, oo):
         raise NoClosedForm(f"the power z**({p}) is known on z > 0 alone")
     value = (2 * s) ** (p / 2) * sympy.gamma((p + 1) / 2) / (2 * sqrt(pi))
-    work.note("the Gamma integral of a power: E[zᵖ 1(z>0)]", z**p, value)
+    work.note(
+        r"The Gamma integral $\mathbb{E}[z^p;\ z > 0] = (2s)^{p/2}\, \Gamma((p+1)/2)/(2\sqrt\pi)$, "
+        rf"$s = {latex(s)}$",
+        Expectation(z**p, low, high),
+        value,
+    )
     return value

@@ -229,7 +229,7 @@ class Maps:
         ξ_q = −1/log|d qmap/dq| at the stable q*; ξ_c = −1/log of the C-map's slope at its
         stable fixed point (c* = 1 in the ordered phase). Infinite at criticality.
         """
-        stable = [p for p in self.fixed_points(sigma_w2, sigma_b2) if p.stable]
+        stable = [p for p in self.fixed_points(sigma_w2, sigma_b2) if abs(p.slope) <= 1]
         if not stable:
             raise ValueError(
                 f"{self.name} has no stable variance at sigma_w2 = {sigma_w2}, "

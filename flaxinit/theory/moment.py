@@ -14,8 +14,9 @@ from sympy import Expr, Symbol
 
 from flaxinit.theory import balls
 from flaxinit.theory.enclosure import NotCertifiable, enclose
-from flaxinit.theory.gaussian import Step, expectation
+from flaxinit.theory.gaussian import expectation
 from flaxinit.theory.pieces import Piece, parameters
+from flaxinit.theory.steps import Step
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm
 

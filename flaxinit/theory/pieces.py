@@ -110,7 +110,7 @@ def _switches(expr: Expr):
 _INVERSES = {
     exp: (log, 0, oo),
     log: (exp, -oo, oo),
-    sympy.tanh: (sympy.atanh, -1, 1),
+    sympy.tanh: (lambda y: log((1 + y) / (1 - y)) / 2, -1, 1),
     sympy.atan: (sympy.tan, -sympy.pi / 2, sympy.pi / 2),
     sympy.sinh: (sympy.asinh, -oo, oo),
     sympy.asinh: (sympy.sinh, -oo, oo),

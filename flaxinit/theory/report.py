@@ -9,10 +9,6 @@ if TYPE_CHECKING:
     from flaxinit.theory.moment import Moment
 
 
-def _tex(value) -> str:
-    return str(value) if isinstance(value, str) else latex(value)
-
-
 def _certified(moment: "Moment") -> str:
     low, high = moment.bounds or (0, 0)
     exact = low == high or moment.digits.startswith("0 ±")
@@ -57,8 +53,7 @@ def _moment_markdown(moment: "Moment") -> list[str]:
     if moment.exact is None:
         lines += [f"No closed form is known to the engine: {_plain(moment.remark)}.", ""]
     for number, step in enumerate(moment.steps, start=1):
-        left = moment.symbol if step.left == "E" else _tex(step.left)
-        lines += [f"{number}. {step.reason}:", "", f"   $${left} = {_tex(step.right)}$$", ""]
+        lines += [f"{number}. {step.reason}:", "", f"   $${step.tex(moment.symbol)}$$", ""]
     if moment.exact is not None:
         lines += [f"$$\\boxed{{{moment.symbol} = {latex(moment.exact)}}}$$", ""]
     if moment.bounds is not None:

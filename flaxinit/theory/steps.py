@@ -1,0 +1,105 @@
+"""The lines of a derivation: what the engine did, as equations that hold, with their reasons."""
+
+import time
+from dataclasses import dataclass, field
+
+import sympy
+from sympy import Expr, latex, oo
+
+from flaxinit.theory.symbols import z
+from flaxinit.theory.terms import NoClosedForm
+
+
+class Expectation(sympy.Function):
+    """E[f(z) 1(low < z < high)], z ~ N(0, q), left unevaluated in a step."""
+
+    @classmethod
+    def eval(cls, *args):
+        return None
+
+    def _latex(self, printer, exp=None):
+        integrand, low, high = self.args
+        where = ""
+        if low != -oo and high != oo:
+            where = rf";\ {printer.doprint(low)} < z < {printer.doprint(high)}"
+        elif low != -oo:
+            where = rf";\ z > {printer.doprint(low)}"
+        elif high != oo:
+            where = rf";\ z < {printer.doprint(high)}"
+        body = rf"\mathbb{{E}}\left[{printer.doprint(integrand)}{where}\right]"
+        return body if exp is None else rf"\left({body}\right)^{{{exp}}}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line: a reason in Markdown, and the equation left = right (= result).
+
+    Attributes:
+        reason: why the equation holds.
+        left: SymPy, or LaTeX as text; ``"E"`` stands for the moment itself.
+        right: SymPy, or LaTeX as text.
+        result: what the right side comes to, where it is not that already.
+    """
+
+    reason: str
+    left: object
+    right: object
+    result: Expr | None = None
+
+    def tex(self, symbol: str) -> str:
+        """The equation in LaTeX.
+
+        >>> Step("given", "E", sympy.Symbol("q")).tex("m")
+        'm = q'
+        """
+        sides = [symbol if self.left == "E" else _tex(self.left), _tex(self.right)]
+        if self.result is not None and self.result != self.right:
+            sides.append(_tex(self.result))
+        return " = ".join(sides)
+
+
+def _tex(side) -> str:
+    return side if isinstance(side, str) else latex(side)
+
+
+@dataclass
+class Work:
+    """What one search for a closed form has found so far, and until when it may go on."""
+
+    deadline: float
+    steps: list[Step] = field(default_factory=list)
+    cache: dict = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Gives up when the time is over."""
+        if time.monotonic() > self.deadline:
+            raise NoClosedForm("the time budget for the closed form is used up")
+
+    def note(self, reason: str, left, right, result: Expr | None = None) -> None:
+        """Writes a line down, once."""
+        step = Step(reason, left, right, result)
+        if step not in self.steps:
+            self.steps.append(step)
+
+
+def whole_line(expr: Expr) -> Expectation:
+    """E[f(z)] over the whole line."""
+    return Expectation(expr, -oo, oo)
+
+
+def unevaluated_sum(parts) -> Expr:
+    """Σ coefficient · E[term], kept as it stands."""
+    totals: dict[Expr, Expr] = {}
+    for coefficient, term in parts:
+        totals[term] = totals.get(term, sympy.Integer(0)) + coefficient
+    terms = [
+        term if factor == 1 else sympy.Mul(factor, term, evaluate=False)
+        for term, factor in totals.items()
+        if factor != 0 and term != 0
+    ]
+    return sympy.Add(*terms, evaluate=False)
+
+
+def normal(mean: Expr, variance: Expr) -> str:
+    """The normal density in LaTeX."""
+    return rf"\mathcal{{N}}\left({latex(z)};\, {latex(mean)},\, {latex(variance)}\right)"
