@@ -12,9 +12,10 @@ from derivations.page import StepError
 
 LEGEND = (
     "Every step was checked when its page was written, in the way that is named beside it; a page "
-    "with a step that fails is not written. Most checks are proofs by computer algebra or by "
-    "interval arithmetic. Two kinds can refute a step but not prove it, and then the text has to: "
-    "*tried at n points* and *quadrature*. Written by `python -m derivations`; do not edit."
+    "with a step that fails is not written. Most checks are proofs, by computer algebra or by "
+    "interval arithmetic. A check of cases alone says so (*at 245 points*, *up to degree 5*, *in 2 "
+    "and 3 dimensions*, *quadrature*): it can refute the step, and the text beside it proves it. "
+    "Written by `python -m derivations`; do not edit."
 )
 
 PAGES = Path(__file__).parent / "pages"
