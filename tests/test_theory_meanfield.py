@@ -1,0 +1,215 @@
+"""The mean-field maps against closed forms and numbers that others published."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import sympy
+
+from flaxinit.theory import CATALOGUE, derive
+from flaxinit.theory.criticality import classify
+from flaxinit.theory.quadrature import expect_pair, numeric
+
+CORRELATIONS = (-1.0, -0.99, -0.5, 0.0, 0.3, 0.9, 0.9999, 1.0)
+VARIANCES = (0.25, 1.0, 4.0)
+
+
+def arc_cosine(c, q, power):
+    """Cho & Saul (2009): E[u₊ⁿ v₊ⁿ] = qⁿ J_n(θ)/(2π), for n = 0, 1, 2."""
+    theta = math.acos(c)
+    j = {
+        0: math.pi - theta,
+        1: math.sin(theta) + (math.pi - theta) * math.cos(theta),
+        2: 3 * math.sin(theta) * math.cos(theta)
+        + (math.pi - theta) * (1 + 2 * math.cos(theta) ** 2),
+    }[power]
+    return q**power * j / (2 * math.pi)
+
+
+def leaky(c, q, slope):
+    """Neural Tangents' ABRelu (a = slope, b = 1): from the arc-cosine kernel by symmetry."""
+    both, mixed = arc_cosine(c, q, 1), arc_cosine(-c, q, 1)
+    return (1 + slope**2) * both - 2 * slope * mixed
+
+
+def gelu(c, q):
+    """Tsuchida et al. (2021), and Neural Tangents' Gelu: x Φ(x) for variance q."""
+    a, b = q, c * q
+    root = math.sqrt((1 + a) ** 2 - b**2)
+    share = a * a * (1 + a) + b * b * (1 - a)
+    return (
+        b / 4 + b / (2 * math.pi) * math.asin(b / (1 + a)) + share / (2 * math.pi * (1 + a) * root)
+    )
+
+
+def snake(c, q):
+    """x + sin²(x): the characteristic function term by term (Rahimi & Recht 2007)."""
+    cos_cos = (math.exp(-4 * q * (1 - c)) + math.exp(-4 * q * (1 + c))) / 2
+    return c * q + 1 / 4 - math.exp(-2 * q) / 2 + cos_cos / 4
+
+
+PUBLISHED = {
+    "linear": lambda c, q: c * q,
+    "relu": lambda c, q: arc_cosine(c, q, 1),
+    "step": lambda c, q: arc_cosine(c, q, 0),
+    "relu_squared": lambda c, q: arc_cosine(c, q, 2),
+    "leaky_relu": lambda c, q: leaky(c, q, 0.01),
+    "prelu": lambda c, q: leaky(c, q, 0.25),
+    "abs": lambda c, q: leaky(c, q, -1.0),
+    "sign": lambda c, q: 2 / math.pi * math.asin(c),
+    "square": lambda c, q: q**2 * (1 + 2 * c**2),
+    "erf": lambda c, q: 2 / math.pi * math.asin(2 * c * q / (1 + 2 * q)),  # Williams (1998)
+    "normal_cdf": lambda c, q: 1 / 4 + math.asin(c * q / (1 + q)) / (2 * math.pi),
+    "gelu": gelu,
+    "sin": lambda c, q: math.exp(-q) * math.sinh(c * q),
+    "cos": lambda c, q: math.exp(-q) * math.cosh(c * q),
+    "exp": lambda c, q: math.exp(q * (1 + c)),
+    "gaussian": lambda c, q: 1 / math.sqrt((1 + 2 * q) ** 2 - (2 * c * q) ** 2),
+    "snake": snake,
+}
+
+
+def test_number_of_cases():
+    assert len(PUBLISHED) == 17
+    assert sum(derive(name).maps.dual_expr is not None for name in CATALOGUE) == 19
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("q", VARIANCES)
+def test_dual_is_the_published_one(name, q):
+    """To 1e-12 of E[φ²]: both routes, the closed form and the quadrature."""
+    derivation = derive(name)
+    scale = derivation.second_moment.at(q)
+    pieces = numeric(derivation.mean.pieces)
+    for c in CORRELATIONS:
+        published = PUBLISHED[name](c, q)
+        assert abs(derivation.dual(c, q) - published) <= 1e-12 * scale
+        assert abs(expect_pair(pieces, c, q) - published) <= 1e-12 * scale
+
+
+def test_a_wrong_dual_is_caught():
+    assert abs(derive("gelu").dual(0.5, 2.0) - gelu(0.5, 2.0 * (1 + 1e-9))) > 1e-12
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_dual_meets_its_moments(name):
+    """At c = 1 the dual is E[φ²], at c = 0 E[φ]²; the C-map of 1 is 1."""
+    derivation = derive(name)
+    second = derivation.second_moment.value
+    assert derivation.dual(1.0) == pytest.approx(second, rel=1e-12)
+    assert abs(derivation.dual(0.0) - derivation.mean.value**2) <= 1e-12 * second
+    assert derivation.cmap(1.0) == 1.0
+
+
+@pytest.mark.parametrize("name", ["tanh", "silu", "hard_tanh", "mish", "elu"])
+def test_dual_is_what_samples_say(name):
+    """E[φ(u)φ(v)] over 400,000 pairs, within the 1e-6 quantile of the normal."""
+    derivation, n, c, q = derive(name), 400_000, 0.6, 1.5
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((2, n)) * math.sqrt(q)
+    function = numeric(derivation.mean.pieces)
+    products = function(x) * function(c * x + math.sqrt(1 - c * c) * y)
+    bound = scipy.stats.norm.isf(1e-6) * products.std() / math.sqrt(n)
+    assert abs(products.mean() - derivation.dual(c, q)) < bound
+    assert abs(products.mean() - derivation.dual(c + 0.05, q)) > bound  # a wrong correlation
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "gelu", "silu", "hard_swish", "sin"])
+def test_price_theorem(name):
+    """d/dc E[φ(u)φ(v)] = q E[φ'(u)φ'(v)]."""
+    maps, c, q, h = derive(name).maps, 0.4, 2.0, 1e-3
+    ends = [maps.dual(c + k * h, q) for k in (-2, -1, 1, 2)]
+    slope = (ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]) / (12 * h)
+    assert slope == pytest.approx(q * maps.derivative_dual(c, q), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "gelu", "sin", "square"])
+def test_hermite_coefficients(name):
+    """E[φ(u)φ(v)] = Σ a_k² c^k (Daniely et al. 2016); the rest is at most c^n of E[φ²]."""
+    derivation, c, n = derive(name), 0.5, 48
+    series = float(np.sum(derivation.hermite(n) ** 2 * c ** np.arange(n)))
+    assert abs(series - derivation.dual(c)) <= c**n * derivation.second_moment.value + 1e-13
+
+
+def test_critical_points_of_the_literature():
+    """Roberts, Yaida & Hanin (2022), chapter 5: GELU and SWISH are half-stable."""
+    swish, gelu_ = derive("silu").criticality, derive("gelu").criticality
+    assert swish.kind == gelu_.kind == "half-stable"
+    assert swish.q == pytest.approx(14.32017362, rel=1e-8)
+    assert swish.sigma_w2 == pytest.approx(1.98800468, rel=1e-8)
+    assert swish.sigma_b2 == pytest.approx(0.55514317, rel=1e-7)
+    assert gelu_.exact == (3 + sympy.sqrt(17)) / 2
+    assert gelu_.sigma_w2 == pytest.approx(1.98305826, rel=1e-8)
+    assert gelu_.sigma_b2 == pytest.approx(0.17292239, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("relu", "scale-invariant"),
+        ("linear", "scale-invariant"),
+        ("leaky_relu", "scale-invariant"),
+        ("tanh", "K* = 0"),
+        ("sin", "K* = 0"),
+        ("sigmoid", "no criticality"),
+        ("softplus", "no criticality"),
+    ],
+)
+def test_universality_classes_of_the_literature(name, kind):
+    assert derive(name).criticality.kind == kind
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_criticality_keeps_what_it_says(name):
+    """At (K*, C_W, C_b): the variance is kept, and χ_∥ = χ_⊥ = 1."""
+    maps = derive(name).maps
+    found = classify(maps)
+    if found.sigma_w2 is None:
+        assert found.kind == "no criticality"
+        return
+    # K* = 0 is approached: a corner in φ' leaves a correction of order √q.
+    q = 1.0 if found.q is None else max(found.q, 1e-12)
+    assert maps.qmap(q, found.sigma_w2, found.sigma_b2) == pytest.approx(q, rel=1e-5)
+    assert maps.chi(q, found.sigma_w2) == pytest.approx(1, rel=1e-5)
+    assert found.sigma_w2 * maps.energy_slope(q) == pytest.approx(1, rel=1e-5)
+
+
+def test_edge_of_chaos_of_tanh():
+    """Schoenholz et al. (2017): tanh is critical at σ_w = 1 without bias; with σ_b² = 0.05 the
+    point satisfies both conditions."""
+    tanh = derive("tanh")
+    assert tanh.edge_of_chaos() == (0.0, 1.0)
+    q, sigma_w2 = tanh.edge_of_chaos(0.05)
+    assert tanh.qmap(q, sigma_w2, 0.05) == pytest.approx(q, rel=1e-12)
+    assert tanh.chi(q, sigma_w2) == pytest.approx(1, rel=1e-12)
+
+
+def test_fixed_points_and_depth_scales_of_tanh():
+    """Below σ_w² = 1 only q = 0, above it a second point that attracts (Poole et al. 2016)."""
+    tanh = derive("tanh")
+    (only,) = tanh.fixed_point(0.9)
+    assert (only.q, only.stable) == (0.0, True)
+    zero, other = tanh.fixed_point(2.0)
+    assert not zero.stable and other.stable and other.chi > 1
+    assert tanh.qmap(other.q, 2.0) == pytest.approx(other.q, rel=1e-12)
+    # In the ordered phase ξ_c = −1/log χ_1.
+    (point,) = tanh.fixed_point(1.3, 0.05)
+    assert tanh.depth_scales(1.3, 0.05)[1] == pytest.approx(-1 / math.log(point.chi), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: d.dual(1.5), "correlation lies in"),
+        (lambda d: d.qmap(-1.0, 2.0), "variance"),
+        (lambda d: d.chi(1.0, math.nan), "sigma_w2 is a variance"),
+        (lambda d: d.fixed_point(2.0), "every variance"),
+        (lambda d: d.edge_of_chaos(), "scale-invariant"),
+        (lambda d: d.edge_of_chaos(0.1), "no edge of chaos"),
+        (lambda d: d.curvature, "corner"),
+    ],
+)
+def test_bad_questions_about_relu(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(derive("relu"))
