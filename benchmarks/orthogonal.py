@@ -31,6 +31,8 @@ def measure(shape: tuple[int, int], turns: int) -> dict:
     memory = {}
     for name, program in (("alone", ours), ("each of eight", spread)):
         use = program.lower(key).compile().memory_analysis()
+        if use is None:
+            raise RuntimeError(f"{jax.default_backend()} does not report the memory of a program")
         memory[name] = use.temp_size_in_bytes + use.output_size_in_bytes
     times = best_times({"flaxinit": lambda: ours(key), "jax": lambda: theirs(key)}, turns)
     return {

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 import flaxinit
 from benchmarks.store import environment
+from flaxinit.sampling import Distribution
 
 DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn")
-DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
+DISTRIBUTIONS: tuple[Distribution, ...] = ("normal", "truncated_normal", "uniform")
 RESULTS = Path(__file__).parent / "results"
 ROWS = 4096
 
@@ -35,13 +36,13 @@ def best_times(calls: dict, turns: int) -> dict[str, float]:
     return times
 
 
-def measure(dtype: str, distribution: str, values: int, turns: int) -> dict:
+def measure(dtype: str, distribution: Distribution, values: int, turns: int) -> dict:
     """Times of one dtype and distribution, and throughput ratios to JAX's initializer."""
     shape, key = (ROWS, values // ROWS), jax.random.key(0)
     wide = jnp.dtype(dtype)
-    arguments = (float(ROWS), "fan_in", distribution)  # unit variance: every dtype can hold it
-    ours = flaxinit.variance_scaling(*arguments)
-    theirs = jax.nn.initializers.variance_scaling(*arguments)
+    scale = float(ROWS)  # unit variance: every dtype can hold it
+    ours = flaxinit.variance_scaling(scale, "fan_in", distribution)
+    theirs = jax.nn.initializers.variance_scaling(scale, "fan_in", distribution)
     word = jnp.uint64 if wide.itemsize == 8 else jnp.uint32
     ours_jit = jax.jit(lambda key: ours(key, shape, wide))
     theirs_jit = jax.jit(lambda key: theirs(key, shape, wide))
@@ -86,7 +87,8 @@ def plot(rows: list[dict], path: Path) -> None:
         axis.set_xticks(range(len(chosen)), names, rotation=30)
         axis.set_title(distribution)
     axes[0].set_ylabel("throughput / jax.nn.initializers")
-    axes[-1].legend(loc="upper right", fontsize=8)
+    axes[0].set_ylim(top=1.25 * axes[0].get_ylim()[1])
+    axes[-1].legend(loc="upper left", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

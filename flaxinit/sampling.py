@@ -35,7 +35,7 @@ def compute_dtype(dtype) -> np.dtype:
 
 def real_dtype(dtype) -> np.dtype:
     """The dtype of the real part of a draw."""
-    return np.zeros((), compute_dtype(dtype)).real.dtype
+    return np.dtype(jnp.finfo(compute_dtype(dtype)).dtype)
 
 
 def normal_mass(lower: float, upper: float) -> float:
@@ -235,9 +235,9 @@ def draw(
 
 def _real_parent(key, shape, dtype, distribution, ends):
     if distribution == "uniform":
-        return jax.random.uniform(key, shape, dtype, *ends)
+        return jax.random.uniform(key, shape, dtype, ends[0], ends[1])
     if distribution == "truncated_normal":
-        return jax.random.truncated_normal(key, *ends, shape, dtype)
+        return jax.random.truncated_normal(key, ends[0], ends[1], shape, dtype)
     # jax.random.normal, but for the barrier (see `draw`).
     least = np.nextafter(np.array(-1, dtype), np.array(0, dtype))
     root2 = lax.optimization_barrier(np.array(math.sqrt(2), dtype))

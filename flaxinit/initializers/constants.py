@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from flaxinit import sampling
 from flaxinit.initializers.contract import Initializer, checked_dtype, freeze
@@ -32,7 +32,7 @@ class Constant(Initializer):
     dtype: Any = None
 
     def __post_init__(self):
-        if isinstance(self.value, jax.core.Tracer):
+        if isinstance(self.value, Tracer):
             raise TypeError("constant(value) needs a value that is known, got a traced array.")
         value = np.asarray(self.value)
         if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):

@@ -122,7 +122,7 @@ def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
     """An axis number or a tuple of them."""
     try:
-        if isinstance(axes, Sequence) and not isinstance(axes, str):
+        if isinstance(axes, (list, tuple)):
             return tuple(operator.index(axis) for axis in axes)
         return operator.index(axes)
     except TypeError:
