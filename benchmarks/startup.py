@@ -208,7 +208,7 @@ def plot(rows: list[dict]) -> None:
             ax.set(xscale="log", yscale="log", title=f"{title}, {label}")
             ax.set_xticks(DEPTHS, DEPTHS)
             ax.minorticks_off()
-            ax.legend(frameon=False)
+            ax.legend(frameon=False, loc="upper left")
             ax.grid(alpha=0.3)
     for ax in grid[1]:
         ax.set_xlabel("layers")

@@ -7,6 +7,7 @@ all equations so far, and nobody reads it. Forty-eight layers spend most of thei
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -17,7 +18,7 @@ def brief_messages() -> Iterator[None]:
 
     The method is private to JAX. Without it, nothing is changed and tracing is merely slower.
     """
-    tracer = type(jnp.zeros(()))
+    tracer: Any = type(jnp.zeros(()))
     original = vars(tracer).get("_origin_msg")
     if original is None:
         yield
