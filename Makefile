@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quick test lint book table
+.PHONY: quick test lint book
 
 quick: .venv/ready
 	$(BIN)/flaxinit derive gelu
@@ -19,9 +19,6 @@ lint: .venv/ready
 
 book: .venv/ready
 	$(BIN)/python -m derivations
-
-table: .venv/ready
-	$(BIN)/python -m flaxinit.theory.tabulate
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

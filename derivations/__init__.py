@@ -86,9 +86,13 @@ def moments(jobs: int = 2) -> dict[str, tuple]:
         return dict(zip(ACTIVATIONS, (tuple(map(_interval, pair)) for pair in found), strict=True))
 
 
-def _bounds(name: str) -> tuple:
-    page = write(name)
+def bounds(page) -> tuple:
+    """The certified bounds of an activation page's E[φ²] and E[φ'²] at q = 1."""
     return tuple((page.moments[w].lower, page.moments[w].upper) for w in ("second", "backward"))
+
+
+def _bounds(name: str) -> tuple:
+    return bounds(write(name))
 
 
 def _interval(bounds):

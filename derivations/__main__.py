@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import NamedTuple
 
-from derivations import ACTIVATIONS, THEOREMS, names, render, write
+from derivations import ACTIVATIONS, THEOREMS, bounds, names, render, write
 from derivations.page import StepError
+from derivations.table import GAINS, table
 
 LEGEND = (
     "Every step was checked when its page was written, in the way that is named beside it; a page "
@@ -21,8 +23,15 @@ LEGEND = (
 PAGES = Path(__file__).parent / "pages"
 
 
-def publish(name: str, folder: Path) -> str:
-    """Write one page: Markdown, HTML and, for an activation, the plot. Returns its title."""
+class Published(NamedTuple):
+    """What the whole book needs of a page: its title, and an activation's second moments."""
+
+    title: str
+    bounds: tuple | None = None
+
+
+def publish(name: str, folder: Path) -> Published:
+    """Write one page: Markdown, HTML and, for an activation, the plot."""
     page = write(name)
     if page.kind == "activation":
         from derivations.figure import draw
@@ -30,23 +39,23 @@ def publish(name: str, folder: Path) -> str:
         render.put(folder / "plots" / f"{name}.png", draw(page))
     render.put(folder / "html" / f"{name}.html", render.web(page))
     render.put(folder / f"{name}.md", render.markdown(page))
-    return page.title
+    return Published(page.title, bounds(page) if page.kind == "activation" else None)
 
 
-def check(name: str, folder: Path) -> str:
+def check(name: str, folder: Path) -> Published:
     """Run every step of a page and write nothing."""
-    return write(name).title
+    return Published(write(name).title)
 
 
-def contents(titles: dict[str, str], folder: Path) -> None:
+def contents(pages: dict[str, Published], folder: Path) -> None:
     """The table of contents, as Markdown and HTML."""
     lines = ["# The proof book", "", LEGEND, ""]
     body = ["<h1>The proof book</h1>", f"<p>{render.inline(LEGEND)}</p>"]
     for heading, listed in ("Theorems", THEOREMS), ("Activations", ACTIVATIONS):
         lines += [f"## {heading}", ""]
-        lines += [f"- [{name}]({name}.md): {titles[name]}" for name in listed] + [""]
+        lines += [f"- [{name}]({name}.md): {pages[name].title}" for name in listed] + [""]
         items = (
-            f'<li><a href="{name}.html">{name}</a>: {render.inline(titles[name])}</li>'
+            f'<li><a href="{name}.html">{name}</a>: {render.inline(pages[name].title)}</li>'
             for name in listed
         )
         body.append(f"<h2>{heading}</h2><ul>{''.join(items)}</ul>")
@@ -69,16 +78,16 @@ def prepare(folder: Path) -> None:
             )
 
 
-def every(work: Callable[[str, Path], str], folder: Path, jobs: int) -> dict[str, str]:
+def every(work: Callable[[str, Path], Published], folder: Path, jobs: int) -> dict[str, Published]:
     """Do the work for all pages in parallel; stops the program if a page fails."""
-    titles, failures = {}, []
+    pages, failures = {}, []
     with ProcessPoolExecutor(jobs) as pool:
         waiting = {pool.submit(work, name, folder): name for name in names()}
         try:
             for done in as_completed(waiting):
                 name = waiting[done]
                 try:
-                    titles[name] = done.result()
+                    pages[name] = done.result()
                     print(f"✓ {name}", flush=True)
                 except (StepError, ValueError) as problem:
                     failures.append(str(problem))
@@ -88,7 +97,7 @@ def every(work: Callable[[str, Path], str], folder: Path, jobs: int) -> dict[str
             raise
     if failures:
         sys.exit(f"derivations: {len(failures)} of {len(waiting)} pages have an unproven step")
-    return titles
+    return pages
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -117,7 +126,10 @@ def main(arguments: list[str] | None = None) -> None:
         elif options.check:
             every(check, options.output, options.jobs)
         else:
-            contents(every(publish, options.output, options.jobs), options.output)
+            pages = every(publish, options.output, options.jobs)
+            contents(pages, options.output)
+            if options.output == PAGES:  # a book elsewhere leaves the library alone
+                render.put(GAINS, table({name: pages[name].bounds for name in ACTIVATIONS}))
         if not options.page:
             print(f"{len(names())} pages in {time.perf_counter() - begin:.0f} s")
     except (StepError, ValueError) as problem:

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from flaxinit.gains import ALIASES, MOMENTS
+from flaxinit.aliases import ALIASES
+from flaxinit.gains import MOMENTS
 from flaxinit.initializers.contract import checked_choice
 from flaxinit.initializers.scaling import MODES, Mode
 

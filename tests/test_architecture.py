@@ -15,7 +15,7 @@ ROOT = Path(flaxinit.__file__).parent
 ROOMS = [
     ("flaxinit.sampling",),
     ("flaxinit.fans",),
-    ("flaxinit.gains",),
+    ("flaxinit.gains", "flaxinit.aliases"),
     ("flaxinit.initializers",),
     ("flaxinit.theory",),
     ("flaxinit.activations",),

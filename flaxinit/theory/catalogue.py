@@ -1,7 +1,7 @@
 """The catalogue: the activations known by name, each as a formula.
 
 The formula is the definition; ``jax`` names the function it is held against in the tests,
-where JAX has one. Aliases are other libraries' names for the same function.
+where JAX has one.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,11 @@ from flaxinit.theory.formula import read_formula
 
 @dataclass(frozen=True)
 class Entry:
-    """A catalogue activation: formula, where it comes from, JAX's function, other names."""
+    """A catalogue activation: formula, where it comes from, JAX's function."""
 
     formula: str
     source: str
     jax: str | None = None
-    aliases: tuple[str, ...] = ()
 
     @property
     def expr(self):
@@ -29,25 +28,22 @@ class Entry:
 
 CATALOGUE: dict[str, Entry] = {
     # Piecewise polynomial
-    "linear": Entry("x", "identity", aliases=("identity",)),
+    "linear": Entry("x", "identity"),
     "relu": Entry("max(x, 0)", "Nair & Hinton (2010)", "jax.nn.relu"),
     "leaky_relu": Entry("where(x > 0, x, x / 100)", "Maas et al. (2013)", "jax.nn.leaky_relu"),
     "prelu": Entry("where(x > 0, x, x / 4)", "He et al. (2015), at its initial slope 1/4"),
     "relu6": Entry("min(max(x, 0), 6)", "Krizhevsky (2010)", "jax.nn.relu6"),
-    "relu_squared": Entry("max(x, 0)**2", "So et al. (2021)", aliases=("squared_relu", "relu2")),
+    "relu_squared": Entry("max(x, 0)**2", "So et al. (2021)"),
     "abs": Entry("abs(x)", "absolute value", "jax.numpy.abs"),
     "square": Entry("x**2", "quadratic", "jax.numpy.square"),
-    "step": Entry("where(x > 0, 1, 0)", "Heaviside's unit step", aliases=("heaviside",)),
+    "step": Entry("where(x > 0, 1, 0)", "Heaviside's unit step"),
     "sign": Entry("sign(x)", "sign", "jax.numpy.sign"),
-    "hard_tanh": Entry("max(min(x, 1), -1)", "Collobert (2004)", "jax.nn.hard_tanh", ("hardtanh",)),
+    "hard_tanh": Entry("max(min(x, 1), -1)", "Collobert (2004)", "jax.nn.hard_tanh"),
     "hard_sigmoid": Entry(
-        "min(max(x + 3, 0), 6) / 6", "Howard et al. (2019)", "jax.nn.hard_sigmoid", ("hardsigmoid",)
+        "min(max(x + 3, 0), 6) / 6", "Howard et al. (2019)", "jax.nn.hard_sigmoid"
     ),
     "hard_swish": Entry(
-        "x * min(max(x + 3, 0), 6) / 6",
-        "Howard et al. (2019)",
-        "jax.nn.hard_swish",
-        ("hard_silu", "hardswish"),
+        "x * min(max(x + 3, 0), 6) / 6", "Howard et al. (2019)", "jax.nn.hard_swish"
     ),
     "softshrink": Entry("sign(x) * max(abs(x) - 1/2, 0)", "Donoho (1995), threshold 1/2"),
     "hardshrink": Entry("where(abs(x) > 1/2, x, 0)", "Donoho & Johnstone (1994), threshold 1/2"),
@@ -72,19 +68,17 @@ CATALOGUE: dict[str, Entry] = {
     "sin": Entry("sin(x)", "Sitzmann et al. (2020)", "jax.numpy.sin"),
     "cos": Entry("cos(x)", "Rahimi & Recht (2007)", "jax.numpy.cos"),
     "snake": Entry("x + sin(x)**2", "Ziyin et al. (2020), frequency 1"),
-    "x_cos": Entry("x * cos(x)", "growing cosine unit, Noel et al. (2021)", aliases=("gcu",)),
+    "x_cos": Entry("x * cos(x)", "growing cosine unit, Noel et al. (2021)"),
     # Error functions
     "erf": Entry("erf(x)", "error function", "jax.lax.erf"),
-    "normal_cdf": Entry("normal_cdf(x)", "probit", "jax.scipy.stats.norm.cdf", ("probit",)),
+    "normal_cdf": Entry("normal_cdf(x)", "probit", "jax.scipy.stats.norm.cdf"),
     "gelu": Entry("x * normal_cdf(x)", "Hendrycks & Gimpel (2016)"),
     # Algebraic
     "squareplus": Entry("(x + sqrt(x**2 + 4)) / 2", "Barron (2021)", "jax.nn.squareplus"),
     "isru": Entry("x / sqrt(1 + x**2)", "Carlile et al. (2017)"),
     "isrlu": Entry("where(x > 0, x, x / sqrt(1 + x**2))", "Carlile et al. (2017)"),
     "bent_identity": Entry("(sqrt(x**2 + 1) - 1) / 2 + x", "folklore"),
-    "softsign": Entry(
-        "x / (1 + abs(x))", "Bergstra et al. (2009)", "jax.nn.soft_sign", ("soft_sign",)
-    ),
+    "softsign": Entry("x / (1 + abs(x))", "Bergstra et al. (2009)", "jax.nn.soft_sign"),
     # Logistic and hyperbolic: no closed form is known
     "gelu_tanh": Entry(
         "x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))",
@@ -92,16 +86,15 @@ CATALOGUE: dict[str, Entry] = {
         "jax.nn.gelu",
     ),
     "quick_gelu": Entry("x * sigmoid(1.702 * x)", "Hendrycks & Gimpel (2016)"),
-    "silu": Entry("x * sigmoid(x)", "Elfwing et al. (2018)", "jax.nn.silu", ("swish",)),
+    "silu": Entry("x * sigmoid(x)", "Elfwing et al. (2018)", "jax.nn.silu"),
     "tanh": Entry("tanh(x)", "hyperbolic tangent", "jax.numpy.tanh"),
-    "sigmoid": Entry("sigmoid(x)", "logistic function", "jax.nn.sigmoid", ("logistic",)),
+    "sigmoid": Entry("sigmoid(x)", "logistic function", "jax.nn.sigmoid"),
     "softplus": Entry("softplus(x)", "Dugas et al. (2001)", "jax.nn.softplus"),
     "log_sigmoid": Entry("-softplus(-x)", "log of the logistic", "jax.nn.log_sigmoid"),
     "mish": Entry("x * tanh(softplus(x))", "Misra (2020)", "jax.nn.mish"),
-    "arctan": Entry("arctan(x)", "inverse tangent", "jax.numpy.arctan", ("atan",)),
+    "arctan": Entry("arctan(x)", "inverse tangent", "jax.numpy.arctan"),
     "log_cosh": Entry("log(cosh(x))", "logarithm of cosh"),
     "tanhshrink": Entry("x - tanh(x)", "PyTorch"),
     "serf": Entry("x * erf(softplus(x))", "Nag et al. (2023)"),
     "lisht": Entry("x * tanh(x)", "Roy et al. (2019)"),
 }
-ALIASES = {alias: name for name, entry in CATALOGUE.items() for alias in entry.aliases}

@@ -9,8 +9,9 @@ import sympy
 from flint import acb
 from sympy import Expr, Float, Symbol
 
+from flaxinit.aliases import ALIASES
 from flaxinit.theory import balls
-from flaxinit.theory.catalogue import ALIASES, CATALOGUE
+from flaxinit.theory.catalogue import CATALOGUE
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.formula import MAX_LENGTH, read_formula
 from flaxinit.theory.gated import GATE, separate
