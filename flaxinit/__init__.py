@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         xavier_normal as xavier_normal,
         xavier_uniform as xavier_uniform,
     )
+    from flaxinit.signal import Audit as Audit, audit as audit
     from flaxinit.theory import (
         Derivation as Derivation,
         Moment as Moment,
@@ -99,6 +100,7 @@ _HOME = {
         "xavier_normal",
         "xavier_uniform",
     ),
+    "flaxinit.signal": ("Audit", "audit"),
     "flaxinit.theory": ("Derivation", "Moment", "derive"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
