@@ -5,7 +5,7 @@
 
 Every measurement is one fresh process without a compilation cache, started after the one before
 has ended. Clocks start when JAX is up and the input is on the device, and stop when every
-parameter is. Each way is measured several times in turn with the others and its fastest run
+parameter is. Each way is measured twice, in turn with the others and its fastest run
 counts, since other work on the machine only ever adds time; those that compile the whole model
 take minutes and run once. Processor seconds are given beside wall seconds.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 DEPTHS = (12, 24, 48, 96)
-REPEATS = 3
+REPEATS = 2
 LINEN = ("fast_init", "lazy_init", "eager init", "jit(init)")
 NNX = ("nnx fast_init", "nnx eager", "nnx.jit")
 WIDTH, HEADS, VOCABULARY, LENGTH = 256, 8, 1000, 16
