@@ -1,10 +1,12 @@
 """The initializers of research code: each against the statement in its docstring."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from bounds import PARENTS, Rounded, ks_bound, z_score
+from flax import nnx
 from scipy import stats
 
 import flaxinit
@@ -35,24 +37,44 @@ def test_siren_keeps_the_phase_at_unit_variance():
     assert abs(expected - 1) < z_score(CASES) * np.sqrt(0.5 / x.size)  # Var(2 sin²) = 1/2
 
 
+# Published values: Zhang et al. (2019), Huang et al. (2020), Wang et al. (2022, table of factors),
+# for L = 16 layers, and M = 81 of a decoder.
+PUBLISHED = {
+    "Fixup, m = 2": (lambda: flaxinit.fixup_factor(16), 16 ** (-1 / 2)),
+    "Fixup, m = 3": (lambda: flaxinit.fixup_factor(16, depth=3), 16 ** (-1 / 4)),
+    "T-Fixup encoder": (lambda: flaxinit.tfixup_factor(16), 0.67 * 16 ** (-1 / 4)),
+    "T-Fixup decoder": (lambda: flaxinit.tfixup_factor(16, "decoder"), (9 * 16) ** (-1 / 4)),
+    "DeepNorm α": (lambda: flaxinit.deepnorm_factors(16)[0], (2 * 16) ** (1 / 4)),
+    "DeepNorm β": (lambda: flaxinit.deepnorm_factors(16)[1], (8 * 16) ** (-1 / 4)),
+    "DeepNorm α, decoder": (lambda: flaxinit.deepnorm_factors(16, "decoder")[0], 48 ** (1 / 4)),
+    "DeepNorm β, decoder": (lambda: flaxinit.deepnorm_factors(16, "decoder")[1], 192 ** (-1 / 4)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_depth_factors_are_the_published_ones(name):
+    call, value = PUBLISHED[name]
+    assert call() == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (6, 6), (16, 81), (100, 100)])
+def test_deepnorms_encoder_factors_round_to_the_published_ones(n, m):
+    alpha, beta = flaxinit.deepnorm_factors(n, "encoder", decoder_layers=m)
+    assert round(alpha / (n**4 * m) ** (1 / 16), 2) == 0.81
+    assert round(beta * (n**4 * m) ** (1 / 16), 2) == 0.87
+    # The two conditions that they solve, and that the other pairs do too.
+    decoder = flaxinit.deepnorm_factors(m, "decoder")
+    reach = m * decoder.weights**2 / decoder.stream
+    alone = flaxinit.deepnorm_factors(n)
+    for pair, count in (((alpha, beta), 2 * n * reach), (decoder, 3 * m), (alone, 2 * n)):
+        assert pair[0] * pair[1] == pytest.approx(0.5**0.5)
+        assert count * 2 * pair[1] ** 2 / pair[0] ** 2 == pytest.approx(1)
+
+
 def test_factors_multiply_the_standard_deviation():
     init = flaxinit.he("gelu", mode="fan_avg")
-    for factor in (
-        flaxinit.residual_factor(12, branches=2),
-        flaxinit.fixup_factor(12, depth=3),
-        flaxinit.deepnorm_factors(12).weights,
-        flaxinit.tfixup_factor(12, "decoder"),
-    ):
-        scaled = init.times(factor)
-        assert scaled.std((30, 40)) == pytest.approx(factor * init.std((30, 40)))
-    for call in (
-        lambda: flaxinit.residual_factor(0),
-        lambda: flaxinit.fixup_factor(3, depth=1),
-        lambda: flaxinit.tfixup_factor(3, "middle"),
-        lambda: flaxinit.deepnorm_factors(1.5),
-    ):
-        with pytest.raises(ValueError):
-            call()
+    scaled = init.times(flaxinit.residual_factor(12, branches=2))
+    assert scaled.std((30, 40)) == pytest.approx(init.std((30, 40)) / np.sqrt(24))
 
 
 def test_residual_factor_doubles_the_stream():
@@ -70,29 +92,117 @@ def test_residual_factor_doubles_the_stream():
     assert abs(np.mean(x**2) - start - 1) < bound
 
 
-@pytest.mark.parametrize("order", ["ifgo", "fiog"])
-def test_gate_biases(order):
-    bias = np.asarray(flaxinit.forget_bias(2.0, order)(KEY, (20,))).reshape(4, 5)
-    assert (bias[order.index("f")] == 2).all() and np.count_nonzero(bias) == 5
-    init = flaxinit.chrono(50, order)
-    n = 2**18
-    bias = np.asarray(init(KEY, (4 * n,)), np.float64).reshape(4, n)
-    forget = bias[order.index("f")]
-    np.testing.assert_array_equal(bias[order.index("i")], -forget)
-    assert not bias[order.index("g")].any() and not bias[order.index("o")].any()
-    memory = stats.uniform(1, 48)
-    assert stats.kstest(np.exp(forget), memory.cdf).statistic < ks_bound(n, CASES)
-    spread = np.sqrt(np.var((forget - forget.mean()) ** 2) / n)
-    assert abs(forget.var() - init.variance((4,))) < z_score(CASES) * spread
+def test_blocks_with_zero_gammas_are_the_identity():
+    class Block(nn.Module):
+        gamma: flaxinit.Initializer
+
+        @nn.compact
+        def __call__(self, x):
+            branch = nn.Dense(6, kernel_init=flaxinit.he())(nn.relu(nn.LayerNorm()(x)))
+            return x + nn.LayerNorm(scale_init=self.gamma, use_bias=False)(branch)
+
+    x = jnp.arange(6.0) ** 2
+    for value, is_identity in ((0.0, True), (1.0, False)):
+        block = Block(flaxinit.residual_gamma(value))
+        params = block.init(KEY, x)
+        jacobian = jax.jacobian(lambda x, p=params, b=block: b.apply(p, x))(x)
+        assert np.array_equal(block.apply(params, x), x) == is_identity
+        assert np.array_equal(jacobian, np.eye(6)) == is_identity
 
 
-def test_bad_gates_get_a_clear_error():
+@pytest.mark.parametrize("alpha", [1.0, 4.0])
+def test_a_lora_step_has_the_stated_mean_and_variance(alpha):
+    d, rank, samples, rate = 64, 4, 4096, 0.5
+    init = flaxinit.lora(1.0, "normal")
+    gradient = np.random.default_rng(2).standard_normal((d, 2))
+    a = jax.vmap(lambda key: init.a(key, (d, rank)))(jax.random.split(KEY, samples))
+    b = init.b(KEY, (rank, 2))
+    assert not np.asarray(a @ b).any()
+
+    def step(a):  # of a loss whose gradient in the product is constant: Σ G · (α/r) A B
+        def loss(a, b):
+            return jnp.sum(jnp.asarray(gradient, jnp.float32) * (alpha / rank * (a @ b)))
+
+        slope_a, slope_b = jax.grad(loss, argnums=(0, 1))(a, b)
+        return alpha / rank * ((a - rate * slope_a) @ (b - rate * slope_b))
+
+    moved = np.asarray(jax.jit(jax.vmap(step))(a), np.float64)
+    unit = rate * (alpha / rank) ** 2 / d  # η (α/r)² Var A
+    mean = -rank * unit * gradient
+    variance = unit**2 * rank * (np.sum(gradient**2, axis=0) + gradient**2)
+    score = z_score(2 * moved[0].size * 2)
+    assert (abs(moved.mean(axis=0) - mean) < score * np.sqrt(variance / samples)).all()
+    squares = (moved - mean) ** 2
+    error = squares.std(axis=0) / np.sqrt(samples)
+    assert (abs(squares.mean(axis=0) - variance) < score * error).all()
+
+
+def test_loras_default_is_its_authors_and_goes_into_nnx():
+    init = flaxinit.lora()
+    # torch.nn.init.kaiming_uniform_(a=√5): half-width √3 · √(2/(1 + a²)) / √fan_in.
+    assert np.sqrt(3 * init.a.variance((48, 4))) == pytest.approx(np.sqrt(3 * 2 / 6 / 48))
+    layer = nnx.LoRA(48, 4, 8, a_initializer=init.a, b_initializer=init.b, rngs=nnx.Rngs(0))
+    assert not np.asarray(layer(jnp.ones((2, 48)))).any()
+
+
+def test_mimetic_products_have_the_stated_distribution():
+    d, heads = 96, 1
+    kernels = flaxinit.mimetic(0.7, 0.6, 0.4, -0.3)(KEY, d, heads)
+    q, k, v, out = (np.asarray(kernel, np.float64) for kernel in kernels)
+    products = (
+        (np.einsum("dhk,ehk->de", q, k), 0.7, 0.6),
+        (np.einsum("dhk,hke->de", v, out), 0.4, -0.3),
+    )
+    for product, noise, identity in products:
+        z = (product - identity * np.eye(d)) / noise * np.sqrt(d)
+        assert stats.kstest(z.ravel(), stats.norm.cdf).statistic < ks_bound(z.size, CASES)
+        assert abs(np.mean(z**2) - 1) < z_score(CASES) * np.sqrt(2 / z.size)
+        assert abs(np.trace(z)) < z_score(CASES) * np.sqrt(d)
+
+
+def test_mimetic_heads_are_balanced_best_factors():
+    d, heads = 32, 4
+    kernels = flaxinit.mimetic()(KEY, d, heads)
+    noiseless = flaxinit.mimetic(0.0, 2.0)(KEY, d, heads)
+    q, k = (np.asarray(kernel, np.float64).transpose(1, 0, 2) for kernel in kernels[:2])
+    for query, key in zip(q, k, strict=True):
+        gram = query.T @ query  # U √Σ and V √Σ: both Gram matrices are Σ
+        np.testing.assert_allclose(gram, key.T @ key, atol=1e-5)
+        np.testing.assert_allclose(gram, np.diag(np.sort(np.diag(gram))[::-1]), atol=1e-5)
+        # The k largest singular values of d hold more than k/d of the squares, on average.
+        assert np.mean(np.diag(gram) ** 2) > 0.7**2 + 0.7**2
+    assert len({query.tobytes() for query in q}) == heads
+    # Of 2 I every cut keeps a projection: twice an idempotent.
+    product = np.einsum("dhk,ehk->hde", noiseless.query, noiseless.key) / 2
+    np.testing.assert_allclose(product @ product, product, atol=1e-5)
+
+
+def test_mimetic_kernels_fit_flaxs_attention():
+    layer = nn.MultiHeadDotProductAttention(2, use_bias=False)
+    params = layer.init(KEY, jnp.ones((1, 3, 8)))["params"]
+    init = flaxinit.mimetic(dtype="bfloat16")
+    assert eval(repr(init), {"mimetic": flaxinit.mimetic}) == init
+    kernels = init(KEY, features=8, heads=2)
+    assert {name: kernel.shape for name, kernel in kernels._asdict().items()} == {
+        name: value["kernel"].shape for name, value in params.items()
+    }
+    assert kernels.query.dtype == jnp.bfloat16
+
+
+def test_bad_arguments_get_a_clear_error():
     for call, message in (
-        (lambda: flaxinit.forget_bias(order="abcd"), "order must be"),
-        (lambda: flaxinit.chrono(2), "above 2"),
-        (lambda: flaxinit.chrono(9)(KEY, (6,)), "multiple of 4"),
         (lambda: flaxinit.siren(0), "omega must be positive"),
-        (lambda: flaxinit.chrono(9)(KEY, (8,), jnp.complex64), "real"),
+        (lambda: flaxinit.residual_factor(0), "layers must be a positive integer"),
+        (lambda: flaxinit.fixup_factor(3, depth=1), "depth must be 2 or more"),
+        (lambda: flaxinit.tfixup_factor(3, "middle"), "part must be one of"),
+        (lambda: flaxinit.deepnorm_factors(1.5), "layers must be a positive integer"),
+        (lambda: flaxinit.deepnorm_factors(4, "encoder"), "decoder_layers goes with"),
+        (lambda: flaxinit.deepnorm_factors(4, decoder_layers=4), "decoder_layers goes with"),
+        (lambda: flaxinit.residual_gamma(np.nan), "value must be finite"),
+        (lambda: flaxinit.lora(-1.0), "scale must be"),
+        (lambda: flaxinit.mimetic(np.inf), "query_noise must be finite"),
+        (lambda: flaxinit.mimetic()(KEY, 8, 3), "multiple of heads"),
+        (lambda: flaxinit.mimetic()(KEY, 8, 2, jnp.complex64), "real kernels"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

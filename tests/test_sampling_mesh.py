@@ -20,6 +20,8 @@ ELEMENTWISE = {
     "complex": flaxinit.he(dtype=jnp.complex64),
     "constant": flaxinit.constant(np.arange(32.0)),
     "ones": flaxinit.ones,
+    "ring": flaxinit.lru_nu(0.9, 0.999),
+    "diagonal": flaxinit.s4d_inv(),
 }
 PRODUCTS = {
     "orthogonal": flaxinit.orthogonal(),
@@ -27,6 +29,7 @@ PRODUCTS = {
     "bfloat16": flaxinit.orthogonal(dtype=jnp.bfloat16),
     "batched": flaxinit.orthogonal(batch_axis=0),
     "identity": flaxinit.identity(),
+    "gated": flaxinit.gated_orthogonal(2),
     "sparse": flaxinit.sparse(0.5),
 }
 

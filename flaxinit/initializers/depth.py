@@ -1,7 +1,10 @@
 """Factors on the standard deviation that keep deep residual networks steady."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from flaxinit.initializers.constants import Constant
+from flaxinit.initializers.contract import checked_choice, checked_number
 
 
 def _depth(name: str, value: int) -> int:
@@ -68,35 +71,60 @@ class DeepNorm(NamedTuple):
     weights: float
 
 
-def deepnorm_factors(layers: int) -> DeepNorm:
-    """``α = (2L)^(1/4)`` for the stream and ``β = (8L)^(-1/4)`` for the branch's weights.
+def deepnorm_factors(
+    layers: int,
+    part: Literal["alone", "encoder", "decoder"] = "alone",
+    *,
+    decoder_layers: int | None = None,
+) -> DeepNorm:
+    """α for the stream and β for the branch's weights, in ``LayerNorm(α x + branch(x))``::
 
-    For encoders or decoders alone, in ``LayerNorm(α x + branch(x))``; β goes on the MLP's and the
-    value and output projections, drawn with Glorot's variance.
+        an encoder or a decoder alone, L layers    (2L)^(1/4)            (8L)^(-1/4)
+        a decoder that attends to an encoder       (3L)^(1/4)            (12L)^(-1/4)
+        the encoder of a decoder of M layers       0.81 (L⁴ M)^(1/16)    0.87 (L⁴ M)^(-1/16)
+
+    β goes on the MLP's and the value and output projections, drawn with Glorot's variance. In
+    each case ``α β = 1/√2``, and over the sublayers ``Σ 2 β²/α² = 1``; the encoder's sum is taken
+    times ``M β_d²/α_d``, with which its change reaches the decoder. Solved for α, that gives the
+    paper's 0.81 and 0.87 as ``3^(-3/16)`` and ``3^(3/16)/√2``, which are used here.
 
     Args:
-        layers: number L of layers.
+        layers: number L of layers of that part.
+        part: ``"alone"``, or which part of an encoder-decoder.
+        decoder_layers: number M of the decoder's layers; for ``"encoder"``, and only there.
 
     Returns:
         α and β.
 
     Raises:
-        ValueError: a number that is not a positive integer.
+        ValueError: a number that is not a positive integer, an unknown part, ``decoder_layers``
+            missing for an encoder or given for another part.
 
     >>> deepnorm_factors(32).weights
     0.25
 
-    References: Wang et al. (2022), DeepNet, table 2.
+    References: Wang et al. (2022), DeepNet.
     """
-    return DeepNorm((2 * _depth("layers", layers)) ** 0.25, (8 * layers) ** -0.25)
+    _depth("layers", layers)
+    checked_choice("part", part, ("alone", "encoder", "decoder"))
+    if (part == "encoder") != (decoder_layers is not None):
+        raise ValueError(
+            'decoder_layers goes with part="encoder", and only with it; got '
+            f"part={part!r}, decoder_layers={decoder_layers!r}."
+        )
+    if decoder_layers is not None:
+        fourth_power = layers * (_depth("decoder_layers", decoder_layers) / 27) ** 0.25
+    else:
+        fourth_power = (3 if part == "decoder" else 2) * layers
+    return DeepNorm(fourth_power**0.25, (4 * fourth_power) ** -0.25)
 
 
 def tfixup_factor(layers: int, part: Literal["encoder", "decoder"] = "encoder") -> float:
     """T-Fixup: ``0.67 L^(-1/4)`` in an encoder, ``(9L)^(-1/4)`` in a decoder.
 
     For the MLP's and the value and output projections of a transformer without layer
-    normalization and warm-up, drawn with Glorot's variance, and for its embeddings, drawn with
-    standard deviation ``width^(-1/2)``.
+    normalization and warm-up, drawn with Glorot's variance. The embeddings of both parts, drawn
+    with standard deviation ``width^(-1/2)``, take the decoder's factor.
 
     Args:
         layers: number L of layers of that part.
@@ -111,9 +139,36 @@ def tfixup_factor(layers: int, part: Literal["encoder", "decoder"] = "encoder") 
     >>> tfixup_factor(16)
     0.335
 
-    References: Huang, Perez, Ba, Volkovs (2020), section 3.2 (0.67 is theirs, for encoders).
+    References: Huang, Perez, Ba, Volkovs (2020), whose number 0.67 is.
     """
     _depth("layers", layers)
-    if part not in ("encoder", "decoder"):
-        raise ValueError(f'part must be "encoder" or "decoder", got {part!r}.')
+    checked_choice("part", part, ("encoder", "decoder"))
     return 0.67 * layers**-0.25 if part == "encoder" else (9 * layers) ** -0.25
+
+
+def residual_gamma(value: float = 0.0, *, dtype: Any = None) -> Constant:
+    """The multiplier γ that ends a residual branch: ``x + γ branch(x)``; its variance is 0.
+
+    At 0 each block, and so the network, starts as the identity with an identity for its Jacobian,
+    at any depth. γ itself is then the only weight of the branch with a gradient, and the others
+    follow a step later. Over L blocks whose branches have unit variance the stream's grows by
+    ``L γ²``. It is the ``scale_init`` of the branch's last normalization, or a scalar parameter
+    where there is none.
+
+    Args:
+        value: γ, finite; 1 for an ordinary block.
+        dtype: filled where the call names none.
+
+    Returns:
+        The initializer.
+
+    Raises:
+        ValueError: a value that is not finite.
+
+    >>> residual_gamma()(None, (2,)).tolist()
+    [0.0, 0.0]
+
+    References: Goyal et al. (2017), the last normalization's; De, Smith (2020), SkipInit, and
+    Bachlechner et al. (2021), ReZero, the scalar.
+    """
+    return Constant(checked_number("value", value), dtype)

@@ -1,4 +1,4 @@
-"""Biases and eigenvalues that set how long a recurrent network remembers."""
+"""Biases that set how long a recurrent network remembers."""
 
 import dataclasses
 import functools

@@ -1,0 +1,131 @@
+"""Attention whose products of weights look like those of trained networks."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from flaxinit import sampling
+from flaxinit.initializers.contract import checked_dtype, checked_number, drawn_dtype, freeze
+
+
+class AttentionKernels(NamedTuple):
+    """Kernels of an attention layer, named and shaped as Flax's; h heads of k of d features."""
+
+    query: Inexact[Array, "d h k"]  # noqa: F722
+    key: Inexact[Array, "d h k"]  # noqa: F722
+    value: Inexact[Array, "d h k"]  # noqa: F722
+    out: Inexact[Array, "h k d"]  # noqa: F722
+
+
+@dataclasses.dataclass(frozen=True)
+class Mimetic:
+    """Draw the four kernels of self-attention together, from the products they should make.
+
+    With Z of independent ``N(0, 1/d)``, another for each product::
+
+        W_value W_out  =  value_noise Z + value_identity I     over all heads
+        W_query W_keyᵀ =  query_noise Z + query_identity I     in each head, its best rank k
+
+    and ``U Σ Vᵀ`` the product's singular values, the factors are ``U √Σ`` and ``√Σ Vᵀ``, in the
+    heads cut to the k largest. So queries and keys agree and values are taken off the stream, as
+    in trained vision transformers. Before the cut the mean square of a product's singular values is
+    ``noise² + identity²``.
+
+    Flax gives each kernel a key of its own, while these share their draws: put them in the
+    parameters of a layer that has been initialized.
+
+    Args:
+        query_noise: standard deviation of the noise in queries times keys, in units of 1/√d.
+        query_identity: weight of the identity there.
+        value_noise: the same for values times outputs.
+        value_identity: the same; negative in vision, positive in language models.
+        dtype: drawn where the call names none; real.
+
+    Raises:
+        ValueError: a number that is not finite; when called, heads that do not divide features, a
+            complex dtype.
+
+    >>> kernels = mimetic()(jax.random.key(0), features=8, heads=2)
+    >>> kernels.query.shape, kernels.out.shape
+    ((8, 2, 4), (2, 4, 8))
+
+    References: Trockman, Kolter (2023), Mimetic Initialization of Self-Attention Layers.
+    """
+
+    # Those of the published experiments on vision transformers.
+    query_noise: float = 0.7
+    query_identity: float = 0.7
+    value_noise: float = 0.4
+    value_identity: float = -0.4
+    dtype: Any = None
+
+    def __post_init__(self):
+        for name in ("query_noise", "query_identity", "value_noise", "value_identity"):
+            freeze(self, **{name: checked_number(name, getattr(self, name))})
+        freeze(self, dtype=checked_dtype(self.dtype))
+
+    def __call__(self, key, features: int, heads: int, dtype: Any = None) -> AttentionKernels:
+        """Draw the kernels.
+
+        Args:
+            key: a typed key or a legacy uint32 one.
+            features: d, of the stream and of all heads together.
+            heads: h, a divisor of d.
+            dtype: default the initializer's own, else JAX's default float.
+
+        Returns:
+            The kernels; ``params[name]["kernel"]`` of Flax's layer for each of their names.
+        """
+        dtype = drawn_dtype(self.dtype if dtype is None else dtype)
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(f"mimetic draws real kernels, got {dtype.name}.")
+        if heads < 1 or features % heads:
+            raise ValueError(
+                f"features must be a multiple of heads, got features={features}, heads={heads}."
+            )
+        query = (self.query_noise, self.query_identity)
+        value = (self.value_noise, self.value_identity)
+        return _kernels(key, query, value, features=features, heads=heads, dtype=dtype)
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{field.name}={value.name if field.name == 'dtype' else value!r}"
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        return f"mimetic({', '.join(changed)})"
+
+
+@functools.partial(jax.jit, static_argnames=("features", "heads", "dtype"))
+def _kernels(key, query, value, *, features, heads, dtype):
+    query_key, value_key = jax.random.split(key)
+    compute, width = sampling.compute_dtype(dtype), features // heads
+
+    def product(key, weights):
+        noise, identity = (jnp.asarray(w, compute) for w in weights)
+        z = jax.random.normal(key, (features, features), compute)
+        scale = jnp.asarray(features**-0.5, compute)
+        return noise * scale * z + identity * jnp.eye(features, dtype=compute)
+
+    def head(key):
+        left, right = _factors(product(key, query))
+        return left[:, :width], right[:width].T
+
+    q, k = jax.vmap(head, out_axes=1)(jax.random.split(query_key, heads))
+    v, out = _factors(product(value_key, value))
+    kernels = q, k, v.reshape(features, heads, width), out.reshape(heads, width, features)
+    return AttentionKernels(*(kernel.astype(dtype) for kernel in kernels))
+
+
+def _factors(matrix):
+    """``U √Σ`` and ``√Σ Vᵀ``, singular values descending."""
+    u, values, vt = jnp.linalg.svd(matrix)
+    root = jnp.sqrt(values)
+    return u * root, root[:, None] * vt
+
+
+mimetic = Mimetic

@@ -1,0 +1,261 @@
+"""Eigenvalues of linear recurrences: a ring in the unit disk, and S4D's diagonals."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from flaxinit import sampling
+from flaxinit.initializers.contract import Initializer, checked_dtype, checked_number, freeze
+
+
+class _LogOfUniform(Initializer):
+    """A real parameter that is a function of a uniform variable."""
+
+    def draw(self, key, shape, dtype, out_sharding):
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"{self!r} draws a real parameter of λ = exp(-exp(ν) + i exp(θ)), got {dtype.name}."
+            )
+        numbers, of_uniform = self._transform()
+        return _of_uniform(
+            key,
+            numbers,
+            shape=shape,
+            dtype=dtype,
+            of_uniform=of_uniform,
+            out_sharding=out_sharding,
+        )
+
+    def _transform(self):
+        """Numbers, and the function of the uniform and of them that is drawn."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LruNu(_LogOfUniform):
+    """Draw ν of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, uniform on a ring.
+
+    ``|λ|²`` is uniform on ``(r_min², r_max²)``, so ``ν = log(-½ log |λ|²)``. With `lru_theta` for
+    θ, λ is uniform on the part of the ring between its phases. On the whole disk the variance of
+    ν is ``π²/6``; elsewhere it is found by quadrature.
+
+    Args:
+        r_min: inner radius, at least 0.
+        r_max: outer radius, above ``r_min`` and at most 1.
+        dtype: drawn where the call names none; real.
+
+    Raises:
+        ValueError: radii that are not ``0 <= r_min < r_max <= 1``; when called, a complex dtype.
+
+    >>> import math
+    >>> abs(lru_nu().variance((8,)) - math.pi**2 / 6) < 1e-8
+    True
+
+    References: Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu, De (2023), Resurrecting Recurrent
+    Neural Networks for Long Sequences.
+    """
+
+    r_min: float = 0.0
+    r_max: float = 1.0
+    dtype: Any = None
+
+    def __post_init__(self):
+        freeze(
+            self,
+            r_min=checked_number("r_min", self.r_min, minimum=0.0),
+            r_max=checked_number("r_max", self.r_max, minimum=0.0),
+            dtype=checked_dtype(self.dtype),
+        )
+        if not self.r_min < self.r_max <= 1:
+            raise ValueError(
+                "The ring needs 0 <= r_min < r_max <= 1 (outside the unit disk states grow), got "
+                f"r_min={self.r_min:g}, r_max={self.r_max:g}."
+            )
+
+    def variance(self, shape: Sequence[int]) -> float:
+        from scipy import integrate
+
+        numbers = self._transform()[0]
+
+        def moment(order):
+            return integrate.quad(lambda u: float(_nu(u, numbers, np)) ** order, 0, 1)[0]
+
+        return moment(2) - moment(1) ** 2
+
+    def _transform(self):
+        return (1 - self.r_max**2, self.r_max**2 - self.r_min**2), _nu
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LruTheta(_LogOfUniform):
+    """Draw θ of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, phases up to a largest.
+
+    ``θ = log(max_phase · u)`` with u uniform on (0, 1): ``-log u`` is exponential, so the variance
+    is 1 whatever the largest phase.
+
+    Args:
+        max_phase: the largest phase in radians, in (0, 2π]. A small one keeps to low frequencies,
+            which long inputs need.
+        dtype: drawn where the call names none; real.
+
+    Raises:
+        ValueError: a phase out of range; when called, a complex dtype.
+
+    >>> lru_theta(0.3).variance((8,))
+    1.0
+
+    References: Orvieto et al. (2023).
+    """
+
+    max_phase: float = 2 * math.pi
+    dtype: Any = None
+
+    def __post_init__(self):
+        freeze(
+            self,
+            max_phase=checked_number("max_phase", self.max_phase),
+            dtype=checked_dtype(self.dtype),
+        )
+        if not 0 < self.max_phase <= 2 * math.pi:
+            raise ValueError(f"max_phase must be in (0, 2π], got {self.max_phase:g}.")
+
+    def variance(self, shape: Sequence[int]) -> float:
+        return 1.0
+
+    def _transform(self):
+        return (self.max_phase,), _theta
+
+
+def lru_gamma(nu: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``log √(1 - |λ|²)``, the logarithm of the input's normaliser.
+
+    Driven by white noise of unit variance, ``x' = λ x + √(1 - |λ|²) u`` has states of unit
+    variance however slowly they forget.
+
+    Args:
+        nu: ν as `lru_nu` drew it.
+
+    Returns:
+        An array like ``nu``.
+
+    >>> gamma = lru_gamma(jnp.array([0.0]))  # |λ| = 1/e
+    >>> bool(abs(jnp.exp(2 * gamma[0]) + jnp.exp(-2.0) - 1) < 1e-6)
+    True
+
+    References: Orvieto et al. (2023).
+    """
+    return jnp.log(-jnp.expm1(-2 * jnp.exp(nu))) / 2
+
+
+def _nu(u, numbers, xp=jnp):
+    # log|λ|² = log(1 - (1 - |λ|²)): near the unit circle 1 - |λ|² is what has to be exact.
+    gap, width = numbers
+    return xp.log(-xp.log1p(-(gap + width * (1 - u))) / 2)
+
+
+def _theta(u, numbers):
+    return jnp.log(numbers[0] * u)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "of_uniform", "out_sharding"))
+def _of_uniform(key, numbers, *, shape, dtype, of_uniform, out_sharding):
+    compute = sampling.compute_dtype(dtype)
+
+    def draw(key, numbers):
+        # Uniforms are the left ends of cells of width eps; from their middles, none is 0 or 1.
+        u = jax.random.uniform(key, shape, compute) + jnp.finfo(compute).eps / 2
+        return of_uniform(u, [jnp.asarray(n, compute) for n in numbers]).astype(dtype)
+
+    return sampling.place(draw, out_sharding)(key, numbers)
+
+
+class _S4d(Initializer):
+    def frequencies(self, n: int) -> np.ndarray:
+        """The imaginary parts of n eigenvalues, one of each conjugate pair."""
+        raise NotImplementedError
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """0: nothing is drawn."""
+        return 0.0
+
+    def draw(self, key, shape, dtype, out_sharding):
+        if not jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"{self!r} fills complex eigenvalues, got {dtype.name}. Ask for complex64, or hold "
+                "the parts as real parameters: constant(log(1/2)) for log(-Re A) and "
+                "constant(init.frequencies(n)) for Im A."
+            )
+        # HiPPO-LegS is a normal matrix, -1/2 plus a skew-symmetric one, minus one of rank 1.
+        row = (-0.5 + 1j * self.frequencies(shape[-1])).astype(dtype)
+        return sampling.full(row, shape=shape, dtype=dtype, out_sharding=out_sharding)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class S4dLin(_S4d):
+    """S4D-Lin's diagonal: ``A_n = -1/2 + iπn``, the frequencies of a Fourier series.
+
+    The last axis holds one eigenvalue of each conjugate pair.
+
+    Args:
+        dtype: filled where the call names none; complex.
+
+    Raises:
+        ValueError: when called, a real dtype.
+
+    >>> (s4d_lin().frequencies(3) / np.pi).tolist()
+    [0.0, 1.0, 2.0]
+
+    References: Gu, Gupta, Goel, Ré (2022), On the Parameterization and Initialization of Diagonal
+    State Space Models.
+    """
+
+    dtype: Any = "complex64"
+
+    def __post_init__(self):
+        freeze(self, dtype=checked_dtype(self.dtype))
+
+    def frequencies(self, n: int) -> np.ndarray:
+        """``π k`` for k below n."""
+        return np.pi * np.arange(n)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class S4dInv(_S4d):
+    """S4D-Inv's diagonal: ``A_n = -1/2 + i (N/π)(N/(2n + 1) - 1)``, close to S4-LegS's spectrum.
+
+    The last axis holds one eigenvalue of each conjugate pair, so the state size N is twice it.
+
+    Args:
+        dtype: filled where the call names none; complex.
+
+    Raises:
+        ValueError: when called, a real dtype.
+
+    >>> (s4d_inv().frequencies(2) * np.pi).round(6).tolist()
+    [12.0, 1.333333]
+
+    References: Gu, Gupta, Goel, Ré (2022).
+    """
+
+    dtype: Any = "complex64"
+
+    def __post_init__(self):
+        freeze(self, dtype=checked_dtype(self.dtype))
+
+    def frequencies(self, n: int) -> np.ndarray:
+        """``(N/π)(N/(2k + 1) - 1)`` for k below n and N = 2n."""
+        size = 2 * n
+        return size / np.pi * (size / (2 * np.arange(n) + 1) - 1)
+
+
+lru_nu = LruNu
+lru_theta = LruTheta
+s4d_lin = S4dLin
+s4d_inv = S4dInv
