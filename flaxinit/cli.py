@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ValueError, TypeError, ImportError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         Console(stderr=True).print(f"flaxinit: {error}", style="red", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -69,6 +69,8 @@ def _activation(text: str):
             "run the command in the folder that holds it"
         ) from None
     for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{text!r}: {found.__name__} has no {part!r}")
         found = getattr(found, part)
     return found
 

@@ -174,8 +174,7 @@ def _constant(value: acb, analytic: bool) -> acb:
 def _real_root(root: sympy.ComplexRootOf) -> acb:
     """A real algebraic number as a ball, from its proven isolating interval."""
     error = sympy.Rational(1, 2 ** (ctx.prec + 10))
-    middle = root.eval_rational(dx=error)
-    return acb(arb(_atom(middle).real.mid(), _atom(2 * error).real))
+    return acb(_atom(root.eval_rational(dx=error)).real + arb(0, _atom(error).real))
 
 
 def _atom(expr: Expr) -> acb:

@@ -18,7 +18,7 @@ from sympy import Expr
 
 from flaxinit.theory import balls
 from flaxinit.theory.meanfield import Maps
-from flaxinit.theory.pieces import Piece
+from flaxinit.theory.pieces import Piece, derivative, jumps
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.tidy import tidy
 
@@ -86,16 +86,26 @@ def _slope_at_zero(pieces: tuple[Piece, ...]) -> Expr | None:
 def _settles(maps: Maps, slope2: Expr) -> bool:
     """Whether q falls towards 0 at C_W = 1/φ'(0)²: E[φ²] < φ'(0)² q for small q.
 
-    The comparison is certified; where both sides agree to all digits (a function that is linear
-    for many standard deviations) a larger q decides.
+    The comparison is certified at the smallest q first; where both sides agree to all digits (a
+    function that is linear for many standard deviations) a larger one decides.
     """
-    with balls.precision():
-        for small in (sympy.Rational(1, 10**4), sympy.Rational(1, 100), sympy.Integer(1)):
+    for exponent in (-20, -12, -8, -4, -2, 0):
+        small = sympy.Integer(10) ** exponent
+        energy = maps.second_moment.ball(small)
+        with balls.precision():
             kept = balls.evaluate(slope2 * small)
-            energy = maps.second_moment.ball(small)
-            if not energy.overlaps(kept):
-                return bool(energy < kept)
+        if not energy.overlaps(kept):
+            return bool(energy < kept)
     return False
+
+
+def _is_one_disturbance(pieces: tuple[Piece, ...]) -> bool:
+    """φφ'' = 0: on every piece, and at every kink, where φ'' is a delta unless φ' is continuous."""
+    if any(sympy.expand(p.expr * sympy.diff(p.expr, z, 2)) != 0 for p in pieces):
+        return False
+    corners = jumps(derivative(pieces))
+    values = [p.expr.subs(z, p.high) for p in pieces[:-1] if p.high in corners]
+    return not jumps(pieces) and all(sympy.simplify(value) == 0 for value in values)
 
 
 def _half_stable(maps: Maps) -> Criticality:
@@ -107,12 +117,11 @@ def _half_stable(maps: Maps) -> Criticality:
         share = (maps.energy_slope(v) - slopes) / slopes if slopes > 0 else 0.0
         return share if abs(share) > _ROUNDING else 0.0
 
-    grid = [float(v) for v in np.logspace(-3, 3, 61)]
-    values = [gap(v) for v in grid]
-    if not any(values):
-        # φφ'' = 0 everywhere: the two disturbances are one, whatever K is.
+    if _is_one_disturbance(maps.pieces):
         sigma_w2 = 1 / maps.slope_energy(1.0)
         return Criticality("every K*", 1.0, sigma_w2, 1 - sigma_w2 * maps.energy(1.0))
+    grid = [float(v) for v in np.logspace(-3, 3, 61)]
+    values = [gap(v) for v in grid]
     for low, high, a, b in zip(grid, grid[1:], values, values[1:], strict=False):
         if a * b < 0:
             root = float(brentq(gap, low, high, xtol=1e-300, rtol=1e-13))

@@ -3,12 +3,11 @@
 import math
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from numbers import Real
+from types import FunctionType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import sympy
 from sympy import Expr, Symbol
 
 from flaxinit.theory.constants import read_constant
@@ -16,7 +15,7 @@ from flaxinit.theory.criticality import Criticality, classify
 from flaxinit.theory.gated import GATE, combine, takes_two
 from flaxinit.theory.meanfield import FixedPoint, Maps
 from flaxinit.theory.moment import BUDGET, Moment, moment, substitute
-from flaxinit.theory.pieces import Piece
+from flaxinit.theory.pieces import derivative, jumps, map_pieces
 from flaxinit.theory.reading import Reading, read_activation, read_gate
 from flaxinit.theory.report import latex_report, markdown_report, terminal_report
 from flaxinit.theory.symbols import z
@@ -52,6 +51,11 @@ class Derivation:
 
     def __post_init__(self):
         if self.second_moment.bounds and not self.second_moment.parameters:
+            if self.second_moment.value == 0:
+                raise ValueError(
+                    f"{self.name} has E[φ²] = {self.second_moment.digits}, too small to make a "
+                    "gain of; rescale the activation"
+                )
             spread = self.second_moment.value - self.mean.value**2
             if spread < -1e-15 * self.second_moment.value:  # a few units in the last place
                 raise AssertionError(f"{self.name}: E[φ²] < E[φ]², which cannot be")
@@ -148,18 +152,14 @@ class Derivation:
         sqrt(2)*(q + 2)/(2*sqrt(pi)*(q + 1)**(3/2))
         """
         pieces = self.mean.pieces
-        slopes = tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in pieces)
-        for part in (pieces, slopes):
-            for left, right in pairwise(part):
-                if sympy.simplify((left.expr - right.expr).subs(z, left.high)) != 0:
-                    raise ValueError(
-                        f"{self.name} has a jump or a corner at {left.high}, where its second "
-                        "derivative is not a function"
-                    )
-        return moment(
-            r"\mathbb{E}[\varphi'']",
-            tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in slopes),
-        )
+        slopes = derivative(pieces)
+        rough = jumps(pieces) + jumps(slopes)
+        if rough:
+            raise ValueError(
+                f"{self.name} has a jump or a corner at {rough[0]}, where its second derivative is "
+                "not a function"
+            )
+        return moment(r"\mathbb{E}[\varphi'']", derivative(slopes))
 
     @cached_property
     def maps(self) -> Maps:
@@ -293,8 +293,8 @@ def _parameter_value(symbol: Symbol, value) -> Expr:
     return number
 
 
-def _squared(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
-    return tuple(Piece(p.low, p.high, p.expr**2) for p in pieces)
+def _square(expr: Expr) -> Expr:
+    return expr**2
 
 
 def derive(activation, *, budget: float = BUDGET) -> Derivation:
@@ -328,13 +328,15 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
         return _derive_text(activation, budget)
     if callable(activation) and takes_two(activation):
         return _derive_gate(activation, budget)
-    if (getattr(activation, "__module__", None) or "").partition(".")[0] in _LIBRARIES:
+    if _is_library_function(activation):
         return _derive_library(activation, budget)
     return _derive(read_activation(activation), budget)
 
 
-# Their functions do not change while a program runs, so that each is derived once.
-_LIBRARIES = {"jax", "flax"}
+def _is_library_function(activation) -> bool:
+    """Whether it is a function of JAX or Flax, which does not change while a program runs."""
+    plain = isinstance(activation, FunctionType) or hasattr(activation, "__wrapped__")
+    return plain and (activation.__module__ or "").partition(".")[0] in ("jax", "flax")
 
 
 @lru_cache(maxsize=256)
@@ -374,7 +376,7 @@ def _derive(reading: Reading, budget: float) -> Derivation:
         reading.name,
         reading.expr,
         moment(r"\mathbb{E}[\varphi]", reading.pieces, budget),
-        moment(r"\mathbb{E}[\varphi^2]", _squared(reading.pieces), budget),
-        moment(r"\mathbb{E}[\varphi'^2]", _squared(reading.derivative), budget),
+        moment(r"\mathbb{E}[\varphi^2]", map_pieces(reading.pieces, _square), budget),
+        moment(r"\mathbb{E}[\varphi'^2]", map_pieces(reading.derivative, _square), budget),
         reading.custom_derivative,
     )

@@ -1,7 +1,8 @@
 """Certified Gaussian integrals: a ball that is proven to contain E[f(√q z)].
 
 The middle is integrated rigorously by Arb (Johansson & Petras, 2018), piece by piece between
-the kinks; the two tails are bounded by the growth of f. Nothing is estimated.
+the kinks; the two tails are bounded by the growth of f. No step is an estimate: every ball
+contains the number that it stands for.
 
 References:
     Johansson (2017), Arb: efficient arbitrary-precision midpoint-radius interval arithmetic.
@@ -143,6 +144,8 @@ def _refuse_if_infinite(expr: Expr, tail: Tail, spread: arb) -> None:
     try:
         below = tail.lower(expr)
     except NotCertifiable:
+        return
+    if not below.c > 0:
         return
     surplus = below.alpha - 1 / (2 * spread)
     if surplus > 0 or (surplus == 0 and (below.beta > 0 or (below.beta == 0 and below.n >= -1))):

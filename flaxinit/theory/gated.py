@@ -40,6 +40,10 @@ class CombinedMoment(Moment):
 
     def ball(self, variance) -> arb:
         check_variance(variance)
+        with balls.precision():
+            return self._product(variance)
+
+    def _product(self, variance) -> arb:
         return _total([[m.ball(variance) for m in product] for product in self.products])
 
 

@@ -85,6 +85,8 @@ class Tail:
             base, exponent = expr.as_base_exp()
             if exponent.has(z):
                 return self._exponential(exponent * sympy.log(base), 1)
+            if not exponent.is_integer and self.sign(base) < 1:
+                raise NotCertifiable(f"{expr} is not known to be real for large |z|")
             bound = self.upper(base) if exponent.is_positive else self.lower(base)
             return bound.power(evaluate(exponent))
         argument = expr.args[0]
@@ -92,12 +94,14 @@ class Tail:
             case sympy.exp():
                 return self._exponential(argument, 1)
             case sympy.log():
+                if self.sign(argument) < 1:
+                    raise NotCertifiable(f"{expr} is not known to be real for large |z|")
                 return self._logarithm(argument)
             case sympy.sinc():
                 return Growth()
             case sympy.tanh() | sympy.sin() | sympy.cos() | sympy.erf() | sympy.sech():
                 return Growth()
-            case sympy.atan() | sympy.erfc() | sympy.asin():
+            case sympy.atan() | sympy.erfc():
                 return Growth(c=arb(2))  # π/2 and 2
             case sympy.asinh():
                 return self.upper(argument)  # |asinh u| ≤ |u|
@@ -143,11 +147,10 @@ class Tail:
                     return Growth(c=floor.log())
             case sympy.tanh() | sympy.erf() | sympy.atan() | sympy.asinh():
                 # Odd and increasing: at least the value at the smallest |u| on the tail.
-                if self.sign(argument):
-                    smallest = self._floor(self.lower(argument))
-                    if smallest > 0:
-                        at = {sympy.tanh: arb.tanh, sympy.erf: arb.erf, sympy.atan: arb.atan}
-                        return Growth(c=at.get(expr.func, arb.asinh)(smallest))
+                smallest = self._floor(self.lower(argument))
+                if smallest > 0:
+                    at = {sympy.tanh: arb.tanh, sympy.erf: arb.erf, sympy.atan: arb.atan}
+                    return Growth(c=at.get(expr.func, arb.asinh)(smallest))
         raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
 
     def _floor(self, growth: Growth) -> arb:

@@ -1,7 +1,8 @@
 """The mean-field maps of a wide network: how a signal and its gradients pass a layer.
 
 The maps are exact where the engine has a closed form; elsewhere they are the composite
-Gauss–Legendre quadrature of `quadrature`, accurate to rounding.
+Gauss–Legendre quadrature of `quadrature`, accurate to rounding
+for what decays with a Gaussian of 12 standard deviations.
 
 References:
     Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli (2016), Exponential expressivity.
@@ -13,7 +14,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import sympy
@@ -23,14 +24,16 @@ from sympy import Expr
 from flaxinit.theory import balls
 from flaxinit.theory.balls import NotCertifiable
 from flaxinit.theory.dual import dual
-from flaxinit.theory.moment import Moment
-from flaxinit.theory.pieces import Piece
-from flaxinit.theory.quadrature import Numeric, expect, expect_pair, numeric
-from flaxinit.theory.symbols import c, q, z
+from flaxinit.theory.enclosure import Diverges
+from flaxinit.theory.moment import Moment, may_diverge
+from flaxinit.theory.pieces import Piece, derivative, jumps
+from flaxinit.theory.quadrature import expect, expect_pair, numeric
+from flaxinit.theory.symbols import c, q
 from flaxinit.theory.terms import NoClosedForm
 
 # Where fixed points are looked for. Beyond, a map is followed as a power law.
 _LOWEST, _HIGHEST = 1e-12, 1e8
+_ROUNDING = 1e-12  # relative; the quadrature is accurate to some 1e-15
 _GRID = [float(v) for v in np.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), 241)]
 
 
@@ -63,6 +66,10 @@ class Maps:
     second_moment: Moment
     derivative_second_moment: Moment
 
+    def __getstate__(self):
+        # What is cached (compiled functions) is made again when needed.
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
     @cached_property
     def dual_expr(self) -> Expr | None:
         """E[φ(u)φ(v)] as an expression in c and q, or None where none is known."""
@@ -74,7 +81,7 @@ class Maps:
     @cached_property
     def slopes(self) -> tuple[Piece, ...]:
         """φ', where it exists."""
-        return tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in self.pieces)
+        return derivative(self.pieces)
 
     def energy(self, variance: float) -> float:
         """E[φ(√q z)²]."""
@@ -89,9 +96,8 @@ class Maps:
         if self.second_moment.exact is not None:
             with contextlib.suppress(NotCertifiable):
                 return float(balls.sharp(self._exact_slope, {q: variance}).mid())
-        deviation = math.sqrt(variance)
-        weighted = numeric(self.second_moment.pieces)
-        return expect(_Weighted(weighted, deviation), variance) / (2 * variance)
+        weighted = expect(numeric(self.second_moment.pieces), variance, lambda t: t**2 - 1)
+        return weighted / (2 * variance)
 
     @cached_property
     def _exact_slope(self) -> Expr:
@@ -125,7 +131,19 @@ class Maps:
         return lambda r, v: expect_pair(pieces, r, v) if abs(r) == 1 else float(function(r, v))
 
     def derivative_dual(self, correlation: float, variance: float) -> float:
-        """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem)."""
+        """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem).
+
+        A jump of φ puts a delta into φ', which the closed form of the dual knows of; without
+        one, or at c = ±1, where the derivative is infinite, there is no number to give.
+        """
+        if jumps(self.pieces):
+            if self.dual_expr is None or abs(correlation) == 1:
+                raise ValueError(
+                    f"{self.name} jumps, so that the slope of its C-map at c = {correlation} is "
+                    "infinite or has no known form"
+                )
+            slope = sympy.diff(self.dual_expr, c) / q
+            return float(slope.subs({c: correlation, q: variance}).evalf())
         return expect_pair(numeric(self.slopes), correlation, variance)
 
     def cmap(
@@ -150,11 +168,13 @@ class Maps:
     def hermite(self, count: int, variance: float = 1.0) -> np.ndarray:
         """The first coefficients a_k = E[φ(√q z) He_k(z)]/√k!, with Σ a_k² = E[φ²]."""
         _check(variance=variance)
-        function, deviation = numeric(self.pieces), math.sqrt(variance)
-        return np.array([expect(_Hermite(function, k, deviation), variance) for k in range(count)])
+        function = numeric(self.pieces)
+        return np.array(
+            [expect(function, variance, partial(_hermite, degree=k)) for k in range(count)]
+        )
 
     def fixed_points(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
-        """Every q ≥ 0 with qmap(q) = q, with its stability.
+        """Every isolated q with qmap(q) = q: 0, and the crossings on [1e-12, 1e8].
 
         Raises:
             ValueError: if every q is a fixed point (a scale-invariant activation at its gain).
@@ -164,8 +184,9 @@ class Maps:
         def excess(v: float) -> float:
             return self.qmap(v, sigma_w2, sigma_b2) / v - 1
 
-        values = [excess(v) for v in _GRID]
-        if max(map(abs, values)) < 1e-12:
+        # What is 0 to rounding has no sign; a run of such values is kept as a whole.
+        values = [0.0 if abs(e := excess(v)) < _ROUNDING else e for v in _GRID]
+        if not any(values):
             raise ValueError(
                 f"{self.name} with sigma_w2 = {sigma_w2} keeps every variance: all q are fixed "
                 "points, none attracts. Any q may be used"
@@ -174,8 +195,8 @@ class Maps:
         if sigma_b2 == 0 and self.energy(0.0) == 0:
             found.append(self._fixed_point(0.0, sigma_w2))
         for low, high, a, b in zip(_GRID, _GRID[1:], values, values[1:], strict=False):
-            if a == 0 or a * b < 0:
-                root = low if a == 0 else brentq(excess, low, high, xtol=1e-300, rtol=1e-14)
+            if a * b < 0:
+                root = brentq(excess, low, high, xtol=1e-300, rtol=1e-14)
                 found.append(self._fixed_point(float(root), sigma_w2))
         return tuple(found)
 
@@ -264,33 +285,20 @@ def _evaluate(moment: Moment, variance: float) -> float:
         function = numeric(moment.pieces)
         beside = 1e-300  # the limit from both sides: a jump at 0 counts by halves
         return float(np.mean(function(np.array([-beside, beside]))))
+    if may_diverge(moment.pieces):
+        try:
+            return moment.at(variance)
+        except Diverges:
+            return math.inf
     if moment.exact is not None:
         with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
             return float(balls.sharp(moment.exact, {q: variance}).mid())
     return expect(numeric(moment.pieces), variance)
 
 
-class _Weighted(Numeric):
-    """f(x)·(x²/q − 1)."""
-
-    def __init__(self, function: Numeric, deviation: float):
-        self.ends, self.function, self.deviation = function.ends, function, deviation
-
-    def __call__(self, x):
-        return self.function(x) * ((x / self.deviation) ** 2 - 1)
-
-
-class _Hermite(Numeric):
-    """f(x)·He_k(x/√q)/√k!."""
-
-    def __init__(self, function: Numeric, degree: int, deviation: float):
-        self.ends, self.function, self.deviation = function.ends, function, deviation
-        # He_k/√k! by its three-term recursion is stable; the monomials are not.
-        self.degree = degree
-
-    def __call__(self, x):
-        t = x / self.deviation
-        before, now = np.zeros_like(t), np.ones_like(t)
-        for k in range(self.degree):
-            before, now = now, (t * now - math.sqrt(k) * before) / math.sqrt(k + 1)
-        return self.function(x) * now
+def _hermite(t: np.ndarray, degree: int) -> np.ndarray:
+    """He_k(t)/√k! by its three-term recursion, which is stable; the monomials are not."""
+    before, now = np.zeros_like(t), np.ones_like(t)
+    for k in range(degree):
+        before, now = now, (t * now - math.sqrt(k) * before) / math.sqrt(k + 1)
+    return now

@@ -70,7 +70,7 @@ class Moment:
 
     @property
     def value(self) -> float:
-        """The moment at q = 1, correctly rounded up to the last bit of a float."""
+        """The moment at q = 1, rounded to the nearest float."""
         if self.bounds is None:
             names = ", ".join(map(str, self.parameters))
             raise ValueError(
@@ -105,7 +105,7 @@ class Moment:
     def ball(self, variance) -> arb:
         """A ball that contains the moment at q = variance."""
         check_variance(variance)
-        if self.exact is not None and not (variance != 1 and _may_diverge(self.pieces)):
+        if self.exact is not None and not (variance != 1 and may_diverge(self.pieces)):
             with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
                 return balls.sharp(self.exact, {q: variance})
         return enclose(self.pieces, variance)
@@ -152,6 +152,11 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Mome
         if exact is None:
             raise
         integral, remark = None, f"not checked against the enclosure: {error}"
+    if exact is not None and integral is not None:
+        try:
+            balls.sharp(exact, {q: 1})
+        except NotCertifiable as error:  # a form that is not usable leaves the integral
+            exact, steps, remark = None, (), str(error)
     if exact is None:
         ball = integral
     else:
@@ -191,10 +196,11 @@ def _agree(found: Moment, ball: arb, integral: arb) -> None:
         )
 
 
-def _may_diverge(pieces: Sequence[Piece]) -> bool:
+def may_diverge(pieces: Sequence[Piece]) -> bool:
     """Whether f holds an e^{az²} with a > 0, so that its closed form ends at some q."""
-    for power in {power for piece in pieces for power in piece.expr.atoms(sympy.exp)}:
-        exponent = power.exp.as_poly(z)
+    for power in {p for piece in pieces for p in piece.expr.atoms(sympy.exp, sympy.Pow)}:
+        base, exponent = (sympy.E, power.exp) if isinstance(power, sympy.exp) else power.args
+        exponent = (exponent * sympy.log(base)).as_poly(z) if exponent.has(z) else None
         if exponent is not None and exponent.degree() == 2 and not exponent.LC().is_negative:
             return True
     return False

@@ -6,7 +6,7 @@ each branch is decided by its sign at one inner point.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -61,6 +61,25 @@ def parameters(pieces: Sequence[Piece]) -> tuple[Symbol, ...]:
     return tuple(sorted(found - {z}, key=str))
 
 
+def map_pieces(pieces: Sequence[Piece], function: Callable[[Expr], Expr]) -> tuple[Piece, ...]:
+    """The pieces of another function that has the same kinks."""
+    return tuple(Piece(p.low, p.high, function(p.expr)) for p in pieces)
+
+
+def derivative(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The derivative where it exists: the jumps at the kinks are of measure zero."""
+    return map_pieces(pieces, lambda expr: sympy.diff(expr, z))
+
+
+def jumps(pieces: Sequence[Piece]) -> list[Expr]:
+    """The places where the function is not continuous."""
+    return [
+        left.high
+        for left, right in pairwise(pieces)
+        if sympy.simplify((left.expr - right.expr).subs(z, left.high)) != 0
+    ]
+
+
 def join(pieces: list[Piece]) -> list[Piece]:
     """Joins neighbours that are the same analytic function."""
     joined = pieces[:1]
@@ -84,7 +103,10 @@ def _kinks(expr: Expr) -> tuple[Expr, ...]:
     for switch in _switches(expr):
         for piece in split(switch):
             if piece.expr.has(z):
-                places |= {r for r in _roots(piece.expr) if _inside(r, piece)}
+                # A switch changes its sign where it is 0, and where it has a pole.
+                below = sympy.denom(sympy.together(piece.expr))
+                found = _roots(piece.expr) + (_roots(below) if below.has(z) else [])
+                places |= {root for root in found if _inside(root, piece)}
             # A switch that is itself cut in pieces may jump over zero at a cut.
             places |= {end for end in (piece.low, piece.high) if end.is_finite}
     return _sorted(places)
@@ -194,7 +216,13 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
     if not poly.free_symbols_in_domain and poly.domain.is_Exact:
         with_radicals = sympy.real_roots(poly)
         return list(dict.fromkeys(with_radicals))
-    return [root for root in sympy.roots(poly) if root.is_real]
+    found = sympy.roots(poly)
+    if sum(found.values()) < poly.degree() or any(root.is_real is None for root in found):
+        raise ValueError(
+            f"the kinks of the activation lie where {poly.as_expr()} = 0, whose real roots depend "
+            "on the open parameters; give the parameters numbers"
+        )
+    return [root for root in found if root.is_real]
 
 
 def _value(expr: Expr):
@@ -229,6 +257,14 @@ def _sorted(places: set[Expr]) -> tuple[Expr, ...]:
     for place in places:
         if not any(sympy.simplify(place - other) == 0 for other in unique):
             unique.append(place)
+    numbers = [place for place in unique if not place.free_symbols]
+    with balls.precision():
+        located = sorted(((balls.evaluate(place), place) for place in numbers), key=_middle)
+        for (left, a), (right, b) in pairwise(located):
+            if left.overlaps(right):
+                raise ValueError(f"the kinks {a} and {b} are too close to be told apart")
+    if len(numbers) == len(unique):
+        return tuple(place for _, place in located)
     unique.sort(key=_value)
     for left, right in pairwise(unique):
         gap = right - left
@@ -238,6 +274,10 @@ def _sorted(places: set[Expr]) -> tuple[Expr, ...]:
                 "assumptions that settle it, such as Symbol('a', positive=True)"
             )
     return tuple(unique)
+
+
+def _middle(located) -> float:
+    return located[0].mid()
 
 
 def _inner_point(low: Expr, high: Expr) -> Expr:

@@ -82,8 +82,8 @@ def density(x: np.ndarray) -> np.ndarray:
     return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
-def expect(function: Numeric, variance: float) -> float:
-    """E[f(√q z)].
+def expect(function: Numeric, variance: float, weight: Callable | None = None) -> float:
+    """E[f(√q z) w(z)], w = 1 unless given.
 
     >>> from flaxinit.theory.pieces import split
     >>> round(expect(Numeric(split(sympy.Max(0, z) ** 2)), 4.0), 12)
@@ -94,7 +94,8 @@ def expect(function: Numeric, variance: float) -> float:
     # An activation varies on the scale 1 in x, which is 1/√q in units of z.
     scales = np.full(breaks.shape, min(1.0, 1 / (4 * deviation)))
     x, weights = rule(panels(breaks, scales, -REACH, REACH))
-    return float(np.sum(weights * density(x) * function(deviation * x)))
+    values = function(deviation * x) if weight is None else function(deviation * x) * weight(x)
+    return float(np.sum(weights * density(x) * values))
 
 
 def expect_pair(function: Numeric, c: float, variance: float) -> float:

@@ -15,8 +15,8 @@ from flaxinit.theory.catalogue import CATALOGUE
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.formula import MAX_LENGTH, read_formula
 from flaxinit.theory.gated import GATE, separate
-from flaxinit.theory.moment import samples
-from flaxinit.theory.pieces import Piece, parameters, split
+from flaxinit.theory.moment import samples, substitute
+from flaxinit.theory.pieces import Piece, derivative as derivative_of, parameters, split
 from flaxinit.theory.quadrature import numeric
 from flaxinit.theory.symbols import z
 
@@ -100,12 +100,8 @@ def _from_expr(name: str, expr: Expr) -> Reading:
             )
     pieces = split(expr)
     _require_real(name, pieces)
-    return Reading(name, expr, pieces, _differentiate(pieces))
-
-
-def _differentiate(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
-    """The derivative where it exists: the jumps at the kinks are of measure zero."""
-    return tuple(Piece(p.low, p.high, sympy.diff(p.expr, z)) for p in pieces)
+    _require_whole(name, expr, pieces)
+    return Reading(name, expr, pieces, derivative_of(pieces))
 
 
 def _from_function(function: Callable) -> Reading:
@@ -116,7 +112,7 @@ def _from_function(function: Callable) -> Reading:
     # Cancellation may cost the function half of its digits; a wrong reading differs by more.
     tolerance = spacing**0.5
     pieces = split(expr)
-    derivative = _differentiate(pieces)
+    derivative = derivative_of(pieces)
     assigned = samples(parameters(pieces))
     values, slopes = trace.evaluate(function, _GRID, assigned)
     _require_finite(name, values)
@@ -167,6 +163,24 @@ def _require_real(name: str, pieces: tuple[Piece, ...]) -> None:
             values[at] = float(ball.real.mid())
         else:
             _require_finite(name, values)
+
+
+def _require_whole(name: str, expr: Expr, pieces: tuple[Piece, ...]) -> None:
+    """Holds the pieces against the expression they were cut from, also beside every cut."""
+    assigned = samples(parameters(pieces))
+    whole = numeric((Piece(-sympy.oo, sympy.oo, expr.subs(assigned)),))
+    cut = numeric(substitute(pieces, assigned))
+    beside = [end + step for end in cut.ends for step in (-1e-3, 1e-3)]
+    points = np.concatenate([_GRID, beside, 100 * _GRID])
+    own, read = whole(points), cut(points)
+    usable = np.isfinite(own) & np.isfinite(read)
+    points, own, read = points[usable], own[usable], read[usable]
+    wrong = np.abs(own - read) > 2.0**-26 * (1 + np.abs(read))
+    if np.any(wrong):
+        raise ValueError(
+            f"{name} was cut into {sympy.Tuple(*[p.expr for p in pieces])}, which differs from it "
+            f"at x = {points[wrong][0]:.6g}; write its conditions as polynomials in x"
+        )
 
 
 def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):

@@ -1,4 +1,4 @@
-"""The two symbols every expression of the theory is written in."""
+"""The three symbols every expression of the theory is written in."""
 
 from sympy import Symbol
 

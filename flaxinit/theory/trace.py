@@ -88,9 +88,9 @@ def _spacings(jaxpr: Jaxpr):
     """The relative spacing of every float format that a computation passes through."""
     yield float(jnp.finfo(jnp.float64).eps)
     for equation in jaxpr.eqns:
-        for var in equation.outvars:
-            if jnp.issubdtype(var.aval.dtype, jnp.floating):
-                yield float(jnp.finfo(var.aval.dtype).eps)
+        for atom in (*equation.invars, *equation.outvars):
+            if jnp.issubdtype(atom.aval.dtype, jnp.floating):
+                yield float(jnp.finfo(atom.aval.dtype).eps)
         for inner in jaxprs_in_params(equation.params):
             yield from _spacings(inner)
 
@@ -215,7 +215,7 @@ def _apply(equation, operands) -> list:
             f"elementwise, teach the tracer with flaxinit.theory.register_rule({name!r}, rule)"
         )
     rule = RULES[name]
-    accepted = inspect.signature(rule).parameters if name in _TAKES_PARAMETERS else {}
+    accepted = _keywords(rule)
     return [rule(*operands, **{key: params[key] for key in params if key in accepted})]
 
 
@@ -237,8 +237,12 @@ def _called_name(body) -> str | None:
     return info.func_name if info else None
 
 
-# Rules that read an equation's parameters; all others see their operands alone.
-_TAKES_PARAMETERS = {"integer_pow", "convert_element_type"}
+def _keywords(rule: Callable) -> frozenset[str]:
+    """The equation's parameters that a rule asks for by name."""
+    try:
+        return frozenset(inspect.signature(rule).parameters)
+    except (TypeError, ValueError):  # a SymPy class without a signature
+        return frozenset()
 
 
 def _broadcast(equation, operand):
