@@ -7,6 +7,9 @@ Flax passes a shape that hides the fan, the table holds the argument that mends 
 without it the fan is wrong.
 """
 
+import re
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -146,6 +149,30 @@ def test_effective_fan_is_the_true_fan(name):
 def test_number_of_layers():
     assert len(LAYERS) == 23
     assert sum(bool(mend) for _, mend in LAYERS.values()) == 8
+
+
+def test_the_page_lists_the_layers_that_need_an_argument():
+    page = (Path(__file__).parents[1] / "docs" / "fans.md").read_text()
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    listed = {
+        name: (kernel, read, true, arguments)
+        for name, _, kernel, read, true, arguments in (row for row in rows if len(row) == 6)
+        if name not in ("layer", "---")
+    }
+    held = {}
+    for name, (build, mend) in LAYERS.items():
+        if not mend:
+            continue
+        spy = Spy()
+        function, shape = build(spy)
+        jax.eval_shape(function, jax.ShapeDtypeStruct(shape, jnp.float32))
+        kernel = tuple(map(int, spy.shapes[-1]))
+        fans = (round(1 / lecun(**options).variance(kernel)) for options in ({}, mend))
+        arguments = ", ".join(f"{key}={value}" for key, value in mend.items())
+        held[name] = (str(kernel), *map(str, fans), arguments)
+    assert listed == held
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(example, {})
 
 
 @pytest.mark.parametrize(
