@@ -72,22 +72,23 @@ def _split(means, step):
     return rows
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def mean_log_q(activation, init, networks):
     """log q of the last pre-activation, a mean over networks with kernels from `init`."""
-    phi = ACTIVATIONS[activation]
-
-    def network(key):
+    logs = []
+    for key in jax.random.split(jax.random.key(0), networks):
         first, *rest = jax.random.split(key, DEPTH)
         signs = jax.random.rademacher(first, (WIDTH,), jnp.float32)
         h = signs @ flaxinit.lecun()(first, (WIDTH, WIDTH))
+        # Drawn one by one and outside of jit: all networks then share one compiled draw.
+        for layer in rest:
+            h = _layer(h, init(layer, (WIDTH, WIDTH)), activation)
+        logs.append(np.log(np.mean(np.square(np.asarray(h, np.float64)))))
+    return np.mean(logs)
 
-        def layer(h, key):
-            return phi(h) @ init(key, (WIDTH, WIDTH)), None
 
-        return jnp.log(jnp.mean(jnp.square(jax.lax.scan(layer, h, jnp.stack(rest))[0])))
-
-    return jnp.mean(jax.lax.map(network, jax.random.split(jax.random.key(0), networks)))
+@functools.partial(jax.jit, static_argnums=2)
+def _layer(h, kernel, activation):
+    return ACTIVATIONS[activation](h) @ kernel
 
 
 def wrong_gain(activation: str) -> str:
