@@ -76,12 +76,21 @@ class Rounded:
         missed = np.exp(-n / grid)
         return grid * -np.expm1(-n / grid), float(np.sqrt(grid * missed * (1 - missed)))
 
-    def ks_statistic(self, sample: np.ndarray) -> float:
-        """Largest distance between the sample's distribution function and the exact one."""
+    def tally(self, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values ascending and how often each was drawn: all finite ones, or those drawn."""
         if not self.discrete:
-            return stats.kstest(sample / self.scale, self.cdf).statistic
-        counts = np.bincount(np.searchsorted(self.values, sample), minlength=len(self.values))
-        gap = np.cumsum(counts) / len(sample) - np.cumsum(self.probabilities)
+            return np.unique(sample.astype(np.float64), return_counts=True)
+        every = _every_value(self.dtype)
+        drawn = np.bincount(sample.view(f"uint{8 * self.dtype.itemsize}"), minlength=every.size)
+        finite = np.isfinite(every)  # the two zeros are one value
+        places = np.searchsorted(self.values, every[finite])
+        return self.values, np.bincount(places, drawn[finite]).astype(int)
+
+    def ks_statistic(self, values: np.ndarray, counts: np.ndarray) -> float:
+        """Largest distance between a tally's distribution function and the exact one."""
+        if not self.discrete:
+            return ks_distance(values / self.scale, self.cdf, counts)
+        gap = np.cumsum(counts) / counts.sum() - np.cumsum(self.probabilities)
         return float(np.max(np.abs(gap)))
 
     def mean_error(self, sample: np.ndarray) -> float:
@@ -95,12 +104,25 @@ class Rounded:
 
 
 @functools.cache
-def _finite_values(dtype: np.dtype) -> np.ndarray:
-    """Every finite value of a dtype of at most 16 bits, ascending, as float64."""
+def _every_value(dtype: np.dtype) -> np.ndarray:
+    """The value of each bit pattern of a dtype of at most 16 bits, as float64."""
     bits = dtype.itemsize * 8
     with np.errstate(invalid="ignore"):  # NaNs with payloads
-        every = np.arange(2**bits, dtype=f"uint{bits}").view(dtype).astype(np.float64)
+        return np.arange(2**bits, dtype=f"uint{bits}").view(dtype).astype(np.float64)
+
+
+@functools.cache
+def _finite_values(dtype: np.dtype) -> np.ndarray:
+    """Every finite value, ascending."""
+    every = _every_value(dtype)
     return np.unique(every[np.isfinite(every)])
+
+
+def ks_distance(ascending: np.ndarray, cdf, counts=1) -> float:
+    """Kolmogorov and Smirnov's statistic of sorted values; SciPy's own sorts several times."""
+    below_or_at = np.cumsum(np.broadcast_to(counts, ascending.shape))
+    n, exact = below_or_at[-1], cdf(ascending)
+    return float(max(np.max(below_or_at / n - exact), np.max(exact - (below_or_at - counts) / n)))
 
 
 def ks_bound(n: int, cases: int) -> float:
