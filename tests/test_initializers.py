@@ -35,8 +35,20 @@ VALUES = {
 }
 SHAPES = {"glorot": (3, 8, 4), "conv": (3, 3, 4, 8), "constant_array": (2, 3)}
 every = pytest.mark.parametrize("name", VALUES)
-# Matrix products may be summed in another order; test_sampling_mesh.py bounds what that moves.
-elementwise = pytest.mark.parametrize("name", [n for n in VALUES if n != "gated_orthogonal"])
+# One for each way of drawing. Matrix products are not among them: they may be summed in another
+# order, and test_sampling_mesh.py bounds what that moves.
+DRAWS = (
+    "he",
+    "he_bfloat16",
+    "normal",
+    "truncated_normal",
+    "uniform",
+    "constant_array",
+    "ones",
+    "lru_nu",
+    "lru_theta",
+    "s4d_inv",
+)
 
 
 @every
@@ -51,7 +63,7 @@ def test_is_a_value(name):
         init.dtype = jnp.float16
 
 
-@elementwise
+@pytest.mark.parametrize("name", DRAWS)
 def test_same_key_same_bits_however_it_is_called(name):
     init, shape = VALUES[name], SHAPES.get(name, (16, 8))
     eager = init(KEY, shape)

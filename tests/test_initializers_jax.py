@@ -1,7 +1,5 @@
 """What JAX asks of its own initializers, restated: shapes, dtypes, zero sizes, equal functions."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,11 +32,12 @@ SHAPES = {1: [(2,), (2, 3)], 2: [(2, 2), (2, 2, 3)], 3: [(2, 3, 4), (1, 2, 4, 4)
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_shape_and_dtype(name):
     init, ndim, dtypes = INITIALIZERS[name]
-    for shape, dtype in itertools.product(SHAPES[ndim], dtypes):
+    first, second = SHAPES[ndim]
+    for shape, dtype in [(second, "float32"), *((first, dtype) for dtype in dtypes)]:
         values = init(KEY, shape, jnp.dtype(dtype))
         assert values.shape == shape and values.dtype == dtype
         assert np.isfinite(np.asarray(values).astype(np.complex64)).all()
-    empty = (*SHAPES[ndim][0][:-1], 0)
+    empty = (*first[:-1], 0)
     assert init(KEY, empty).shape == empty
 
 
@@ -80,7 +79,7 @@ def test_every_form_is_a_value_between_its_means(init, shape):
     assert ends[0] * (1 - 1e-12) <= init.variance(shape) <= ends[1] * (1 + 1e-12)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)  # each shape compiles
 @given(SIZES, DTYPES, st.integers(0, 2**31))
 def test_draws_are_finite_and_bounded_for_every_shape(shape, dtype, seed):
     init = flaxinit.he()
@@ -90,7 +89,7 @@ def test_draws_are_finite_and_bounded_for_every_shape(shape, dtype, seed):
     assert values.shape == tuple(shape) and values.max() <= reach * (1 + 2**-7)
 
 
-@settings(deadline=None, max_examples=12)  # each shape compiles
+@settings(deadline=None, max_examples=8)  # each shape compiles
 @given(st.integers(1, 12), st.integers(1, 12), st.sampled_from(["float32", "complex64"]))
 def test_orthogonal_for_every_shape(rows, columns, dtype):
     w = np.asarray(flaxinit.orthogonal()(KEY, (rows, columns), jnp.dtype(dtype)))

@@ -1,6 +1,7 @@
 """Orthogonal kernels: orthonormal at the rounding level, and uniform in Haar's sense."""
 
 import functools
+import itertools
 import math
 
 import jax
@@ -24,8 +25,15 @@ def gram_error(w, scale=1.0):
     return np.abs(gram - scale**2 * np.eye(len(gram))).max()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex64", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (5, 3), (3, 5), (64, 64), (300, 520), (530, 9)])
+# Every way through the blocks in float32; tall, and wide in two blocks, in the other dtypes.
+SHAPES = [(1, 1), (7, 1), (5, 3), (3, 5), (64, 64), (300, 520), (530, 9)]
+ORTHONORMAL = [
+    *((shape, "float32") for shape in SHAPES),
+    *itertools.product([(5, 3), (300, 520)], ["complex64", "bfloat16", "float16", "float64"]),
+]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), ORTHONORMAL)
 def test_rows_or_columns_are_orthonormal(shape, dtype):
     with jax.enable_x64(dtype == "float64"):
         w = np.asarray(flaxinit.orthogonal()(KEY, shape, jnp.dtype(dtype)))
@@ -77,7 +85,7 @@ def trace_moments_hold(q) -> bool:
     return within(trace, 0, 1) and within(trace**2, 1, 2) and within(trace**4, 3, 105 - 9)
 
 
-@pytest.mark.parametrize("block", [1, 2, 3, 8])
+@pytest.mark.parametrize("block", [1, 3, 8])
 def test_real_matrices_are_haar(block, monkeypatch):
     n = 4
     q = haar_sample(n, jnp.float32, block, monkeypatch).astype(np.float64)
