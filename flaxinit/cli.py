@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     meanfield.add_argument(
         "--plot", nargs="?", const="", metavar="FILE", help="draw it (default NAME_meanfield.png)"
     )
+    meanfield.add_argument("--sigma-w2", type=float, help="fixed points and depth scales at this")
+    meanfield.add_argument("--sigma-b2", type=float, default=0.0, help="bias variance (default 0)")
     meanfield.set_defaults(run=_meanfield)
     for command in (derive, table, meanfield):
         command.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -88,12 +90,20 @@ def _facts(derivation) -> dict:
             "method": moment.method,
             "exact": None if moment.exact is None else str(moment.exact),
             "digits": None if moment.bounds is None else moment.digits,
+            "bounds": None if moment.bounds is None else [str(end) for end in _ends(moment)],
         }
     if not derivation.second_moment.parameters:
         backward = derivation.backward_gain
         facts["gain"] = derivation.gain
         facts["backward_gain"] = backward if backward < float("inf") else None
     return facts
+
+
+def _ends(moment) -> list[str]:
+    """Both certified bounds in decimal, to 45 digits."""
+    import mpmath
+
+    return [mpmath.nstr(end, 45) for end in moment.bounds]
 
 
 def _derive(options) -> int:
@@ -129,6 +139,18 @@ def _meanfield(options) -> int:
         "sigma_b2": found.sigma_b2,
         "dual": None if derivation.maps.dual_expr is None else str(derivation.maps.dual_expr),
     }
+    if options.sigma_w2 is not None:
+        pair = options.sigma_w2, options.sigma_b2
+        facts["fixed points"] = [
+            {"q": p.q, "slope": p.slope, "chi": p.chi, "stable": p.stable}
+            for p in derivation.fixed_point(*pair)
+        ]
+        facts["depth scales"] = dict(
+            zip(("xi_q", "xi_c"), derivation.depth_scales(*pair), strict=True)
+        )
+    elif options.sigma_b2:
+        q, sigma_w2 = derivation.edge_of_chaos(options.sigma_b2)
+        facts["edge of chaos"] = {"q": q, "sigma_w2": sigma_w2, "sigma_b2": options.sigma_b2}
     if options.plot is not None:
         from flaxinit.theory.plot import plot_meanfield
 

@@ -42,7 +42,9 @@ def he(
     References: He, Zhang, Ren, Sun (2015).
     """
     forward, backward = scales(activation, mode)
-    return VarianceScaling(forward, mode, distribution, backward_scale=backward, **kernel)
+    return VarianceScaling(
+        forward, mode, distribution, backward_scale=None if mode == "fan_in" else backward, **kernel
+    )
 
 
 def glorot(

@@ -10,3 +10,6 @@ os.environ["XLA_FLAGS"] = (
 import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# A script that the tests start as processes of their own; importing it would set its devices here.
+collect_ignore = ["materialize_process.py"]

@@ -116,9 +116,19 @@ def test_a_parameter_takes_a_number_that_fits_it(bad):
         derive("where(x > 0, x, a * x)").subs(a=bad)
 
 
-def test_parameters_without_a_closed_form_ask_for_a_number():
-    with pytest.raises(ValueError, match=r"b left open.*give b a number"):
-        derive("x * sigmoid(b * x)")
+def test_parameters_without_a_closed_form_wait_for_a_number():
+    waiting = derive("x * sigmoid(b * x)")
+    with pytest.raises(ValueError, match=r"depends on the open parameter b"):
+        _ = waiting.gain
+    assert waiting.subs(b=1.702).gain == derive("quick_gelu").gain
+
+
+def test_a_forward_gain_exists_where_the_gradient_diverges():
+    root = derive("sign(x) * sqrt(abs(x))")
+    assert root.derivative_second_moment.value == math.inf
+    assert root.initializer().variance((100, 10)) == pytest.approx(0.01 / root.second_moment.value)
+    with pytest.raises(ValueError, match="no variance keeps its gradients"):
+        root.initializer("fan_out")
 
 
 @pytest.mark.parametrize("name", ["RELU", "Gelu", "gleu", "leakyrelu", "swihs"])

@@ -16,6 +16,7 @@ READ = {
     "x": z,
     "z": z,
     " x ": z,
+    "x if x > 0 else x / 2": Piecewise((z, z > 0), (z / 2, True)),
     "+x - -x": 2 * z,
     "x / 2 + 0.25": z / 2 + Rational(1, 4),
     "0.044715 * x**3": Rational(44715, 10**6) * z**3,
@@ -53,7 +54,7 @@ REFUSED = {
     "f'{x}'": "only numbers, names",
     "[x for x in (1, 2)]": "only numbers, names",
     "{x: 1}": "only numbers, names",
-    "x if x > 0 else 0": "only numbers, names",
+    "x if x else 0": "a condition, such as x > 0",
     "x[0]": "only numbers, names",
     "await x": "only numbers, names",
     "sin(*x)": "only numbers, names",
@@ -120,7 +121,7 @@ BOMBS = {
 
 
 def test_number_of_cases():
-    assert (len(READ), len(REFUSED), len(BOMBS)) == (22, 59, 11)
+    assert (len(READ), len(REFUSED), len(BOMBS)) == (23, 59, 11)
 
 
 @pytest.mark.parametrize("text", READ)

@@ -12,9 +12,10 @@ from sympy import Expr, Symbol
 
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.criticality import Criticality, classify
+from flaxinit.theory.enclosure import Diverges
 from flaxinit.theory.gated import GATE, combine, takes_two
 from flaxinit.theory.meanfield import FixedPoint, Maps
-from flaxinit.theory.moment import BUDGET, Moment, moment, substitute
+from flaxinit.theory.moment import BUDGET, Moment, infinite, moment, substitute
 from flaxinit.theory.pieces import derivative, jumps, map_pieces
 from flaxinit.theory.reading import Reading, read_activation, read_gate
 from flaxinit.theory.report import latex_report, markdown_report, terminal_report
@@ -128,16 +129,16 @@ class Derivation:
         from flaxinit.initializers import VarianceScaling
 
         backward = self.derivative_second_moment.value
-        if backward == 0 and mode != "fan_in":
+        if mode != "fan_in" and not 0 < backward < math.inf:
             raise ValueError(
-                f"{self.name} has E[φ'²] = 0: no gradient passes it, whatever the variance; "
-                'use mode="fan_in", or give it a custom derivative'
+                f"{self.name} has E[φ'²] = {backward}: no variance keeps its gradients; use "
+                'mode="fan_in", or give it a custom derivative'
             )
         return VarianceScaling(
             scale=1 / self.second_moment.value,
             mode=mode,
             distribution=distribution,
-            backward_scale=1 / backward if backward > 0 else None,
+            backward_scale=None if mode == "fan_in" else 1 / backward,
             **axes,
         )
 
@@ -372,11 +373,11 @@ def _derive(reading: Reading, budget: float) -> Derivation:
             f"{reading.name} is {kind}: it carries no signal, so no gain can keep one; "
             "remove it from the network"
         )
-    return Derivation(
-        reading.name,
-        reading.expr,
-        moment(r"\mathbb{E}[\varphi]", reading.pieces, budget),
-        moment(r"\mathbb{E}[\varphi^2]", map_pieces(reading.pieces, _square), budget),
-        moment(r"\mathbb{E}[\varphi'^2]", map_pieces(reading.derivative, _square), budget),
-        reading.custom_derivative,
-    )
+    mean = moment(r"\mathbb{E}[\varphi]", reading.pieces, budget)
+    second = moment(r"\mathbb{E}[\varphi^2]", map_pieces(reading.pieces, _square), budget)
+    symbol, slopes = r"\mathbb{E}[\varphi'^2]", map_pieces(reading.derivative, _square)
+    try:
+        backward = moment(symbol, slopes, budget)
+    except Diverges as error:  # the forward gain of √|x|, say, exists all the same
+        backward = infinite(symbol, slopes, str(error))
+    return Derivation(reading.name, reading.expr, mean, second, backward, reading.custom_derivative)

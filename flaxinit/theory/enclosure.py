@@ -77,7 +77,10 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
             extra = _ZERO_BITS if total.contains(0) else extra - int(size) + _TOLERANCE_BITS // 2
     if total.contains(0) and total.rad() < arb(10) ** -100:
         return total  # zero, to far more digits than were asked for
-    raise NotCertifiable(f"only {total} could be certified at q = {variance}")
+    raise NotCertifiable(
+        f"E[{_describe(pieces)}] could not be certified at q = {variance}: only {total} is "
+        "certain. It may oscillate too fast far out; a function that settles there can be certified"
+    )
 
 
 def _describe(pieces: Sequence[Piece]) -> str:

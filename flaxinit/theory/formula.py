@@ -215,6 +215,12 @@ class _Reader(ast.NodeVisitor):
             relations.append(_COMPARISONS[type(operator)](left, right))
         return And(*relations)
 
+    def visit_IfExp(self, node):
+        condition = self.visit(node.test)
+        if isinstance(condition, Expr):
+            self.refuse(node.test, "what stands after `if` is a condition, such as x > 0")
+        return where(condition, self.number(node.body), self.number(node.orelse))
+
     def visit_BoolOp(self, node):
         terms = [self.visit(term) for term in node.values]
         return And(*terms) if isinstance(node.op, ast.And) else Or(*terms)

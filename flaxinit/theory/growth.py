@@ -5,6 +5,7 @@ over the expression, a growth that lies above (below) |f| on the whole tail t �
 crude on purpose: a Gaussian tail beyond a dozen standard deviations forgives any constant.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import sympy
@@ -165,7 +166,12 @@ class Tail:
         """|a + b| ≥ |a| where a and b have one sign, else |a| − |b| for a dominant |a|."""
         signs = {self.sign(term) for term in expr.args}
         if signs in ({1}, {-1}):
-            return max((self.lower(term) for term in expr.args), key=Growth.rank)
+            bounds = []
+            for term in expr.args:
+                with contextlib.suppress(NotCertifiable):
+                    bounds.append(self.lower(term))
+            if bounds:
+                return max(bounds, key=Growth.rank)
         for i, leading in enumerate(expr.args):
             rest = sympy.Add(*expr.args[:i], *expr.args[i + 1 :])
             above = self.upper(rest)

@@ -13,7 +13,7 @@ from flint import arb
 from sympy import Expr, Symbol
 
 from flaxinit.theory import balls
-from flaxinit.theory.enclosure import NotCertifiable, enclose
+from flaxinit.theory.enclosure import Diverges, NotCertifiable, enclose
 from flaxinit.theory.gaussian import expectation
 from flaxinit.theory.pieces import Piece, parameters
 from flaxinit.theory.steps import Step
@@ -48,11 +48,16 @@ class Moment:
         if self.bounds is None:
             return
         low, high = self.bounds
+        if mpmath.isinf(low):
+            return
         with mpmath.workprec(2 * balls.PRECISION):
             width, size = high - low, max(abs(low), abs(high))
             # Thirty digits; a moment that is exactly 0 has none, but then its bounds are narrow.
             if not (0 <= width <= size * mpmath.mpf(10) ** -30 or 0 <= width < 1e-90):
                 raise AssertionError(f"{self.integrand}: {self.bounds} do not certify 30 digits")
+
+    def __repr__(self) -> str:
+        return f"Moment({self.integrand}, exact={self.exact}, at q = 1: {self.digits})"
 
     @property
     def method(self) -> Literal["closed form", "enclosure"]:
@@ -74,10 +79,12 @@ class Moment:
         if self.bounds is None:
             names = ", ".join(map(str, self.parameters))
             raise ValueError(
-                f"{self.symbol} depends on the open parameter {names}: call "
+                f"{self.integrand} depends on the open parameter {names}: call "
                 f"derivation.subs({names.split(', ')[0]}=0.1) first, or read `.exact`"
             )
         low, high = self.bounds
+        if mpmath.isinf(low):
+            return math.inf
         with mpmath.workprec(balls.PRECISION):
             value = float((low + high) / 2)
         if math.isinf(value) or (value == 0 and (low > 0 or high < 0)):
@@ -93,6 +100,8 @@ class Moment:
         if self.bounds is None:
             return str(self.exact)
         low, high = self.bounds
+        if mpmath.isinf(low):
+            return "infinite"
         with mpmath.workprec(2 * balls.PRECISION):
             middle, radius = (low + high) / 2, (high - low) / 2
             if radius == 0:
@@ -148,6 +157,11 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Mome
         return _open(found)
     try:
         integral = enclose(pieces)
+    except Diverges as error:
+        raise Diverges(
+            f"{found.integrand} is infinite ({error}); no gain exists. Bound the activation, for "
+            "example by clipping its argument"
+        ) from None
     except NotCertifiable as error:
         if exact is None:
             raise
@@ -168,14 +182,17 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Mome
     return Moment(symbol, pieces, exact, balls.bounds(ball), steps, remark)
 
 
+def infinite(symbol: str, pieces: Sequence[Piece], reason: str) -> Moment:
+    """A moment that is proven infinite."""
+    bounds = (mpmath.inf, mpmath.inf)
+    return Moment(symbol, tuple(pieces), sympy.oo, bounds, (), reason)
+
+
 def _open(found: Moment) -> Moment:
     """Checks a parametric closed form at sample values of its parameters."""
     names = ", ".join(map(str, found.parameters))
     if found.exact is None:
-        raise NoClosedForm(
-            f"with {names} left open, {found.integrand} has no known closed form "
-            f"({found.remark}); give {names} a number"
-        )
+        return found  # numbers for the parameters make an enclosure of it
     values = samples(found.parameters)
     try:
         ball = balls.sharp(found.exact.subs(values), {q: 1})

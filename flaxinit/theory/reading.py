@@ -96,7 +96,8 @@ def _from_expr(name: str, expr: Expr) -> Reading:
     for symbol in expr.free_symbols - {z}:
         if not symbol.is_real:
             raise ValueError(
-                f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, positive=True)"
+                f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, real=True), or "
+                "positive=True where its sign decides a branch"
             )
     pieces = split(expr)
     _require_real(name, pieces)

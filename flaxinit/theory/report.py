@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from sympy import latex
+from sympy import Piecewise, latex
+
+from flaxinit.theory.pieces import derivative
+from flaxinit.theory.symbols import z
 
 if TYPE_CHECKING:
     from flaxinit.theory.derivation import Derivation
@@ -34,6 +37,8 @@ def markdown_report(derivation: "Derivation") -> str:
     """Every step the engine took, with its reason, in Markdown and LaTeX."""
     lines = [f"## {derivation.name}", "", f"$$\\varphi(z) = {latex(derivation.expr)}$$", ""]
     for moment in _moments(derivation):
+        if moment is derivation.derivative_second_moment and derivation.mean.pieces:
+            lines += [f"$$\\varphi'(z) = {latex(_slopes(derivation))}$$", ""]
         lines += _moment_markdown(moment)
     if not derivation.second_moment.parameters:
         lines += ["### Gains at $q = 1$", ""]
@@ -48,10 +53,24 @@ def markdown_report(derivation: "Derivation") -> str:
     return "\n".join(lines)
 
 
+def _slopes(derivation: "Derivation"):
+    """φ' as one expression."""
+    pieces = derivative(derivation.mean.pieces)
+    if len(pieces) == 1:
+        return pieces[0].expr
+    cases = [(p.expr, z < p.high) for p in pieces[:-1]]
+    return Piecewise(*cases, (pieces[-1].expr, True))
+
+
 def _moment_markdown(moment: "Moment") -> list[str]:
     lines = [f"### ${moment.symbol}$", ""]
     if moment.exact is None:
-        lines += [f"No closed form is known to the engine: {_plain(moment.remark)}.", ""]
+        lines += [
+            f"The engine knows no closed form ({_plain(moment.remark)}). The value is enclosed by "
+            "rigorous integration in ball arithmetic, piece by piece between the kinks, and both "
+            "tails are bounded by the growth of the integrand.",
+            "",
+        ]
     for number, step in enumerate(moment.steps, start=1):
         lines += [f"{number}. {step.reason}:", "", f"   $${step.tex(moment.symbol)}$$", ""]
     if moment.exact is not None:
@@ -86,6 +105,10 @@ def terminal_report(derivation: "Derivation"):
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("φ(z)", str(derivation.expr))
+    parameters = derivation.second_moment.parameters
+    if parameters:
+        signs = [f"{s} > 0" if s.is_positive else f"{s} real" for s in parameters]
+        table.add_row("assuming", ", ".join(signs))
     if derivation.custom_derivative:
         table.add_row("φ'(z)", "the function's own rule (a custom derivative)")
     for name, moment in zip(("E[φ]", "E[φ²]", "E[φ'²]"), _moments(derivation), strict=True):

@@ -24,6 +24,12 @@ from flaxinit.theory.symbols import z
 _LENGTH = 13
 
 
+_RANDOM = (
+    "an activation is a function of its input alone, but this one draws random numbers ({}); "
+    "pass its deterministic form"
+)
+
+
 def _not_elementwise(what: str) -> ValueError:
     return ValueError(
         f"an activation acts on each number by itself (elementwise), but {what}; "
@@ -179,6 +185,8 @@ def _interpret(jaxpr: Jaxpr, consts, arguments) -> list:
 
 
 def _read_array(value):
+    if jnp.issubdtype(value.dtype if hasattr(value, "dtype") else type(value), jax.dtypes.prng_key):
+        raise ValueError(_RANDOM.format("a key"))
     array = np.asarray(value)
     if np.iscomplexobj(array):
         raise ValueError("an activation has to be real, but this one uses a complex constant")
@@ -204,10 +212,7 @@ def _apply(equation, operands) -> list:
     if name == "broadcast_in_dim":
         return [_broadcast(equation, operands[0])]
     if name.startswith("random_") or name in ("threefry2x32", "rng_bit_generator"):
-        raise ValueError(
-            f"an activation is a function of its input alone, but this one draws random numbers "
-            f"(primitive {name!r}); pass its deterministic form"
-        )
+        raise ValueError(_RANDOM.format(f"primitive {name!r}"))
     if name not in RULES:
         raise ValueError(
             f"no rule for the JAX primitive {name!r}, so the function cannot be read as an "
@@ -268,7 +273,8 @@ def _open_parameters(function: Callable) -> tuple[Callable, tuple[Symbol, ...]]:
             )
         if not symbol.is_real:
             raise ValueError(
-                f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, positive=True)"
+                f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, real=True), or "
+                "positive=True where its sign decides a branch"
             )
     if not found:
         return function, ()
