@@ -90,7 +90,7 @@ def _facts(derivation) -> dict:
             "method": moment.method,
             "exact": None if moment.exact is None else str(moment.exact),
             "digits": None if moment.bounds is None else moment.digits,
-            "bounds": None if moment.bounds is None else [str(end) for end in _ends(moment)],
+            "bounds": None if moment.bounds is None else _ends(moment),
         }
     if not derivation.second_moment.parameters:
         backward = derivation.backward_gain
@@ -103,7 +103,7 @@ def _ends(moment) -> list[str]:
     """Both certified bounds in decimal, to 45 digits."""
     import mpmath
 
-    return [mpmath.nstr(end, 45) for end in moment.bounds]
+    return [str(mpmath.nstr(end, 45)) for end in moment.bounds]
 
 
 def _derive(options) -> int:
