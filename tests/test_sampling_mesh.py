@@ -35,11 +35,16 @@ PRODUCTS = {
 
 
 def layouts(ndim):
-    for axis_type in (AxisType.Auto, AxisType.Explicit):
-        for sizes, spec in (((4, 2), ("x", "y")), ((8, 1), (("x", "y"),)), ((2, 4), (None, "y"))):
-            mesh = jax.make_mesh(sizes, ("x", "y"), axis_types=(axis_type,) * 2)
-            padding = (None,) * (ndim - 2)
-            yield NamedSharding(mesh, PartitionSpec(*padding, *spec))
+    auto, explicit = AxisType.Auto, AxisType.Explicit
+    for axis_type, sizes, spec in (
+        (auto, (4, 2), ("x", "y")),
+        (auto, (8, 1), (("x", "y"),)),
+        (explicit, (4, 2), ("x", "y")),
+        (explicit, (2, 4), (None, "y")),
+    ):
+        mesh = jax.make_mesh(sizes, ("x", "y"), axis_types=(axis_type,) * 2)
+        padding = (None,) * (ndim - 2)
+        yield NamedSharding(mesh, PartitionSpec(*padding, *spec))
 
 
 def as_float(array):
