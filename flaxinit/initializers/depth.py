@@ -83,10 +83,11 @@ def deepnorm_factors(
         a decoder that attends to an encoder       (3L)^(1/4)            (12L)^(-1/4)
         the encoder of a decoder of M layers       0.81 (L⁴ M)^(1/16)    0.87 (L⁴ M)^(-1/16)
 
-    β goes on the MLP's and the value and output projections, drawn with Glorot's variance. In
-    each case ``α β = 1/√2``, and over the sublayers ``Σ 2 β²/α² = 1``; the encoder's sum is taken
-    times ``M β_d²/α_d``, with which its change reaches the decoder. Solved for α, that gives the
-    paper's 0.81 and 0.87 as ``3^(-3/16)`` and ``3^(3/16)/√2``, which are used here.
+    β goes on the MLP's and the value and output projections, drawn with Glorot's variance. The
+    paper prints 0.81 and 0.87; used here are ``3^(-3/16)`` and ``3^(3/16)/√2``, which agree with
+    them to both digits. They are this library's reading: ``α β = 1/√2`` and, over the sublayers,
+    ``Σ 2 β²/α² = 1`` hold for all of the paper's pairs, the encoder's sum taken times
+    ``M β_d²/α_d``, with which its change reaches the decoder.
 
     Args:
         layers: number L of layers of that part.
