@@ -13,12 +13,12 @@ from typing import Literal
 
 import numpy as np
 import sympy
-from scipy.optimize import brentq
 from sympy import Expr
 
 from flaxinit.theory import balls
 from flaxinit.theory.meanfield import Maps
 from flaxinit.theory.pieces import Piece, derivative, jumps
+from flaxinit.theory.quadrature import find_root
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.tidy import tidy
 
@@ -124,7 +124,7 @@ def _half_stable(maps: Maps) -> Criticality:
     values = [gap(v) for v in grid]
     for low, high, a, b in zip(grid, grid[1:], values, values[1:], strict=False):
         if a * b < 0:
-            root = float(brentq(gap, low, high, xtol=1e-300, rtol=1e-13))
+            root = find_root(gap, low, high, rtol=1e-13)
             exact = _exact_root(maps, root)
             root = root if exact is None else float(exact)
             sigma_w2 = 1 / maps.slope_energy(root)

@@ -18,7 +18,6 @@ from functools import cached_property, partial
 
 import numpy as np
 import sympy
-from scipy.optimize import brentq
 from sympy import Expr
 
 from flaxinit.theory import balls
@@ -27,7 +26,7 @@ from flaxinit.theory.dual import dual
 from flaxinit.theory.enclosure import Diverges
 from flaxinit.theory.moment import Moment, may_diverge
 from flaxinit.theory.pieces import Piece, derivative, jumps
-from flaxinit.theory.quadrature import expect, expect_pair, numeric
+from flaxinit.theory.quadrature import expect, expect_pair, find_root, numeric
 from flaxinit.theory.symbols import c, q
 from flaxinit.theory.terms import NoClosedForm
 
@@ -196,7 +195,7 @@ class Maps:
             found.append(self._fixed_point(0.0, sigma_w2))
         for low, high, a, b in zip(_GRID, _GRID[1:], values, values[1:], strict=False):
             if a * b < 0:
-                root = brentq(excess, low, high, xtol=1e-300, rtol=1e-14)
+                root = find_root(excess, low, high)
                 found.append(self._fixed_point(float(root), sigma_w2))
         return tuple(found)
 
@@ -230,7 +229,7 @@ class Maps:
             return 0.0, 1 / self.slope_energy(0.0)
         for low, high, a, b in zip(usable, usable[1:], values, values[1:], strict=False):
             if a * b <= 0:
-                root = float(brentq(gap, low, high, xtol=1e-300, rtol=1e-14))
+                root = find_root(gap, low, high)
                 return root, 1 / self.slope_energy(root)
         raise ValueError(f"{self.name} has no edge of chaos with sigma_b2 = {sigma_b2}")
 
@@ -265,7 +264,7 @@ class Maps:
         def excess(r: float) -> float:
             return self.cmap(r, point.q, sigma_w2, sigma_b2) - r
 
-        resting = float(brentq(excess, -1.0, 1 - 1e-9)) if excess(1 - 1e-9) < 0 else 1.0
+        resting = find_root(excess, -1.0, 1 - 1e-9) if excess(1 - 1e-9) < 0 else 1.0
         return _scale(point.slope), _scale(self.cmap_slope(resting, point.q, sigma_w2, sigma_b2))
 
 

@@ -21,6 +21,14 @@ REACH = 12.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
+def find_root(function: Callable[[float], float], low: float, high: float, rtol=1e-14) -> float:
+    """Brent's root of a function that changes its sign between low and high."""
+    # Half a second to import, and most derivations ask for no root.
+    from scipy.optimize import brentq
+
+    return float(brentq(function, low, high, xtol=1e-300, rtol=rtol))
+
+
 class Numeric:
     """Smooth pieces as a NumPy function, with the places of its kinks."""
 
