@@ -52,11 +52,11 @@ class Initializer:
 
     def draw(self, key, shape: tuple[int, ...], dtype: np.dtype, out_sharding) -> Array:
         """Make the values; shape and dtype have been checked and no size is 0."""
-        raise NotImplementedError
+        raise NotImplementedError  # every initializer draws in its own way
 
     def variance(self, shape: Sequence[int]) -> float:
         """The variance of one entry, ``E|w - E w|²``, of an array of this shape."""
-        raise NotImplementedError
+        raise NotImplementedError  # and states its own theory
 
     def std(self, shape: Sequence[int]) -> float:
         """The standard deviation of one entry of an array of this shape."""

@@ -166,19 +166,19 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Mome
         if exact is None:
             raise
         integral, remark = None, f"not checked against the enclosure: {error}"
-    if exact is not None and integral is not None:
+    ball = integral
+    if exact is not None:
         try:
-            balls.sharp(exact, {q: 1})
-        except NotCertifiable as error:  # a form that is not usable leaves the integral
-            exact, steps, remark = None, (), str(error)
-    if exact is None:
-        ball = integral
-    else:
-        ball = balls.sharp(exact, {q: 1})
-        if integral is not None:
-            _agree(found, ball, integral)
-            # Whichever route cancelled less is the sharper one.
-            ball = min(ball, integral, key=lambda b: float(b.rad()))
+            ball = balls.sharp(exact, {q: 1})
+        except NotCertifiable as error:
+            if integral is None:
+                raise
+            exact, steps, remark = None, (), str(error)  # an unusable form leaves the integral
+        else:
+            if integral is not None:
+                _agree(found, ball, integral)
+                # Whichever route cancelled less is the sharper one.
+                ball = min(ball, integral, key=lambda b: float(b.rad()))
     return Moment(symbol, pieces, exact, balls.bounds(ball), steps, remark)
 
 
