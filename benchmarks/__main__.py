@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -44,10 +46,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
     commands.add_parser("list", help="name the experiments").set_defaults(do=_list)
     run = commands.add_parser("run", help="run experiments, or resume them")
-    run.add_argument("names", nargs="+", metavar="NAME")
+    run.add_argument("names", nargs="+", metavar="NAME", help="experiments, or `all`")
     run.add_argument("--size", choices=store.SIZES, default="laptop")
+    run.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes (hosts of a TPU slice, GPU nodes) that run this command",
+    )
     run.set_defaults(do=_run)
-    page = commands.add_parser("report", help="write README.md and plots from stored results")
+    page = commands.add_parser("report", help="write the pages and plots from stored results")
     page.set_defaults(do=_report)
     for command in (run, page):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
@@ -61,23 +68,28 @@ def _list(options, console: Console) -> int:
 
 
 def _run(options, console: Console) -> int:
-    chosen = {name: experiments.load(name) for name in options.names}
+    names = experiments.names() if options.names == ["all"] else options.names
+    chosen = {name: experiments.load(name) for name in names}
     _one_device_per_core()
+    if options.distributed:
+        jax.distributed.initialize()
     for name, experiment in chosen.items():
         run(name, experiment, options.size, options.results, console)
+    if jax.process_index() == 0:
+        _report(options, console)
     return 0
 
 
 def _report(options, console: Console) -> int:
-    console.print(f"wrote {report.page(options.results)}", soft_wrap=True)
+    console.print(f"wrote plots, README.md and {report.page(options.results)}", soft_wrap=True)
     return 0
 
 
 def _one_device_per_core() -> None:
     """Let XLA see each core of a CPU as a device.
 
-    Small batched matrix products do not spread over the cores of one device: as devices on the
-    mesh, two cores train twice as fast.
+    Small matrix products do not spread over the cores of one device: as devices on the mesh, two
+    cores train twice as fast.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         # macOS does not say which cores a process may use.
@@ -88,16 +100,22 @@ def _one_device_per_core() -> None:
 def run(
     name: str, experiment: experiments.Experiment, size: str, results: Path, console: Console
 ) -> list[dict]:
-    """Run one experiment to its end, showing progress, and write its results, table and plot."""
-    journal = store.Journal(results, size, name)
-    here = store.environment()
-    records, notes = journal.resume(here)
+    """Run one experiment to its end, showing progress, then its table; keep its records.
+
+    Of several processes the first one keeps the journal, and tells the others where to begin.
+    """
+    here, units = store.environment(), experiment.units(size)
+    first = jax.process_index() == 0
+    journal = store.Journal(results, size, name) if first else None
+    records, notes = journal.resume(here) if journal else ([], [])
+    done = {store.key(record["unit"]): record for record in records}
     for note in notes:
         console.print(note, style="yellow", soft_wrap=True)
-    console.print(f"{name} ({size}) on {here['devices']} × {here['device']}, jax {here['jax']}")
-
-    units = experiment.units(size)
-    done = {store.key(record["unit"]): record for record in records}
+    if first:
+        console.print(f"{name} ({size}) on {here['devices']} × {here['device']}, jax {here['jax']}")
+    finished = [store.key(unit) in done for unit in units]
+    if jax.process_count() > 1:
+        finished = multihost_utils.broadcast_one_to_all(np.array(finished))
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -105,23 +123,25 @@ def run(
         TextColumn("time left"),
         TimeRemainingColumn(),
         console=console,
+        disable=not first,
     ) as progress:
         bar = progress.add_task(name, total=sum(unit.work for unit in units))
-        for unit in units:
-            if store.key(unit) in done:
+        for unit, is_done in zip(units, finished, strict=True):
+            if is_done:
                 progress.advance(bar, unit.work)
                 continue
-            progress.update(bar, description=f"{name}: {unit.activation}, {unit.depth} layers")
+            progress.update(bar, description=f"{name}: {unit.title}")
             record = experiment.measure(
                 unit, lambda share, unit=unit: progress.advance(bar, share * unit.work)
             )
             done[store.key(unit)] = {**record, "environment": here}
-            journal.append(done[store.key(unit)])
+            if journal:
+                journal.append(done[store.key(unit)])
+    if journal is None:
+        return []
     records = [done[store.key(unit)] for unit in units]
     journal.complete(records)
-    report.page(results)
-    report.show(records, console)
-    console.print(f"results and plot: {journal.path.parent}", soft_wrap=True)
+    report.show(name, records, console)
     return records
 
 

@@ -1,14 +1,19 @@
-"""The network under test: a plain multilayer perceptron, with no aid but its initializer."""
+"""The networks under test: with no aid to their training but their initializer.
+
+Their layers are one scanned layer, so that compiling takes as long for 100 as for 3.
+"""
 
 from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
 # The catalogue's `gelu` is the exact one; JAX's default is the tanh form.
 ACTIVATIONS: dict[str, Callable] = {
+    "linear": lambda x: x,
     "relu": jax.nn.relu,
     "tanh": jax.nn.tanh,
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -25,21 +30,27 @@ class Hidden(nn.Module):
     features: int
     activation: Callable
     kernel_init: Callable
+    bias_init: Callable
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h, _=None):
         dense = nn.Dense(
-            self.features, kernel_init=self.kernel_init, dtype=self.dtype, param_dtype=self.dtype
+            self.features,
+            kernel_init=self.kernel_init,
+            bias_init=self.bias_init,
+            dtype=self.dtype,
+            param_dtype=self.dtype,
         )
-        return dense(self.activation(h)), None
+        h = dense(self.activation(h))
+        return h, h
 
 
 class MLP(nn.Module):
     """`depth` kernels: one on the inputs, `depth - 2` hidden ones, one that makes the logits.
 
-    Inputs (batch, features) give logits (batch, classes), in float32 whatever the dtype.
-    The hidden layers are one scanned layer, so that compiling takes as long for 100 as for 3.
+    Inputs (batch, features) give logits (batch, classes), in float32 whatever the dtype. With
+    `layers=True` the pre-activations (depth - 1, batch, width) are returned instead.
     """
 
     depth: int
@@ -48,21 +59,71 @@ class MLP(nn.Module):
     activation: Callable
     first_init: Callable
     hidden_init: Callable
+    bias_init: Callable = nn.initializers.zeros
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, layers: bool = False) -> jax.Array:
         stack = nn.scan(
             Hidden, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth - 2
         )
-        rest = (self.activation, self.hidden_init, self.dtype)
-        h = nn.Dense(
+        rest = (self.activation, self.hidden_init, self.bias_init, self.dtype)
+        first = nn.Dense(
             self.width,
             kernel_init=self.first_init,
+            bias_init=self.bias_init,
             dtype=self.dtype,
             param_dtype=self.dtype,
             name="first",
         )(x)
-        h, _ = stack(self.width, *rest, name="hidden")(h, None)
+        h, hidden = stack(self.width, *rest, name="hidden")(first, None)
         logits, _ = Hidden(self.classes, *rest, name="last")(h)
-        return logits.astype("float32")
+        return jnp.concatenate([first[None], hidden]) if layers else logits.astype("float32")
+
+
+class Block(nn.Module):
+    """Attention and a GELU layer, each added to the stream; with or without LayerNorm before."""
+
+    heads: int
+    normalize: bool
+    kernel_init: Callable  # of the kernels that read the stream
+    output_init: Callable  # of the two that write to it
+    hidden_init: Callable
+
+    @nn.compact
+    def __call__(self, h, _=None):
+        width = h.shape[-1]
+        norm = nn.LayerNorm if self.normalize else lambda: lambda x: x
+        mask = nn.make_causal_mask(h[..., 0])
+        attention = nn.MultiHeadDotProductAttention(
+            self.heads, kernel_init=self.kernel_init, out_kernel_init=self.output_init
+        )
+        h = h + attention(norm()(h), mask=mask)
+        hidden = nn.Dense(4 * width, kernel_init=self.kernel_init)(norm()(h))
+        hidden = nn.gelu(hidden, approximate=False)
+        return h + nn.Dense(width, kernel_init=self.hidden_init)(hidden), None
+
+
+class Transformer(nn.Module):
+    """A decoder: tokens (batch, length) give logits (batch, length, vocabulary)."""
+
+    depth: int
+    width: int
+    heads: int
+    vocabulary: int
+    normalize: bool
+    block: dict  # the initializers of a `Block`
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        stack = nn.scan(
+            Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth
+        )
+        # Tokens and places have half the variance each: the stream starts at 1.
+        table = nn.initializers.normal(0.5**0.5)
+        places = self.param("places", table, (tokens.shape[-1], self.width))
+        h = nn.Embed(self.vocabulary, self.width, embedding_init=table)(tokens) + places
+        h, _ = stack(self.heads, self.normalize, **self.block, name="blocks")(h, None)
+        if self.normalize:
+            h = nn.LayerNorm()(h)
+        return nn.Dense(self.vocabulary)(h)

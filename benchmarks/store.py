@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import subprocess
 from dataclasses import asdict
 from importlib.metadata import version
@@ -16,11 +17,12 @@ SIZES = ("smoke", "laptop", "pod")
 def environment() -> dict:
     """What a result depends on besides its settings."""
     device = jax.devices()[0]
-    packages = ("flaxinit", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+    packages = ("flaxinit", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "mnist1d")
     return {
         "backend": jax.default_backend(),
         "device": device.device_kind,
         "devices": jax.device_count(),
+        "python": platform.python_version(),
         **{package: version(package) for package in packages},
         "commit": _commit(),
         "source": _source(),

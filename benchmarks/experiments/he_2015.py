@@ -4,19 +4,19 @@ Theirs are convolutional, on ImageNet. What the figures show is a matter of dept
 Xavier's variance a ReLU halves the signal's second moment in each layer.
 """
 
-from benchmarks.experiments import Experiment
-from benchmarks.harness import Unit
+from benchmarks.experiments import Experiment, rates
+from benchmarks.units import Classifier
 
 
-def units(size: str) -> list[Unit]:
-    width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 640, 4), "pod": (512, 10000, 64)}[
+def units(size: str) -> list[Classifier]:
+    width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 640, 8), "pod": (512, 10000, 64)}[
         size
     ]
     return [
-        Unit(
+        Classifier(
             activation="relu",
             techniques=("xavier", "he"),
-            learning_rates=(0.001, 0.004, 0.016, 0.064),
+            learning_rates=rates(depth, 4),
             seeds=tuple(range(seeds)),
             depth=depth,
             width=width,

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 
 import flaxinit
 from benchmarks.experiments import Experiment
-from benchmarks.harness import Unit
 from benchmarks.model import ACTIVATIONS
 from benchmarks.techniques import TECHNIQUES, Technique
+from benchmarks.units import Classifier
 
 
 def ripple(x):
@@ -16,17 +16,19 @@ def ripple(x):
 
 
 ACTIVATIONS["ripple"] = ripple
-TECHNIQUES["derived here"] = Technique(
-    "Derived gain", flaxinit.he("linear"), lambda name: flaxinit.he(ACTIVATIONS[name])
+TECHNIQUES["derived here"] = Technique.following(
+    "Derived gain", lambda name: flaxinit.he(ACTIVATIONS[name])
 )
 
 
-def units(size: str) -> list[Unit]:
+def units(size: str) -> list[Classifier]:
     width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 320, 4), "pod": (512, 2000, 64)}[
         size
     ]
-    techniques, rates = ("xavier", "he", "derived here"), (0.00025, 0.001, 0.004, 0.016)
-    return [Unit("ripple", techniques, rates, tuple(range(seeds)), 20, width, steps)]
+    compared = {"techniques": ("xavier", "he", "derived here"), "seeds": tuple(range(seeds))}
+    rates = (0.00025, 0.001, 0.004, 0.016)
+    network = {"activation": "ripple", "depth": 20, "width": width}
+    return [Classifier(**compared, **network, learning_rates=rates, steps=steps)]
 
 
 EXPERIMENT = Experiment("Does a gain derived from its formula train an unknown activation?", units)

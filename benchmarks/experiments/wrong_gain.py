@@ -1,25 +1,26 @@
-"""PyTorch's table of gains, and He for everything, against the derived gain, 50 layers deep."""
+"""PyTorch's table of gains, and He for everything, against the derived gain, in depth."""
 
-from benchmarks.experiments import Experiment
-from benchmarks.harness import Unit
+from benchmarks.experiments import Experiment, rates
+from benchmarks.units import Classifier
 
 
-def units(size: str) -> list[Unit]:
-    width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 320, 3), "pod": (512, 10000, 64)}[
+def units(size: str) -> list[Classifier]:
+    width, steps, seeds = {"smoke": (16, 40, 2), "laptop": (64, 320, 4), "pod": (512, 10000, 64)}[
         size
     ]
     return [
-        Unit(
+        Classifier(
             activation=activation,
             techniques=("pytorch", "he", "derived"),
-            learning_rates=(0.001, 0.004, 0.016),
+            learning_rates=rates(depth),
             seeds=tuple(range(seeds)),
-            depth=50,
+            depth=depth,
             width=width,
             steps=steps,
         )
-        for activation in ("tanh", "selu", "sigmoid")
+        for activation in (("tanh",) if size == "smoke" else ("tanh", "selu", "sigmoid"))
+        for depth in ((10,) if size == "smoke" else (10, 50))
     ]
 
 
-EXPERIMENT = Experiment("What does a wrong gain cost at 50 layers?", units)
+EXPERIMENT = Experiment("What does a wrong gain cost, at 10 and at 50 layers?", units)

@@ -94,10 +94,30 @@ def _reflectors(key, length: int, width: int, dtype):
 
 def _reflect(v, q):
     """``(I - V T Vᴴ) q`` with ``T⁻¹ = I + striu(VᴴV)``."""
-    adjoint, identity = v.conj().T, jnp.eye(v.shape[1], dtype=v.dtype)
-    # Inverting T⁻¹ itself costs b³ and leaves products, which every device and mesh is good at.
-    t = jax.scipy.linalg.solve_triangular(identity + jnp.triu(_product(adjoint, v), 1), identity)
+    adjoint = v.conj().T
+    t = _inverse(jnp.triu(_product(adjoint, v), 1))
     return q - _product(v, _product(t, _product(adjoint, q)))
+
+
+def _inverse(upper):
+    """``(I + U)⁻¹`` of a strictly upper triangular U, from products alone.
+
+    With the inverses of both diagonal blocks, that of the whole is ``[[A, -A U₁₂ B], [0, B]]``;
+    the blocks grow from 1 by doubling. XLA's triangular solver is a library call that no mesh
+    partitions and that, batched in a loop on several CPU devices, waits for itself forever.
+    """
+    width = len(upper)
+    size = 1 << (width - 1).bit_length()
+    upper = jnp.pad(upper, (0, size - width))
+    inverse = jnp.ones((size, 1, 1), upper.dtype)  # one block in each place of the diagonal
+    while len(inverse) > 1:
+        first, second = inverse[0::2], inverse[1::2]
+        count, block, _ = inverse.shape
+        parts = upper.reshape(count, block, count, block)
+        between = parts[jnp.arange(0, count, 2), :, jnp.arange(1, count, 2), :]
+        corner = -_product(_product(first, between), second)
+        inverse = jnp.block([[first, corner], [jnp.zeros_like(corner), second]])
+    return inverse[0, :width, :width]
 
 
 def _spread_columns(columns: int, out_sharding: sampling.OutSharding):

@@ -1,0 +1,103 @@
+"""Test accuracy at a fixed budget, on a task where there is something left to gain."""
+
+import numpy as np
+
+from benchmarks import summary
+from benchmarks.experiments import Experiment, rates
+from benchmarks.units import Classifier
+from benchmarks.view import COLOURS, CONFIDENCE, View, estimate, interval, listed, panels, sentence
+
+
+def units(size: str) -> list[Classifier]:
+    width, steps, seeds, count = {
+        "smoke": (16, 40, 2, 1),
+        "laptop": (64, 2000, 8, 3),
+        "pod": (512, 20000, 64, 6),
+    }[size]
+    return [
+        Classifier(
+            activation=activation,
+            techniques=(
+                "normal",
+                "uniform",
+                "xavier",
+                "lecun",
+                "he",
+                "orthogonal",
+                "derived",
+                "derived uniform",
+                "backward",
+                "critical",
+            ),
+            learning_rates=rates(6, count),
+            seeds=tuple(range(seeds)),
+            depth=6,
+            width=width,
+            steps=steps,
+            window=20,
+            probes=(),
+            data="mnist1d",
+        )
+        for activation in (("tanh",) if size == "smoke" else ("relu", "tanh", "gelu"))
+    ]
+
+
+def finding(records: list[dict]) -> str:
+    """Which techniques are best: those whose interval reaches the best one's median."""
+    parts = []
+    for name, group in summary.by_network(records).items():
+        best = max(group, key=lambda row: np.median(row.test_accuracy))
+        top = float(np.median(best.test_accuracy))
+        level = [row.title for row in group if interval(row.test_accuracy)[1] >= top]
+        others = [row for row in group if row.title not in level]
+        text = f"{name}: {listed(level)} level at {top:.0%}"
+        if others:
+            worst = min(others, key=lambda row: np.median(row.test_accuracy))
+            text += f" (lowest {worst.title}, {np.median(worst.test_accuracy):.0%})"
+        parts.append(text)
+    return sentence("; ".join(parts))
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    cells = [["network", "technique", "best rate", "test accuracy %", "final training loss"]]
+    for name, group in summary.by_network(records).items():
+        cells += [
+            [name, row.title, row.rate, estimate(100 * row.test_accuracy), estimate(row.loss)]
+            for row in group
+        ]
+        guess = 100 * group[0].record["guess_accuracy"]
+        cells.append([name, "guessing", "", f"{guess:.0f}", ""])
+    return cells
+
+
+def plot(records: list[dict]):
+    """A dot at each median with its interval, one panel an activation."""
+    groups = summary.by_network(records)
+    figure, axes = panels(finding(records), len(groups), width=4.6, height=4, sharey=True)
+    for axis, (name, group) in zip(axes, groups.items(), strict=True):
+        for place, row in enumerate(reversed(group)):
+            values = 100 * row.test_accuracy
+            axis.plot(values, [place] * len(values), "|", color="gray", ms=8)
+            axis.plot([100 * e for e in interval(row.test_accuracy)], [place] * 2, color=COLOURS[4])
+            axis.plot(np.median(values), place, "o", color=COLOURS[4])
+        axis.set_yticks(range(len(group)), [row.title for row in reversed(group)])
+        axis.axvline(100 * group[0].record["guess_accuracy"], color="black", ls=":")
+        axis.set(title=name, xlabel="test accuracy %")
+        axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        f"MNIST-1D; median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, "
+        f"{unit['depth']} layers, width {unit['width']}; {summary.setting(records)} (*: an end of "
+        "that grid); dotted: guessing"
+    )
+
+
+EXPERIMENT = Experiment(
+    "Does good initialization improve accuracy at a fixed budget?",
+    units,
+    View(finding, table, plot, caption),
+)

@@ -1,0 +1,140 @@
+"""Steps to a target loss: every technique, on seven activations, from 5 to 100 layers."""
+
+import math
+
+import numpy as np
+
+from benchmarks import summary
+from benchmarks.experiments import Experiment, rates
+from benchmarks.techniques import TECHNIQUES
+from benchmarks.units import Classifier
+from benchmarks.view import View, listed, panels
+
+TECHNIQUES_COMPARED = (
+    "normal",
+    "uniform",
+    "xavier",
+    "lecun",
+    "he",
+    "orthogonal",
+    "derived",
+    "backward",
+    "critical",
+)
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "silu", "selu", "sin")
+TARGET_SHARE = 0.25  # of the loss of the best constant guess
+LEVEL = 1.25  # times the fastest's steps: what a few seeds cannot tell apart
+
+
+def units(size: str) -> list[Classifier]:
+    width, steps, seeds, count, depths, activations = {
+        "smoke": (16, 20, 1, 1, (5,), ("tanh",)),
+        "laptop": (64, 240, 2, 4, (5, 20, 50, 100), ACTIVATIONS),
+        "pod": (512, 4000, 64, 6, (5, 20, 50, 100), ACTIVATIONS),
+    }[size]
+    return [
+        Classifier(
+            activation=activation,
+            # No variances make a sigmoid critical.
+            techniques=tuple(
+                t for t in TECHNIQUES_COMPARED if (activation, t) != ("sigmoid", "critical")
+            ),
+            learning_rates=rates(depth, count),
+            seeds=tuple(range(seeds)),
+            depth=depth,
+            width=width,
+            steps=steps,
+            probes=(),
+        )
+        for activation in activations
+        for depth in depths
+    ]
+
+
+def grid(records: list[dict]) -> dict[str, dict[str, dict[int, float]]]:
+    """activation -> technique -> depth -> median steps to the target, infinite if not reached."""
+    found: dict = {}
+    for row in summary.rows(records):
+        target = TARGET_SHARE * row.record["label_entropy"]
+        steps = row.steps_until(lambda run, target=target: np.array(run["loss"], float) <= target)
+        of_activation = found.setdefault(row.unit["activation"], {})
+        of_activation.setdefault(row.technique, {})[row.unit["depth"]] = float(np.median(steps))
+    return found
+
+
+def finding(records: list[dict]) -> str:
+    """How often each technique is the fastest, or level with it; where nobody arrives."""
+    wins: dict[str, int] = dict.fromkeys(TECHNIQUES_COMPARED, 0)
+    reached = wins.copy()
+    lost, count = [], 0
+    for activation, techniques in grid(records).items():
+        for depth in next(iter(techniques.values())):
+            count += 1
+            steps = {t: by_depth[depth] for t, by_depth in techniques.items()}
+            fastest = min(steps.values())
+            if math.isinf(fastest):
+                lost.append(f"{activation} at {depth}")
+                continue
+            for technique, n in steps.items():
+                wins[technique] += n <= LEVEL * fastest
+                reached[technique] += math.isfinite(n)
+    order = sorted(wins, key=lambda t: (-wins[t], -reached[t]))
+    named = [f"{TECHNIQUES[t].title} {wins[t]} ({reached[t]})" for t in order]
+    where = f"; none arrives with {listed(lost)} layers" if lost else ""
+    return (
+        f"Fastest or within {LEVEL - 1:.0%} of it, and in brackets how often the target was "
+        f"reached, of {count} networks: {listed(named)}{where}"
+    )
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    found = grid(records)
+    depths = sorted({d for techniques in found.values() for t in techniques.values() for d in t})
+    cells = [["activation", "technique", *(f"{depth} layers" for depth in depths)]]
+    for activation, techniques in found.items():
+        for technique, by_depth in techniques.items():
+            shown = [_steps(by_depth[depth]) for depth in depths]
+            cells.append([activation, TECHNIQUES[technique].title, *shown])
+    return cells
+
+
+def _steps(value: float) -> str:
+    return "never" if math.isinf(value) else f"{value:.0f}"
+
+
+def plot(records: list[dict]):
+    """One panel an activation, techniques by depths; dark is fast, white is never."""
+    found = grid(records)
+    longest = records[0]["unit"]["steps"]
+    figure, axes = panels(finding(records), len(found), width=5, height=3.6)
+    for axis, (activation, techniques) in zip(axes, found.items(), strict=True):
+        depths = sorted(next(iter(techniques.values())))
+        values = np.array([[by_depth[d] for d in depths] for by_depth in techniques.values()])
+        shown = np.ma.masked_invalid(values)
+        image = axis.imshow(shown, cmap="viridis", vmin=0, vmax=longest, aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            dark = value < longest / 2
+            axis.text(
+                j, i, _steps(value), ha="center", va="center", color="white" if dark else "black"
+            )
+        axis.set_xticks(range(len(depths)), depths)
+        axis.set_yticks(range(len(techniques)), [TECHNIQUES[t].title for t in techniques])
+        axis.set(title=activation, xlabel="layers")
+    figure.colorbar(image, ax=axes, label="steps to the target loss", shrink=0.6)
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        f"steps until the training loss, averaged over {unit['window']} steps, is "
+        f"{TARGET_SHARE:.0%} of the best constant guess's: median over {len(unit['seeds'])} "
+        f"seeds, width {unit['width']}; {summary.setting(records)}"
+    )
+
+
+EXPERIMENT = Experiment(
+    "Does good initialization speed convergence, and which one for which activation?",
+    units,
+    View(finding, table, plot, caption),
+)

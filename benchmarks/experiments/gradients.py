@@ -1,0 +1,160 @@
+"""Gradients by layer, at the start and while training, against the mean-field prediction.
+
+A pre-activation's gradient grows from one layer to the one before it by χ = σ_w² E[φ'(√q z)²] in
+its square (Schoenholz et al. 2017), with q the variance of the pre-activations there.
+"""
+
+import numpy as np
+
+import flaxinit
+from benchmarks import harness
+from benchmarks.experiments import Experiment
+from benchmarks.techniques import TECHNIQUES
+from benchmarks.units import Classifier
+from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
+
+
+def units(size: str) -> list[Classifier]:
+    width, depth, steps, seeds = {
+        "smoke": (32, 8, 20, 2),
+        "laptop": (256, 30, 200, 4),
+        "pod": (2048, 100, 2000, 32),
+    }[size]
+    return [
+        Classifier(
+            activation=activation,
+            techniques=("xavier", "he", "derived", "backward", "critical"),
+            learning_rates=(0.02 / depth,),
+            seeds=tuple(range(seeds)),
+            depth=depth,
+            width=width,
+            steps=steps,
+            probes=(0, steps // 2, steps),
+        )
+        for activation in (("tanh",) if size == "smoke" else ("relu", "tanh", "gelu"))
+    ]
+
+
+def measure(unit: Classifier, tick) -> dict:
+    """Train, and beside what was measured put what the theory says."""
+    return {
+        **harness.train(unit, tick),
+        "predicted": {technique: predicted(unit, technique) for technique in unit.techniques},
+    }
+
+
+def predicted(unit: Classifier, technique: str) -> dict[str, list[float]]:
+    """χ of every hidden layer's kernel, and the variance of the pre-activations it reads."""
+    derivation = flaxinit.derive(unit.activation)
+    network, square = unit.network(technique), (unit.width, unit.width)
+    fan_in = unit.dataset.train_inputs.shape[1]
+    sigma_w2 = unit.width * network.hidden_init.variance(square)
+    sigma_b2 = TECHNIQUES[technique].bias(unit.activation)
+    sigma_b2 = sigma_b2.variance(()) if hasattr(sigma_b2, "variance") else 0.0
+    q = fan_in * network.first_init.variance((fan_in, unit.width)) + sigma_b2
+    qs, chis = [], []
+    for _ in range(unit.depth - 2):
+        qs.append(q)
+        chis.append(derivation.chi(q, sigma_w2))
+        q = derivation.qmap(q, sigma_w2, sigma_b2)
+    return {"q": qs, "chi": chis}
+
+
+def profiles(record: dict, technique: str, probe: int) -> np.ndarray:
+    """Gradient of each layer (seeds, layers) over that of the last hidden one."""
+    runs = [run for run in record["runs"] if run["technique"] == technique]
+    gradients = np.array([run["probes"][probe]["gradient"][:-1] for run in runs], float)
+    return gradients / gradients[:, -1:]
+
+
+def theory(record: dict, technique: str) -> np.ndarray:
+    """What `profiles` are at the start, in a network of infinite width."""
+    chi = np.array(record["predicted"][technique]["chi"])
+    return np.append(np.sqrt(np.cumprod(chi[::-1]))[::-1], 1.0)
+
+
+def growth(profile: np.ndarray) -> np.ndarray:
+    """Geometric mean factor of the squared gradient from layer to layer, backwards: χ."""
+    return (profile[..., 0] / profile[..., -1]) ** (2 / (profile.shape[-1] - 1))
+
+
+def finding(records: list[dict]) -> str:
+    """How far theory and measurement are apart, and who keeps gradients within a factor."""
+    errors, kept = [], []
+    for record in records:
+        steady = []
+        for technique in record["unit"]["techniques"]:
+            measured = np.median(growth(profiles(record, technique, 0)))
+            errors.append(abs(measured / growth(theory(record, technique)) - 1))
+            ratio = np.median(profiles(record, technique, 0)[:, 0])
+            if 0.1 <= ratio <= 10:
+                steady.append(TECHNIQUES[technique].title)
+        depth = record["unit"]["depth"]
+        kept.append(f"{record['unit']['activation']}: {listed(steady) or 'none'}")
+    return sentence(
+        f"the measured χ per layer is within {max(errors):.1%} of the theory's; gradients stay "
+        f"within a factor of 10 over {depth} layers with {'; '.join(kept)}"
+    )
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    steps = records[0]["unit"]["probes"]
+    cells = [
+        ["activation", "technique", "χ predicted", *(f"χ measured, step {step}" for step in steps)]
+    ]
+    for record in records:
+        for technique in record["unit"]["techniques"]:
+            measured = [
+                _four(growth(profiles(record, technique, probe))) for probe in range(len(steps))
+            ]
+            predicted = f"{growth(theory(record, technique)):.4f}"
+            title = TECHNIQUES[technique].title
+            cells.append([record["unit"]["activation"], title, predicted, *measured])
+    return cells
+
+
+def _four(values: np.ndarray) -> str:
+    """χ differs from 1 in its second decimal: more of them than `estimate` gives."""
+    if not np.isfinite(values).all():
+        return estimate(np.nan_to_num(values, nan=np.inf))
+    low, high = interval(values)
+    return f"{np.median(values):.4f} ({low:.4f}–{high:.4f})"
+
+
+def plot(records: list[dict]):
+    """Gradient by layer: measured at the start and the end, and the theory's in black."""
+    figure, axes = panels(finding(records), len(records), width=5, height=4.8, sharey=True)
+    for axis, record in zip(axes, records, strict=True):
+        for technique in record["unit"]["techniques"]:
+            style = look(list(TECHNIQUES).index(technique))
+            layers = np.arange(1, record["unit"]["depth"])
+            for probe, step in ((0, "start"), (-1, f"step {record['unit']['steps']}")):
+                middle = np.median(profiles(record, technique, probe), axis=0)
+                label = f"{TECHNIQUES[technique].title}, {step}"
+                marker = style["marker"] if probe == 0 else None
+                shape = {"linestyle": "" if probe == 0 else "-", "marker": marker}
+                axis.plot(layers, middle, label=label, color=style["color"], ms=4, **shape)
+            axis.plot(layers, theory(record, technique), color="black", lw=0.8)
+        axis.plot([], [], color="black", lw=0.8, label="theory at the start")
+        axis.set(yscale="log", title=record["unit"]["activation"], xlabel="layer")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=8)
+    axes[0].set_ylabel("gradient / that of the last hidden layer")
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        "χ: factor of the squared gradient of the pre-activations from a layer to the one before, "
+        f"geometric mean over the hidden layers; median ({CONFIDENCE:.0%} bootstrap interval) over "
+        f"{len(unit['seeds'])} seeds, width {unit['width']}, {unit['optimizer']}, learning rate "
+        f"{unit['learning_rates'][0]:.2g}; ∞ stands for a network that diverged"
+    )
+
+
+EXPERIMENT = Experiment(
+    "Does initialization cure vanishing and exploding gradients, as the theory says?",
+    units,
+    View(finding, table, plot, caption),
+    measure,
+)

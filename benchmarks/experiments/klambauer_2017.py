@@ -1,0 +1,158 @@
+"""Klambauer, Unterthiner, Mayr and Hochreiter (2017): SELU drives activations to (0, 1).
+
+Nothing is trained: inputs of several means and variances pass through layers with LeCun's
+variance, and the mean and variance of the activations are followed.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import flaxinit
+from benchmarks import harness
+from benchmarks.experiments import Experiment
+from benchmarks.view import View, look, panels, sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Propagation:
+    """Networks that inputs pass through.
+
+    Args:
+        starts: mean and variance of the inputs.
+        samples: inputs to each network; every one has a network of its own seed in common.
+    """
+
+    starts: tuple[tuple[float, float], ...]
+    seeds: tuple[int, ...]
+    depth: int
+    width: int
+    samples: int = 64
+    activation: str = "selu"
+
+    @property
+    def title(self) -> str:
+        return f"{self.activation}, {self.depth} layers"
+
+    @property
+    def work(self) -> int:
+        runs = len(self.starts) * len(self.seeds)
+        return runs * self.samples * self.depth * self.width**2
+
+
+def units(size: str) -> list[Propagation]:
+    width, depth, seeds = {"smoke": (64, 8, 2), "laptop": (1024, 32, 8), "pod": (8192, 128, 64)}[
+        size
+    ]
+    starts = tuple((mean, variance) for mean in (-1.0, 0.0, 1.0) for variance in (0.3, 1.0, 3.0))
+    return [Propagation(starts=starts, seeds=tuple(range(seeds)), depth=depth, width=width)]
+
+
+def measure(unit: Propagation, tick) -> dict:
+    """The mean and variance of the activations after every layer, the inputs' first."""
+    began = time.perf_counter()
+    kernel = flaxinit.lecun_normal()
+
+    @jax.jit
+    def propagate(key, mean, variance):
+        first, rest = jax.random.split(key)
+        x = mean + jnp.sqrt(variance) * jax.random.normal(first, (unit.samples, unit.width))
+
+        def layer(x, key):
+            y = jax.nn.selu(x @ kernel(key, (unit.width, unit.width)))
+            return y, (y.mean(), y.var())
+
+        start = x.mean(), x.var()
+        _, moments = jax.lax.scan(layer, x, jax.random.split(rest, unit.depth))
+        return [jnp.append(start, rest) for start, rest in zip(start, moments, strict=True)]
+
+    runs = []
+    for start in unit.starts:
+        for seed in unit.seeds:
+            mean, variance = map(np.asarray, propagate(jax.random.key(seed), *start))
+            moments = {"mean": harness.rounded(mean), "variance": harness.rounded(variance)}
+            runs.append({"start": list(start), "seed": seed, **moments})
+        tick(1 / len(unit.starts))
+    predictions = [predicted(unit, *start) for start in unit.starts]
+    seconds = round(time.perf_counter() - began, 2)
+    return {"unit": asdict(unit), "runs": runs, "predicted": predictions, "seconds": seconds}
+
+
+def predicted(unit: Propagation, mean: float, variance: float) -> dict[str, list[float]]:
+    """The same in a network of infinite width: `q` is the second moment of what a layer reads."""
+    derivation = flaxinit.derive(unit.activation)
+    means, variances = [mean], [variance]
+    for _ in range(unit.depth):
+        q = variances[-1] + means[-1] ** 2
+        means.append(float(derivation.mean.at(q)))
+        variances.append(derivation.qmap(q, 1.0) - means[-1] ** 2)
+    return {"mean": means, "variance": variances}
+
+
+def ends(record: dict) -> np.ndarray:
+    """Mean and variance after the last layer (starts, seeds, 2)."""
+    values = [[run["mean"][-1], run["variance"][-1]] for run in record["runs"]]
+    return np.reshape(values, (len(record["unit"]["starts"]), -1, 2))
+
+
+def finding(records: list[dict]) -> str:
+    (record,) = records
+    found = ends(record)
+    means, variances = found[..., 0], found[..., 1]
+    theory = np.array([[p["mean"][-1], p["variance"][-1]] for p in record["predicted"]])
+    apart = np.abs(np.median(found, axis=1) - theory).max()
+    return sentence(
+        f"after {record['unit']['depth']} layers every start is at a mean of {means.min():.2f} to "
+        f"{means.max():.2f} and a variance of {variances.min():.2f} to {variances.max():.2f}; "
+        f"the medians are within {apart:.2g} of the theory"
+    )
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    (record,) = records
+    cells = [["start: mean, variance", "mean", "mean predicted", "variance", "variance predicted"]]
+    starts = zip(record["unit"]["starts"], ends(record), record["predicted"], strict=True)
+    for start, values, prediction in starts:
+        row = [f"{start[0]:g}, {start[1]:g}"]
+        for i, name in enumerate(("mean", "variance")):
+            low, middle, high = np.quantile(values[:, i], (0, 0.5, 1))
+            row += [f"{middle:.3f} ({low:.3f}–{high:.3f})", f"{prediction[name][-1]:.3f}"]
+        cells.append(row)
+    return cells
+
+
+def plot(records: list[dict]):
+    """Mean and variance by layer: every seed in colour, the theory in black."""
+    (record,) = records
+    figure, axes = panels(finding(records), 2, width=5.5, height=4.4)
+    starts = record["unit"]["starts"]
+    for axis, name, goal in zip(axes, ("mean", "variance"), (0, 1), strict=True):
+        for index, start in enumerate(starts):
+            runs = [run[name] for run in record["runs"] if run["start"] == list(start)]
+            axis.plot(np.transpose(runs), color=look(index)["color"], lw=0.7, alpha=0.6)
+            axis.plot(record["predicted"][index][name], color="black", lw=1, ls="--")
+        axis.axhline(goal, color="black", lw=0.6)
+        axis.set(xlabel="layer", ylabel=f"{name} of the activations")
+    axes[0].plot([], [], color=look(0)["color"], label=f"measured, from {len(starts)} starts")
+    axes[0].plot([], [], color="black", ls="--", label="theory")
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        f"SELU, LeCun normal, width {unit['width']}, {unit['samples']} inputs; median (range) over "
+        f"{len(unit['seeds'])} seeds; nothing is trained"
+    )
+
+
+EXPERIMENT = Experiment(
+    "Does SELU with LeCun's variance go to mean 0 and variance 1 from other starts?",
+    units,
+    View(finding, table, plot, caption),
+    measure,
+)

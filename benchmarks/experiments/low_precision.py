@@ -1,0 +1,108 @@
+"""bfloat16 kernels as jax.nn.initializers draws them, and as flaxinit does, in a wide network.
+
+JAX makes a bfloat16 normal from 8 random bits: its mean is -1.7 % of σ. Behind a ReLU, whose
+outputs are all positive, fan_in such means add up.
+"""
+
+import numpy as np
+
+from benchmarks import summary
+from benchmarks.experiments import Experiment
+from benchmarks.techniques import TECHNIQUES
+from benchmarks.units import Classifier
+from benchmarks.view import CONFIDENCE, View, estimate, look, panels, sentence
+
+
+def units(size: str) -> list[Classifier]:
+    width, steps, seeds = {"smoke": (64, 20, 2), "laptop": (2048, 60, 2), "pod": (8192, 2000, 32)}[
+        size
+    ]
+    return [
+        Classifier(
+            activation="relu",
+            techniques=("jax he", "flaxinit he"),
+            learning_rates=(0.0005, 0.002),
+            seeds=tuple(range(seeds)),
+            depth=6,
+            width=width,
+            steps=steps,
+            window=5,
+            dtype=dtype,
+        )
+        for dtype in (("bfloat16",) if size == "smoke" else ("bfloat16", "float32"))
+    ]
+
+
+def shifts(row: summary.Row) -> np.ndarray:
+    """Mean of the pre-activations over their standard deviation (seeds, layers), at the start."""
+    probes = [run["probes"][0] for run in row.runs]
+    mean, square = (np.array([p[name] for p in probes]) for name in ("mean", "second_moment"))
+    return mean / np.sqrt(square - mean**2)
+
+
+def finding(records: list[dict]) -> str:
+    """The largest shift of each, in the first dtype, and the losses that they reach."""
+    rows = [row for row in summary.rows(records) if row.unit["dtype"] == "bfloat16"]
+    parts = []
+    for row in rows:
+        shift = np.median(shifts(row), axis=0)
+        worst = shift[np.abs(shift).argmax()]
+        parts.append(
+            f"{row.title} shifts the pre-activations by {worst:+.2f} standard deviations and "
+            f"reaches a loss of {np.median(row.loss):.2g}"
+        )
+    return sentence(f"in bfloat16, {', '.join(parts)}")
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    layers = range(1, records[0]["unit"]["depth"])
+    cells = [
+        [
+            "dtype",
+            "technique",
+            *(f"mean / σ, layer {layer}" for layer in layers),
+            "best rate",
+            "final training loss",
+            "test accuracy %",
+        ]
+    ]
+    for row in summary.rows(records):
+        moved = [f"{value:+.3f}" for value in np.median(shifts(row), axis=0)]
+        reached = [row.rate, estimate(row.loss), estimate(100 * row.test_accuracy)]
+        cells.append([row.unit["dtype"], row.title, *moved, *reached])
+    return cells
+
+
+def plot(records: list[dict]):
+    """The shift by layer, and the training loss by step."""
+    figure, (left, right) = panels(finding(records), 2, width=5.5, height=4.4)
+    for row in summary.rows(records):
+        style = look(list(TECHNIQUES).index(row.technique))
+        style["linestyle"] = "-" if row.unit["dtype"] == "bfloat16" else ":"
+        shift = np.median(shifts(row), axis=0)
+        label = f"{row.title}, {row.unit['dtype']}"
+        left.plot(np.arange(1, len(shift) + 1), shift, label=label, **style)
+        curve = np.array([run["loss"] for run in row.runs], float)
+        steps = row.unit["window"] * np.arange(1, curve.shape[1] + 1)
+        right.plot(steps, np.median(curve, axis=0), label=label, **style)
+    left.axhline(0, color="black", lw=0.6)
+    left.set(xlabel="layer", ylabel="mean of the pre-activations / σ, at the start")
+    right.set(xlabel="optimiser steps", ylabel="training loss (nats)", yscale="log")
+    right.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        f"relu, {unit['depth']} layers, width {unit['width']}; He's variance from both; median "
+        f"({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds; "
+        f"{summary.setting(records)}"
+    )
+
+
+EXPERIMENT = Experiment(
+    "What do bfloat16 kernels cost, as JAX draws them and as flaxinit does?",
+    units,
+    View(finding, table, plot, caption),
+)

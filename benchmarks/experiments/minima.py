@@ -1,0 +1,104 @@
+"""Where training ends: the distribution of the final training loss over many seeds."""
+
+import numpy as np
+
+from benchmarks import summary
+from benchmarks.experiments import Experiment, rates
+from benchmarks.techniques import TECHNIQUES
+from benchmarks.units import Classifier
+from benchmarks.view import CONFIDENCE, View, estimate, listed, look, panels, sentence
+
+
+def units(size: str) -> list[Classifier]:
+    width, steps, seeds, count = {
+        "smoke": (16, 40, 4, 1),
+        "laptop": (32, 600, 64, 3),
+        "pod": (256, 20000, 1024, 6),
+    }[size]
+    return [
+        Classifier(
+            activation=activation,
+            techniques=("normal", "uniform", "xavier", "lecun", "he", "orthogonal", "derived"),
+            learning_rates=rates(10, count),
+            seeds=tuple(range(seeds)),
+            depth=10,
+            width=width,
+            steps=steps,
+            window=20,
+            probes=(),
+        )
+        for activation in (("relu",) if size == "smoke" else ("relu", "tanh"))
+    ]
+
+
+def finding(records: list[dict]) -> str:
+    """Who gets stuck, and whether the others end in different places."""
+    parts = []
+    for name, group in summary.by_network(records).items():
+        stuck = [row for row in group if row.never_learned.any()]
+        free = [row for row in group if not row.never_learned.any()]
+        text = "no technique gets stuck"
+        if stuck:
+            text = "stuck " + listed(
+                [f"{row.title} ({row.never_learned.mean():.0%} of seeds)" for row in stuck]
+            )
+        if free:
+            medians = [float(np.median(row.loss)) for row in free]
+            accuracies = [100 * float(np.median(row.test_accuracy)) for row in free]
+            text += (
+                f", the others end at losses of {min(medians):.1g} to {max(medians):.1g} with "
+                f"test accuracies of {min(accuracies):.0f} to {max(accuracies):.0f} %"
+            )
+        parts.append(f"{name}: {text}")
+    return sentence("; ".join(parts))
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    cells = [
+        ["network", "technique", "best rate", "final training loss", "stuck", "test accuracy %"]
+    ]
+    for name, group in summary.by_network(records).items():
+        cells += [
+            [
+                name,
+                row.title,
+                row.rate,
+                estimate(row.loss),
+                row.never,
+                estimate(100 * row.test_accuracy),
+            ]
+            for row in group
+        ]
+    return cells
+
+
+def plot(records: list[dict]):
+    """The share of seeds whose final loss is at most x, for each technique."""
+    groups = summary.by_network(records)
+    figure, axes = panels(finding(records), len(groups), width=6, height=4.6, sharey=True)
+    for axis, (name, group) in zip(axes, groups.items(), strict=True):
+        for row in group:
+            losses = np.sort(row.loss)
+            style = look(list(TECHNIQUES).index(row.technique)) | {"marker": None}
+            share = np.arange(1, len(losses) + 1) / len(losses)
+            axis.step(losses, share, where="post", label=row.title, **style)
+        entropy = group[0].record["label_entropy"]
+        axis.axvline(entropy, color="black", ls=":", label="best constant guess")
+        axis.set(xscale="log", title=name, xlabel="final training loss (nats)", ylim=(0, 1.02))
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("share of seeds at or below")
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        f"median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, "
+        f"{unit['depth']} layers, width {unit['width']}; stuck: the final training loss is not "
+        f"below that of the best constant guess; {summary.setting(records)}"
+    )
+
+
+EXPERIMENT = Experiment(
+    "Does good initialization avoid poor minima?", units, View(finding, table, plot, caption)
+)

@@ -1,0 +1,113 @@
+"""Saxe et al. (2014), Hu, Xiao and Pennington (2020): deep linear networks, Gaussian or orthogonal.
+
+A product of Gaussian matrices has singular values that spread with depth over width; a product of
+orthogonal ones has not. Hu et al. prove that Gaussian networks need a width in proportion to
+their depth where orthogonal ones do not.
+"""
+
+import numpy as np
+
+from benchmarks import summary
+from benchmarks.experiments import Experiment, rates
+from benchmarks.summary import TARGET
+from benchmarks.techniques import TECHNIQUES
+from benchmarks.units import Classifier
+from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
+
+
+def units(size: str) -> list[Classifier]:
+    widths, depths, steps, seeds, count = {
+        "smoke": ((16,), (4, 8), 40, 2, 1),
+        "laptop": ((16, 64), (5, 10, 20, 50, 100, 200), 300, 4, 4),
+        "pod": ((64, 256, 1024), (5, 10, 20, 50, 100, 200, 500, 1000), 20000, 32, 6),
+    }[size]
+    return [
+        Classifier(
+            activation="linear",
+            techniques=("lecun", "orthogonal"),
+            learning_rates=rates(depth, count),
+            seeds=tuple(range(seeds)),
+            depth=depth,
+            width=width,
+            steps=steps,
+            probes=(),
+        )
+        for width in widths
+        for depth in depths
+    ]
+
+
+def by_width(records: list[dict]) -> dict[int, dict[int, tuple[summary.Row, summary.Row]]]:
+    """width -> depth -> the rows of Gaussian and orthogonal kernels."""
+    found: dict = {}
+    rows = summary.rows(records)
+    for pair in zip(rows[::2], rows[1::2], strict=True):
+        unit = pair[0].unit
+        found.setdefault(unit["width"], {})[unit["depth"]] = pair
+    return found
+
+
+def finding(records: list[dict]) -> str:
+    """The depth from which orthogonal kernels are faster: the intervals no longer overlap."""
+    parts = []
+    for width, depths in by_width(records).items():
+        ahead = [
+            depth
+            for depth, (gaussian, orthogonal) in depths.items()
+            if interval(orthogonal.steps)[1] < interval(gaussian.steps)[0]
+        ]
+        # From that depth on, not once by chance.
+        lasting = [d for d in ahead if all(e in ahead for e in depths if e >= d)]
+        where = f"from {min(lasting)} layers on" if lasting else "at no depth for good"
+        parts.append(f"{where} with width {width}")
+    return sentence(f"orthogonal kernels are faster than Gaussian ones {listed(parts)}")
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    cells = [
+        ["width", "layers", "technique", "best rate", f"steps to {TARGET:.0%}", "never learned"]
+    ]
+    for width, depths in by_width(records).items():
+        for depth, pair in depths.items():
+            for row in pair:
+                steps = estimate(row.steps, "never")
+                cells.append([str(width), str(depth), row.title, row.rate, steps, row.never])
+    return cells
+
+
+def plot(records: list[dict]):
+    """Steps against depth, one panel a width."""
+    groups = by_width(records)
+    figure, axes = panels(finding(records), len(groups), width=5, height=4.2, sharey=True)
+    for axis, (width, depths) in zip(axes, groups.items(), strict=True):
+        longest = next(iter(depths.values()))[0].unit["steps"]
+        for index in (0, 1):
+            rows = [pair[index] for pair in depths.values()]
+            # "Never" is drawn on the upper edge.
+            middle = np.minimum([np.median(row.steps) for row in rows], longest)
+            ends = np.minimum([interval(row.steps) for row in rows], longest)
+            style = look(list(TECHNIQUES).index(rows[0].technique))
+            axis.plot(list(depths), middle, label=rows[0].title, **style)
+            axis.fill_between(list(depths), *ends.T, color=style["color"], alpha=0.2, lw=0)
+        axis.axhline(longest, color="black", ls=":", label="never within the run")
+        axis.set(xscale="log", title=f"width {width}", xlabel="layers", ylim=(0, 1.05 * longest))
+        axis.set_xticks(list(depths), list(depths))
+        axis.minorticks_off()
+        axis.legend(frameon=False)
+    axes[0].set_ylabel(f"steps to {TARGET:.0%} training accuracy")
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        f"linear networks; median ({CONFIDENCE:.0%} bootstrap interval) over "
+        f"{len(unit['seeds'])} seeds; {summary.setting(records)} (*: an end of that grid)"
+    )
+
+
+EXPERIMENT = Experiment(
+    "From which depth on does a Gaussian initialization lose to an orthogonal one?",
+    units,
+    View(finding, table, plot, caption),
+)

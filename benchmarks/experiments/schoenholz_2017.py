@@ -1,0 +1,161 @@
+"""Schoenholz, Gilmer, Ganguli and Sohl-Dickstein (2017), figure 5: trainable depth follows ξ.
+
+tanh networks with `Var b = 0.05`: a grid of σ_w² and depths, trained for a fixed number of steps.
+The theory says that information survives some multiple, theirs is 6, of the depth scale ξ_c.
+"""
+
+import math
+
+import numpy as np
+
+import flaxinit
+from benchmarks import summary
+from benchmarks.experiments import Experiment, rates
+from benchmarks.techniques import TECHNIQUES, Technique
+from benchmarks.units import Classifier
+from benchmarks.view import View, panels, sentence
+
+SIGMA_B2 = 0.05  # theirs
+MULTIPLE = 6  # theirs
+_kernel, _bias = flaxinit.lecun_normal(), flaxinit.normal(SIGMA_B2**0.5)
+
+# σ_w² = 1, times the square of a gain.
+TECHNIQUES["mean field"] = Technique(
+    "σ_w²", lambda name: _kernel, lambda name: _kernel, lambda name: _bias
+)
+
+
+def units(size: str) -> list[Classifier]:
+    width, steps, seeds, depths, count = {
+        "smoke": (16, 20, 1, (5, 10), 4),
+        "laptop": (96, 300, 2, (10, 20, 30, 45, 60, 80, 100), 13),
+        "pod": (300, 20000, 16, (10, 20, 40, 60, 80, 100, 150, 200, 300), 31),
+    }[size]
+    return [
+        Classifier(
+            activation="tanh",
+            techniques=("mean field",),
+            gains=tuple(float(gain) for gain in np.sqrt(np.linspace(1, 4, count))),
+            learning_rates=rates(depth, 2),
+            seeds=tuple(range(seeds)),
+            depth=depth,
+            width=width,
+            steps=steps,
+            window=20,
+            probes=(),
+        )
+        for depth in depths
+    ]
+
+
+def grid(records: list[dict]) -> tuple[list[float], list[int], np.ndarray]:
+    """σ_w², depths, and the median training accuracy at the end (depths, σ_w²)."""
+    gains, depths = records[0]["unit"]["gains"], [r["unit"]["depth"] for r in records]
+    rows = summary.rows(records)
+    accuracy = [np.median([run["train_accuracy"] or 0 for run in row.runs]) for row in rows]
+    return [gain**2 for gain in gains], depths, np.reshape(accuracy, (len(depths), len(gains)))
+
+
+def scales(sigma_w2: list[float]) -> np.ndarray:
+    """ξ_c of each σ_w²."""
+    tanh = flaxinit.derive("tanh")
+    return np.array([tanh.depth_scales(value, SIGMA_B2)[1] for value in sigma_w2])
+
+
+def trainable(records: list[dict]) -> np.ndarray:
+    """For each σ_w² the depth at which half of the accuracy that can be learned is lost.
+
+    Interpolated between the depths that were trained; infinite beyond the deepest, NaN before
+    the shallowest.
+    """
+    _, depths, accuracy = grid(records)
+    guess = records[0]["guess_accuracy"]
+    half = (guess + accuracy.max()) / 2
+    found = []
+    for column in accuracy.T:
+        below = np.flatnonzero(column < half)
+        if not len(below):
+            found.append(math.inf)
+        elif below[0] == 0:
+            found.append(math.nan)
+        else:
+            i = below[0]
+            share = (column[i - 1] - half) / (column[i - 1] - column[i])
+            found.append(depths[i - 1] + share * (depths[i] - depths[i - 1]))
+    return np.array(found)
+
+
+def finding(records: list[dict]) -> str:
+    """Where networks of every depth train, and the multiple of ξ_c at which the others stop."""
+    sigma_w2, depths, _ = grid(records)
+    limit, scale = trainable(records), scales(sigma_w2)
+    deep = [value for value, depth in zip(sigma_w2, limit, strict=True) if math.isinf(depth)]
+    known = np.isfinite(limit)
+    parts = []
+    if deep:
+        among = f"{min(deep):.3g} to {max(deep):.3g}" if len(deep) > 1 else f"{deep[0]:.3g}"
+        parts.append(f"{max(depths)} layers train at σ_w² of {among}")
+    edge = flaxinit.derive("tanh").edge_of_chaos(SIGMA_B2)[1]
+    parts.append(f"the edge of chaos is at {edge:.3g}")
+    if known.any():
+        ratio = limit[known] / scale[known]
+        parts.append(
+            f"away from it the trainable depth is {ratio.min():.2g} to {ratio.max():.2g} times "
+            f"ξ_c (median {np.median(ratio):.2g})"
+        )
+    return sentence("; ".join(parts))
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    sigma_w2, depths, accuracy = grid(records)
+    cells = [
+        [
+            "σ_w²",
+            "ξ_c",
+            f"{MULTIPLE} ξ_c",
+            "trainable depth",
+            *(f"{depth} layers" for depth in depths),
+        ]
+    ]
+    limits = zip(sigma_w2, scales(sigma_w2), trainable(records), accuracy.T, strict=True)
+    for value, scale, limit, column in limits:
+        shown = {math.inf: f"> {max(depths)}"}.get(limit, f"{limit:.0f}")
+        shown = f"< {min(depths)}" if math.isnan(limit) else shown
+        percent = [f"{100 * a:.0f} %" for a in column]
+        cells.append([f"{value:.2f}", f"{scale:.1f}", f"{MULTIPLE * scale:.0f}", shown, *percent])
+    return cells
+
+
+def plot(records: list[dict]):
+    """The heat map, with the theory's curve over it."""
+    sigma_w2, depths, accuracy = grid(records)
+    figure, (axis,) = panels(finding(records), 1, width=8, height=5)
+    image = axis.pcolormesh(
+        sigma_w2, depths, accuracy, shading="nearest", cmap="cividis", vmin=0, vmax=1
+    )
+    fine = list(np.linspace(min(sigma_w2), max(sigma_w2), 200))
+    scale = scales(fine)
+    for multiple, line in ((MULTIPLE, "-"), (MULTIPLE / 2, "--")):
+        axis.plot(fine, multiple * scale, "w", ls=line, lw=2, label=f"{multiple:g} ξ_c (theory)")
+    edge = flaxinit.derive("tanh").edge_of_chaos(SIGMA_B2)[1]
+    axis.axvline(edge, color="white", ls=":", label="edge of chaos (theory)")
+    axis.set(xlabel="σ_w²", ylabel="layers", ylim=(min(depths), max(depths)))
+    axis.legend(loc="upper right", facecolor="gray")
+    figure.colorbar(image, ax=axis, label="training accuracy at the end")
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        f"tanh, σ_b² = {SIGMA_B2}, width {unit['width']}, median over {len(unit['seeds'])} seeds; "
+        "trainable depth: where half of the accuracy above guessing is lost; "
+        f"{summary.setting(records)}"
+    )
+
+
+EXPERIMENT = Experiment(
+    "Does the depth that can be trained follow the depth scale ξ of the theory?",
+    units,
+    View(finding, table, plot, caption),
+)

@@ -1,0 +1,114 @@
+"""A character-level transformer on English text: how its residual branches should start."""
+
+import math
+
+import numpy as np
+
+from benchmarks import summary
+from benchmarks.experiments import Experiment
+from benchmarks.units import LanguageModel
+from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
+
+BITS = 1 / math.log(2)  # bits per nat
+KINDS = LanguageModel.known
+
+
+def units(size: str) -> list[LanguageModel]:
+    width, depths, steps, seeds, rates = {
+        "smoke": (16, (2,), 20, 1, (0.003,)),
+        "laptop": (64, (4, 12), 200, 2, (0.0005, 0.002, 0.008)),
+        "pod": (512, (12, 24, 48, 96), 20000, 16, (0.0001, 0.0003, 0.001, 0.003)),
+    }[size]
+    return [
+        LanguageModel(
+            techniques=tuple(KINDS),
+            learning_rates=rates,
+            seeds=tuple(range(seeds)),
+            depth=depth,
+            width=width,
+            normalize=normalize,
+            steps=steps,
+            batch_size=8,
+            window=20,
+        )
+        for normalize in ((True,) if size == "smoke" else (True, False))
+        for depth in depths
+    ]
+
+
+def networks(records: list[dict]) -> dict[str, list[summary.Row]]:
+    """The rows of each network, by its name."""
+    named: dict[str, list[summary.Row]] = {}
+    for row in summary.rows(records):
+        norm = "with" if row.unit["normalize"] else "without"
+        named.setdefault(f"{row.unit['depth']} blocks {norm} LayerNorm", []).append(row)
+    return named
+
+
+def finding(records: list[dict]) -> str:
+    """The best scaling of each network: those whose interval reaches the best one's median."""
+    parts = []
+    for name, rows in networks(records).items():
+        best = min(rows, key=lambda row: np.median(_bits(row)))
+        top = float(np.median(_bits(best)))
+        level = [KINDS[r.technique][0] for r in rows if interval(_bits(r))[0] <= top]
+        worst = max(float(np.median(_bits(row))) for row in rows)
+        parts.append(f"{name}: {listed(level)} ({top:.2f} bits a character, worst {worst:.2f})")
+    return sentence(f"best scaling of the residual branches for {'; '.join(parts)}")
+
+
+def _bits(row: summary.Row) -> np.ndarray:
+    """Test loss in bits a character, infinite where it is not finite."""
+    losses = [run["test_loss"] for run in row.runs]
+    return BITS * np.array([math.inf if loss is None else loss for loss in losses])
+
+
+def table(records: list[dict]) -> list[list[str]]:
+    cells = [["network", "branches", "best rate", "bits a character", "never learned"]]
+    for name, rows in networks(records).items():
+        for row in rows:
+            bits = estimate(_bits(row), "diverged")
+            cells.append([name, KINDS[row.technique][0], row.rate, bits, row.never])
+    entropy = f"{BITS * records[0]['label_entropy']:.2g}"
+    return [*cells, ["frequency of the characters alone", "", "", entropy, "100%"]]
+
+
+def plot(records: list[dict]):
+    """Training loss by step, one panel a network."""
+    groups = networks(records)
+    figure, axes = panels(
+        finding(records), len(groups), width=5, height=3.6, columns=2, sharey=True
+    )
+    for axis, (name, rows) in zip(axes, groups.items(), strict=True):
+        for row in rows:
+            curve = BITS * np.array([run["loss"] for run in row.runs], float)
+            steps = row.unit["window"] * np.arange(1, curve.shape[1] + 1)
+            style = look(list(KINDS).index(row.technique))
+            label = f"{KINDS[row.technique][0]}, rate {row.rate}"
+            axis.plot(steps, np.median(curve, axis=0), label=label, **style)
+        entropy = BITS * rows[0].record["label_entropy"]
+        axis.axhline(entropy, color="black", ls=":", label="frequencies alone")
+        axis.set(title=name, xlabel="optimiser steps")
+        axis.legend(frameon=False, fontsize=8)
+    for axis in axes[::2]:
+        axis.set_ylabel("training loss (bits a character)")
+    axes[0].set_ylim(top=1.5 * entropy)
+    return figure
+
+
+def caption(records: list[dict]) -> str:
+    unit = records[0]["unit"]
+    return (
+        "the two kernels of a block that write to the residual stream, drawn with "
+        f"{listed([title for title, _ in KINDS.values()])} variance-keeping kernels; width "
+        f"{unit['width']}, {unit['length']} characters; median ({CONFIDENCE:.0%} bootstrap "
+        f"interval) over {len(unit['seeds'])} seeds; {summary.setting(records)} (*: an end of "
+        "that grid)"
+    )
+
+
+EXPERIMENT = Experiment(
+    "How should the residual branches of a transformer be scaled, with and without LayerNorm?",
+    units,
+    View(finding, table, plot, caption),
+)

@@ -1,0 +1,309 @@
+"""What one compiled program trains: an architecture on its data, and all that is compared on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, ClassVar, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import flaxinit
+from benchmarks.data import DATASETS, Dataset, documentation, guess
+from benchmarks.model import ACTIVATIONS, MLP, Transformer
+from benchmarks.techniques import TECHNIQUES
+
+OPTIMIZERS = {"sgd": partial(optax.sgd, momentum=0.9), "adam": optax.adam}
+GRADIENT_EXAMPLES = 128  # over which the gradient of a layer is averaged
+SCORED_EXAMPLES = 2000  # of the training data, at most: a sample's accuracy is within 1 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One program: every technique × gain × learning rate × seed, side by side.
+
+    Args:
+        techniques: names of ways to draw the parameters.
+        gains: factors on the standard deviation of every kernel, on top of the technique's.
+        learning_rates: each technique is trained at all of them and judged at its best.
+        seeds: one seed means the same key for every technique: the same batches in the same order.
+        steps: optimiser steps, a multiple of `window`.
+        window: steps over which training loss and accuracy are averaged: the curves' resolution.
+        optimizer: "sgd" (momentum 0.9) or "adam" (Optax's defaults).
+        probes: steps, multiples of `window`, before which the network is looked into.
+    """
+
+    techniques: tuple[str, ...]
+    learning_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    gains: tuple[float, ...] = (1.0,)
+    batch_size: int = 64
+    window: int = 10
+    optimizer: str = "sgd"
+    probes: tuple[int, ...] = (0,)
+
+    known: ClassVar[dict[str, Any]] = TECHNIQUES
+
+    def __post_init__(self):
+        for technique in self.techniques:
+            _check_name("technique", technique, self.known)
+        _check_name("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("techniques", "gains", "learning_rates", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must be different from each other, got {values}")
+        if self.steps <= 0 or self.steps % self.window:
+            raise ValueError(
+                f"steps must be a positive multiple of window = {self.window}, got {self.steps}"
+            )
+        if any(step % self.window or not 0 <= step <= self.steps for step in self.probes):
+            raise ValueError(
+                f"probes must be multiples of window = {self.window} up to {self.steps} steps, "
+                f"got {self.probes}"
+            )
+
+    @property
+    def title(self) -> str:
+        """What is trained, for the progress bar."""
+        raise NotImplementedError  # each architecture names itself
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of one step of one network, for the time that is left."""
+        raise NotImplementedError  # each architecture counts its own
+
+    @property
+    def work(self) -> int:
+        """Size relative to other units."""
+        runs = len(self.techniques) * len(self.gains) * len(self.learning_rates) * len(self.seeds)
+        return runs * self.steps * self.cost
+
+    def init(self, technique: str) -> Callable[[jax.Array], Any]:
+        """key -> parameters."""
+        raise NotImplementedError  # each architecture draws its own
+
+    def batch(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A random batch of the training data: inputs and labels."""
+        raise NotImplementedError  # each architecture has its own data
+
+    def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
+        """The unnormalised log-probabilities of each label, in float32."""
+        raise NotImplementedError  # each architecture makes its own
+
+    def scores(self, params: Any, inputs, labels) -> tuple[jax.Array, jax.Array]:
+        """Mean cross-entropy (nats) and accuracy on a batch."""
+        logits = self.logits(params, inputs)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return loss, jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32)
+
+    def evaluate(self, params: Any) -> dict[str, jax.Array]:
+        """The scores of a trained network."""
+        train, test = (self.scores(params, *part) for part in self.parts)
+        return dict(
+            zip(
+                ("train_loss", "train_accuracy", "test_loss", "test_accuracy"),
+                (*train, *test),
+                strict=True,
+            )
+        )
+
+    @property
+    def parts(self) -> tuple[tuple, tuple]:
+        """Inputs and labels to score: of the training data, and of the test data."""
+        raise NotImplementedError  # each architecture has its own data
+
+    def probe(self, params: Any) -> dict[str, jax.Array]:
+        """What a look into the network records."""
+        raise NotImplementedError  # each architecture has its own inside
+
+    def guess(self) -> dict[str, float]:
+        """What the best constant guess scores."""
+        raise NotImplementedError  # each architecture has its own data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier(Unit):
+    """A multilayer perceptron on a classification task.
+
+    Args:
+        dtype: of parameters and arithmetic; the loss is float32.
+    """
+
+    activation: str
+    depth: int
+    width: int
+    dtype: str = "float32"
+    data: str = "digits"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_name("activation", self.activation, ACTIVATIONS)
+        _check_name("data", self.data, DATASETS)
+        if self.depth < 3:
+            raise ValueError(f"depth must be at least 3 (one hidden kernel), got {self.depth}")
+
+    @property
+    def title(self) -> str:
+        return f"{self.activation}, {self.depth} layers"
+
+    @property
+    def cost(self) -> int:
+        return 3 * self.batch_size * (self.depth - 1) * self.width**2
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return DATASETS[self.data]()
+
+    def network(self, technique: str) -> MLP:
+        """The model, its parameters drawn by a technique."""
+        way = TECHNIQUES[technique]
+        return MLP(
+            depth=self.depth,
+            width=self.width,
+            classes=self.dataset.classes,
+            activation=ACTIVATIONS[self.activation],
+            first_init=way.first(self.activation),
+            hidden_init=way.hidden(self.activation),
+            bias_init=way.bias(self.activation),
+            dtype=self.dtype,
+        )
+
+    @cached_property
+    def _network(self) -> MLP:
+        """A model to apply: by which technique parameters were drawn is no matter then."""
+        return self.network(self.techniques[0])
+
+    def init(self, technique):
+        network, example = self.network(technique), self.dataset.train_inputs[:1]
+        return lambda key: network.init(key, example)
+
+    def batch(self, key):
+        labels = jnp.asarray(self.dataset.train_labels)
+        chosen = jax.random.randint(key, (self.batch_size,), 0, len(labels))
+        return jnp.asarray(self.dataset.train_inputs)[chosen], labels[chosen]
+
+    def logits(self, params, inputs):
+        return cast(jax.Array, self._network.apply(params, inputs))
+
+    @property
+    def parts(self):
+        full, some = self.dataset, slice(SCORED_EXAMPLES)
+        return (
+            (full.train_inputs[some], full.train_labels[some]),
+            (full.test_inputs, full.test_labels),
+        )
+
+    def probe(self, params):
+        """By layer, root mean square over examples of `‖∂loss/∂h‖`, and the mean of `h` and `h²`.
+
+        The gradient with respect to a layer's pre-activations `h` of one example is that with
+        respect to its bias. (A kernel's gradient is a product of this and the forward signal:
+        where both vanish at the same rate, its norm is equal in all layers and shows nothing.)
+        """
+        examples = slice(GRADIENT_EXAMPLES)
+        inputs, labels = self.dataset.train_inputs[examples], self.dataset.train_labels[examples]
+
+        def gradients(x, label):
+            loss = lambda params: self.scores(params, x[None], label[None])[0]  # noqa: E731
+            layers = jax.grad(loss)(params)["params"]
+            biases = (
+                layers["first"]["bias"][None],
+                layers["hidden"]["Dense_0"]["bias"],
+                layers["last"]["Dense_0"]["bias"][None],
+            )
+            return [jnp.linalg.norm(bias.astype("float32"), axis=-1) for bias in biases]
+
+        norms = jnp.concatenate(jax.vmap(gradients)(inputs, labels), axis=1)
+        signal = cast(jax.Array, self._network.apply(params, inputs, layers=True))
+        signal = signal.astype("float32")
+        return {
+            # Squares of vanishing gradients underflow: the largest is taken out of the mean.
+            "gradient": _root_mean_square(norms),
+            "mean": signal.mean((1, 2)),
+            "second_moment": jnp.square(signal).mean((1, 2)),
+        }
+
+    def guess(self):
+        return self.dataset.guess()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel(Unit):
+    """A character-level transformer on English text.
+
+    Args:
+        normalize: LayerNorm before each branch, or none anywhere.
+        length: characters that it sees.
+    """
+
+    depth: int
+    width: int
+    normalize: bool
+    heads: int = 4
+    length: int = 64
+    optimizer: str = "adam"
+    probes: tuple[int, ...] = ()
+
+    # How the two kernels of a block that write to the stream are scaled.
+    known: ClassVar[dict[str, Any]] = {
+        "plain": ("unscaled", lambda layers: 1.0),
+        "depth": ("1/√(2L)", lambda layers: (2 * layers) ** -0.5),
+        "zero": ("zero", lambda layers: 0.0),
+    }
+
+    @property
+    def title(self) -> str:
+        return f"transformer, {self.depth} blocks"
+
+    @property
+    def cost(self) -> int:
+        attention = 2 * self.length * self.width
+        return 3 * self.batch_size * self.length * self.depth * (12 * self.width**2 + attention)
+
+    def network(self, technique: str) -> Transformer:
+        factor = self.known[technique][1](self.depth)
+        block = {
+            "kernel_init": flaxinit.lecun(),
+            "output_init": flaxinit.lecun().times(factor),
+            "hidden_init": flaxinit.he("gelu").times(factor),
+        }
+        vocabulary = len(documentation().characters)
+        return Transformer(self.depth, self.width, self.heads, vocabulary, self.normalize, block)
+
+    def init(self, technique):
+        network, example = self.network(technique), jnp.zeros((1, self.length), "int32")
+        return lambda key: network.init(key, example)
+
+    def batch(self, key):
+        return self._windows(documentation().train, key, self.batch_size)
+
+    def _windows(self, text, key, count: int):
+        starts = jax.random.randint(key, (count, 1), 0, len(text) - self.length)
+        windows = jnp.asarray(text)[starts + jnp.arange(self.length + 1)]
+        return windows[:, :-1], windows[:, 1:]
+
+    def logits(self, params, inputs):
+        return cast(jax.Array, self.network(self.techniques[0]).apply(params, inputs))
+
+    @property
+    def parts(self):
+        text, key = documentation(), jax.random.key(0)
+        count = SCORED_EXAMPLES // self.length
+        return self._windows(text.train, key, count), self._windows(text.test, key, count)
+
+    def guess(self):
+        return guess(documentation().train, documentation().test)
+
+
+def _root_mean_square(norms: jax.Array) -> jax.Array:
+    """Over the first axis, without squares that leave the range of the dtype."""
+    largest = norms.max(0)
+    safe = jnp.where(largest > 0, largest, 1)
+    return largest * jnp.sqrt(jnp.mean(jnp.square(norms / safe), 0))
+
+
+def _check_name(kind: str, name: str, known: dict) -> None:
+    if name not in known:
+        raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")

@@ -1,0 +1,120 @@
+"""How results are shown: estimates with intervals, and figures that everybody can read."""
+
+import math
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), told apart with every common form of colour blindness; black is kept
+# for theory and baselines, and yellow, which pales on white, is left out.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", ":")
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000  # the interval's ends are order statistics: their own error is 0.5 % of rank
+
+
+@dataclass(frozen=True)
+class View:
+    """What is said and shown of an experiment's records.
+
+    Args:
+        finding: one sentence on what came out.
+        table: the rows, the first of them the headings.
+        plot: the figure.
+        caption: how the numbers were made.
+    """
+
+    finding: Callable[[list[dict]], str]
+    table: Callable[[list[dict]], list[list[str]]]
+    plot: Callable[[list[dict]], "Figure"]
+    caption: Callable[[list[dict]], str]
+
+
+def interval(values, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Percentile bootstrap interval of the median, infinite values included.
+
+    The ends are medians that were drawn, never averages of two: one of them may be infinite.
+    With n values it cannot be wider than their range.
+
+    >>> interval([1.0, 1.0, 1.0])
+    (1.0, 1.0)
+
+    References: Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    """
+    values = np.asarray(values, dtype=float)
+    drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
+    medians = np.sort(np.median(drawn, axis=1))
+    outside = (1 - confidence) / 2
+    low, high = math.floor(outside * RESAMPLES), math.ceil((1 - outside) * RESAMPLES) - 1
+    return float(medians[low]), float(medians[high])
+
+
+def estimate(values, infinite: str = "∞") -> str:
+    """Median with its bootstrap interval, `m (low–high)`; one number where all are shown alike.
+
+    >>> estimate([0.644, 1.19, 2.01])
+    '1.2 (0.64–2)'
+    >>> estimate([60, 80, np.inf], "never")
+    '80 (60–never)'
+    """
+
+    def shown(value):
+        if math.isinf(value):
+            return infinite
+        if value and not 1e-3 <= abs(value) < 1000:
+            return f"{value:.0e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+        return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
+
+    middle, low, high = map(shown, (np.median(values), *interval(values)))
+    return middle if low == high else f"{middle} ({low}–{high})"
+
+
+def listed(names: list[str]) -> str:
+    """
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def sentence(text: str) -> str:
+    """With a capital first letter."""
+    return text[0].upper() + text[1:]
+
+
+def panels(title: str, count: int, width: float = 4.6, height: float = 4.2, columns: int = 3, **kw):
+    """A figure with that many panels under a title that says the finding.
+
+    Returns:
+        The figure and its axes, in reading order.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    size = max(6.5, width * columns), 0.9 + height * rows
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(textwrap.fill(title, int(size[0] * 9)), fontsize=12)
+    axes = figure.subplots(rows, columns, squeeze=False, **kw).flat
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+def look(index: int) -> dict:
+    """Colour, marker and line of the index-th thing that is compared: no two are alike."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": LINES[index // len(COLOURS) % len(LINES)],
+    }
