@@ -50,8 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--size", choices=store.SIZES, default="laptop")
     run.add_argument(
         "--distributed",
-        action="store_true",
-        help="one of several processes (hosts of a TPU slice, GPU nodes) that run this command",
+        nargs="?",
+        const="auto",
+        type=_process,
+        metavar="ADDRESS,COUNT,ID",
+        help="this is one of several processes that run the same command: alone where JAX finds "
+        "out about the others (Cloud TPU, Slurm, Open MPI, Kubernetes), else with the address of "
+        "the first, their number, and the number of this one",
     )
     run.set_defaults(do=_run)
     page = commands.add_parser("report", help="write the pages and plots from stored results")
@@ -59,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, page):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     return parser
+
+
+def _process(text: str) -> tuple[str, int, int] | tuple[()]:
+    """The arguments of `jax.distributed.initialize`."""
+    if text == "auto":
+        return ()
+    address, count, number = text.split(",")
+    return address, int(count), int(number)
 
 
 def _list(options, console: Console) -> int:
@@ -70,9 +83,9 @@ def _list(options, console: Console) -> int:
 def _run(options, console: Console) -> int:
     names = experiments.names() if options.names == ["all"] else options.names
     chosen = {name: experiments.load(name) for name in names}
-    _one_device_per_core()
-    if options.distributed:
-        jax.distributed.initialize()
+    one_device_per_core()
+    if options.distributed is not None:
+        jax.distributed.initialize(*options.distributed)
     for name, experiment in chosen.items():
         run(name, experiment, options.size, options.results, console)
     if jax.process_index() == 0:
@@ -85,7 +98,7 @@ def _report(options, console: Console) -> int:
     return 0
 
 
-def _one_device_per_core() -> None:
+def one_device_per_core() -> None:
     """Let XLA see each core of a CPU as a device.
 
     Small matrix products do not spread over the cores of one device: as devices on the mesh, two
@@ -141,7 +154,7 @@ def run(
         return []
     records = [done[store.key(unit)] for unit in units]
     journal.complete(records)
-    report.show(name, records, console)
+    report.show(experiment.view, records, console)
     return records
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import experiments, store
+from benchmarks.view import View
 
 PAGE = "report.html"
 
@@ -43,9 +44,8 @@ class Section(NamedTuple):
         return f"{self.name}, {self.size} size"
 
 
-def show(name: str, records: list[dict], console: Console) -> None:
+def show(view: View, records: list[dict], console: Console) -> None:
     """Print the finding and the table on the terminal."""
-    view = experiments.load(name).view
     (head, *rows), caption = view.table(records), view.caption(records)
     table = Table(
         title=view.finding(records),

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import math
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ from rich.console import Console
 
 from benchmarks import (
     __main__ as command,
+    curves,
     data,
     experiments,
     harness,
@@ -23,9 +26,11 @@ from benchmarks import (
     store,
     summary,
     techniques,
+    units,
+    view,
 )
 
-TINY = harness.Unit(
+TINY = units.Classifier(
     activation="relu",
     techniques=("normal", "he"),
     learning_rates=(0.01,),
@@ -34,6 +39,18 @@ TINY = harness.Unit(
     width=16,
     steps=20,
 )
+
+
+TINY_MODEL = {
+    "techniques": ("plain", "depth", "zero"),
+    "learning_rates": (0.01,),
+    "seeds": (0,),
+    "depth": 2,
+    "width": 16,
+    "normalize": True,
+    "steps": 10,
+    "batch_size": 2,
+}
 
 
 @pytest.fixture
@@ -46,14 +63,55 @@ def trained():
     return harness.train(TINY)
 
 
-def test_digits_have_unit_second_moment_and_disjoint_parts():
-    digits = data.digits()
-    assert len(digits.train_labels) + len(digits.test_labels) == 1797
+@pytest.mark.parametrize("name, examples", [("digits", 1797), ("mnist1d", 5000)])
+def test_inputs_have_unit_second_moment_and_disjoint_parts(name, examples):
+    generators = random.getstate(), np.random.get_state()[1].tolist()
+    dataset = data.DATASETS[name]()
+    assert generators == (random.getstate(), np.random.get_state()[1].tolist())
+    assert len(dataset.train_labels) + len(dataset.test_labels) == examples
     # Exact by construction, up to float32 sums.
-    assert np.mean(digits.train_inputs.astype(float) ** 2) == pytest.approx(1, rel=1e-6)
-    assert digits.label_entropy <= math.log(digits.classes)
-    train = {row.tobytes() for row in digits.train_inputs}
-    assert not train & {row.tobytes() for row in digits.test_inputs}
+    assert np.mean(dataset.train_inputs.astype(float) ** 2) == pytest.approx(1, rel=1e-6)
+    assert dataset.guess()["label_entropy"] <= math.log(dataset.classes)
+    train = {row.tobytes() for row in dataset.train_inputs}
+    assert not train & {row.tobytes() for row in dataset.test_inputs}
+
+
+def test_the_text_is_english_and_read_back():
+    text = data.documentation()
+    whole = "".join(text.characters[i] for i in np.append(text.train, text.test))
+    assert "assignment" in whole and len(whole) > 100_000
+    assert set(whole) == set(text.characters)
+
+
+def test_batches_of_text_are_followed_by_their_next_characters():
+    unit = units.LanguageModel(**TINY_MODEL)
+    inputs, labels = unit.batch(jax.random.key(0))
+    assert inputs.shape == labels.shape == (unit.batch_size, unit.length)
+    np.testing.assert_array_equal(inputs[:, 1:], labels[:, :-1])
+
+
+def test_a_transformer_sees_no_later_character():
+    unit = units.LanguageModel(**TINY_MODEL)
+    params = jax.jit(unit.init("plain"))(jax.random.key(0))
+    inputs, _ = unit.batch(jax.random.key(1))
+    cut = unit.length // 2
+    changed = inputs.at[:, cut:].set((inputs[:, cut:] + 1) % 5)
+    before, after = (unit.logits(params, x) for x in (inputs, changed))
+    np.testing.assert_array_equal(before[:, :cut], after[:, :cut])
+    assert not np.array_equal(before[:, cut:], after[:, cut:])
+
+
+def test_branches_of_a_transformer_start_as_they_are_scaled():
+    unit = units.LanguageModel(**TINY_MODEL)
+
+    def squares(technique):
+        blocks = jax.jit(unit.init(technique))(jax.random.key(0))["params"]["blocks"]
+        writing = blocks["Dense_1"], blocks["MultiHeadDotProductAttention_0"]["out"]
+        return [float(np.sum(np.square(layer["kernel"]))) for layer in writing]
+
+    plain, scaled, zero = map(squares, ("plain", "depth", "zero"))
+    np.testing.assert_allclose(scaled, np.divide(plain, 2 * unit.depth), rtol=1e-5)
+    assert zero == [0, 0]
 
 
 def test_one_seed_gives_one_set_of_numbers(trained):
@@ -64,14 +122,14 @@ def test_a_run_does_not_depend_on_what_is_trained_beside_it(trained):
     alone = harness.train(dataclasses.replace(TINY, techniques=("he",), seeds=(1,)))
     (run,) = alone["runs"]
     (same,) = [r for r in trained["runs"] if r["technique"] == "he" and r["seed"] == 1]
-    assert run["first_gradient"] == pytest.approx(same["first_gradient"], rel=1e-4)
-    assert run["loss"] == pytest.approx(same["loss"], rel=1e-3)
+    # On a CPU each network is trained by itself: not a bit depends on the others.
+    assert run == same
 
 
 def test_the_loop_is_a_plain_optax_loop(trained):
     """The first steps of one run, written out without batching or scanning."""
-    digits, he = data.digits(), techniques.TECHNIQUES["he"]
-    network = harness._network(TINY, digits, he)
+    digits = data.digits()
+    network = TINY.network("he")
     key = jax.random.key(1)
     params = network.init(key, digits.train_inputs[:1])
     optimizer = optax.sgd(0.01, momentum=0.9)
@@ -100,13 +158,15 @@ def test_the_loop_is_a_plain_optax_loop(trained):
 def test_the_last_gradient_is_as_computed_by_hand(trained):
     """The gradient at the logits is `softmax(logits) - onehot(label)`, for every example."""
     digits = data.digits()
-    network = harness._network(TINY, digits, techniques.TECHNIQUES["he"])
+    network = TINY.network("he")
     params = network.init(jax.random.key(0), digits.train_inputs[:1])
     logits = np.asarray(network.apply(params, digits.train_inputs[:128]), dtype=float)
     delta = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     delta[np.arange(128), digits.train_labels[:128]] -= 1
     (run,) = [r for r in trained["runs"] if r["technique"] == "he" and r["seed"] == 0]
-    assert run["last_gradient"] == pytest.approx(np.sqrt((delta**2).sum(-1).mean()), rel=1e-4)
+    assert run["probes"][0]["gradient"][-1] == pytest.approx(
+        np.sqrt((delta**2).sum(-1).mean()), rel=1e-4
+    )
 
 
 def test_a_broken_technique_is_reported_as_never_learned(monkeypatch, console):
@@ -118,8 +178,8 @@ def test_a_broken_technique_is_reported_as_never_learned(monkeypatch, console):
     broken, he = summary.rows([record])
     assert broken.never_learned.all() and not he.never_learned.any()
     assert np.isinf(broken.gradient_ratio).all() and np.isfinite(he.gradient_ratio).all()
-    assert summary.finding([record]).startswith("Zeros never learns")
-    report.show([record], console)
+    assert curves.finding([record]).startswith("Zeros never learns")
+    report.show(curves.VIEW, [record], console)
     assert "100%" in console.export_text()
 
 
@@ -129,14 +189,15 @@ def test_a_run_that_diverges_is_recorded_and_shown(tmp_path):
     assert len(record["runs"]) == 2
     (row,) = summary.rows([json.loads(store._line(record))])
     assert row.diverged.all() and row.never_learned.all()
-    assert "diverged" in " ".join(summary.table([record])[0])
-    report.plot([record], tmp_path / "diverged.png")
+    assert "diverged" in " ".join(curves.table([record])[1])
+    curves.plot([record]).savefig(tmp_path / "diverged.png")
 
 
 def test_the_best_rate_is_chosen_on_training_data_alone():
     def run(rate, accuracy, loss, test):
         return {
             "technique": "he",
+            "gain": 1.0,
             "learning_rate": rate,
             "accuracy": accuracy,
             "train_loss": loss,
@@ -173,7 +234,7 @@ def test_a_killed_run_resumes_and_loses_nothing(tmp_path, console, monkeypatch, 
         return recorded(unit, tick)
 
     def run(measure, results):
-        tiny = experiments.Experiment("A question?", lambda size: [TINY, other], measure)
+        tiny = experiments.Experiment("A question?", lambda size: [TINY, other], measure=measure)
         command.run("tiny", tiny, "smoke", tmp_path / results, console)
         return store.Journal(tmp_path / results, "smoke", "tiny").path.read_text()
 
@@ -229,6 +290,11 @@ def test_results_that_cannot_be_written_fail_before_training(tmp_path, capsys):
     "change, message",
     [
         ({"activation": "rleu"}, "unknown activation 'rleu'"),
+        ({"data": "mnist"}, "unknown data 'mnist'"),
+        ({"optimizer": "lion"}, "unknown optimizer 'lion'"),
+        ({"seeds": (0, 0)}, "seeds must be different"),
+        ({"gains": ()}, "gains must be"),
+        ({"probes": (5,)}, "probes must be multiples of window = 10"),
         ({"techniques": ("magic",)}, "unknown technique 'magic'"),
         ({"depth": 2}, "depth must be at least 3"),
         ({"steps": 25}, "multiple of window = 10"),
@@ -242,8 +308,13 @@ def test_bad_units_are_refused(change, message):
 @pytest.mark.parametrize("name", experiments.names())
 @pytest.mark.parametrize("size", store.SIZES)
 def test_every_experiment_has_units_at_every_size(name, size):
-    units = experiments.load(name).units(size)
-    assert units and len(set(map(store.key, units))) == len(units)
+    parts = experiments.load(name).units(size)
+    assert parts and len(set(map(store.key, parts))) == len(parts)
+    assert all(unit.work > 0 and unit.title for unit in parts)
+
+
+def test_every_experiment_of_the_list_is_there():
+    assert len(experiments.names()) == 13
 
 
 def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path):
@@ -252,25 +323,144 @@ def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path):
     arguments = ["-m", "benchmarks", "report", "--results", results]
     subprocess.run([sys.executable, *arguments], cwd=store.ROOT, check=True, capture_output=True)
     assert (results / "README.md").read_text() == written
+    assert "<table>" in (results / report.PAGE).read_text()
+
+
+def run_command(*arguments, devices: int = 2, **environment):
+    """The command as a user runs it, on so many devices; it may not hang."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        cwd=store.ROOT,
+        env={**os.environ, "XLA_FLAGS": flags, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process, seconds: int = 300) -> str:
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    return out
 
 
 def test_smoke_run_of_quick_writes_results_table_and_plot(tmp_path):
-    """As a user runs it, on three devices: the runs are padded and spread, none is lost."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "quick", "--size", "smoke", "--results", tmp_path],
-        cwd=store.ROOT,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    """On three devices: the seeds are padded and spread, none is lost."""
+    out = finished(run_command("quick", "--size", "smoke", "--results", tmp_path, devices=3))
     records, torn = store.read(tmp_path / "smoke" / "quick.jsonl")
-    units = experiments.load("quick").units("smoke")
-    assert not torn and [store.key(r["unit"]) for r in records] == [*map(store.key, units)]
+    parts = experiments.load("quick").units("smoke")
+    assert not torn and [store.key(r["unit"]) for r in records] == [*map(store.key, parts)]
     for record in records:
         assert record["environment"]["devices"] == 3
         settings = {(r["technique"], r["learning_rate"], r["seed"]) for r in record["runs"]}
-        assert len(settings) == len(record["runs"]) == 5 * 3 * 2
+        assert len(settings) == len(record["runs"]) == 5 * 4 * 2
     assert (tmp_path / "smoke" / "quick.png").stat().st_size > 0
     assert "smoke size" in (tmp_path / "README.md").read_text()
-    assert "Derived gain" in done.stdout and "guessing" in done.stdout
+    assert "Derived gain" in out and "guessing" in out
+
+
+WAYS = """
+import dataclasses, json, sys
+import jax
+from benchmarks import harness
+from tests.test_benchmarks import TINY
+unit = dataclasses.replace(TINY, techniques=("he", "orthogonal"), seeds=(0, 1, 2), depth=5)
+units = [unit, dataclasses.replace(unit, techniques=("he",))]  # also one network a device
+print(json.dumps([run for unit in units for run in harness.train(unit)["runs"]]))
+"""
+
+
+def test_one_seed_gives_the_same_numbers_on_any_number_of_devices():
+    def runs(devices):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        done = subprocess.run(
+            [sys.executable, "-c", WAYS],
+            cwd=store.ROOT,
+            env={**os.environ, "XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    alone = runs(1)
+    assert len(alone) == 9
+    for devices in (2, 4, 8):
+        assert runs(devices) == alone
+
+
+def test_two_processes_share_one_run(tmp_path):
+    """As on two hosts: both train, the first writes; their numbers are those of one process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = "saxe_2014", "--size", "smoke"
+    processes = [
+        run_command(
+            *arguments,
+            "--results",
+            tmp_path / "two",
+            "--distributed",
+            f"{address},2,{number}",
+            devices=1,
+        )
+        for number in (0, 1)
+    ]
+    one = run_command(*arguments, "--results", tmp_path / "one")
+    for process in (*processes, one):
+        finished(process)
+    together, apart = (
+        [record["runs"] for record in store.read(tmp_path / n / "smoke" / "saxe_2014.jsonl")[0]]
+        for n in ("two", "one")
+    )
+    assert together == apart
+
+
+def test_an_interval_of_the_median_covers_it_as_often_as_it_says():
+    """Percentile intervals of 25 normal values: coverage 95 %, give or take what is known.
+
+    The binomial that governs the ranks makes the exact coverage of order statistics 6 to 20
+    (counted from 1) of 25 the sum of B(25, 1/2) from 6 to 19; the bootstrap of the median ends
+    within one rank of these. Coverage over 400 trials is tested with z = 4.
+    """
+    trials, count = 400, 25
+    draws = np.random.default_rng(1).normal(size=(trials, count))
+    ends = np.array([view.interval(row) for row in draws])
+    covered = np.mean((ends[:, 0] <= 0) & (ends[:, 1] >= 0))
+    weights = [math.comb(count, k) / 2**count for k in range(count + 1)]
+    narrow, wide = sum(weights[8:18]), sum(weights[6:20])
+    spread = 4 * math.sqrt(0.05 * 0.95 / trials)
+    assert narrow - spread < covered < wide + spread
+
+
+def test_an_interval_holds_infinite_values():
+    assert view.interval([1.0, np.inf, np.inf]) == (1.0, np.inf)
+    assert view.interval([np.inf, np.inf]) == (np.inf, np.inf)
+
+
+def test_probes_are_those_of_the_theory():
+    """Orthogonal linear layers keep gradients and signals exactly: χ = 1 in every network."""
+    unit = dataclasses.replace(
+        TINY, activation="linear", techniques=("orthogonal", "xavier"), depth=8
+    )
+    runs = harness.train(unit)["runs"]
+    exact, control = (
+        [r["probes"][0]["gradient"][:-1] for r in runs if r["technique"] == t]
+        for t in unit.techniques
+    )
+    np.testing.assert_allclose(np.divide(exact, np.array(exact)[:, :1]), 1, rtol=1e-4)
+    assert np.ptp(control) > 0.1
+
+
+def test_gains_multiply_kernels_and_nothing_else():
+    unit = dataclasses.replace(TINY, techniques=("critical",), activation="gelu", gains=(1.0, 2.0))
+    params = harness.draw(unit, harness.seed_keys(unit))["params"]["first"]
+    kernels, biases = np.asarray(params["kernel"]), np.asarray(params["bias"])
+    np.testing.assert_array_equal(kernels[:, 1], 2 * kernels[:, 0])
+    np.testing.assert_array_equal(biases[:, 1], biases[:, 0])
+    assert biases.any()
