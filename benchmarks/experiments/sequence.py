@@ -16,7 +16,7 @@ KINDS = LanguageModel.known
 def units(size: str) -> list[LanguageModel]:
     width, depths, steps, seeds, rates = {
         "smoke": (16, (2,), 20, 1, (0.003,)),
-        "laptop": (64, (4, 12), 200, 2, (0.0005, 0.002, 0.008)),
+        "laptop": (48, (3, 9), 200, 2, (0.001, 0.004, 0.016)),
         "pod": (512, (12, 24, 48, 96), 20000, 16, (0.0001, 0.0003, 0.001, 0.003)),
     }[size]
     return [
