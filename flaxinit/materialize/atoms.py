@@ -1,5 +1,6 @@
 """What the variables of a jaxpr stand for."""
 
+import functools
 from typing import Any
 
 import jax
@@ -17,6 +18,26 @@ def is_key(x: Any) -> bool:
     """Whether an atom, array or shape is of a typed PRNG key."""
     dtype = aval(x).dtype if isinstance(x, Var | Literal) else x.dtype
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def unwrapped(x: Any) -> Any:
+    """The words of an array of keys; any other array as it is."""
+    return jax.random.key_data(x) if is_key(x) else x
+
+
+def wrapped(words: Any, dtype: Any) -> Any:
+    """The inverse of `unwrapped`, for an array of `dtype`."""
+    if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return words
+    return jax.random.wrap_key_data(words, impl=_impl(dtype))
+
+
+@functools.cache
+def _impl(dtype: Any) -> str:
+    """The name of the PRNG of a key dtype; JAX tells it of arrays and tracers only."""
+    found = []
+    jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), jax.ShapeDtypeStruct((), dtype))
+    return found[0]
 
 
 def variables(eqn: JaxprEqn) -> list[Var]:

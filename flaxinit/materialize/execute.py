@@ -5,21 +5,22 @@ import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 from jax.extend.core import Literal, Var
 from jax.sharding import Sharding
 
-from flaxinit.materialize.atoms import aval, size, value
+from flaxinit.materialize.atoms import aval, size, unwrapped, value, wrapped
 from flaxinit.materialize.compile import compiled, lower, memory
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
+from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
 from flaxinit.materialize.partition import Partition
 from flaxinit.materialize.report import Group, Report
 from flaxinit.materialize.schedule import Call, Compilation, Shardings, schedule
-from flaxinit.materialize.segment import Segment, evaluate_keys
+from flaxinit.materialize.segment import Segment
 from flaxinit.materialize.transfer import host_values, local_bytes, place
 
 # Draws are dispatched without waiting until results and temporaries of this size are under way
@@ -60,71 +61,96 @@ class Executor:
             if isinstance(a, Var) and a in drawn:
                 wanted.setdefault(a, sharding)
                 names.setdefault(a, path)
+        keys = key_calls(parts.keys, flat.constants, self.prints)
         calls, places = schedule(parts.draws, flat.constants, wanted, self.prints)
-        env = self._draw(calls, parts, flat.constants, places, names, report, advance)
+        seconds = self._compile(calls, keys, report)
+
+        start = time.perf_counter()
+        segments = [s for c in calls for s in c.segments] + [c.segment for c in keys]
+        read = {a for s in segments for a in s.arguments if isinstance(a, Var)}
+        env = host_values(read & flat.constants.keys(), flat.constants)
+        env = evaluate_keys(keys, env, self.executables, self.prints)
+        report.key_seconds = time.perf_counter() - start
+
+        inputs = host_values(read & env.keys(), env)
+        env = (
+            flat.constants
+            | env
+            | self._draw(calls, inputs, places, names, seconds, report, advance)
+        )
 
         def output(a, sharding):
-            if isinstance(a, Literal):
-                return place(value(a), aval(a).dtype, sharding)
-            if a in drawn and sharding == places[a]:
-                return env[a]
+            literal = isinstance(a, Literal)
+            x = value(a) if literal else unwrapped(env[a])
             # Not drawn, or an array that is wanted on two sets of devices.
-            return place(env[a], aval(a).dtype, sharding)
+            if literal or a not in drawn or sharding != places[a]:
+                x = place(x, sharding)
+            return wrapped(x, aval(a).dtype)
 
         return [output(a, s) for a, s in zip(flat.outputs, shardings, strict=True)]
 
-    def _draw(
-        self,
-        calls: list[Call],
-        parts: Partition,
-        constants: dict[Var, Any],
-        places: Shardings,
-        names: dict[Var, str],
-        report: Report,
-        advance: Callable[[int], None],
-    ) -> dict[Var, Any]:
-        """The values of the key program and of the outputs of all draws."""
+    def _compile(
+        self, calls: list[Call], keys: list[KeyCall], report: Report
+    ) -> dict[Compilation, float]:
+        """Compile what is not compiled yet, side by side; the seconds that each took.
+
+        Nothing else is done meanwhile, so that the figures in the report are those of compiling.
+        """
         elements: dict[Compilation, int] = defaultdict(int)
         first: dict[Compilation, Segment] = {}
-        for call in calls:
-            for compilation, segment in zip(call.compilations, call.segments, strict=True):
-                elements[compilation] += sum(map(size, segment.outputs))
-                first.setdefault(compilation, segment)
+        drawn = (
+            (c, s) for call in calls for c, s in zip(call.compilations, call.segments, strict=True)
+        )
+        for compilation, segment in itertools.chain(
+            drawn, ((c.compilation, c.segment) for c in keys)
+        ):
+            elements[compilation] += sum(map(size, segment.outputs))
+            first.setdefault(compilation, segment)
 
-        groups: dict[tuple[Compilation, ...], Group] = {}
+        wall, processor = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             futures = {
                 c: pool.submit(compiled, lower(segment, c.sources, c.targets), elements[c])
                 for c, segment in first.items()
                 if c not in self.executables
             }
+        seconds = {}
+        for c, future in futures.items():
+            self.executables[c], seconds[c] = future.result()
+        report.compile_seconds = time.perf_counter() - wall
+        report.compile_processor_seconds = time.process_time() - processor
+        return seconds
+
+    def _draw(
+        self,
+        calls: list[Call],
+        inputs: dict[Var, Any],
+        places: Shardings,
+        names: dict[Var, str],
+        seconds: dict[Compilation, float],
+        report: Report,
+        advance: Callable[[int], None],
+    ) -> dict[Var, Any]:
+        """The outputs of all draws."""
+        groups: dict[tuple[Compilation, ...], Group] = {}
+        env: dict[Var, Any] = {}
+        for compilations, batch in itertools.groupby(calls, lambda c: c.compilations):
+            batch = list(batch)
+            outputs = [v for call in batch for v in call.draw.outputs]
+            group = groups.setdefault(compilations, _group(batch[0], names))
+            group.compile_seconds += sum(seconds.pop(c, 0.0) for c in compilations)
+            executables = [self.executables[c] for c in compilations]
+            cost = memory(executables) or IN_FLIGHT_BYTES
+            room = max(1, IN_FLIGHT_BYTES // cost)
             start = time.perf_counter()
-            env = evaluate_keys(parts.keys, constants, self.prints)
-            atoms = (a for c in calls for s in c.segments for a in s.arguments)
-            read = {a for a in atoms if isinstance(a, Var) and a in env}
-            inputs = host_values(read, env)
-            report.key_seconds = time.perf_counter() - start
-            for compilations, batch in itertools.groupby(calls, lambda c: c.compilations):
-                batch = list(batch)
-                outputs = [v for call in batch for v in call.draw.outputs]
-                group = groups.setdefault(compilations, _group(batch[0], names))
-                for c in compilations:
-                    if c in futures:
-                        self.executables[c], seconds = futures.pop(c).result()
-                        group.compile_seconds += seconds
-                executables = [self.executables[c] for c in compilations]
-                cost = memory(executables) or IN_FLIGHT_BYTES
-                room = max(1, IN_FLIGHT_BYTES // cost)
-                start = time.perf_counter()
-                made = _run(executables, batch, inputs, room, advance)
-                group.draw_seconds += time.perf_counter() - start
-                group.draws += len(batch)
-                group.bytes_per_device += sum(local_bytes(v, places[v]) for v in outputs)
-                held = sum(g.bytes_per_device for g in groups.values())
-                held += min(room, len(batch)) * cost
-                report.peak_bytes_per_device = max(report.peak_bytes_per_device, held)
-                inputs.update(made)
-                env.update(made)
+            made = _run(executables, batch, inputs | env, room, advance)
+            group.draw_seconds += time.perf_counter() - start
+            group.draws += len(batch)
+            group.bytes_per_device += sum(local_bytes(v, places[v]) for v in outputs)
+            held = sum(g.bytes_per_device for g in groups.values())
+            held += min(room, len(batch)) * cost
+            report.peak_bytes_per_device = max(report.peak_bytes_per_device, held)
+            env.update(made)
         report.groups = list(groups.values())
         return env
 
@@ -136,12 +162,9 @@ def _run(
     room: int,
     advance: Callable[[int], None],
 ) -> dict[Var, jax.Array]:
-    """Run equal draws one after the other, at most `room` of them at a time."""
-    made: dict[Var, jax.Array] = {}
-    under_way: deque[list[jax.Array]] = deque()
-    for call in batch:
-        if len(under_way) == room:
-            jax.block_until_ready(under_way.popleft())
+    """Run equal draws, at most `room` of them at a time."""
+
+    def launch(call: Call) -> list[jax.Array]:
         local: dict[Var, Any] = {}
         for executable, segment, compilation in zip(
             executables, call.segments, call.compilations, strict=True
@@ -152,11 +175,35 @@ def _run(
             ]
             arguments = map(_moved, arguments, compilation.sources)
             local.update(zip(segment.outputs, executable(*arguments), strict=True))
-        under_way.append([local[v] for v in call.draw.outputs])
-        made.update(zip(call.draw.outputs, under_way[-1], strict=True))
+        return [local[v] for v in call.draw.outputs]
+
+    made: dict[Var, jax.Array] = {}
+    under_way: deque[tuple[Call, Future]] = deque()
+
+    def wait() -> None:
+        call, future = under_way.popleft()
+        made.update(zip(call.draw.outputs, jax.block_until_ready(future.result()), strict=True))
         advance(call.draw.size)
-    jax.block_until_ready(list(under_way))
+
+    with ThreadPoolExecutor(_streams(batch[0])) as pool:
+        for call in batch:
+            if len(under_way) == room:
+                wait()
+            under_way.append((call, pool.submit(launch, call)))
+        while under_way:
+            wait()
     return made
+
+
+def _streams(call: Call) -> int:
+    """From how many threads draws are launched.
+
+    What one thread launches on a CPU runs in order, on one core; several threads use all cores.
+    On several devices all must launch in one order, or collectives would wait for each other.
+    """
+    places = [s for c in call.compilations for s in (*c.sources, *c.targets) if s is not None]
+    one_device = all(len(s.device_set) == 1 for s in places)
+    return (os.cpu_count() or 1) if one_device and jax.default_backend() == "cpu" else 1
 
 
 def _moved(x: Any, source: Sharding | None) -> Any:

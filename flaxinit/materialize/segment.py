@@ -6,6 +6,7 @@ operation with one rounding, or merges two constant factors, and the last bits c
 ``optimization_barrier`` does not prevent that on CPU, where it is removed before fusion.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def segments(draw: Draw, prints: Fingerprints) -> list[Segment]:
     for group in groups:
         inside = {v for s in group for v in s.eqn.outvars}
         needed.update(v for s in group for v in variables(s.eqn) if v not in inside)
-    return [_canonical(group, needed, barriers, prints) for group in groups]
+    return [canonical(group, needed, barriers, prints) for group in groups]
 
 
 def _scaled(step: Step) -> Var | None:
@@ -85,8 +86,8 @@ def _scaled(step: Step) -> Var | None:
     return arrays[0] if wide and len(arrays) == 1 and isinstance(arrays[0], Var) else None
 
 
-def _canonical(
-    steps: list[Step], needed: set[Var], barriers: set[Var], prints: Fingerprints
+def canonical(
+    steps: Sequence[Step], needed: set[Var], barriers: set[Var], prints: Fingerprints
 ) -> Segment:
     """Name a segment by its structure.
 
@@ -138,23 +139,6 @@ def evaluate(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
     return jaxpr_as_fun(
         ClosedJaxpr(_EMPTY.replace(invars=inputs, outvars=eqn.outvars, eqns=[eqn]), ())
     )(*values)
-
-
-def evaluate_keys(
-    eqns: tuple[JaxprEqn, ...], constants: dict[Var, Any], prints: Fingerprints
-) -> dict[Var, Any]:
-    """The values of all variables of the key program; equal equations are evaluated once."""
-    env = dict(constants)
-    done: dict[Any, list[Any]] = {}
-    for eqn in eqns:
-        read = tuple(
-            prints.literal(a) if isinstance(a, Literal) else id(env[a]) for a in eqn.invars
-        )
-        key = eqn.primitive, eqn.ctx, prints(eqn.params), read
-        if key not in done:
-            done[key] = evaluate(eqn, [_read(env, a) for a in eqn.invars])
-        env.update(zip(eqn.outvars, done[key], strict=True))
-    return env
 
 
 def _read(env: dict[Var, Any], a: Var | Literal) -> Any:

@@ -65,17 +65,6 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
             return [x for _, x in kept]
 
     def run() -> ClosedJaxpr:
-        # A trace makes many small objects that all stay alive: passes of the collector over them
-        # take a fifth of the time and free nothing.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return stage()
-        finally:
-            if collecting:
-                gc.enable()
-
-    def stage() -> ClosedJaxpr:
         fresh = lambda *arrays: flat(*arrays)  # noqa: E731 JAX remembers traces by function
         return jax.make_jaxpr(fresh)(*(leaves[i] for i in dynamic))
 

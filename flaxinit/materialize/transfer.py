@@ -1,6 +1,7 @@
 """Values that are moved rather than drawn: keys and scalars to draws, counters to the result."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,31 +10,26 @@ import numpy as np
 from jax.extend.core import Var
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from flaxinit.materialize.atoms import aval, is_key, size
+from flaxinit.materialize.atoms import aval, size, unwrapped
 
 
-def place(value: Any, dtype: Any, sharding: Sharding | None) -> jax.Array:
-    """`value` on the devices of `sharding`; None leaves it where it is."""
-    if sharding is None:
-        return value if isinstance(value, jax.Array) else jnp.asarray(value, dtype)
-    if isinstance(value, jax.Array) and is_key(value):
-        words = jax.random.key_data(value)
-        impl = jax.random.key_impl(value)
-        return jax.random.wrap_key_data(place(words, words.dtype, sharding), impl=impl)
-    if sharding.is_fully_addressable or is_spread(value):
-        return jax.device_put(jnp.asarray(value, dtype), sharding)
+def place(value: Any, sharding: Sharding | None) -> jax.Array:
+    """`value`, no key, on the devices of `sharding`; None leaves it where it is."""
+    if sharding is None or sharding.is_fully_addressable or is_spread(value):
+        array = jnp.asarray(value)
+        return array if sharding is None else jax.device_put(array, sharding)
     # On a mesh of several processes each puts its own shards; no collective is needed.
-    host = np.asarray(value, dtype)
+    host = np.asarray(value)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def host_values(needed: set[Var], env: dict[Var, Any]) -> dict[Var, Any]:
+def host_values(needed: set[Var], env: Mapping[Var, Any]) -> dict[Var, Any]:
     """The values of `needed` on the host, keys as words; what is spread over devices stays there.
 
     These are keys, scalars and small constants. From the host they can be passed to devices of
     any mesh, which an array on one device of one process cannot.
     """
-    plain = {v: jax.random.key_data(env[v]) if is_key(v) else env[v] for v in needed}
+    plain = {v: unwrapped(env[v]) for v in needed}
     local = [v for v, x in plain.items() if not is_spread(x)]
     return plain | dict(zip(local, jax.device_get([plain[v] for v in local]), strict=True))
 
