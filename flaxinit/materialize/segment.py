@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.extend.core import JaxprEqn, Literal, Var
 
 from flaxinit.materialize.atoms import aval, variables
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.partition import Draw
+from flaxinit.materialize.staging import stage
 
 # These move numbers and round nothing: they may join the segment that made their input.
 _MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
@@ -38,7 +39,7 @@ class Segment:
         """The values of `outputs`."""
         env = dict(zip(self.inputs, values, strict=True))
         for eqn in self.eqns:
-            results = evaluate(eqn, [_read(env, a) for a in eqn.invars])
+            results = stage(eqn, [a.val if isinstance(a, Literal) else env[a] for a in eqn.invars])
             for v, x in zip(eqn.outvars, results, strict=True):
                 env[v] = jax.lax.optimization_barrier(x) if v in self.barriers else x
         return [env[v] for v in self.outputs]
@@ -127,19 +128,3 @@ def canonical(
     marks = tuple(sorted(ids[v] for v in barred)), tuple(ids[v] for v in outputs)
     name = prints.intern((head, tuple(structure), marks))
     return Segment(name, tuple(eqns), tuple(inputs), outputs, tuple(arguments), barred)
-
-
-_EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
-
-
-def evaluate(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
-    """Apply one equation: eagerly, or staged if a trace is under way."""
-    inputs: list[Any] = [Var(a.aval) for a in eqn.invars]
-    eqn = eqn.replace(invars=inputs)
-    return jaxpr_as_fun(
-        ClosedJaxpr(_EMPTY.replace(invars=inputs, outvars=eqn.outvars, eqns=[eqn]), ())
-    )(*values)
-
-
-def _read(env: dict[Var, Any], a: Var | Literal) -> Any:
-    return a.val if isinstance(a, Literal) else env[a]
