@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -12,7 +12,7 @@ import jax
 from jax.extend.core import Literal, Var
 from jax.sharding import Sharding
 
-from flaxinit.materialize.atoms import aval, size, unwrapped, value, wrapped
+from flaxinit.materialize.atoms import aval, unwrapped, value, wrapped
 from flaxinit.materialize.compile import compiled, lower, memory
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
@@ -20,7 +20,6 @@ from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
 from flaxinit.materialize.partition import Partition
 from flaxinit.materialize.report import Group, Report
 from flaxinit.materialize.schedule import Call, Compilation, Shardings, schedule
-from flaxinit.materialize.segment import Segment
 from flaxinit.materialize.transfer import host_values, local_bytes, place
 
 # Draws are dispatched without waiting until results and temporaries of this size are under way
@@ -96,22 +95,13 @@ class Executor:
 
         Nothing else is done meanwhile, so that the figures in the report are those of compiling.
         """
-        elements: dict[Compilation, int] = defaultdict(int)
-        first: dict[Compilation, Segment] = {}
-        drawn = (
-            (c, s) for call in calls for c, s in zip(call.compilations, call.segments, strict=True)
-        )
-        for compilation, segment in itertools.chain(
-            drawn, ((c.compilation, c.segment) for c in keys)
-        ):
-            elements[compilation] += sum(map(size, segment.outputs))
-            first.setdefault(compilation, segment)
-
+        drawn = (zip(c.compilations, c.segments, strict=True) for c in calls)
+        distinct = dict(itertools.chain(*drawn, ((c.compilation, c.segment) for c in keys)))
         wall, processor = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             futures = {
-                c: pool.submit(compiled, lower(segment, c.sources, c.targets), elements[c])
-                for c, segment in first.items()
+                c: pool.submit(compiled, lower(segment, c.sources, c.targets))
+                for c, segment in distinct.items()
                 if c not in self.executables
             }
         seconds = {}

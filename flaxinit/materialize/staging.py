@@ -13,11 +13,11 @@ _EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
 def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
     """The results of one equation.
 
-    The body of a jitted call is inlined, as the compiler would do, where it draws random bits.
+    The body of a jitted call is inlined, as the compiler would do, where it uses the hash.
     """
     if threefry.applies(eqn):
-        return [threefry.draw_bits(eqn, *values)]
-    if _draws_bits(eqn):
+        return [threefry.hashed(eqn, *values)]
+    if _hashes(eqn):
         body: ClosedJaxpr = eqn.params["jaxpr"]
         env: dict[Var, Any] = dict(zip(body.jaxpr.constvars, body.consts, strict=True))
         env.update(zip(body.jaxpr.invars, values, strict=True))
@@ -26,9 +26,8 @@ def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
             return a.val if isinstance(a, Literal) else env[a]
 
         for inner in body.eqns:
-            env.update(
-                zip(inner.outvars, stage(inner, [read(a) for a in inner.invars]), strict=True)
-            )
+            results = stage(inner, [read(a) for a in inner.invars])
+            env.update(zip(inner.outvars, results, strict=True))
         return [read(a) for a in body.jaxpr.outvars]
 
     inputs: list[Any] = [Var(a.aval) for a in eqn.invars]
@@ -38,8 +37,8 @@ def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
     )(*values)
 
 
-def _draws_bits(eqn: JaxprEqn) -> bool:
-    """Whether a jitted call holds bits to draw, directly or in another jitted call."""
+def _hashes(eqn: JaxprEqn) -> bool:
+    """Whether a jitted call uses the hash, directly or in another jitted call."""
     return eqn.primitive.name == "jit" and any(
-        threefry.applies(inner) or _draws_bits(inner) for inner in eqn.params["jaxpr"].eqns
+        threefry.applies(inner) or _hashes(inner) for inner in eqn.params["jaxpr"].eqns
     )

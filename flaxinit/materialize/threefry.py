@@ -1,6 +1,6 @@
-"""JAX's random bits with the rounds of the hash written out.
+"""JAX's Threefry with its rounds written out.
 
-On CPU JAX stages Threefry as a loop, which keeps programs of many samplers short. A loop over
+On CPU JAX stages the hash as a loop, which keeps programs of many samplers short. A loop over
 arrays passes all of them through memory in each of its turns, and the sampler behind it in one
 more. Written out, hash and sampler are one pass: several times as fast, and quicker to compile
 lightly, since a loop is compiled as a program of its own. Integers have no rounding: the bits are
@@ -8,6 +8,7 @@ the same.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,44 +26,68 @@ INJECTIONS = 5
 PARITY = np.uint32(0x1BD11BDA)
 
 
-def threefry_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Random words: the hash of each element's flat index, its two halves combined.
+def threefry(key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two words that `key`, of shape (2,), makes of each index, words whose upper half is 0."""
+    keys = [lax.broadcast(k, index.shape) for k in (key[0], key[1], key[0] ^ key[1] ^ PARITY)]
+    a, b = keys[0], lax.add(index, keys[1])
+    for i in range(INJECTIONS):
+        for r in ROTATIONS[i % 2]:
+            a = lax.add(a, b)
+            left = lax.shift_left(b, lax.full_like(b, r))
+            right = lax.shift_right_logical(b, lax.full_like(b, 32 - r))
+            b = lax.bitwise_xor(a, lax.bitwise_or(left, right))
+        a = lax.add(a, keys[(i + 1) % 3])
+        b = lax.add(b, lax.add(keys[(i + 2) % 3], lax.full_like(b, i + 1)))
+    return a, b
 
-    Args:
-      key: (2,) words.
-      shape: of less than 2^32 elements, so that the upper word of the index is 0.
-    """
-    keys = key[0], key[1], key[0] ^ key[1] ^ PARITY
+
+def applies(eqn: JaxprEqn) -> bool:
+    """Whether `eqn` uses the hash in a way that is known here, and JAX would stage a loop."""
+    key = aval(eqn.invars[0]) if eqn.primitive.name in _FORMS else None
+    return (
+        key is not None
+        and str(key.dtype) == "key<fry>"
+        and key.shape == ()
+        and eqn.params.get("bit_width", 32) <= 32
+        and math.prod(eqn.params.get("shape", ())) < 2**32
+        and jax.config.jax_threefry_partitionable
+        and jax.default_backend() == "cpu"
+    )
+
+
+def hashed(eqn: JaxprEqn, key: Any, *data: Any) -> jax.Array:
+    """The result of an equation to which this `applies`."""
+    return _FORMS[eqn.primitive.name](eqn, jax.random.key_data(key), *data)
+
+
+def _bits(eqn: JaxprEqn, words: jax.Array) -> jax.Array:
+    a, b = threefry(words, _flat_index(eqn.params["shape"]))
+    return lax.bitwise_xor(a, b).astype(aval(eqn.outvars[0]).dtype)
+
+
+def _split(eqn: JaxprEqn, words: jax.Array) -> jax.Array:
+    return _key(threefry(words, _flat_index(eqn.params["shape"])))
+
+
+def _fold_in(eqn: JaxprEqn, words: jax.Array, data: Any) -> jax.Array:
+    return _key(threefry(words, jnp.asarray(data, jnp.uint32)))
+
+
+_FORMS: dict[str, Callable] = {
+    "random_bits": _bits,
+    "random_split": _split,
+    "random_fold_in": _fold_in,
+}
+
+
+def _key(words: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return jax.random.wrap_key_data(jnp.stack(words, axis=-1), impl="threefry2x32")
+
+
+def _flat_index(shape: tuple[int, ...]) -> jax.Array:
+    """The position of each element in row-major order."""
     index = jnp.zeros(shape, jnp.uint32)
     for dimension in range(len(shape)):
         stride = np.uint32(math.prod(shape[dimension + 1 :]))
         index += stride * lax.broadcasted_iota(jnp.uint32, shape, dimension)
-    a, b = jnp.full(shape, keys[0]), index + keys[1]
-    for i in range(INJECTIONS):
-        for r in ROTATIONS[i % 2]:
-            a = a + b
-            b = (b << r) | (b >> (32 - r))
-            b = a ^ b
-        a = a + keys[(i + 1) % 3]
-        b = b + keys[(i + 2) % 3] + np.uint32(i + 1)
-    return a ^ b
-
-
-def applies(eqn: JaxprEqn) -> bool:
-    """Whether `eqn` draws bits that JAX would hash in a loop over these indices."""
-    if eqn.primitive.name != "random_bits" or jax.default_backend() != "cpu":
-        return False
-    key, (bits,) = eqn.invars[0], eqn.outvars
-    return (
-        str(aval(key).dtype) == "key<fry>"
-        and aval(key).shape == ()
-        and eqn.params["bit_width"] <= 32
-        and 0 < math.prod(aval(bits).shape) < 2**32
-        and jax.config.jax_threefry_partitionable
-    )
-
-
-def draw_bits(eqn: JaxprEqn, key: Any) -> jax.Array:
-    """The result of an equation to which this `applies`."""
-    bits = threefry_bits(jax.random.key_data(key), eqn.params["shape"])
-    return bits.astype(aval(eqn.outvars[0]).dtype)
+    return index
