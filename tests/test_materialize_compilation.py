@@ -2,19 +2,15 @@
 
 import io
 import sys
-from functools import partial
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec as P
 from materialize_models import (
-    FLAXINIT,
-    JAX,
     TOKENS,
     WIDTH,
     Transformer,
-    all_samplers,
     scaled_by_depth,
 )
 from rich.console import Console
@@ -129,7 +125,10 @@ def test_report():
     (report,) = reports
     assert [g.example for g in report.groups] == ["w", "b"]
     assert report.bytes_per_device == sum(x.nbytes // 8 for x in jax.tree.leaves(params))
-    assert report.compile_seconds > 0 and 0 < report.draw_seconds < report.total_seconds
+    assert all(g.compile_seconds > 0 for g in report.groups)
+    assert report.compile_processor_seconds > 0
+    phases = (report.trace_seconds, report.compile_seconds, report.key_seconds, report.draw_seconds)
+    assert min(phases) > 0 and sum(phases) < report.total_seconds
     text = io.StringIO()
     Console(file=text, width=100).print(report)
     assert "compile s" in text.getvalue() and "float32[8,16]" in text.getvalue()
@@ -174,10 +173,12 @@ def test_errors_after_a_trace_are_as_long_as_before():
         jax.make_jaxpr(lambda x: 1 if x > 0 else 0)(1.0)
 
 
-@pytest.mark.parametrize("threshold", [0, 2**60])
-def test_optimisation_does_not_change_bits(threshold, monkeypatch):
+def test_an_option_that_the_compiler_does_not_know(monkeypatch):
+    """A later XLA may have dropped it; only that is forgiven."""
     from flaxinit.materialize import compile
 
-    monkeypatch.setattr(compile, "FULLY_OPTIMISED_SIZE", threshold)
-    init = partial(all_samplers, initializers=FLAXINIT + JAX)
-    assert_same_bits(flaxinit.fast_init(init)(KEY), init(KEY))
+    monkeypatch.setattr(compile, "CPU_OPTIONS", {"xla_there_is_no_such_option": True})
+    assert_same_bits(flaxinit.fast_init(scaled_by_depth)(KEY), scaled_by_depth(KEY))
+    monkeypatch.setattr(compile, "CPU_OPTIONS", {"xla_backend_optimization_level": "high"})
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        flaxinit.fast_init(scaled_by_depth)(KEY)

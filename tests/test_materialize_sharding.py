@@ -217,6 +217,29 @@ def test_input_data_on_a_mesh(mesh):
     assert_same_bits(made, from_data(KEY, data))
 
 
+def test_keys_on_a_mesh(mesh):
+    """A batch of keys may be anywhere: in parts, in copies, on a device that is not the default."""
+
+    def init(keys):
+        return {
+            "each": jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys),
+            "first": jax.random.normal(jax.random.fold_in(keys[0], 3), (8,)),
+            "key": keys[1],
+        }
+
+    keys = jax.random.split(KEY, 8)
+    everywhere = NamedSharding(mesh, P())
+    for place in (
+        NamedSharding(mesh, P("model")),
+        everywhere,
+        SingleDeviceSharding(jax.devices()[3]),
+    ):
+        made = flaxinit.fast_init(init, everywhere)(jax.device_put(keys, place))
+        assert_same_bits(made, init(keys))
+        assert all(x.sharding == everywhere for x in jax.tree.leaves(made))
+        assert_same_bits(flaxinit.fast_init(init)(jax.device_put(keys, place)), init(keys))
+
+
 @pytest.mark.parametrize("shape", [(1024, 2048), (1024, 16, 128)], ids=["plain", "reshaped"])
 def test_only_shards_are_held(shape, mesh, monkeypatch):
     """An executable keeps a shard and temporaries of a shard on a device, no whole array."""
@@ -235,9 +258,8 @@ def test_only_shards_are_held(shape, mesh, monkeypatch):
     for executable in executor.executables.values():
         memory = executable.memory_analysis()
         assert memory.output_size_in_bytes <= shard
-        # Threefry holds two 32-bit counters and two 32-bit words for each element, and the
-        # floating-point result; scalars fit into the last hundredth.
-        assert memory.temp_size_in_bytes <= 5.01 * shard
+        # Hash, sampler and scale are one pass: there are no arrays in between, only scalars.
+        assert memory.temp_size_in_bytes <= shard // 100
 
 
 def test_draws_that_read_each_other_on_different_devices():

@@ -50,7 +50,7 @@ def applies(eqn: JaxprEqn) -> bool:
         and key.shape == ()
         and eqn.params.get("bit_width", 32) <= 32
         and math.prod(eqn.params.get("shape", ())) < 2**32
-        and jax.config.jax_threefry_partitionable
+        and getattr(eqn.ctx, "threefry_partitionable", False)
         and jax.default_backend() == "cpu"
     )
 

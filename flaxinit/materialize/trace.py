@@ -66,7 +66,7 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
 
     def run() -> ClosedJaxpr:
         fresh = lambda *arrays: flat(*arrays)  # noqa: E731 JAX remembers traces by function
-        return jax.make_jaxpr(fresh)(*(leaves[i] for i in dynamic))
+        return jax.make_jaxpr(fresh)(*(_type(leaves[i]) for i in dynamic))
 
     closed = _guarded(init_fn, run, seen)
     jaxpr, used = dce_jaxpr(closed.jaxpr, True)
@@ -172,6 +172,16 @@ def _generators() -> bytes:
 
 def _is_array(x: Any) -> bool:
     return isinstance(x, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
+
+
+def _type(x: Any) -> Any:
+    """What is traced: shape and dtype, without the explicit mesh axes an argument may be spread on.
+
+    Where results go is decided by `out_shardings`, and the rest of the program has no axes.
+    """
+    if not isinstance(x, jax.Array):
+        return x
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=x.aval.weak_type)
 
 
 def _used_vars(jaxpr: Jaxpr) -> set[Var]:
