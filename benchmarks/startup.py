@@ -1,13 +1,19 @@
 """Cold time and memory from a model to its parameters: fast_init beside the usual ways.
 
-    python -m benchmarks.startup time      # all ways and depths, about half an hour
+    python -m benchmarks.startup time      # all ways and depths, about a quarter of an hour
     python -m benchmarks.startup memory    # a model of 10^9 bfloat16 parameters on 8 devices
+    python -m benchmarks.startup summary   # the ratios and the plot of the stored times
 
 Every measurement is one fresh process without a compilation cache, started after the one before
 has ended. Clocks start when JAX is up and the input is on the device, and stop when every
-parameter is. Each way is measured twice, in turn with the others and its fastest run
+parameter is. Each way is measured several times, in turn with the others, and its fastest run
 counts, since other work on the machine only ever adds time; those that compile the whole model
 take minutes and run once. Processor seconds are given beside wall seconds.
+
+The compile part of fast_init is all that lies between its first lowering and its last executable,
+where it does nothing else: staging, XLA and LLVM, for samplers and for key programs. It is given
+in processor seconds of all threads, which tell what compiling cost; wall seconds would tell how
+many of the compilations found a free core.
 """
 
 import argparse
@@ -22,10 +28,16 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 DEPTHS = (12, 24, 48, 96)
-REPEATS = 2
+REPEATS = 3
 LINEN = ("fast_init", "lazy_init", "eager init", "jit(init)")
 NNX = ("nnx fast_init", "nnx eager", "nnx.jit")
+# What each is compared with: the way that compiles the model, and those that compile each draw.
+RIVALS = {
+    "fast_init": ("jit(init)", ("lazy_init", "eager init")),
+    "nnx fast_init": ("nnx.jit", ("nnx eager",)),
+}
 WIDTH, HEADS, VOCABULARY, LENGTH = 256, 8, 1000, 16
+KINDS = {"seconds": "wall seconds", "processor_seconds": "processor seconds"}
 
 
 def linen_transformer(depth, width=WIDTH, heads=HEADS, vocabulary=VOCABULARY, dtype=None):
@@ -111,6 +123,7 @@ def measure_time(way: str, depth: int) -> dict:
             "trace": report.trace_seconds,
             "keys": report.key_seconds,
             "compile": report.compile_seconds,
+            "compile_processor": report.compile_processor_seconds,
             "draw": report.draw_seconds,
             "groups": len(report.groups),
         }
@@ -188,23 +201,52 @@ def fastest(rows: list[dict], way: str, field: str) -> dict[int, float]:
     return {d: min(r[field] for r in rows if (r["way"], r["depth"]) == (way, d)) for d in depths}
 
 
+def summary(rows: list[dict]) -> str:
+    """How many times as fast as its rivals fast_init is, and what it compiles, by depth."""
+    lines = []
+    for way, (compiling, others) in RIVALS.items():
+        for field, label in KINDS.items():
+            mine, whole = fastest(rows, way, field), fastest(rows, compiling, field)
+            rest = [fastest(rows, other, field) for other in others]
+            for depth, seconds in mine.items():
+                best = min(times[depth] for times in rest)
+                lines.append(
+                    f"{way}, {depth} layers: {seconds:.2f} {label}, {best / seconds:.1f} times as "
+                    f"fast as the best of {', '.join(others)}; "
+                    f"{whole[depth] / seconds:.1f} times as fast as {compiling}"
+                )
+        parts = fastest(rows, way, "compile_processor")
+        (first, least), (last, most) = min(parts.items()), max(parts.items())
+        lines.append(
+            f"{way}, compile part: {least:.2f} processor seconds at {first} layers, {most:.2f} at "
+            f"{last}, {most / least - 1:+.0%}"
+        )
+    return "\n".join(lines)
+
+
 def plot(rows: list[dict]) -> None:
-    """Cold time against depth, both axes logarithmic: wall above processor, Linen beside NNX."""
+    """Cold time against depth, both axes logarithmic: wall above processor, Linen beside NNX.
+
+    The dashed line is the compile part of fast_init.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    kinds = {"seconds": "wall seconds", "processor_seconds": "processor seconds"}
     figure, grid = plt.subplots(
         2, 2, figsize=(9, 7), sharex=True, sharey=True, layout="constrained"
     )
-    for axes, (field, label) in zip(grid, kinds.items(), strict=True):
+    for axes, (field, label) in zip(grid, KINDS.items(), strict=True):
         for ax, ways, title in zip(axes, (LINEN, NNX), ("Linen", "NNX"), strict=True):
             for way in ways:
                 mine = sorted(fastest(rows, way, field).items())
                 width = 2.5 if "fast_init" in way else 1.2
-                ax.plot(*zip(*mine, strict=True), marker="o", label=way, linewidth=width)
+                (line,) = ax.plot(*zip(*mine, strict=True), marker="o", label=way, linewidth=width)
+                if way in RIVALS and field == "processor_seconds":
+                    parts = sorted(fastest(rows, way, "compile_processor").items())
+                    style = {"color": line.get_color(), "linestyle": "--"}
+                    ax.plot(*zip(*parts, strict=True), label="compile part", **style)
             ax.set(xscale="log", yscale="log", title=f"{title}, {label}")
             ax.set_xticks(DEPTHS, DEPTHS)
             ax.minorticks_off()
@@ -218,7 +260,7 @@ def plot(rows: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cold time and memory of fast_init.")
-    parser.add_argument("what", choices=("time", "memory", "plot", "one-time", "one-memory"))
+    parser.add_argument("what", choices=("time", "memory", "summary", "one-time", "one-memory"))
     parser.add_argument("--way")
     parser.add_argument("--depth", type=int)
     arguments = parser.parse_args()
@@ -243,8 +285,11 @@ def main() -> None:
                         print(json.dumps(row), flush=True)
                         (RESULTS / "startup.json").write_text(json.dumps(rows, indent=1) + "\n")
             plot(rows)
-        case "plot":
-            plot(json.loads((RESULTS / "startup.json").read_text()))
+            print(summary(rows))
+        case "summary":
+            rows = json.loads((RESULTS / "startup.json").read_text())
+            plot(rows)
+            print(summary(rows))
 
 
 if __name__ == "__main__":
