@@ -93,6 +93,14 @@ def test_init_functions_that_are_no_functions_of_the_key(init_fn, message):
         flaxinit.fast_init(init_fn)(KEY)
 
 
+def test_a_shape_in_place_of_an_array():
+    def shapes(key):
+        return {"w": jax.eval_shape(lambda: jnp.zeros(3))}
+
+    with pytest.raises(TypeError, match=r"^w: .*shapes returns the shape"):
+        flaxinit.fast_init(shapes)(KEY)
+
+
 @pytest.mark.parametrize("not_a_function", [3, None])
 def test_not_a_function(not_a_function):
     with pytest.raises(TypeError, match="init_fn must be a function"):

@@ -1,5 +1,7 @@
 """fast_init returns what the init function returns, to the last bit."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +15,36 @@ KEYS = {
     "raw": jax.random.PRNGKey(17),
     "rbg": jax.random.key(17, impl="rbg"),
 }
+
+SHAPE = (40, 50)
+DISTRIBUTIONS = [
+    *(
+        partial(draw, shape=SHAPE)
+        for draw in (
+            jax.random.cauchy,
+            jax.random.exponential,
+            jax.random.gumbel,
+            jax.random.laplace,
+            jax.random.logistic,
+            jax.random.lognormal,
+            jax.random.maxwell,
+            jax.random.normal,
+            jax.random.rademacher,
+            jax.random.uniform,
+        )
+    ),
+    partial(jax.random.bernoulli, p=0.3, shape=SHAPE),
+    partial(jax.random.gamma, a=2.0, shape=SHAPE),
+    partial(jax.random.generalized_normal, p=3.0, shape=SHAPE),
+    partial(jax.random.geometric, p=0.3, shape=SHAPE),
+    partial(jax.random.permutation, x=100),
+    partial(jax.random.randint, shape=SHAPE, minval=-5, maxval=99),
+    partial(jax.random.rayleigh, scale=2.0, shape=SHAPE),
+    partial(jax.random.t, df=3.0, shape=SHAPE),
+    partial(jax.random.truncated_normal, lower=-1.0, upper=3.0, shape=SHAPE),
+    partial(jax.random.wald, mean=1.0, shape=SHAPE),
+    partial(jax.random.weibull_min, scale=1.0, concentration=2.0, shape=SHAPE),
+]
 
 
 def bits(x):
@@ -72,6 +104,44 @@ def test_keyword_and_static_arguments():
 
     made = flaxinit.fast_init(init)(KEYS["typed"], width=4, scale="large")
     assert_same_bits(made, init(KEYS["typed"], width=4, scale="large"))
+
+
+@pytest.mark.parametrize("draw", DISTRIBUTIONS, ids=lambda draw: draw.func.__name__)
+def test_every_distribution_of_jax(draw):
+    """Each rounds in its own way: a compiler that emits one function differently is found out."""
+    key = KEYS["typed"]
+    assert_same_bits(flaxinit.fast_init(draw)(key), draw(key))
+
+
+CONTEXTS = {
+    "64-bit types": partial(jax.enable_x64, True),
+    "another device": lambda: jax.default_device(jax.devices()[5]),
+    "no jit": jax.disable_jit,
+    "older random bits": partial(jax.threefry_partitionable, False),
+    "no promotion": partial(jax.numpy_dtype_promotion, "strict"),
+}
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_settings_of_the_caller_hold(name):
+    """They belong to a thread; compiling uses others."""
+    key = KEYS["typed"]
+
+    def init(key):
+        keys = jax.random.split(key)
+        return jax.random.normal(keys[0], (8, 8)), jax.random.randint(keys[1], (5,), -9, 9)
+
+    with CONTEXTS[name]():
+        made, expected = flaxinit.fast_init(init)(key), init(key)
+    assert_same_bits(made, expected)
+    assert [x.devices() for x in made] == [x.devices() for x in expected]
+
+
+def test_a_transfer_guard_is_no_obstacle():
+    init = partial(jax.random.normal, shape=(8, 8))
+    with jax.transfer_guard("disallow"):
+        made = flaxinit.fast_init(init)(KEYS["typed"])
+    assert_same_bits(made, init(KEYS["typed"]))
 
 
 def test_two_units_are_not_contracted():

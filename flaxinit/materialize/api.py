@@ -95,7 +95,9 @@ def fast_init(
             flat = flatten(traced.jaxpr, traced.constants)
             parts = partition(flat)
             outcome.trace_seconds = time.perf_counter() - start
-            with Progress(sum(d.size for d in parts.draws), enabled=progress) as bar:
+            bar = Progress(sum(d.size for d in parts.draws), enabled=progress)
+            # What was traced is compiled, even where jit is disabled; keys come from the host.
+            with bar, jax.disable_jit(False), jax.transfer_guard("allow"):
                 arrays = executor.run(flat, parts, shardings, traced.paths, outcome, bar.advance)
             result = traced.rebuild(arrays)
         outcome.total_seconds = time.perf_counter() - start

@@ -5,7 +5,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -152,9 +152,12 @@ def _run(
     room: int,
     advance: Callable[[int], None],
 ) -> dict[Var, jax.Array]:
-    """Run equal draws, at most `room` of them at a time."""
-
-    def launch(call: Call) -> list[jax.Array]:
+    """Run equal draws one after the other, at most `room` of them at a time."""
+    made: dict[Var, jax.Array] = {}
+    under_way: deque[list[jax.Array]] = deque()
+    for call in batch:
+        if len(under_way) == room:
+            jax.block_until_ready(under_way.popleft())
         local: dict[Var, Any] = {}
         for executable, segment, compilation in zip(
             executables, call.segments, call.compilations, strict=True
@@ -165,35 +168,11 @@ def _run(
             ]
             arguments = map(_moved, arguments, compilation.sources)
             local.update(zip(segment.outputs, executable(*arguments), strict=True))
-        return [local[v] for v in call.draw.outputs]
-
-    made: dict[Var, jax.Array] = {}
-    under_way: deque[tuple[Call, Future]] = deque()
-
-    def wait() -> None:
-        call, future = under_way.popleft()
-        made.update(zip(call.draw.outputs, jax.block_until_ready(future.result()), strict=True))
+        under_way.append([local[v] for v in call.draw.outputs])
+        made.update(zip(call.draw.outputs, under_way[-1], strict=True))
         advance(call.draw.size)
-
-    with ThreadPoolExecutor(_streams(batch[0])) as pool:
-        for call in batch:
-            if len(under_way) == room:
-                wait()
-            under_way.append((call, pool.submit(launch, call)))
-        while under_way:
-            wait()
+    jax.block_until_ready(list(under_way))
     return made
-
-
-def _streams(call: Call) -> int:
-    """From how many threads draws are launched.
-
-    What one thread launches on a CPU runs in order, on one core; several threads use all cores.
-    On several devices all must launch in one order, or collectives would wait for each other.
-    """
-    places = [s for c in call.compilations for s in (*c.sources, *c.targets) if s is not None]
-    one_device = all(len(s.device_set) == 1 for s in places)
-    return (os.cpu_count() or 1) if one_device and jax.default_backend() == "cpu" else 1
 
 
 def _moved(x: Any, source: Sharding | None) -> Any:

@@ -61,6 +61,12 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
             outputs, seen["tree"] = jax.tree_util.tree_flatten_with_path(state)
             seen["static"] = [None if _is_array(x) else x for _, x in outputs]
             kept = [(path, x) for path, x in outputs if _is_array(x)]
+            for path, x in kept:
+                if isinstance(x, jax.ShapeDtypeStruct):
+                    raise TypeError(
+                        f"{_path(path)}: {_name(init_fn)} returns the shape {x} in place of an "
+                        "array. Return what it draws, not the result of jax.eval_shape."
+                    )
             seen["paths"] = tuple(_path(path) for path, _ in kept)
             return [x for _, x in kept]
 
