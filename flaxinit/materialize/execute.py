@@ -13,7 +13,7 @@ from jax.extend.core import Literal, Var
 from jax.sharding import Sharding
 
 from flaxinit.materialize.atoms import aval, unwrapped, value, wrapped
-from flaxinit.materialize.compile import compiled, lower, memory
+from flaxinit.materialize.compile import compiled, is_exact, lower, memory
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
@@ -98,12 +98,12 @@ class Executor:
         drawn = (zip(c.compilations, c.segments, strict=True) for c in calls)
         distinct = dict(itertools.chain(*drawn, ((c.compilation, c.segment) for c in keys)))
         wall, processor = time.perf_counter(), time.process_time()
+        futures = {}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            futures = {
-                c: pool.submit(compiled, lower(segment, c.sources, c.targets))
-                for c, segment in distinct.items()
-                if c not in self.executables
-            }
+            for c, segment in distinct.items():
+                if c not in self.executables:
+                    lowered = lower(segment, c.sources, c.targets)
+                    futures[c] = pool.submit(compiled, lowered, exact=is_exact(segment))
         seconds = {}
         for c, future in futures.items():
             self.executables[c], seconds[c] = future.result()

@@ -21,7 +21,7 @@ from flaxinit.materialize.partition import Draw
 from flaxinit.materialize.staging import stage
 
 # These move numbers and round nothing: they may join the segment that made their input.
-_MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
+MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def segments(draw: Draw, prints: Fingerprints) -> list[Segment]:
     for step in draw.steps:
         last = len(groups) - 1
         sources = {made[v] for v in variables(step.eqn) if v in made}
-        moves = step.unit is None and step.eqn.primitive.name in _MOVES and sources == {last}
+        moves = step.unit is None and step.eqn.primitive.name in MOVES and sources == {last}
         same_call = groups and step.unit is not None and step.unit == groups[-1][0].unit
         scaled = _scaled(step) if sources == {last} else None
         if scaled in made:

@@ -7,6 +7,7 @@ lightly, since a loop is compiled as a program of its own. Integers have no roun
 the same.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,16 +29,20 @@ PARITY = np.uint32(0x1BD11BDA)
 
 def threefry(key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The two words that `key`, of shape (2,), makes of each index, words whose upper half is 0."""
+
+    @functools.cache
+    def words(n: int) -> jax.Array:
+        return lax.broadcast(np.uint32(n), index.shape)
+
     keys = [lax.broadcast(k, index.shape) for k in (key[0], key[1], key[0] ^ key[1] ^ PARITY)]
     a, b = keys[0], lax.add(index, keys[1])
     for i in range(INJECTIONS):
         for r in ROTATIONS[i % 2]:
             a = lax.add(a, b)
-            left = lax.shift_left(b, lax.full_like(b, r))
-            right = lax.shift_right_logical(b, lax.full_like(b, 32 - r))
+            left, right = lax.shift_left(b, words(r)), lax.shift_right_logical(b, words(32 - r))
             b = lax.bitwise_xor(a, lax.bitwise_or(left, right))
         a = lax.add(a, keys[(i + 1) % 3])
-        b = lax.add(b, lax.add(keys[(i + 2) % 3], lax.full_like(b, i + 1)))
+        b = lax.add(b, lax.add(keys[(i + 2) % 3], words(i + 1)))
     return a, b
 
 
