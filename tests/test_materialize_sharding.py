@@ -1,5 +1,7 @@
 """Placement: every array in its place, with the values of one device."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -147,6 +149,24 @@ def test_nnx_metadata(mesh):
     assert model.kernel.sharding.is_equivalent_to(NamedSharding(mesh, P(None, "model")), 2)
     assert model.bias.sharding.is_fully_replicated
     assert_same_bits(nnx.state(model), nnx.state(eager))
+
+
+RULES = (("embed", "data"), ("mlp", "model"))
+
+
+@pytest.mark.parametrize("where", ["in the variable", "around the call"])
+def test_nnx_logical_axis_rules(where, mesh):
+    own = {"sharding_rules": RULES} if where == "in the variable" else {}
+
+    def make(key):
+        init = nnx.initializers.lecun_normal()
+        init = nnx.with_partitioning(init, ("embed", "mlp"), **own)
+        return nnx.Linear(4, 8, kernel_init=init, rngs=nnx.Rngs(key))
+
+    around = contextlib.nullcontext() if own else nnx.logical_axis_rules(RULES)
+    with jax.set_mesh(mesh), around:
+        model = flaxinit.fast_init(make)(KEY)
+    assert model.kernel.sharding == NamedSharding(mesh, P("data", "model"))
 
 
 def test_a_sharding_for_a_subtree_and_none(mesh):

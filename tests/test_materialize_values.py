@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -87,6 +88,15 @@ def test_a_seed_inside_the_init_function():
         return Mlp(nnx.Rngs(3))
 
     assert_same_bits(nnx.state(flaxinit.fast_init(make)()), nnx.state(make()))
+
+
+def test_the_cache_of_a_decoder():
+    """Keys and values in the dtype of the computation, and a counter, beside the parameters."""
+    attention = nn.MultiHeadDotProductAttention(num_heads=2, decode=True, dtype="bfloat16")
+    init = partial(attention.init, inputs_q=np.ones((2, 5, WIDTH), np.float32))
+    made = flaxinit.fast_init(init)(KEYS["typed"])
+    assert_same_bits(made, init(KEYS["typed"]))
+    assert made["cache"]["cache_index"].dtype == np.int32
 
 
 def test_modules_keep_what_they_share():
