@@ -215,12 +215,13 @@ def summary(rows: list[dict]) -> str:
                     f"fast as the best of {', '.join(others)}; "
                     f"{whole[depth] / seconds:.1f} times as fast as {compiling}"
                 )
-        parts = fastest(rows, way, "compile_processor")
-        (first, least), (last, most) = min(parts.items()), max(parts.items())
-        lines.append(
-            f"{way}, compile part: {least:.2f} processor seconds at {first} layers, {most:.2f} at "
-            f"{last}, {most / least - 1:+.0%}"
-        )
+        for field, label in (("compile_processor", "processor"), ("compile", "wall")):
+            parts = fastest(rows, way, field)
+            (first, least), (last, most) = min(parts.items()), max(parts.items())
+            lines.append(
+                f"{way}, compile part: {least:.2f} {label} seconds at {first} layers, {most:.2f} "
+                f"at {last}, {most / least - 1:+.0%}"
+            )
     return "\n".join(lines)
 
 
