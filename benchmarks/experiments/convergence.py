@@ -62,11 +62,14 @@ def grid(records: list[dict]) -> dict[str, dict[str, dict[int, float]]]:
     return found
 
 
-def finding(records: list[dict]) -> str:
-    """How often each technique is the fastest, or level with it; where nobody arrives."""
+def standings(records: list[dict]) -> tuple[dict[str, int], dict[str, int], list[str], int]:
+    """How often each technique is the fastest or level with it, and how often it arrives.
+
+    Returns:
+        Both counts, the networks in which no technique arrives, and the number of networks.
+    """
     wins: dict[str, int] = dict.fromkeys(TECHNIQUES_COMPARED, 0)
-    reached = wins.copy()
-    lost, count = [], 0
+    reached, lost, count = wins.copy(), [], 0
     for activation, techniques in grid(records).items():
         for depth in next(iter(techniques.values())):
             count += 1
@@ -78,12 +81,20 @@ def finding(records: list[dict]) -> str:
             for technique, n in steps.items():
                 wins[technique] += n <= LEVEL * fastest
                 reached[technique] += math.isfinite(n)
+    return wins, reached, lost, count
+
+
+def finding(records: list[dict]) -> str:
+    wins, reached, lost, count = standings(records)
     order = sorted(wins, key=lambda t: (-wins[t], -reached[t]))
-    named = [f"{TECHNIQUES[t].title} {wins[t]} ({reached[t]})" for t in order]
+    named = [f"{TECHNIQUES[t].title} ({wins[t]})" for t in order if wins[t]]
+    arrive = sorted(reached, key=lambda t: -reached[t])
+    most, least = ((TECHNIQUES[t].title, reached[t]) for t in (arrive[0], arrive[-1]))
     where = f"; none arrives with {listed(lost)} layers" if lost else ""
     return (
-        f"Fastest or within {LEVEL - 1:.0%} of it, and in brackets how often the target was "
-        f"reached, of {count} networks: {listed(named)}{where}"
+        f"Fastest, or within {LEVEL - 1:.0%} of it, in {count} networks: "
+        f"{listed(named) or 'nobody'}; the target is reached most often by {most[0]} ({most[1]}) "
+        f"and least often by {least[0]} ({least[1]}){where}"
     )
 
 

@@ -125,19 +125,18 @@ def plot(records: list[dict]):
     """Gradient by layer: measured at the start and the end, and the theory's in black."""
     figure, axes = panels(finding(records), len(records), width=5, height=4.8, sharey=True)
     for axis, record in zip(axes, records, strict=True):
-        for technique in record["unit"]["techniques"]:
-            style = look(list(TECHNIQUES).index(technique))
-            layers = np.arange(1, record["unit"]["depth"])
-            for probe, step in ((0, "start"), (-1, f"step {record['unit']['steps']}")):
-                middle = np.median(profiles(record, technique, probe), axis=0)
-                label = f"{TECHNIQUES[technique].title}, {step}"
-                marker = style["marker"] if probe == 0 else None
-                shape = {"linestyle": "" if probe == 0 else "-", "marker": marker}
-                axis.plot(layers, middle, label=label, color=style["color"], ms=4, **shape)
-            axis.plot(layers, theory(record, technique), color="black", lw=0.8)
-        axis.plot([], [], color="black", lw=0.8, label="theory at the start")
+        layers = np.arange(1, record["unit"]["depth"])
+        for index, technique in enumerate(record["unit"]["techniques"]):
+            style, title = look(index), TECHNIQUES[technique].title
+            start, end = (np.median(profiles(record, technique, i), axis=0) for i in (0, -1))
+            axis.plot(layers, start, ms=4, label=title, **style | {"linestyle": ""})
+            axis.plot(layers, end, color=style["color"], lw=1.2)
+            axis.plot(layers, theory(record, technique), color="black", lw=0.8, ls="--")
         axis.set(yscale="log", title=record["unit"]["activation"], xlabel="layer")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=8)
+    last = axes[len(records) // 2]
+    last.plot([], [], color="black", lw=0.8, ls="--", label="theory, at the start")
+    last.plot([], [], color="gray", lw=1.2, label=f"after {records[0]['unit']['steps']} steps")
+    last.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=3, fontsize=9)
     axes[0].set_ylabel("gradient / that of the last hidden layer")
     return figure
 

@@ -86,6 +86,7 @@ def plot(records: list[dict]):
         steps = row.unit["window"] * np.arange(1, curve.shape[1] + 1)
         right.plot(steps, np.median(curve, axis=0), label=label, **style)
     left.axhline(0, color="black", lw=0.6)
+    left.set_xticks(range(1, records[0]["unit"]["depth"]))
     left.set(xlabel="layer", ylabel="mean of the pre-activations / σ, at the start")
     right.set(xlabel="optimiser steps", ylabel="training loss (nats)", yscale="log")
     right.legend(frameon=False, fontsize=8)
