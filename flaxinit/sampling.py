@@ -20,6 +20,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Inexact, PRNGKeyArray
 
+from flaxinit.threefry import one_pass
+
 Distribution = Literal["truncated_normal", "normal", "uniform"]
 DISTRIBUTIONS: tuple[str, ...] = ("truncated_normal", "normal", "uniform")
 OutSharding = NamedSharding | PartitionSpec | None
@@ -227,7 +229,7 @@ def draw(
         # XLA reassociates products with constants, differently eagerly and inside a larger jit.
         # Behind the barrier the factors are not constants: the same key gives the same bits.
         factor, ends = lax.optimization_barrier((factor, ends))
-        values = parent(key, shape, compute_dtype(dtype), distribution, ends)
+        values = parent(one_pass(key), shape, compute_dtype(dtype), distribution, ends)
         return (values * lax.convert_element_type(factor, values.dtype)).astype(dtype)
 
     return place(scaled, out_sharding)(key, factor, ends)

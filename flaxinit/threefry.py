@@ -1,0 +1,89 @@
+"""JAX's threefry bits, made in one pass over memory.
+
+`jax.random` runs the twenty rounds of threefry on a CPU as a loop over whole arrays: five trips
+to memory and back, and three times the result in temporaries. Written out as plain arithmetic the
+rounds are fused with whatever is made of the bits, so that nothing but the result is stored. The
+bits are the same ones.
+
+References: Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as 1, 2, 3.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.random import define_prng_impl, threefry_prng_impl as jax_threefry
+from jaxtyping import Array, PRNGKeyArray, UInt, UInt32
+
+# Threefry-2x32 of twenty rounds: the rotations of two kinds of groups of four, taken in turn, and
+# the constant that the third word of the key schedule is made with (Salmon et al. 2011).
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+GROUPS = 5
+PARITY = np.uint32(0x1BD11BDA)
+
+
+def one_pass(key: PRNGKeyArray) -> PRNGKeyArray:
+    """A key from which `jax.random` draws the same numbers in one pass.
+
+    Args:
+        key: a typed key or a legacy uint32 one.
+
+    Returns:
+        A typed key. Keys of other generators than threefry are handed through.
+
+    >>> key = jax.random.key(3)
+    >>> bool(jax.random.bits(one_pass(key)) == jax.random.bits(key))
+    True
+    """
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    if jax.random.key_impl(key) != "threefry2x32":
+        return key
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=_ONE_PASS)
+
+
+def hash_counts(
+    key: UInt32[Array, "2"], high: UInt32[Array, "..."], low: UInt32[Array, "..."]
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """Threefry-2x32 of 64-bit counts, each given and returned as two words."""
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
+    high, low = high + schedule[0], low + schedule[1]
+    for group in range(1, GROUPS + 1):
+        for distance in ROTATIONS[(group - 1) % 2]:
+            high = high + low
+            low = high ^ (low << np.uint32(distance) | low >> np.uint32(32 - distance))
+        high = high + schedule[group % 3]
+        low = low + schedule[(group + 1) % 3] + np.uint32(group)
+    return high, low
+
+
+def _random_bits(key: UInt32[Array, "2"], width: int, shape: tuple[int, ...]) -> UInt[Array, "..."]:
+    """Bits of that width for each entry: as JAX, the hash of its row-major index.
+
+    Empty arrays, those of 2³² entries or more, and the older way to count that
+    ``jax_threefry_partitionable=False`` asks for are left to JAX.
+    """
+    if not (jax.threefry_partitionable.value and 0 < math.prod(shape) < 2**32):
+        return jax_threefry.random_bits(key, width, shape)
+    # An iota for each axis, and not one that is reshaped: devices then count their own shards.
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        stride = np.uint32(math.prod(shape[axis + 1 :]))
+        index = index + stride * lax.broadcasted_iota(jnp.uint32, shape, axis)
+    high, low = hash_counts(key, jnp.zeros(shape, jnp.uint32), index)
+    if width == 64:
+        return high.astype(jnp.uint64) << np.uint64(32) | low.astype(jnp.uint64)
+    return (high ^ low).astype(f"uint{width}")
+
+
+_ONE_PASS = define_prng_impl(
+    key_shape=jax_threefry.key_shape,
+    seed=jax_threefry.seed,
+    split=jax_threefry.split,
+    random_bits=_random_bits,
+    fold_in=jax_threefry.fold_in,
+    name="threefry2x32 in one pass",
+    tag="fry1",
+)
