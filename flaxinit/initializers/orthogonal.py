@@ -19,7 +19,7 @@ from flaxinit.initializers.contract import (
     checked_number,
     freeze,
 )
-from flaxinit.initializers.haar import orthonormal_columns
+from flaxinit.initializers.haar import orthonormal_rows
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -249,9 +249,9 @@ def _draw(key, value, *, shape, dtype, batch, column, out_sharding):
     inner = None if batch else out_sharding
 
     def matrix(key):
-        if rows >= columns:
-            return orthonormal_columns(key, rows, columns, compute, inner)
-        return orthonormal_columns(key, columns, rows, compute, inner).T
+        if rows <= columns:
+            return orthonormal_rows(key, rows, columns, compute, inner)
+        return orthonormal_rows(key, columns, rows, compute, inner).T
 
     def scaled(key, value):
         count = math.prod(shape[axis] for axis in batch)
