@@ -1,8 +1,9 @@
 """Orthogonal matrices: time beside JAX's QR, and memory of a device on a mesh of eight.
 
 `python -m benchmarks.orthogonal` draws float32 matrices with `flaxinit.orthogonal` and with
-`jax.nn.initializers.orthogonal`, side by side and jitted, and compiles flaxinit's for eight host
-devices to read off what memory each would need.
+`jax.nn.initializers.orthogonal`, jitted and in turns; the ratio is the median over turns, with the
+range of their middle half. It compiles flaxinit's for eight host devices as well, and reads off
+the memory that a device needs for temporaries and for the result.
 """
 
 import argparse
@@ -20,7 +21,7 @@ def measure(shape: tuple[int, int], turns: int) -> dict:
     import jax
 
     import flaxinit
-    from benchmarks.sampling import best_times
+    from benchmarks.sampling import paired_times, ratio
 
     key = jax.random.key(0)
     mesh = jax.make_mesh((DEVICES,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -33,14 +34,17 @@ def measure(shape: tuple[int, int], turns: int) -> dict:
         use = program.lower(key).compile().memory_analysis()
         if use is None:
             raise RuntimeError(f"{jax.default_backend()} does not report the memory of a program")
-        memory[name] = use.temp_size_in_bytes + use.output_size_in_bytes
-    times = best_times({"flaxinit": lambda: ours(key), "jax": lambda: theirs(key)}, turns)
+        memory[name] = {"temporaries": use.temp_size_in_bytes, "result": use.output_size_in_bytes}
+    times = paired_times({"flaxinit": lambda: ours(key), "jax": lambda: theirs(key)}, turns)
+    peaks = {name: sum(parts.values()) for name, parts in memory.items()}
+    temporaries = [memory[name]["temporaries"] for name in ("each of eight", "alone")]
     return {
         "shape": shape,
-        "seconds": times,
-        "ratio": times["jax"] / times["flaxinit"],
+        "seconds": {name: min(spent) for name, spent in times.items()},
+        "ratio": ratio(times, "jax", "flaxinit"),
         "bytes": memory,
-        "memory_share": memory["each of eight"] / memory["alone"],
+        "temporary_share": temporaries[0] / temporaries[1],
+        "memory_share": peaks["each of eight"] / peaks["alone"],
     }
 
 
@@ -51,16 +55,26 @@ def plot(rows: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
     names = ["×".join(map(str, row["shape"])) for row in rows]
-    left.bar(names, [row["ratio"] for row in rows])
+    ratios = [row["ratio"]["median"] for row in rows]
+    whiskers = [
+        [row["ratio"]["median"] - row["ratio"]["low"] for row in rows],
+        [row["ratio"]["high"] - row["ratio"]["median"] for row in rows],
+    ]
+    left.bar(names, ratios, yerr=whiskers, color="#0072B2")
     left.axhline(1, color="black", linewidth=1)
-    left.set_title("throughput / jax.nn.initializers.orthogonal")
-    right.bar(names, [row["memory_share"] for row in rows], color="tab:green")
-    right.axhline(1 / DEVICES, color="black", linewidth=1, linestyle=":")
+    left.set_ylabel("throughput / jax.nn.initializers.orthogonal's")
+    left.set_title(f"Without QR: {min(ratios):.1f} to {max(ratios):.1f} times as fast", fontsize=10)
+    shares = [row["memory_share"] for row in rows]
+    right.bar(names, shares, color="#E69F00")
+    right.axhline(1 / DEVICES, color="black", linewidth=1, linestyle=":", label=f"1/{DEVICES}")
     right.set_ylim(0, 1)
-    right.set_title(f"peak memory of one of {DEVICES} devices / of one alone")
+    right.set_ylabel(f"memory of each of {DEVICES} devices / of one alone")
+    right.set_title(f"On a mesh each needs {min(shares):.2f} to {max(shares):.2f}", fontsize=10)
+    right.legend(loc="upper right", fontsize=8)
     for axis in (left, right):
+        axis.set_xlabel("shape of the matrix, float32")
         axis.tick_params(axis="x", labelsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
@@ -69,27 +83,33 @@ def plot(rows: list[dict], path: Path) -> None:
 def main() -> None:
     """Measure, print the table, write JSON and plot under benchmarks/results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
     options = parser.parse_args()
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
     os.environ["XLA_FLAGS"] = flags  # before JAX starts its backend
     rows = []
-    print(f"{'shape':>12}{'flaxinit s':>12}{'jax s':>10}{'ratio':>8}{'memory share':>14}")
+    print(
+        f"{'shape':>12}{'flaxinit s':>12}{'jax s':>10}{'ratio':>20}"
+        f"{'temporaries':>14}{'memory':>10}   (one of {DEVICES} devices / one alone)"
+    )
     for shape in SHAPES:
         row = measure(shape, options.turns)
         rows.append(row)
-        seconds = row["seconds"]
+        seconds, turns = row["seconds"], row["ratio"]
+        spread = f"({turns['low']:.1f}–{turns['high']:.1f})"
         print(
             f"{'×'.join(map(str, shape)):>12}{seconds['flaxinit']:12.3f}{seconds['jax']:10.2f}"
-            f"{row['ratio']:8.1f}{row['memory_share']:14.2f}",
+            f"{turns['median']:8.1f} {spread:>11}{row['temporary_share']:14.2f}"
+            f"{row['memory_share']:10.2f}",
             flush=True,
         )
     from benchmarks.store import environment
 
-    RESULTS.mkdir(exist_ok=True)
+    options.results.mkdir(exist_ok=True, parents=True)
     record = {"environment": environment(), "rows": rows}
-    (RESULTS / "orthogonal.json").write_text(json.dumps(record, indent=1) + "\n")
-    plot(rows, RESULTS / "orthogonal.png")
+    (options.results / "orthogonal.json").write_text(json.dumps(record, indent=1) + "\n")
+    plot(rows, options.results / "orthogonal.png")
 
 
 if __name__ == "__main__":
