@@ -99,7 +99,9 @@ def plot(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
-    figure, axes = pyplot.subplots(1, len(DISTRIBUTIONS), figsize=(12, 4.4), sharey=True)
+    figure, axes = pyplot.subplots(
+        1, len(DISTRIBUTIONS), figsize=(12, 4.8), sharey=True, layout="constrained"
+    )
     for axis, distribution in zip(axes, DISTRIBUTIONS, strict=True):
         chosen = [row for row in rows if row["distribution"] == distribution]
         for offset, (kind, color) in enumerate(COLORS.items()):
@@ -119,13 +121,12 @@ def plot(rows: list[dict], path: Path) -> None:
     axes[0].set_ylabel("throughput / jax.nn.initializers' (log scale)")
     axes[0].set_yscale("log", base=2)
     axes[0].yaxis.set_major_formatter("{x:g}")
-    axes[-1].legend(loc="upper right", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     ratios = [row[kind]["median"] for row in rows for kind in ("eager", "jitted")]
     figure.suptitle(
-        f"Draws of flaxinit take 1/{min(ratios):.1f} to 1/{max(ratios):.1f} of the time of "
-        "jax.nn.initializers'"
+        f"flaxinit draws {min(ratios):.1f} to {max(ratios):.1f} times as fast as "
+        "jax.nn.initializers, by dtype and distribution"
     )
-    figure.tight_layout()
     figure.savefig(path, dpi=120)
 
 
