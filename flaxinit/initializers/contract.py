@@ -110,6 +110,17 @@ def checked_number(name: str, value: Any, *, minimum: float = -math.inf) -> floa
     return number
 
 
+def checked_count(name: str, value: Any) -> int:
+    """`value` as a positive integer, of Python or of NumPy."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+    return number
+
+
 def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value` if it is one of `choices`."""
     if value in choices:

@@ -4,13 +4,7 @@ import math
 from typing import Any, Literal, NamedTuple
 
 from flaxinit.initializers.constants import Constant
-from flaxinit.initializers.contract import checked_choice, checked_number
-
-
-def _depth(name: str, value: int) -> int:
-    if not (isinstance(value, int) and value >= 1):
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-    return value
+from flaxinit.initializers.contract import checked_choice, checked_count, checked_number
 
 
 def residual_factor(layers: int, branches: int = 1) -> float:
@@ -35,7 +29,7 @@ def residual_factor(layers: int, branches: int = 1) -> float:
 
     References: Radford et al. (2019).
     """
-    return 1 / math.sqrt(_depth("layers", layers) * _depth("branches", branches))
+    return 1 / math.sqrt(checked_count("layers", layers) * checked_count("branches", branches))
 
 
 def fixup_factor(layers: int, depth: int = 2) -> float:
@@ -59,9 +53,9 @@ def fixup_factor(layers: int, depth: int = 2) -> float:
 
     References: Zhang, Dauphin, Ma (2019), Fixup initialization.
     """
-    if _depth("depth", depth) < 2:
+    if checked_count("depth", depth) < 2:
         raise ValueError("Fixup scales the layers before a branch's last: depth must be 2 or more.")
-    return _depth("layers", layers) ** (-1 / (2 * depth - 2))
+    return checked_count("layers", layers) ** (-1 / (2 * depth - 2))
 
 
 class DeepNorm(NamedTuple):
@@ -106,7 +100,7 @@ def deepnorm_factors(
 
     References: Wang et al. (2022), DeepNet.
     """
-    _depth("layers", layers)
+    checked_count("layers", layers)
     checked_choice("part", part, ("alone", "encoder", "decoder"))
     if (part == "encoder") != (decoder_layers is not None):
         raise ValueError(
@@ -114,7 +108,7 @@ def deepnorm_factors(
             f"part={part!r}, decoder_layers={decoder_layers!r}."
         )
     if decoder_layers is not None:
-        fourth_power = layers * (_depth("decoder_layers", decoder_layers) / 27) ** 0.25
+        fourth_power = layers * (checked_count("decoder_layers", decoder_layers) / 27) ** 0.25
     else:
         fourth_power = (3 if part == "decoder" else 2) * layers
     return DeepNorm(fourth_power**0.25, (4 * fourth_power) ** -0.25)
@@ -142,7 +136,7 @@ def tfixup_factor(layers: int, part: Literal["encoder", "decoder"] = "encoder") 
 
     References: Huang, Perez, Ba, Volkovs (2020), whose number 0.67 is.
     """
-    _depth("layers", layers)
+    checked_count("layers", layers)
     checked_choice("part", part, ("encoder", "decoder"))
     return 0.67 * layers**-0.25 if part == "encoder" else (9 * layers) ** -0.25
 

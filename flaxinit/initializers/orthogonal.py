@@ -15,6 +15,7 @@ from flaxinit.fans import Axes, axis_set
 from flaxinit.initializers.contract import (
     Initializer,
     checked_axes,
+    checked_count,
     checked_dtype,
     checked_number,
     freeze,
@@ -61,6 +62,8 @@ class Orthogonal(Initializer):
             batch_axis=checked_axes("batch_axis", self.batch_axis),
             dtype=checked_dtype(self.dtype),
         )
+        if not isinstance(self.column_axis, int):
+            raise ValueError(f"column_axis must be one axis, got {self.column_axis!r}.")
 
     def variance(self, shape: Sequence[int]) -> float:
         _, rows, columns = self._matrix(shape)
@@ -150,9 +153,8 @@ class GatedOrthogonal(Initializer):
             self,
             scale=checked_number("scale", self.scale),
             dtype=checked_dtype(self.dtype),
+            gates=checked_count("gates", self.gates),
         )
-        if not (isinstance(self.gates, int) and self.gates > 0):
-            raise ValueError(f"gates must be a positive integer, got {self.gates!r}.")
 
     def variance(self, shape: Sequence[int]) -> float:
         return self._block().variance(self._blocks(shape))

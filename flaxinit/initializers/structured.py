@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flaxinit import sampling
 from flaxinit.initializers.contract import (
     Initializer,
+    checked_count,
     checked_dtype,
     checked_number,
     freeze,
@@ -52,9 +53,8 @@ class Identity(Initializer):
             self,
             scale=checked_number("scale", self.scale),
             dtype=checked_dtype(self.dtype),
+            groups=checked_count("groups", self.groups),
         )
-        if not (isinstance(self.groups, int) and self.groups > 0):
-            raise ValueError(f"groups must be a positive integer, got {self.groups!r}.")
 
     def variance(self, shape: Sequence[int]) -> float:
         """0: nothing is drawn."""

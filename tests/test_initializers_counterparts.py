@@ -1,0 +1,62 @@
+"""Every initializer of jax.nn, torch.nn.init and keras has its counterpart."""
+
+import inspect
+
+import jax
+import pytest
+
+import flaxinit
+
+# Function of torch.nn.init (2.x) or class of keras.initializers (3.x) -> flaxinit's name.
+TORCH = {
+    "uniform_": "uniform",
+    "normal_": "normal",
+    "trunc_normal_": "truncated_normal",
+    "constant_": "constant",
+    "ones_": "ones",
+    "zeros_": "zeros",
+    "eye_": "identity",
+    "dirac_": "identity",
+    "xavier_uniform_": "xavier_uniform",
+    "xavier_normal_": "xavier_normal",
+    "kaiming_uniform_": "kaiming_uniform",
+    "kaiming_normal_": "kaiming_normal",
+    "orthogonal_": "orthogonal",
+    "sparse_": "sparse",
+    "calculate_gain": "gain",
+}
+KERAS = {
+    "Constant": "constant",
+    "Zeros": "zeros",
+    "Ones": "ones",
+    "Identity": "identity",
+    "RandomNormal": "normal",
+    "RandomUniform": "uniform",
+    "TruncatedNormal": "truncated_normal",
+    "VarianceScaling": "variance_scaling",
+    "GlorotNormal": "glorot_normal",
+    "GlorotUniform": "glorot_uniform",
+    "HeNormal": "he_normal",
+    "HeUniform": "he_uniform",
+    "LecunNormal": "lecun_normal",
+    "LecunUniform": "lecun_uniform",
+    "Orthogonal": "orthogonal",
+}
+JAX = [name for name in dir(jax.nn.initializers) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", JAX)
+def test_jaxs_names_and_arguments_are_taken(name):
+    ours, theirs = getattr(flaxinit, name), getattr(jax.nn.initializers, name)
+    if name in ("Initializer", "zeros", "ones"):
+        return
+    # JAX's arguments by the same names; its order is the order of ours, keywords apart.
+    assert set(inspect.signature(theirs).parameters) <= {
+        *inspect.signature(ours).parameters,
+        *flaxinit.variance_scaling.__dataclass_fields__,
+    }
+
+
+@pytest.mark.parametrize("table", [TORCH, KERAS])
+def test_torchs_and_kerass_have_a_counterpart(table):
+    assert set(table.values()) <= set(flaxinit.__all__)
