@@ -1,0 +1,29 @@
+"""Lines that users write. Pyright checks this file; nothing runs it."""
+
+import flax.linen as nn
+import jax
+from flax import nnx
+
+import flaxinit
+
+
+def linen() -> list[nn.Module]:
+    return [
+        nn.Dense(4, kernel_init=flaxinit.he(), bias_init=flaxinit.zeros),
+        nn.Dense(4, kernel_init=flaxinit.orthogonal(), bias_init=flaxinit.constant(0.1)),
+        nn.Conv(4, (3, 3), kernel_init=flaxinit.he("gelu", distribution="normal")),
+        nn.Embed(10, 4, embedding_init=flaxinit.lecun(out_axis=0)),
+    ]
+
+
+def nnx_layers() -> list[nnx.Module]:
+    rngs = nnx.Rngs(0)
+    return [
+        nnx.Linear(3, 4, kernel_init=flaxinit.he(), bias_init=flaxinit.zeros, rngs=rngs),
+        nnx.Linear(3, 4, kernel_init=flaxinit.glorot_uniform("tanh"), rngs=rngs),
+        nnx.Conv(3, 4, (3,), kernel_init=flaxinit.delta_orthogonal(), rngs=rngs),
+    ]
+
+
+def as_jax() -> list[jax.nn.initializers.Initializer]:
+    return [flaxinit.he(), flaxinit.ones, flaxinit.normal(0.02), flaxinit.sparse(0.5)]
