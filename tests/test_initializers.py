@@ -162,6 +162,8 @@ BAD = {
     "axis range": (lambda: he(in_axis=2)(KEY, (3, 3)), ValueError, "in_axis=2 is out of range"),
     "batch axis": (lambda: he(batch_axis=0)(KEY, (3, 3)), ValueError, "batch_axis=0 shares"),
     "strides": (lambda: he(strides=(2, 2))(KEY, (3, 3, 3)), ValueError, "strides"),
+    "no key": (lambda: he()(None, (3, 3)), TypeError, "needs a key, got None"),
+    "column": (lambda: flaxinit.orthogonal(column_axis=(0, 1)), ValueError, "one axis"),
     "shape": (lambda: he()(KEY, 3), TypeError, "shape must be a sequence"),
     "negative size": (lambda: he()(KEY, (3, -1)), ValueError, "cannot be negative"),
     "keyless": (lambda: flaxinit.zeros(KEY), TypeError, "takes .key, shape"),
@@ -174,6 +176,11 @@ BAD = {
     "complex constant": (lambda: flaxinit.constant(1j)(KEY, (2,)), ValueError, "complex constant"),
     "text": (lambda: flaxinit.constant("a"), TypeError, "needs a number"),
 }
+
+
+def test_counts_may_be_numpys():
+    assert flaxinit.gated_orthogonal(np.int64(2)) == flaxinit.gated_orthogonal(2)
+    assert flaxinit.fixup_factor(np.int64(16)) == flaxinit.fixup_factor(16)
 
 
 @pytest.mark.parametrize("case", BAD)
