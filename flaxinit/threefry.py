@@ -1,4 +1,4 @@
-"""JAX's threefry bits, made in one pass over memory.
+"""JAX's threefry, made in one pass over memory.
 
 `jax.random` runs the twenty rounds of threefry on a CPU as a loop over whole arrays: five trips
 to memory and back, and three times the result in temporaries. Written out as plain arithmetic the
@@ -8,6 +8,7 @@ bits are the same ones.
 References: Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as 1, 2, 3.
 """
 
+import functools
 import math
 
 import jax
@@ -53,42 +54,70 @@ def hash_counts(
     key: UInt32[Array, "2"], high: UInt32[Array, "..."], low: UInt32[Array, "..."]
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """Threefry-2x32 of 64-bit counts, each given and returned as two words."""
-    schedule = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
-    high, low = high + schedule[0], low + schedule[1]
+
+    @functools.cache  # as few operations as there are: a model may stage many samplers
+    def words(n: int) -> Array:
+        return lax.broadcast(np.uint32(n), low.shape)
+
+    schedule = [
+        lax.broadcast(word, low.shape) for word in (key[0], key[1], key[0] ^ key[1] ^ PARITY)
+    ]
+    high, low = lax.add(high, schedule[0]), lax.add(low, schedule[1])
     for group in range(1, GROUPS + 1):
         for distance in ROTATIONS[(group - 1) % 2]:
-            high = high + low
-            low = high ^ (low << np.uint32(distance) | low >> np.uint32(32 - distance))
-        high = high + schedule[group % 3]
-        low = low + schedule[(group + 1) % 3] + np.uint32(group)
+            high = lax.add(high, low)
+            left = lax.shift_left(low, words(distance))
+            right = lax.shift_right_logical(low, words(32 - distance))
+            low = lax.bitwise_xor(high, lax.bitwise_or(left, right))
+        high = lax.add(high, schedule[group % 3])
+        low = lax.add(low, lax.add(schedule[(group + 1) % 3], words(group)))
     return high, low
 
 
-def _random_bits(key: UInt32[Array, "2"], width: int, shape: tuple[int, ...]) -> UInt[Array, "..."]:
-    """Bits of that width for each entry: as JAX, the hash of its row-major index.
+def _counts(shape: tuple[int, ...]) -> UInt32[Array, "..."] | None:
+    """The row-major index of each entry, which JAX hashes.
 
-    Empty arrays, those of 2³² entries or more, and the older way to count that
-    ``jax_threefry_partitionable=False`` asks for are left to JAX.
+    None for empty arrays, for those of 2³² entries or more, and for the older way to count that
+    ``jax_threefry_partitionable=False`` asks for: these are left to JAX.
     """
     if not (jax.threefry_partitionable.value and 0 < math.prod(shape) < 2**32):
-        return jax_threefry.random_bits(key, width, shape)
+        return None
     # An iota for each axis, and not one that is reshaped: devices then count their own shards.
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
         stride = np.uint32(math.prod(shape[axis + 1 :]))
         index = index + stride * lax.broadcasted_iota(jnp.uint32, shape, axis)
-    high, low = hash_counts(key, jnp.zeros(shape, jnp.uint32), index)
+    return index
+
+
+def _random_bits(key: UInt32[Array, "2"], width: int, shape: tuple[int, ...]) -> UInt[Array, "..."]:
+    index = _counts(shape)
+    if index is None:
+        return jax_threefry.random_bits(key, width, shape)
+    high, low = hash_counts(key, jnp.zeros_like(index), index)
     if width == 64:
         return high.astype(jnp.uint64) << np.uint64(32) | low.astype(jnp.uint64)
     return (high ^ low).astype(f"uint{width}")
 
 
+def _split(key: UInt32[Array, "2"], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    index = _counts(shape)
+    if index is None:
+        return jax_threefry.split(key, shape)
+    return jnp.stack(hash_counts(key, jnp.zeros_like(index), index), axis=-1)
+
+
+def _fold_in(key: UInt32[Array, "2"], data: UInt32[Array, "..."]) -> UInt32[Array, "2"]:
+    data = jnp.asarray(data, jnp.uint32)
+    return jnp.stack(hash_counts(key, jnp.zeros_like(data), data), axis=-1)
+
+
 _ONE_PASS = define_prng_impl(
     key_shape=jax_threefry.key_shape,
     seed=jax_threefry.seed,
-    split=jax_threefry.split,
+    split=_split,
     random_bits=_random_bits,
-    fold_in=jax_threefry.fold_in,
+    fold_in=_fold_in,
     name="threefry2x32 in one pass",
     tag="fry1",
 )
