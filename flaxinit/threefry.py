@@ -107,7 +107,7 @@ def _split(key: UInt32[Array, "2"], shape: tuple[int, ...]) -> UInt32[Array, "..
     return jnp.stack(hash_counts(key, jnp.zeros_like(index), index), axis=-1)
 
 
-def _fold_in(key: UInt32[Array, "2"], data: UInt32[Array, "..."]) -> UInt32[Array, "2"]:
+def _fold_in(key: UInt32[Array, "2"], data: int | Array) -> UInt32[Array, "2"]:
     data = jnp.asarray(data, jnp.uint32)
     return jnp.stack(hash_counts(key, jnp.zeros_like(data), data), axis=-1)
 

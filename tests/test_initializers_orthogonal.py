@@ -69,7 +69,7 @@ def test_delta_orthogonal_keeps_norms(shape):
 def haar_sample(n, dtype, block, monkeypatch, count=M):
     """`count` matrices, in blocks so small that several make one matrix."""
     monkeypatch.setattr(haar, "BLOCK", block)
-    draw = functools.partial(haar.orthonormal_rows, rows=n, columns=n, dtype=dtype)
+    draw = functools.partial(haar.orthonormal, rows=n, columns=n, dtype=dtype)
     keys = jax.random.split(KEY, count)
     return np.asarray(jax.jit(jax.vmap(draw))(keys))
 

@@ -31,29 +31,51 @@ MOST_BLOCKS = 16
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
-def orthonormal_rows(
+def orthonormal(
     key, rows: int, columns: int, dtype, out_sharding: sampling.OutSharding = None
 ) -> Inexact[Array, "rows columns"]:  # noqa: F722
-    """A uniformly distributed matrix with ``P Pᴴ = I``; ``1 <= rows <= columns``.
+    """A uniformly distributed matrix whose rows, or columns if they are fewer, are orthonormal.
+
+    A tall one is built as the transpose of a wide one, and never transposed as a whole: a large
+    matrix is written along its rows.
+    """
+    if out_sharding is not None:
+        wide = _spread(key, min(rows, columns), max(rows, columns), dtype, out_sharding)
+        return wide if rows <= columns else wide.T
+    return _alone(key, min(rows, columns), max(rows, columns), dtype, tall=rows > columns)
+
+
+def _alone(key, rows: int, columns: int, dtype, tall: bool):
+    """P, or its transpose if `tall`, with ``P Pᴴ = I``; ``1 <= rows <= columns``.
 
     ``P = D E H_m ... H_1`` with ``H_k`` the reflection that takes the Gaussian vector ``x_k`` to
     its first axis, E the first m rows of the identity and D the phases of ``-x_k``'s heads.
-
-    Args:
-        key: a random key.
-        rows: m.
-        columns: n.
-        dtype: of the computation: 32 bits a real number, or 64.
-        out_sharding: if given, P's rows are spread over the whole mesh while it is computed. Each
-            evolves by itself, so devices do not communicate until the final layout.
-
-    Returns:
-        P.
     """
-    count = min(MOST_BLOCKS, -(-rows // BLOCK)) if out_sharding is None else -(-rows // BLOCK)
+    starts, width, gaussian = _blocks(rows, columns, dtype, min(MOST_BLOCKS, -(-rows // BLOCK)))
+    # Rows above a block and columns left of it are those of the identity: they are left out.
+    shape = 0, columns - rows
+    p = jnp.zeros(shape[::-1] if tall else shape, dtype)
+    for start, block_key in reversed(
+        list(zip(starts, jax.random.split(key, len(starts)), strict=True))
+    ):
+        size = min(width, rows - start)
+        v, phase = _reflectors(gaussian(block_key)[:size, start:], 0)
+        t = _triangle(v)
+        head = jnp.eye(size, columns - start, dtype=dtype) * phase[:, None]
+        head -= _product(phase[:, None] * _product(v[:, :size].conj().T, t), v)
+        tail = v[:, size:].conj()
+        if tall:
+            change = _product(v.T, _product(t.T, _product(tail, p)))
+            p = jnp.concatenate([head.T, jnp.pad(p, ((size, 0), (0, 0))) - change], axis=1)
+        else:
+            change = _product(_product(_product(p, tail.T), t), v)
+            p = jnp.concatenate([head, jnp.pad(p, ((0, 0), (size, 0))) - change])
+    return p
+
+
+def _blocks(rows: int, columns: int, dtype, count: int):
+    """Where each block of reflections begins, how many it has, and its Gaussian vectors."""
     width = -(-rows // count)
-    starts = range(0, rows, width)
-    keys = jax.random.split(key, len(starts))
 
     def gaussian(key):
         return sampling.draw(
@@ -65,25 +87,17 @@ def orthonormal_rows(
             distribution="normal",
         )
 
-    if out_sharding is not None:
-        return _spread(keys, np.array(starts), gaussian, rows, columns, dtype, out_sharding)
-    # Rows above a block and columns left of it are those of the identity: they are left out.
-    p = jnp.zeros((0, columns - rows), dtype)
-    for index in reversed(range(len(starts))):
-        start = starts[index]
-        size = min(width, rows - start)
-        v, phase = _reflectors(gaussian(keys[index])[:size, start:], 0)
-        t = _triangle(v)
-        head = jnp.eye(size, columns - start, dtype=dtype) * phase[:, None]
-        weights = phase[:, None] * _product(v[:, :size].conj().T, t)
-        older = _product(_product(p, v[:, size:].conj().T), t)
-        p = jnp.pad(p, ((0, 0), (size, 0)))
-        p = jnp.concatenate([head - _product(weights, v), p - _product(older, v)])
-    return p
+    return range(0, rows, width), width, gaussian
 
 
-def _spread(keys, starts, gaussian, rows, columns, dtype, out_sharding):
-    """The same, in a loop that holds one block of reflections at a time, on every device."""
+def _spread(key, rows: int, columns: int, dtype, out_sharding):
+    """P by a loop that holds one block of reflections at a time, on every device.
+
+    P's rows are spread over the whole mesh. Each evolves by itself, so devices do not communicate
+    until the final layout.
+    """
+    starts, _, gaussian = _blocks(rows, columns, dtype, -(-rows // BLOCK))
+    keys = jax.random.split(key, len(starts))
     mesh = jax.sharding.get_abstract_mesh()
     mesh = out_sharding.mesh if mesh.empty else mesh  # pyright: ignore
     axes = mesh.axis_names if rows % mesh.size == 0 else None
@@ -98,7 +112,7 @@ def _spread(keys, starts, gaussian, rows, columns, dtype, out_sharding):
         return lax.with_sharding_constraint(p, layout), phase
 
     p = lax.with_sharding_constraint(jnp.eye(rows, columns, dtype=dtype), layout)
-    p, phases = lax.scan(block, p, (keys, starts), reverse=True)
+    p, phases = lax.scan(block, p, (keys, np.array(starts)), reverse=True)
     return p * phases.reshape(-1)[:rows, None]
 
 

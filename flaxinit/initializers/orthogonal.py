@@ -20,7 +20,7 @@ from flaxinit.initializers.contract import (
     checked_number,
     freeze,
 )
-from flaxinit.initializers.haar import orthonormal_rows
+from flaxinit.initializers.haar import orthonormal
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -251,9 +251,7 @@ def _draw(key, value, *, shape, dtype, batch, column, out_sharding):
     inner = None if batch else out_sharding
 
     def matrix(key):
-        if rows <= columns:
-            return orthonormal_rows(key, rows, columns, compute, inner)
-        return orthonormal_rows(key, columns, rows, compute, inner).T
+        return orthonormal(key, rows, columns, compute, inner)
 
     def scaled(key, value):
         count = math.prod(shape[axis] for axis in batch)
