@@ -76,6 +76,15 @@ def compute_fans(
     return (fan_in / step, fan_out) if transposed else (float(fan_in), fan_out / step)
 
 
+def checked_fans(shape: Sequence[int], fans: tuple[float, float]) -> tuple[float, float]:
+    """`fans`, if an array of this shape has any entries whose variance could depend on them."""
+    if 0 in fans:
+        raise ValueError(
+            f"The shape {tuple(shape)} has a fan of 0: an array without entries has no variance."
+        )
+    return fans
+
+
 def axis_set(name: str, axes: Axes, shape: Sequence[int]) -> set[int]:
     """Axis numbers of a shape, all counted from the front."""
     numbers = (axes,) if isinstance(axes, int) else tuple(axes)

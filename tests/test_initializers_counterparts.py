@@ -41,6 +41,7 @@ KERAS = {
     "LecunNormal": "lecun_normal",
     "LecunUniform": "lecun_uniform",
     "Orthogonal": "orthogonal",
+    "STFT": "stft",
 }
 JAX = [name for name in dir(jax.nn.initializers) if not name.startswith("_")]
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.signal
 from bounds import PARENTS, Rounded, ks_bound, z_score
 from flax import nnx
 from scipy import stats
@@ -206,3 +207,42 @@ def test_bad_arguments_get_a_clear_error():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("scaling", [None, "density", "spectrum"])
+@pytest.mark.parametrize("frame, points", [(16, 16), (12, 16)])
+def test_stft_kernels_are_numpys_transform(frame, points, scaling):
+    signal = np.random.default_rng(0).normal(size=frame)
+    window = scipy.signal.get_window("hann", frame, fftbins=False)
+    scale = {None: 1, "density": np.linalg.norm(window), "spectrum": window.sum()}[scaling]
+    expected = np.fft.rfft(window * signal / scale, points)
+    shape = (frame, 1, points // 2 + 1)
+    for part, values in (("real", expected.real), ("imag", expected.imag)):
+        kernel = flaxinit.stft(part, scaling=scaling)(None, shape)
+        made = np.tensordot(signal, np.asarray(kernel[:, 0]), 1)
+        # Rounding of each of `frame` products, whose factors are at most 1.
+        bound = frame * np.finfo(np.float32).eps * np.abs(signal).sum()
+        np.testing.assert_allclose(made, values, atol=bound, rtol=0)
+
+
+def test_bad_kernels_of_the_stft_get_a_clear_error():
+    with pytest.raises(ValueError, match="window='hnan'"):
+        flaxinit.stft(window="hnan")
+    with pytest.raises(ValueError, match=r"kernels \(frame, 1, bins\)"):
+        flaxinit.stft()(None, (8, 2, 5))
+    with pytest.raises(TypeError, match="periodic must be True or False"):
+        flaxinit.stft(periodic="no")
+
+
+def test_flags_are_not_strings():
+    with pytest.raises(TypeError, match="first must be True or False, got 'no'"):
+        flaxinit.siren(first="no")
+    with pytest.raises(TypeError, match="transposed must be True or False, got 'no'"):
+        flaxinit.he(transposed="no")
+
+
+@pytest.mark.parametrize("init", [flaxinit.he(), flaxinit.siren()])
+def test_an_empty_array_has_no_variance(init):
+    with pytest.raises(ValueError, match=r"shape \(0, 3\) has a fan of 0"):
+        init.variance((0, 3))
+    assert init(jax.random.key(0), (0, 3)).shape == (0, 3)

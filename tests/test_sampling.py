@@ -109,11 +109,16 @@ def test_complex_draws_are_isotropic_with_the_stated_variance(dtype, distributio
         "uniform": stats.uniform(0, 2),
     }[distribution]
     squares, angles = np.abs(sample) ** 2, np.angle(sample)
+    tail = stats.norm.sf(z_score(cases))
     error = np.sqrt(power.var() / N)
     assert abs(squares.mean() - 1) < z_score(cases) * error
     assert ks_distance(np.sort(squares), power.cdf) < ks_bound(N, cases)
     circle = stats.uniform(-np.pi, 2 * np.pi)
     assert ks_distance(np.sort(angles), circle.cdf) < ks_bound(N, cases)
+    assert tail < power.cdf(squares.max()) ** N < 1 - tail
+    # Two uniforms make a value, of 23 or 52 bits each: pairs that agree are Poisson distributed.
+    pairs = N**2 / 2 / 4.0 ** {"complex64": 23, "complex128": 52}[dtype]
+    assert N - np.unique(sample).size <= stats.poisson(pairs).isf(tail)
     # Modulus and angle are independent: E w² = 0, with E|w²|² = E|w|⁴.
     pseudo = np.sqrt((power.var() + 1) / N)
     assert abs(np.mean(sample**2)) < z_score(cases) * pseudo

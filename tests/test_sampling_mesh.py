@@ -22,6 +22,9 @@ ELEMENTWISE = {
     "ones": flaxinit.ones,
     "ring": flaxinit.lru_nu(0.9, 0.999),
     "diagonal": flaxinit.s4d_inv(),
+    "line": flaxinit.s4d_lin(),
+    "phase": flaxinit.lru_theta(),
+    "sine": flaxinit.siren(),
 }
 PRODUCTS = {
     "orthogonal": flaxinit.orthogonal(),
@@ -31,6 +34,8 @@ PRODUCTS = {
     "identity": flaxinit.identity(),
     "gated": flaxinit.gated_orthogonal(2),
     "sparse": flaxinit.sparse(0.5),
+    "semi_orthogonal": flaxinit.semi_orthogonal(),
+    "delta_orthogonal": flaxinit.delta_orthogonal(),
 }
 
 
@@ -68,7 +73,7 @@ def test_elementwise_draws_are_the_same_bits_on_any_mesh(name):
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_agree_to_rounding_on_any_mesh(name):
     init = PRODUCTS[name]
-    shape = (4, 64, 32) if name == "batched" else SHAPE
+    shape = {"batched": (4, 64, 32), "delta_orthogonal": (3, 64, 32)}.get(name, SHAPE)
     alone = init(KEY, shape)
     # A reduction may be split differently: an entry, at most 1, moves by rounding alone.
     eps = float(jnp.finfo(alone.dtype).eps)

@@ -9,6 +9,7 @@ from flaxinit.initializers.depth import (
     residual_gamma,
     tfixup_factor,
 )
+from flaxinit.initializers.fourier import Stft, stft
 from flaxinit.initializers.lora import Lora, lora
 from flaxinit.initializers.mimetic import AttentionKernels, Mimetic, mimetic
 from flaxinit.initializers.orthogonal import (
@@ -66,6 +67,7 @@ __all__ = [
     "SemiOrthogonal",
     "Siren",
     "Sparse",
+    "Stft",
     "TruncatedNormal",
     "Uniform",
     "VarianceScaling",
@@ -92,6 +94,7 @@ __all__ = [
     "semi_orthogonal",
     "siren",
     "sparse",
+    "stft",
     "tfixup_factor",
     "truncated_normal",
     "uniform",

@@ -121,6 +121,13 @@ def checked_count(name: str, value: Any) -> int:
     return number
 
 
+def checked_flag(name: str, value: Any) -> bool:
+    """`value` if it is True or False: a string such as "no" would count as true."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {value!r}.")
+
+
 def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value` if it is one of `choices`."""
     if value in choices:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, compute_fans
+from flaxinit.fans import Axes, checked_fans, compute_fans
 from flaxinit.initializers.contract import (
     Initializer,
     checked_axes,
     checked_choice,
     checked_dtype,
+    checked_flag,
     checked_number,
     freeze,
 )
@@ -107,6 +108,7 @@ class VarianceScaling(Initializer):
             dtype=checked_dtype(self.dtype),
             groups=_positive_integers("groups", self.groups),
             strides=_positive_integers("strides", self.strides),
+            transposed=checked_flag("transposed", self.transposed),
         )
         for name in ("in_axis", "out_axis", "batch_axis"):
             freeze(self, **{name: checked_axes(name, getattr(self, name))})
@@ -134,7 +136,7 @@ class VarianceScaling(Initializer):
         return self.fan_in or fan_in, self.fan_out or fan_out
 
     def variance(self, shape: Sequence[int]) -> float:
-        fan_in, fan_out = self.fans(shape)
+        fan_in, fan_out = checked_fans(shape, self.fans(shape))
         backward: Any = self.backward_scale  # a number since __post_init__
         if self.mode == "fan_in":
             return self.scale / fan_in

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, compute_fans
+from flaxinit.fans import Axes, checked_fans, compute_fans
 from flaxinit.initializers.contract import (
     Initializer,
     checked_axes,
     checked_dtype,
+    checked_flag,
     checked_number,
     freeze,
 )
@@ -51,6 +52,7 @@ class Siren(Initializer):
         freeze(
             self,
             omega=checked_number("omega", self.omega, minimum=0.0),
+            first=checked_flag("first", self.first),
             in_axis=checked_axes("in_axis", self.in_axis),
             out_axis=checked_axes("out_axis", self.out_axis),
             dtype=checked_dtype(self.dtype),
@@ -59,7 +61,7 @@ class Siren(Initializer):
             raise ValueError("omega must be positive, got 0.")
 
     def variance(self, shape: Sequence[int]) -> float:
-        fan_in, _ = compute_fans(shape, self.in_axis, self.out_axis)
+        fan_in, _ = checked_fans(shape, compute_fans(shape, self.in_axis, self.out_axis))
         return 1 / (3 * fan_in**2) if self.first else 2 / (fan_in * self.omega**2)
 
     def draw(self, key, shape, dtype, out_sharding):

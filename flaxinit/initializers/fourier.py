@@ -1,0 +1,94 @@
+"""The short-time Fourier transform as a convolution."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from flaxinit import sampling
+from flaxinit.initializers.contract import (
+    Initializer,
+    checked_choice,
+    checked_dtype,
+    checked_flag,
+    freeze,
+)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Stft(Initializer):
+    """The kernel whose convolution is the real or imaginary part of a windowed Fourier transform.
+
+    ``w[t, 0, k] = window[t]/s · cos(2πtk/n)`` or ``-window[t]/s · sin(2πtk/n)`` with
+    ``n = 2 (bins - 1)`` and the kernel's shape ``(frame, 1, bins)``. Nothing is random.
+
+    Args:
+        part: ``"real"`` or ``"imag"``.
+        window: a name that `scipy.signal.get_window` knows, or None for a rectangle.
+        periodic: whether the window is one period of a periodic one, as spectral analysis wants.
+        scaling: None for s = 1, ``"density"`` for the window's norm, ``"spectrum"`` for its sum.
+        dtype: drawn where the call names none.
+
+    Raises:
+        ValueError: an unknown part, scaling or window; when called, a shape that is not
+            ``(frame, 1, bins)`` with at least two bins.
+
+    >>> stft(window=None)(None, (4, 1, 3))[:, 0, 1].round().tolist()
+    [1.0, 0.0, -1.0, 0.0]
+
+    References: Allen, Rabiner (1977), A Unified Approach to Short-Time Fourier Analysis.
+    """
+
+    part: Literal["real", "imag"] = "real"
+    window: str | None = "hann"
+    periodic: bool = False
+    scaling: Literal["density", "spectrum"] | None = None
+    dtype: Any = None
+
+    def __post_init__(self):
+        periodic = checked_flag("periodic", self.periodic)
+        freeze(self, dtype=checked_dtype(self.dtype), periodic=periodic)
+        checked_choice("part", self.part, ("real", "imag"))
+        if self.scaling is not None:
+            checked_choice("scaling", self.scaling, ("density", "spectrum"))
+        self._window(8)
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """0: the kernel has one value."""
+        return 0.0
+
+    def draw(self, key, shape, dtype, out_sharding):
+        if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+            raise ValueError(
+                f"stft makes kernels (frame, 1, bins) with two bins or more, got {shape}. For n "
+                "points use n // 2 + 1 bins."
+            )
+        frame, _, bins = shape
+        # Whole turns are taken away while the phase is an integer: it would lose digits with t·k.
+        turns = np.outer(np.arange(frame), np.arange(bins)) % (2 * (bins - 1))
+        wave = np.exp(-1j * math.pi / (bins - 1) * turns)
+        values = self._window(frame)[:, None] * (np.real if self.part == "real" else np.imag)(wave)
+        dtype = np.dtype(dtype)
+        values = values.reshape(shape).astype(sampling.real_dtype(dtype))
+        return sampling.full(values, shape=shape, dtype=dtype, out_sharding=out_sharding)
+
+    def _window(self, frame: int) -> np.ndarray:
+        if self.window is None:
+            values = np.ones(frame)
+        else:
+            from scipy.signal import get_window  # half a second to import
+
+            try:
+                values = get_window(self.window, frame, fftbins=self.periodic)
+            except ValueError as error:
+                raise ValueError(
+                    f"window={self.window!r} is not a window that scipy.signal.get_window makes "
+                    f"from its name alone: {error}. Use 'hann', 'hamming', 'blackman' or None."
+                ) from None
+        scale = {None: 1.0, "density": np.linalg.norm(values), "spectrum": np.abs(values).sum()}
+        return values / scale[self.scaling]
+
+
+stft = Stft
