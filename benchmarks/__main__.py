@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="auto",
         type=_process,
-        metavar="ADDRESS,COUNT,ID",
+        metavar="ADDRESS:PORT,COUNT,ID",
         help="this is one of several processes that run the same command: alone where JAX finds "
         "out about the others (Cloud TPU, Slurm, Open MPI, Kubernetes), else with the address of "
         "the first, their number, and the number of this one",

@@ -1,6 +1,7 @@
 """The usual view: training accuracy by step, and what each technique reaches at its best rate."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -74,13 +75,13 @@ def table(records: list[dict]) -> list[list[str]]:
     return cells
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: Callable[[list[dict]], str] = finding):
     """Training accuracy by step: median and range over seeds, one panel an architecture."""
     from matplotlib.ticker import PercentFormatter
 
     groups = summary.by_network(records)
     order = list(TECHNIQUES)  # a technique looks alike in every plot
-    figure, grid = panels(finding(records), len(groups), height=5.2, sharey=True)
+    figure, grid = panels(title(records), len(groups), height=5.2, sharey=True)
     for axes, (name, group) in zip(grid, groups.items(), strict=True):
         for row in group:
             index = order.index(row.technique)

@@ -86,17 +86,25 @@ def _sections(results: Path):
             experiment = experiments.load(name)
             view, (records, _) = experiment.view, store.read(path)
             plot = path.with_suffix(".png")
-            view.plot(records).savefig(plot, dpi=110)
-            yield Section(
-                name,
-                size,
-                experiment.question,
-                view.finding(records),
-                plot,
-                view.table(records),
-                view.caption(records),
-                _origin(name, size, records),
-            )
+            try:
+                section = Section(
+                    name,
+                    size,
+                    experiment.question,
+                    view.finding(records),
+                    plot,
+                    view.table(records),
+                    view.caption(records),
+                    _origin(name, size, records),
+                )
+                figure = view.plot(records)
+            except KeyError as missing:
+                raise ValueError(
+                    f"{path} lacks {missing}: another version of the experiment wrote it. Run "
+                    f"`python -m benchmarks run {name} --size {size}` again, or delete the file."
+                ) from missing
+            figure.savefig(plot, dpi=110)
+            yield section
 
 
 def _origin(name: str, size: str, records: list[dict]) -> str:

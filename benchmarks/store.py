@@ -53,12 +53,13 @@ class Journal:
 
     Units are appended to `NAME.partial.jsonl` as they finish; the complete file replaces
     `NAME.jsonl` at once. Only a partial file is resumed, and only its units made by the same
-    code, versions and devices.
+    code, versions and devices; the others are kept beside it, as `NAME.stale.jsonl`.
     """
 
     def __init__(self, results: Path, size: str, name: str):
         self.path = results / size / f"{name}.jsonl"
         self.partial = self.path.with_suffix(".partial.jsonl")
+        self.stale = self.path.with_suffix(".stale.jsonl")
 
     def resume(self, here: dict) -> tuple[list[dict], list[str]]:
         """The finished units that still hold, and what to tell about the others."""
@@ -66,14 +67,21 @@ class Journal:
         with self.partial.open("ab"):
             pass  # fails now, not after the first unit, where results cannot be written
         records, torn = read(self.partial)
-        valid = [record for record in records if record["environment"] == here]
+        # The digest of the source tells what a commit only names.
+        valid = [
+            record
+            for record in records
+            if record["environment"] == {**here, "commit": record["environment"]["commit"]}
+        ]
         notes = []
         if torn:
             notes.append(f"{self.partial.name}: dropped an incomplete last line; it is run again")
-        if stale := len(records) - len(valid):
+        if stale := [record for record in records if record not in valid]:
+            with self.stale.open("a", encoding="utf-8") as file:
+                file.writelines(map(_line, stale))
             notes.append(
-                f"{self.partial.name}: ran {stale} finished unit(s) again, made by other "
-                "code, versions or devices"
+                f"{self.partial.name}: {len(stale)} finished unit(s), made by other code, versions "
+                f"or devices, are run again and kept in {self.stale.name}"
             )
         if valid:
             notes.append(f"{self.partial.name}: resumed after {len(valid)} finished unit(s)")

@@ -57,7 +57,11 @@ class Row:
 
     @property
     def test_accuracy(self) -> np.ndarray:
-        return np.array([run["test_accuracy"] for run in self.runs])
+        return np.array([run["test_accuracy"] for run in self.runs], float)
+
+    @property
+    def train_accuracy(self) -> np.ndarray:
+        return np.array([run["train_accuracy"] for run in self.runs], float)
 
     @property
     def diverged(self) -> np.ndarray:
@@ -76,10 +80,13 @@ class Row:
 
     @property
     def gradient_ratio(self) -> np.ndarray:
-        """Before the first step, the gradient of the last layer over that of the first."""
+        """Before the first step, the gradient of the last layer over that of the first.
+
+        Infinite where the first has vanished, NaN where one is not finite.
+        """
         gradients = [run["probes"][0]["gradient"] for run in self.runs]
         first, last = (np.array([g[at] for g in gradients], float) for at in (0, -1))
-        return np.divide(last, first, out=np.full_like(last, math.inf), where=first > 0)
+        return np.divide(last, first, out=np.full_like(last, math.inf), where=first != 0)
 
 
 def _loss(run: dict) -> float:

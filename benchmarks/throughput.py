@@ -8,7 +8,7 @@ Both train the same networks with the same batches, from nothing compiled to the
 - alone: a plain Optax loop, `jax.jit` around one step, for one seed after the other. It is
   compiled once and used for all of them.
 
-They take turns in one process, and the losses of both are compared. The machine's own rate is that
+Each is a fresh process, and the losses of both are compared. The machine's own rate is that
 of large float32 matrix products on all devices at once; the program's is counted from the
 products of its layers alone, over the time of its steps after the first.
 """
@@ -16,6 +16,8 @@ products of its layers alone, over the time of its steps after the first.
 import argparse
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -37,9 +39,10 @@ UNIT = Classifier(
     seeds=tuple(range(32)),
     depth=20,
     width=128,
-    steps=200,
+    steps=10,
     probes=(),
 )
+STEPS = (200, 1000)  # as many as the experiments take, and as many as drown the compilation
 
 
 def together(unit: Classifier) -> dict:
@@ -49,7 +52,7 @@ def together(unit: Classifier) -> dict:
     return {
         "seconds": time.perf_counter() - marks[0],
         "windows": np.diff(marks[1:]).tolist(),
-        "losses": np.array([run["loss"] for run in record["runs"]]),
+        "losses": [run["loss"] for run in record["runs"]],
     }
 
 
@@ -79,7 +82,7 @@ def alone(unit: Classifier) -> dict:
             curve.append(loss)
         losses.append(np.mean(np.reshape(jnp.stack(curve), (-1, unit.window)), axis=1))
         jax.block_until_ready(evaluate(params))
-    return {"seconds": time.perf_counter() - began, "losses": np.array(losses)}
+    return {"seconds": time.perf_counter() - began, "losses": np.array(losses).tolist()}
 
 
 def machine_rate(size: int = 2048, repeats: int = 5) -> float:
@@ -96,21 +99,32 @@ def machine_rate(size: int = 2048, repeats: int = 5) -> float:
     return jax.device_count() * size**3 / best
 
 
-def measure(unit: Classifier) -> dict:
-    """Both ways, and what they reach."""
-    rate = machine_rate()
-    side_by_side = {"together": together(unit), "alone": alone(unit)}
-    losses = [way.pop("losses") for way in side_by_side.values()]
-    # The two programs add up in different orders, and training amplifies it.
-    apart = np.abs(losses[0][:, 0] - losses[1][:, 0]) / losses[1][:, 0]
-    window = float(np.median(side_by_side["together"].pop("windows")))
+def in_fresh_process(way: str, steps: int, width: int) -> dict:
+    """One way where nothing has been compiled, with the devices that it is run on."""
+    command = [sys.executable, "-m", "benchmarks.throughput", way]
+    options = ["--steps", str(steps), "--width", str(width)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(steps: int, width: int) -> dict:
+    """Both ways, one after the other, and what they reach."""
+    unit = dataclasses.replace(UNIT, steps=steps, width=width)
+    ways = {way: in_fresh_process(way, steps, width) for way in ("together", "alone")}
+    first, last = (
+        [np.array(ways[way]["losses"], float)[:, window] for way in ("together", "alone")]
+        for window in (0, -1)
+    )
+    rate = ways["together"]["machine_rate"]
+    window = float(np.median(ways["together"]["windows"]))
     reached = len(unit.seeds) * unit.window * unit.cost / window
     return {
         "unit": dataclasses.asdict(unit),
-        "seconds": {name: way["seconds"] for name, way in side_by_side.items()},
-        "ratio": side_by_side["alone"]["seconds"] / side_by_side["together"]["seconds"],
-        "largest_difference_in_first_window": float(apart.max()),
-        "median_final_loss": [float(np.median(loss[:, -1])) for loss in losses],
+        "seconds": {way: found["seconds"] for way, found in ways.items()},
+        "ratio": ways["alone"]["seconds"] / ways["together"]["seconds"],
+        # The two programs add up in different orders, and training amplifies it.
+        "largest_difference_in_first_window": float(np.abs(first[0] / first[1] - 1).max()),
+        "median_final_loss": [float(np.median(losses)) for losses in last],
         "machine_gflops": 2e-9 * rate,
         "program_gflops": 2e-9 * reached,
         "share": reached / rate,
@@ -119,22 +133,35 @@ def measure(unit: Classifier) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Many seeds together against one by one.")
-    parser.add_argument("--steps", type=int, default=UNIT.steps)
+    parser.add_argument("way", nargs="?", choices=("together", "alone"))
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
     parser.add_argument("--width", type=int, default=UNIT.width)
     options = parser.parse_args()
-    one_device_per_core()
-    row = measure(dataclasses.replace(UNIT, steps=options.steps, width=options.width))
-    seconds = row["seconds"]
-    print(
-        f"{len(UNIT.seeds)} seeds, {row['unit']['steps']} steps, compilation counted: together "
-        f"{seconds['together']:.1f} s, one after the other {seconds['alone']:.1f} s: "
-        f"{row['ratio']:.2f} times the throughput\n"
-        f"losses of the first window apart by at most "
-        f"{row['largest_difference_in_first_window']:.1e} of themselves\n"
-        f"matrix products: {row['program_gflops']:.0f} of the machine's "
-        f"{row['machine_gflops']:.0f} GFLOP/s, {row['share']:.0%}"
-    )
-    text = json.dumps({**row, "environment": environment()}, indent=1)
+    if options.way:
+        unit = dataclasses.replace(UNIT, steps=options.steps[0], width=options.width)
+        if options.way == "together":
+            one_device_per_core()
+            found = {"machine_rate": machine_rate(), **together(unit)}
+        else:
+            found = alone(unit)
+        print(json.dumps(found))
+        return
+    rows = []
+    for steps in options.steps:
+        rows.append(row := compare(steps, options.width))
+        seconds = row["seconds"]
+        print(
+            f"{len(UNIT.seeds)} seeds, {steps} steps, compilation counted: together "
+            f"{seconds['together']:.1f} s, one after the other {seconds['alone']:.1f} s: "
+            f"{row['ratio']:.2f} times the throughput\n"
+            f"  losses of the first window apart by at most "
+            f"{row['largest_difference_in_first_window']:.1e} of themselves; median at the end "
+            f"{' and '.join(f'{loss:.3g}' for loss in row['median_final_loss'])}\n"
+            f"  matrix products: {row['program_gflops']:.0f} of the machine's "
+            f"{row['machine_gflops']:.0f} GFLOP/s, {row['share']:.0%}",
+            flush=True,
+        )
+    text = json.dumps({"environment": environment(), "rows": rows}, indent=1)
     (RESULTS / "throughput.json").write_text(text + "\n")
 
 

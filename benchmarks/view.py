@@ -60,11 +60,20 @@ def interval(values, confidence: float = CONFIDENCE) -> tuple[float, float]:
 def estimate(values, infinite: str = "∞") -> str:
     """Median with its bootstrap interval, `m (low–high)`; one number where all are shown alike.
 
+    Values of networks that diverged are NaN: they are counted apart.
+
     >>> estimate([0.644, 1.19, 2.01])
     '1.2 (0.64–2)'
     >>> estimate([60, 80, np.inf], "never")
     '80 (60–never)'
+    >>> estimate([2.0, np.nan])
+    '2, 1 diverged'
     """
+    values = np.asarray(values, float)
+    lost = int(np.isnan(values).sum())
+    if lost:
+        rest = values[~np.isnan(values)]
+        return f"{estimate(rest, infinite)}, {lost} diverged" if len(rest) else "diverged"
 
     def shown(value):
         if math.isinf(value):
@@ -83,6 +92,23 @@ def listed(names: list[str]) -> str:
     'a, b and c'
     """
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def spans(values: list[float], chosen: list[bool]) -> str:
+    """The runs of neighbours among `values` that are chosen.
+
+    >>> spans([1, 2, 3, 4], [True, True, False, True])
+    '1 to 2 and 4'
+    """
+    found, start = [], None
+    for i, inside in enumerate([*chosen, False]):
+        if inside and start is None:
+            start = i
+        elif not inside and start is not None:
+            low, high = values[start], values[i - 1]
+            found.append(f"{low:.3g}" if start == i - 1 else f"{low:.3g} to {high:.3g}")
+            start = None
+    return listed(found)
 
 
 def sentence(text: str) -> str:

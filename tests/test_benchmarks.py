@@ -254,9 +254,12 @@ def test_units_of_other_versions_are_run_again(tmp_path, trained):
     here = store.environment()
     journal.resume(here)
     journal.append({**trained, "environment": {**here, "jax": "0.0.1"}})
-    journal.append({**trained, "environment": here})
+    # Another commit of the same source is no other code.
+    journal.append({**trained, "environment": {**here, "commit": "0123456"}})
     records, notes = journal.resume(here)
-    assert len(records) == 1 and "1 finished unit(s) again" in notes[0]
+    assert len(records) == 1 and "1 finished unit(s)" in notes[0]
+    kept, torn = store.read(journal.stale)
+    assert not torn and [record["environment"]["jax"] for record in kept] == ["0.0.1"]
 
 
 def test_a_damaged_line_names_file_and_line(tmp_path):
@@ -464,3 +467,42 @@ def test_gains_multiply_kernels_and_nothing_else():
     np.testing.assert_array_equal(kernels[:, 1], 2 * kernels[:, 0])
     np.testing.assert_array_equal(biases[:, 1], biases[:, 0])
     assert biases.any()
+
+
+def diverged(value):
+    """A record in which no number that a network could lose is finite."""
+    if isinstance(value, dict):
+        return {name: diverged(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [diverged(inner) for inner in value]
+    return None if isinstance(value, float) else value
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN|invalid value|Mean of empty|No data for colormapping")
+@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_every_view_shows_networks_that_diverged(name, share, tmp_path):
+    """Of the committed results, none, half or all runs are made to diverge."""
+    records, _ = store.read(store.Journal(command.RESULTS, "laptop", name).path)
+    keep = {"technique", "gain", "learning_rate", "seed", "start"}
+    for record in records:
+        every = round(1 / share) if share else len(record["runs"]) + 1
+        for i, run in enumerate(record["runs"], 1):
+            if i % every == 0:
+                lost = {key: diverged(value) for key, value in run.items() if key not in keep}
+                run.update(lost)
+    shown = experiments.load(name).view
+    text = shown.finding(records)
+    assert text and "nan" not in text
+    head, *rows = shown.table(records)
+    assert rows and all(len(row) == len(head) for row in rows)
+    assert "nan" not in " ".join(cell for row in rows for cell in row)
+    shown.plot(records).savefig(tmp_path / "plot.png", dpi=40)
+
+
+def test_results_of_another_version_are_named(tmp_path):
+    path = store.Journal(tmp_path, "laptop", "quick").path
+    path.parent.mkdir()
+    path.write_text('{"unit": {}, "runs": []}\n')
+    with pytest.raises(ValueError, match=r"quick\.jsonl lacks .* another version"):
+        report.page(tmp_path)

@@ -59,14 +59,30 @@ def finding(records: list[dict]) -> str:
 
 
 def table(records: list[dict]) -> list[list[str]]:
-    cells = [["network", "technique", "best rate", "test accuracy %", "final training loss"]]
+    cells = [
+        [
+            "network",
+            "technique",
+            "best rate",
+            "test accuracy %",
+            "final training loss",
+            "never learned",
+        ]
+    ]
     for name, group in summary.by_network(records).items():
         cells += [
-            [name, row.title, row.rate, estimate(100 * row.test_accuracy), estimate(row.loss)]
+            [
+                name,
+                row.title,
+                row.rate,
+                estimate(100 * row.test_accuracy),
+                estimate(row.loss),
+                row.never,
+            ]
             for row in group
         ]
         guess = 100 * group[0].record["guess_accuracy"]
-        cells.append([name, "guessing", "", f"{guess:.0f}", ""])
+        cells.append([name, "guessing", "", f"{guess:.0f}", "", "100%"])
     return cells
 
 

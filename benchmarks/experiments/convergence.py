@@ -62,39 +62,38 @@ def grid(records: list[dict]) -> dict[str, dict[str, dict[int, float]]]:
     return found
 
 
-def standings(records: list[dict]) -> tuple[dict[str, int], dict[str, int], list[str], int]:
-    """How often each technique is the fastest or level with it, and how often it arrives.
-
-    Returns:
-        Both counts, the networks in which no technique arrives, and the number of networks.
-    """
-    wins: dict[str, int] = dict.fromkeys(TECHNIQUES_COMPARED, 0)
-    reached, lost, count = wins.copy(), [], 0
-    for activation, techniques in grid(records).items():
+def standings(records: list[dict]) -> dict[str, np.ndarray]:
+    """Technique -> networks in which it is the fastest or level, arrives, and was tried."""
+    counts = {technique: np.zeros(3, int) for technique in TECHNIQUES_COMPARED}
+    for techniques in grid(records).values():
         for depth in next(iter(techniques.values())):
-            count += 1
             steps = {t: by_depth[depth] for t, by_depth in techniques.items()}
             fastest = min(steps.values())
-            if math.isinf(fastest):
-                lost.append(f"{activation} at {depth}")
-                continue
             for technique, n in steps.items():
-                wins[technique] += n <= LEVEL * fastest
-                reached[technique] += math.isfinite(n)
-    return wins, reached, lost, count
+                arrives = math.isfinite(n)
+                counts[technique] += (arrives and n <= LEVEL * fastest, arrives, 1)
+    return counts
 
 
 def finding(records: list[dict]) -> str:
-    wins, reached, lost, count = standings(records)
-    order = sorted(wins, key=lambda t: (-wins[t], -reached[t]))
-    named = [f"{TECHNIQUES[t].title} ({wins[t]})" for t in order if wins[t]]
-    arrive = sorted(reached, key=lambda t: -reached[t])
-    most, least = ((TECHNIQUES[t].title, reached[t]) for t in (arrive[0], arrive[-1]))
-    where = f"; none arrives with {listed(lost)} layers" if lost else ""
+    """How often each technique leads and arrives, and how deep a network of each activation."""
+    counts = {t: count for t, count in standings(records).items() if count[2]}
+    order = sorted(counts, key=lambda t: (-counts[t][0], -counts[t][1]))
+    leading = [f"{TECHNIQUES[t].title} ({counts[t][0]} of {counts[t][2]})" for t in order[:3]]
+    lost = [TECHNIQUES[t].title for t in order if not counts[t][1]]
+    deepest: dict[int, list[str]] = {}
+    for activation, techniques in grid(records).items():
+        reached = [d for by in techniques.values() for d, n in by.items() if math.isfinite(n)]
+        deepest.setdefault(max(reached, default=0), []).append(activation)
+    depths = [
+        f"{depth} layers with {listed(names)}" if depth else f"none with {listed(names)}"
+        for depth, names in sorted(deepest.items(), reverse=True)
+    ]
+    never = f"; {listed(lost)} in none" if lost else ""
     return (
-        f"Fastest, or within {LEVEL - 1:.0%} of it, in {count} networks: "
-        f"{listed(named) or 'nobody'}; the target is reached most often by {most[0]} ({most[1]}) "
-        f"and least often by {least[0]} ({least[1]}){where}"
+        f"Fastest or within {LEVEL - 1:.0%} of it most often: {listed(leading)} networks{never}; "
+        f"some technique arrives within {records[0]['unit']['steps']} steps in up to "
+        f"{listed(depths)}"
     )
 
 

@@ -64,7 +64,8 @@ def profiles(record: dict, technique: str, probe: int) -> np.ndarray:
     """Gradient of each layer (seeds, layers) over that of the last hidden one."""
     runs = [run for run in record["runs"] if run["technique"] == technique]
     gradients = np.array([run["probes"][probe]["gradient"][:-1] for run in runs], float)
-    return gradients / gradients[:, -1:]
+    last = gradients[:, -1:]
+    return np.divide(gradients, last, out=np.full_like(gradients, np.nan), where=last != 0)
 
 
 def theory(record: dict, technique: str) -> np.ndarray:
@@ -80,27 +81,39 @@ def growth(profile: np.ndarray) -> np.ndarray:
 
 def finding(records: list[dict]) -> str:
     """How far theory and measurement are apart, and who keeps gradients within a factor."""
-    errors, kept = [], []
+    errors, kept = {}, []
     for record in records:
         steady = []
         for technique in record["unit"]["techniques"]:
+            name = f"{record['unit']['activation']}, {TECHNIQUES[technique].title}"
             measured = np.median(growth(profiles(record, technique, 0)))
-            errors.append(abs(measured / growth(theory(record, technique)) - 1))
+            errors[name] = abs(measured / growth(theory(record, technique)) - 1)
             ratio = np.median(profiles(record, technique, 0)[:, 0])
             if 0.1 <= ratio <= 10:
                 steady.append(TECHNIQUES[technique].title)
-        depth = record["unit"]["depth"]
         kept.append(f"{record['unit']['activation']}: {listed(steady) or 'none'}")
+    known = {name: error for name, error in errors.items() if np.isfinite(error)}
+    if not known:
+        return "No gradient at the start is finite"
+    worst = max(known, key=known.__getitem__)
+    lost = f" (not finite in {len(errors) - len(known)})" if len(known) < len(errors) else ""
     return sentence(
-        f"the measured χ per layer is within {max(errors):.1%} of the theory's; gradients stay "
-        f"within a factor of 10 over {depth} layers with {'; '.join(kept)}"
+        f"at the start the measured χ per layer is within {np.median(list(known.values())):.1%} of "
+        f"the theory's for half of {len(errors)} networks{lost} and within {known[worst]:.1%} for "
+        f"all ({worst}); gradients stay within a factor of 10 over {records[0]['unit']['depth']} "
+        f"layers with {'; '.join(kept)}"
     )
 
 
 def table(records: list[dict]) -> list[list[str]]:
     steps = records[0]["unit"]["probes"]
     cells = [
-        ["activation", "technique", "χ predicted", *(f"χ measured, step {step}" for step in steps)]
+        [
+            "activation",
+            "technique",
+            "χ predicted at the start",
+            *(f"χ measured, step {step}" for step in steps),
+        ]
     ]
     for record in records:
         for technique in record["unit"]["techniques"]:
@@ -116,7 +129,7 @@ def table(records: list[dict]) -> list[list[str]]:
 def _four(values: np.ndarray) -> str:
     """χ differs from 1 in its second decimal: more of them than `estimate` gives."""
     if not np.isfinite(values).all():
-        return estimate(np.nan_to_num(values, nan=np.inf))
+        return estimate(values)
     low, high = interval(values)
     return f"{np.median(values):.4f} ({low:.4f}–{high:.4f})"
 
@@ -147,7 +160,7 @@ def caption(records: list[dict]) -> str:
         "χ: factor of the squared gradient of the pre-activations from a layer to the one before, "
         f"geometric mean over the hidden layers; median ({CONFIDENCE:.0%} bootstrap interval) over "
         f"{len(unit['seeds'])} seeds, width {unit['width']}, {unit['optimizer']}, learning rate "
-        f"{unit['learning_rates'][0]:.2g}; ∞ stands for a network that diverged"
+        f"{unit['learning_rates'][0]:.2g}"
     )
 
 

@@ -4,8 +4,14 @@ Theirs are convolutional, on ImageNet. What the figures show is a matter of dept
 Xavier's variance a ReLU halves the signal's second moment in each layer.
 """
 
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks import curves, summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.units import Classifier
+from benchmarks.view import sentence
 
 
 def units(size: str) -> list[Classifier]:
@@ -26,4 +32,20 @@ def units(size: str) -> list[Classifier]:
     ]
 
 
-EXPERIMENT = Experiment("Does Xavier stall at 30 ReLU layers where He converges?", units)
+def finding(records: list[dict]) -> str:
+    """What each reaches at both depths, in its own words."""
+    parts = []
+    for name, rows in summary.by_network(records).items():
+        reached = [
+            f"{row.title} reaches a training accuracy of {np.median(row.train_accuracy):.0%}"
+            for row in rows
+        ]
+        parts.append(f"with {name} {' and '.join(reached)}")
+    return sentence("; ".join(parts))
+
+
+EXPERIMENT = Experiment(
+    "Does Xavier stall at 30 ReLU layers where He converges?",
+    units,
+    replace(curves.VIEW, finding=finding, plot=lambda records: curves.plot(records, finding)),
+)

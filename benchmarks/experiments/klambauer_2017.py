@@ -95,19 +95,27 @@ def predicted(unit: Propagation, mean: float, variance: float) -> dict[str, list
 def ends(record: dict) -> np.ndarray:
     """Mean and variance after the last layer (starts, seeds, 2)."""
     values = [[run["mean"][-1], run["variance"][-1]] for run in record["runs"]]
-    return np.reshape(values, (len(record["unit"]["starts"]), -1, 2))
+    return np.reshape(np.array(values, float), (len(record["unit"]["starts"]), -1, 2))
 
 
 def finding(records: list[dict]) -> str:
+    """How near every start comes to (0, 1), and the medians to the theory."""
     (record,) = records
     found = ends(record)
-    means, variances = found[..., 0], found[..., 1]
+    starts = np.array(record["unit"]["starts"], float)
     theory = np.array([[p["mean"][-1], p["variance"][-1]] for p in record["predicted"]])
-    apart = np.abs(np.median(found, axis=1) - theory).max()
+    before, after, apart = (
+        np.abs(values).max(axis=axes)
+        for values, axes in (
+            (starts - (0, 1), 0),
+            (found - (0, 1), (0, 1)),
+            (np.median(found, axis=1) - theory, None),
+        )
+    )
     return sentence(
-        f"after {record['unit']['depth']} layers every start is at a mean of {means.min():.2f} to "
-        f"{means.max():.2f} and a variance of {variances.min():.2f} to {variances.max():.2f}; "
-        f"the medians are within {apart:.2g} of the theory"
+        f"after {record['unit']['depth']} layers means are within {after[0]:.2g} of 0 (from "
+        f"{before[0]:.2g} away) and variances within {after[1]:.2g} of 1 (from {before[1]:.2g} "
+        f"away); the medians are within {apart:.2g} of the theory"
     )
 
 
@@ -131,8 +139,10 @@ def plot(records: list[dict]):
     starts = record["unit"]["starts"]
     for axis, name, goal in zip(axes, ("mean", "variance"), (0, 1), strict=True):
         for index, start in enumerate(starts):
-            runs = [run[name] for run in record["runs"] if run["start"] == list(start)]
-            axis.plot(np.transpose(runs), color=look(index)["color"], lw=0.7, alpha=0.6)
+            runs = [run[name] for run in record["runs"] if list(run["start"]) == list(start)]
+            axis.plot(
+                np.transpose(np.array(runs, float)), color=look(index)["color"], lw=0.7, alpha=0.6
+            )
             axis.plot(record["predicted"][index][name], color="black", lw=1, ls="--")
         axis.axhline(goal, color="black", lw=0.6)
         axis.set(xlabel="layer", ylabel=f"{name} of the activations")

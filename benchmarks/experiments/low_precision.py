@@ -36,21 +36,23 @@ def units(size: str) -> list[Classifier]:
 def shifts(row: summary.Row) -> np.ndarray:
     """Mean of the pre-activations over their standard deviation (seeds, layers), at the start."""
     probes = [run["probes"][0] for run in row.runs]
-    mean, square = (np.array([p[name] for p in probes]) for name in ("mean", "second_moment"))
+    mean, square = (
+        np.array([p[name] for p in probes], float) for name in ("mean", "second_moment")
+    )
     return mean / np.sqrt(square - mean**2)
 
 
 def finding(records: list[dict]) -> str:
-    """The largest shift of each, in the first dtype, and the losses that they reach."""
+    """The largest shift of each in bfloat16, and the losses that they reach."""
     rows = [row for row in summary.rows(records) if row.unit["dtype"] == "bfloat16"]
     parts = []
     for row in rows:
         shift = np.median(shifts(row), axis=0)
-        worst = shift[np.abs(shift).argmax()]
-        parts.append(
-            f"{row.title} shifts the pre-activations by {worst:+.2f} standard deviations and "
-            f"reaches a loss of {np.median(row.loss):.2g}"
-        )
+        moved = "by what is not finite"
+        if np.isfinite(shift).all():
+            moved = f"by {shift[np.abs(shift).argmax()]:+.2f} standard deviations"
+        loss = estimate(row.loss, "diverged")
+        parts.append(f"{row.title} shifts the pre-activations {moved} and ends at a loss of {loss}")
     return sentence(f"in bfloat16, {', '.join(parts)}")
 
 

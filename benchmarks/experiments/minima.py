@@ -46,7 +46,7 @@ def finding(records: list[dict]) -> str:
             medians = [float(np.median(row.loss)) for row in free]
             accuracies = [100 * float(np.median(row.test_accuracy)) for row in free]
             text += (
-                f", the others end at losses of {min(medians):.1g} to {max(medians):.1g} with "
+                f", the others end at losses of {min(medians):.2g} to {max(medians):.2g} with "
                 f"test accuracies of {min(accuracies):.0f} to {max(accuracies):.0f} %"
             )
         parts.append(f"{name}: {text}")
@@ -95,7 +95,8 @@ def caption(records: list[dict]) -> str:
     return (
         f"median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, "
         f"{unit['depth']} layers, width {unit['width']}; stuck: the final training loss is not "
-        f"below that of the best constant guess; {summary.setting(records)}"
+        f"below that of the best constant guess; {summary.setting(records)} (*: an end of that "
+        "grid)"
     )
 
 

@@ -40,26 +40,31 @@ def units(size: str) -> list[Classifier]:
 def by_width(records: list[dict]) -> dict[int, dict[int, tuple[summary.Row, summary.Row]]]:
     """width -> depth -> the rows of Gaussian and orthogonal kernels."""
     found: dict = {}
-    rows = summary.rows(records)
-    for pair in zip(rows[::2], rows[1::2], strict=True):
-        unit = pair[0].unit
-        found.setdefault(unit["width"], {})[unit["depth"]] = pair
+    for record in records:
+        pair = {row.technique: row for row in summary.rows([record])}
+        unit = record["unit"]
+        found.setdefault(unit["width"], {})[unit["depth"]] = pair["lecun"], pair["orthogonal"]
     return found
 
 
 def finding(records: list[dict]) -> str:
-    """The depth from which orthogonal kernels are faster: the intervals no longer overlap."""
+    """The depth from which orthogonal kernels are faster: the intervals no longer overlap.
+
+    Depths at which no network arrives tell nothing, and are left out.
+    """
     parts = []
     for width, depths in by_width(records).items():
-        ahead = [
-            depth
+        ahead = {
+            depth: interval(orthogonal.steps)[1] < interval(gaussian.steps)[0]
             for depth, (gaussian, orthogonal) in depths.items()
-            if interval(orthogonal.steps)[1] < interval(gaussian.steps)[0]
-        ]
+            if np.isfinite([*gaussian.steps, *orthogonal.steps]).any()
+        }
         # From that depth on, not once by chance.
-        lasting = [d for d in ahead if all(e in ahead for e in depths if e >= d)]
+        lasting = [d for d in ahead if all(faster for e, faster in ahead.items() if e >= d)]
         where = f"from {min(lasting)} layers on" if lasting else "at no depth for good"
-        parts.append(f"{where} with width {width}")
+        silent = [str(depth) for depth in depths if depth not in ahead]
+        beyond = f" (no network arrives at {listed(silent)})" if silent else ""
+        parts.append(f"{where} with width {width}{beyond}")
     return sentence(f"orthogonal kernels are faster than Gaussian ones {listed(parts)}")
 
 
