@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import summary
-from benchmarks.summary import TARGET, Row
+from benchmarks.summary import CHOICE, TARGET, Row, by_steps
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
 
@@ -16,7 +16,7 @@ def finding(records: list[dict]) -> str:
 
     Techniques whose median lies within the fastest one's interval count as level.
     """
-    groups = summary.by_network(records)
+    groups = summary.by_network(records, by_steps)
     everywhere = [
         title
         for title in dict.fromkeys(row.title for group in groups.values() for row in group)
@@ -57,7 +57,7 @@ COLUMNS = (
 def table(records: list[dict]) -> list[list[str]]:
     """One row per technique, under `COLUMNS`, and one for guessing."""
     cells = [list(COLUMNS)]
-    for name, group in summary.by_network(records).items():
+    for name, group in summary.by_network(records, by_steps).items():
         cells += [
             [
                 name,
@@ -79,7 +79,7 @@ def plot(records: list[dict], title: Callable[[list[dict]], str] = finding):
     """Training accuracy by step: median and range over seeds, one panel an architecture."""
     from matplotlib.ticker import PercentFormatter
 
-    groups = summary.by_network(records)
+    groups = summary.by_network(records, by_steps)
     order = list(TECHNIQUES)  # a technique looks alike in every plot
     figure, grid = panels(title(records), len(groups), height=5.2, sharey=True)
     for axes, (name, group) in zip(grid, groups.items(), strict=True):
@@ -125,7 +125,7 @@ def caption(records: list[dict]) -> str:
     unit = records[0]["unit"]
     return (
         f"median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, width "
-        f"{unit['width']}; {summary.setting(records)} (*: an end of that grid)"
+        f"{unit['width']}; {summary.setting(records, CHOICE[by_steps])} (*: an end of that grid)"
     )
 
 

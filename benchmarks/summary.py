@@ -1,6 +1,7 @@
 """From runs to what is said about them: each technique at its best rate."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -93,11 +94,23 @@ def _loss(run: dict) -> float:
     return math.inf if run["train_loss"] is None else run["train_loss"]
 
 
-def rows(records: list[dict]) -> list[Row]:
+def by_loss(row: Row) -> tuple[float, ...]:
+    """The lower the better: median of the final training loss, then how many never learned."""
+    return float(np.median(row.loss)), float(row.never_learned.mean())
+
+
+def by_steps(row: Row) -> tuple[float, ...]:
+    """The lower the better: median of the steps to the target accuracy, then as `by_loss`."""
+    return float(np.median(row.steps)), *by_loss(row)
+
+
+CHOICE = {by_loss: "the lowest training loss", by_steps: "the fewest steps"}
+
+
+def rows(records: list[dict], best: Callable[[Row], tuple[float, ...]] = by_loss) -> list[Row]:
     """A row per unit, technique and gain, in the order in which they were trained.
 
-    Best is the rate with the lowest final training loss, median over seeds. The test data have
-    no say.
+    Each is at the rate that is `best` for it on the training data. The test data have no say.
     """
     found = []
     for record in records:
@@ -106,27 +119,27 @@ def rows(records: list[dict]) -> list[Row]:
             rates: dict[float, list[dict]] = {}
             for run in group:
                 rates.setdefault(run["learning_rate"], []).append(run)
-            best = min(rates, key=lambda rate: np.median([_loss(run) for run in rates[rate]]))
-            found.append(Row(record, technique, gain, best, rates[best]))
+            candidates = [Row(record, technique, gain, rate, runs) for rate, runs in rates.items()]
+            found.append(min(candidates, key=best))
     return found
 
 
 WORDING = {"activation": "{}", "depth": "{} layers", "width": "width {}", "dtype": "{}"}
 
 
-def by_network(records: list[dict]) -> dict[str, list[Row]]:
+def by_network(records: list[dict], best=by_loss) -> dict[str, list[Row]]:
     """The rows of each architecture, under a name with what tells architectures apart."""
     units = [record["unit"] for record in records]
     differing = [key for key in WORDING if len({unit[key] for unit in units}) > 1]
     named: dict[str, list[Row]] = {}
-    for row in rows(records):
+    for row in rows(records, best):
         name = ", ".join(WORDING[k].format(row.unit[k]) for k in differing or ["activation"])
         named.setdefault(name, []).append(row)
     return named
 
 
-def setting(records: list[dict]) -> str:
-    """How the networks were trained, for the small print."""
+def setting(records: list[dict], chosen: str = CHOICE[by_loss]) -> str:
+    """How the networks were trained and the rates chosen, for the small print."""
     unit = records[0]["unit"]
     grids = {tuple(record["unit"]["learning_rates"]) for record in records}
     if len(grids) == 1:
@@ -136,5 +149,5 @@ def setting(records: list[dict]) -> str:
         grid = f"{len(unit['learning_rates'])} rates between {lowest:.2g} and {highest:.2g}"
     return (
         f"{unit['optimizer']}, batches of {unit['batch_size']}, {unit['steps']} "
-        f"steps; each technique at that of {grid} with the lowest training loss"
+        f"steps; each technique at that of {grid} with {chosen}"
     )

@@ -82,8 +82,8 @@ TECHNIQUES = {
         lambda name: flaxinit.critical(name).kernel,
         lambda name: flaxinit.critical(name).bias,
     ),
-    "pytorch": Technique.following("PyTorch's table", pytorch),
     # What a Flax layer draws today in the dtype of its parameters.
     "jax he": Technique.everywhere("jax.nn.initializers", jax.nn.initializers.he_normal()),
+    "pytorch": Technique.following("PyTorch's table", pytorch),
     "flaxinit he": Technique.everywhere("flaxinit", flaxinit.he()),
 }

@@ -35,7 +35,7 @@ def units(size: str) -> list[Classifier]:
 def finding(records: list[dict]) -> str:
     """What each reaches at both depths, in its own words."""
     parts = []
-    for name, rows in summary.by_network(records).items():
+    for name, rows in summary.by_network(records, summary.by_steps).items():
         reached = [
             f"{row.title} reaches a training accuracy of {np.median(row.train_accuracy):.0%}"
             for row in rows

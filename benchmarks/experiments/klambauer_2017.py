@@ -102,6 +102,8 @@ def finding(records: list[dict]) -> str:
     """How near every start comes to (0, 1), and the medians to the theory."""
     (record,) = records
     found = ends(record)
+    if lost := (~np.isfinite(found)).any(-1).sum():
+        return f"{lost} of {len(record['runs'])} networks diverged"
     starts = np.array(record["unit"]["starts"], float)
     theory = np.array([[p["mean"][-1], p["variance"][-1]] for p in record["predicted"]])
     before, after, apart = (
@@ -127,7 +129,11 @@ def table(records: list[dict]) -> list[list[str]]:
         row = [f"{start[0]:g}, {start[1]:g}"]
         for i, name in enumerate(("mean", "variance")):
             low, middle, high = np.quantile(values[:, i], (0, 0.5, 1))
-            row += [f"{middle:.3f} ({low:.3f}–{high:.3f})", f"{prediction[name][-1]:.3f}"]
+            measured = f"{middle:.3f} ({low:.3f}–{high:.3f})"
+            row += [
+                measured if np.isfinite(values[:, i]).all() else "diverged",
+                f"{prediction[name][-1]:.3f}",
+            ]
         cells.append(row)
     return cells
 

@@ -69,7 +69,8 @@ def table(records: list[dict]) -> list[list[str]]:
         ]
     ]
     for row in summary.rows(records):
-        moved = [f"{value:+.3f}" for value in np.median(shifts(row), axis=0)]
+        shift = np.median(shifts(row), axis=0)
+        moved = [f"{value:+.3f}" if np.isfinite(value) else "diverged" for value in shift]
         reached = [row.rate, estimate(row.loss), estimate(100 * row.test_accuracy)]
         cells.append([row.unit["dtype"], row.title, *moved, *reached])
     return cells

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
-from benchmarks.summary import TARGET
+from benchmarks.summary import CHOICE, TARGET, by_steps
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
 from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
@@ -41,7 +41,7 @@ def by_width(records: list[dict]) -> dict[int, dict[int, tuple[summary.Row, summ
     """width -> depth -> the rows of Gaussian and orthogonal kernels."""
     found: dict = {}
     for record in records:
-        pair = {row.technique: row for row in summary.rows([record])}
+        pair = {row.technique: row for row in summary.rows([record], by_steps)}
         unit = record["unit"]
         found.setdefault(unit["width"], {})[unit["depth"]] = pair["lecun"], pair["orthogonal"]
     return found
@@ -107,7 +107,8 @@ def caption(records: list[dict]) -> str:
     unit = records[0]["unit"]
     return (
         f"linear networks; median ({CONFIDENCE:.0%} bootstrap interval) over "
-        f"{len(unit['seeds'])} seeds; {summary.setting(records)} (*: an end of that grid)"
+        f"{len(unit['seeds'])} seeds; {summary.setting(records, CHOICE[by_steps])} (*: an end "
+        "of that grid)"
     )
 
 

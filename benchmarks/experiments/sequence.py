@@ -52,8 +52,8 @@ def finding(records: list[dict]) -> str:
         best = min(rows, key=lambda row: np.median(_bits(row)))
         top = float(np.median(_bits(best)))
         level = [KINDS[r.technique][0] for r in rows if interval(_bits(r))[0] <= top]
-        worst = max(float(np.median(_bits(row))) for row in rows)
-        parts.append(f"{name}: {listed(level)} ({top:.2f} bits a character, worst {worst:.2f})")
+        worst = estimate([max(float(np.median(_bits(row))) for row in rows)], "diverged")
+        parts.append(f"{name}: {listed(level)} ({top:.2f} bits a character, worst {worst})")
     return sentence(f"best scaling of the residual branches for {'; '.join(parts)}")
 
 
@@ -92,7 +92,8 @@ def plot(records: list[dict]):
         axis.legend(frameon=False, fontsize=8)
     for axis in axes[::2]:
         axis.set_ylabel("training loss (bits a character)")
-    axes[0].set_ylim(top=1.5 * entropy)
+    lowest = min(axis.dataLim.y0 for axis in axes)
+    axes[0].set_ylim(0.9 * lowest, 1.5 * entropy)
     return figure
 
 
