@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flaxinit.activations import gain as gain
-    from flaxinit.critical import Critical as Critical, critical as critical
+    from flaxinit.critical_pair import Critical as Critical, critical as critical
     from flaxinit.initializers import (
         Initializer as Initializer,
         chrono as chrono,
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "flaxinit.activations": ("gain",),
-    "flaxinit.critical": ("Critical", "critical"),
+    "flaxinit.critical_pair": ("Critical", "critical"),
     "flaxinit.initializers": (
         "Initializer",
         "chrono",

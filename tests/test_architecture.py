@@ -20,7 +20,7 @@ ROOMS = [
     ("flaxinit.initializers",),
     ("flaxinit.theory",),
     ("flaxinit.activations",),
-    ("flaxinit.named", "flaxinit.critical"),
+    ("flaxinit.named", "flaxinit.critical_pair"),
     ("flaxinit.signal",),
     ("flaxinit.materialize",),
     ("flaxinit.cli",),

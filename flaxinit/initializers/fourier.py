@@ -35,8 +35,8 @@ class Stft(Initializer):
         ValueError: an unknown part, scaling or window; when called, a shape that is not
             ``(frame, 1, bins)`` with at least two bins.
 
-    >>> stft(window=None)(None, (4, 1, 3))[:, 0, 1].round().tolist()
-    [1.0, 0.0, -1.0, 0.0]
+    >>> stft(window=None)(None, (4, 1, 3))[:, 0, 1].round().astype(int).tolist()
+    [1, 0, -1, 0]
 
     References: Allen, Rabiner (1977), A Unified Approach to Short-Time Fourier Analysis.
     """
