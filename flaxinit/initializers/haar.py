@@ -59,17 +59,17 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
         list(zip(starts, jax.random.split(key, len(starts)), strict=True))
     ):
         size = min(width, rows - start)
-        v, phase = _reflectors(gaussian(block_key)[:size, start:], 0)
-        t = _triangle(v)
-        head = jnp.eye(size, columns - start, dtype=dtype) * phase[:, None]
-        head -= _product(phase[:, None] * _product(v[:, :size].conj().T, t), v)
-        tail = v[:, size:].conj()
+        v, t, phase = _reflectors(gaussian(block_key)[:size, start:], 0)
+        # p grows by the block's rows of the identity, and is then reflected as a whole.
+        head, tail = v[:, :size], v[:, size:]
         if tall:
-            change = _product(v.T, _product(t.T, _product(tail, p)))
-            p = jnp.concatenate([head.T, jnp.pad(p, ((size, 0), (0, 0))) - change], axis=1)
+            products = [head.conj() * phase, _product(tail.conj(), p)]
+            change = _product(v.T, _product(t.T, jnp.concatenate(products, axis=1)))
         else:
-            change = _product(_product(_product(p, tail.T), t), v)
-            p = jnp.concatenate([head, jnp.pad(p, ((0, 0), (size, 0))) - change])
+            products = [phase[:, None] * head.conj().T, _product(p, tail.conj().T)]
+            change = _product(_product(jnp.concatenate(products), t), v)
+        above, beside = (jnp.zeros(shape, dtype) for shape in ((size, p.shape[1]), (len(p), size)))
+        p = jnp.block([[jnp.diag(phase), above], [beside, p]]) - change
     return p
 
 
@@ -106,9 +106,8 @@ def _spread(key, rows: int, columns: int, dtype, out_sharding):
 
     def block(p, item):
         key, start = item
-        v, phase = _reflectors(gaussian(key), start, rows)
-        v = lax.with_sharding_constraint(v, whole)
-        p = p - _product(_product(_product(p, v.conj().T), _triangle(v)), v)
+        v, t, phase = _reflectors(lax.with_sharding_constraint(gaussian(key), whole), start, rows)
+        p = p - _product(_product(_product(p, v.conj().T), t), v)
         return lax.with_sharding_constraint(p, layout), phase
 
     p = lax.with_sharding_constraint(jnp.eye(rows, columns, dtype=dtype), layout)
@@ -117,30 +116,29 @@ def _spread(key, rows: int, columns: int, dtype, out_sharding):
 
 
 def _reflectors(x, start, rows: int | None = None):
-    """Rows v with ``|v|² = 2``, so that ``H = I - vᴴ v``, and the phases of D.
+    """V, T and D's phases, with ``H_b ... H_1 = I - Vᴴ T V``, of the Gaussian rows of x.
 
     The j-th vector is x's j-th row from column ``start + j`` on. Those that would begin at ``rows``
     or beyond reflect nothing.
     """
     lag = jnp.arange(x.shape[1]) - start - jnp.arange(x.shape[0])[:, None]
-    real = x.real.dtype
-    x = jnp.where(lag >= 0, x, jnp.zeros((), x.dtype))
+    real, zero = x.real.dtype, jnp.zeros((), x.dtype)
+    x = jnp.where(lag >= 0, x, zero)
     # A vector of length 1 is exactly 0 once in 2^23 draws.
     x = jnp.where((lag == 0) & (x == 0), jnp.array(jnp.finfo(real).eps, x.dtype), x)
-    head = jnp.sum(jnp.where(lag == 0, x, jnp.zeros((), x.dtype)), axis=1)
+    head = jnp.sum(jnp.where(lag == 0, x, zero), axis=1)
     size, norm = jnp.abs(head), jnp.linalg.norm(x, axis=1)
     phase = head / size.astype(x.dtype)
-    # v = x + phase·|x|·e_1 has |v|² = 2|x|(|x| + |x_1|), and no cancellation.
+    # v = x + phase·|x|·e_1 has |v|² = 2|x|(|x| + |x_1|), and no cancellation. The scale that makes
+    # it 2, for which H = I - vᴴ v, is left to T: v is the larger.
     scale = 1 / jnp.sqrt(norm * (norm + size))
     if rows is not None:
-        scale = jnp.where(start + jnp.arange(x.shape[0]) < rows, scale, jnp.zeros((), real))
-    ends = jnp.where(lag == 0, (phase * norm.astype(x.dtype))[:, None], jnp.zeros((), x.dtype))
-    return (x + ends) * scale.astype(x.dtype)[:, None], -phase
-
-
-def _triangle(v):
-    """``Tᴴ``, with ``T⁻¹ = I + striu(V Vᴴ)``."""
-    return _inverse(jnp.triu(_product(v, v.conj().T), 1)).conj().T
+        scale = jnp.where(start + jnp.arange(len(x)) < rows, scale, jnp.zeros((), real))
+    v = x + jnp.where(lag == 0, (phase * norm.astype(x.dtype))[:, None], zero)
+    pairs = jnp.outer(scale, scale).astype(x.dtype)
+    # With V scaled, T⁻ᴴ = I + striu(V Vᴴ).
+    t = pairs * _inverse(jnp.triu(pairs * _product(v, v.conj().T), 1)).conj().T
+    return v, t, -phase
 
 
 def _inverse(upper):
