@@ -14,6 +14,7 @@ from pathlib import Path
 SHAPES = ((1024, 1024), (2048, 2048), (4096, 4096), (8192, 1024))
 RESULTS = Path(__file__).parent / "results"
 DEVICES = 8
+TURN = 0.5  # seconds: LAPACK's threads spin for a while after a QR, and would slow a short call
 
 
 def measure(shape: tuple[int, int], turns: int) -> dict:
@@ -35,7 +36,7 @@ def measure(shape: tuple[int, int], turns: int) -> dict:
         if use is None:
             raise RuntimeError(f"{jax.default_backend()} does not report the memory of a program")
         memory[name] = {"temporaries": use.temp_size_in_bytes, "result": use.output_size_in_bytes}
-    times = paired_times({"flaxinit": lambda: ours(key), "jax": lambda: theirs(key)}, turns)
+    times = paired_times({"flaxinit": lambda: ours(key), "jax": lambda: theirs(key)}, turns, TURN)
     peaks = {name: sum(parts.values()) for name, parts in memory.items()}
     temporaries = [memory[name]["temporaries"] for name in ("each of eight", "alone")]
     return {

@@ -40,16 +40,23 @@ ROWS = 4096
 COLORS = {"eager": "#0072B2", "jitted": "#E69F00", "bits": "#999999"}
 
 
-def paired_times(calls: dict[str, Callable], turns: int) -> dict[str, list[float]]:
-    """Seconds of each call in each turn, after a warm-up; every second turn runs backwards."""
+def paired_times(
+    calls: dict[str, Callable], turns: int, seconds: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds of each call in each turn, after a warm-up; every second turn runs backwards.
+
+    In its turn a call is repeated until `seconds` are over, and its mean counts.
+    """
     times = {name: [] for name in calls}
     for call in calls.values():
         jax.block_until_ready(call())
     for turn in range(turns):
         for name in list(calls)[:: -1 if turn % 2 else 1]:
-            start = time.perf_counter()
-            jax.block_until_ready(calls[name]())
-            times[name].append(time.perf_counter() - start)
+            start, count = time.perf_counter(), 0
+            while not count or time.perf_counter() - start < seconds:
+                jax.block_until_ready(calls[name]())
+                count += 1
+            times[name].append((time.perf_counter() - start) / count)
     return times
 
 
