@@ -1,6 +1,7 @@
 """The command `python -m benchmarks`: list | run NAME... | report."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from difflib import get_close_matches
@@ -49,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("names", nargs="+", metavar="NAME", help="experiments, or `all`")
     run.add_argument("--size", choices=store.SIZES, default="laptop")
     run.add_argument(
+        "--dtype",
+        choices=store.DTYPES,
+        help="of parameters and arithmetic, in place of each experiment's own; the results are "
+        "kept apart",
+    )
+    run.add_argument(
         "--distributed",
         nargs="?",
         const="auto",
@@ -87,7 +94,7 @@ def _run(options, console: Console) -> int:
     if options.distributed is not None:
         jax.distributed.initialize(*options.distributed)
     for name, experiment in chosen.items():
-        run(name, experiment, options.size, options.results, console)
+        run(name, experiment, options.size, options.results, console, options.dtype)
     if jax.process_index() == 0:
         _report(options, console)
     return 0
@@ -111,16 +118,23 @@ def one_device_per_core() -> None:
 
 
 def run(
-    name: str, experiment: experiments.Experiment, size: str, results: Path, console: Console
+    name: str,
+    experiment: experiments.Experiment,
+    size: str,
+    results: Path,
+    console: Console,
+    dtype: str | None = None,
 ) -> list[dict]:
     """Run one experiment to its end, showing progress, then its table; keep its records.
 
     Of several processes the first one keeps the journal, and tells the others where to begin.
     """
     here, units = store.environment(), experiment.units(size)
+    if dtype:  # units that differed in nothing else become one
+        units = list(dict.fromkeys(dataclasses.replace(unit, dtype=dtype) for unit in units))
     first = jax.process_index() == 0
-    journal = store.Journal(results, size, name) if first else None
-    records, notes = journal.resume(here) if journal else ([], [])
+    journal = store.Journal(results, size, name, dtype) if first else None
+    records, notes = _resumed(journal, here)
     done = {store.key(record["unit"]): record for record in records}
     for note in notes:
         console.print(note, style="yellow", soft_wrap=True)
@@ -156,6 +170,22 @@ def run(
     journal.complete(records)
     report.show(experiment.view, records, console)
     return records
+
+
+def _resumed(journal: store.Journal | None, here: dict) -> tuple[list[dict], list[str]]:
+    """What the first process finds; if it cannot go on, no process does."""
+    problem, found = None, ([], [])
+    try:
+        found = journal.resume(here) if journal else found
+    except (OSError, ValueError) as error:
+        problem = error
+    if jax.process_count() > 1:
+        fine = multihost_utils.broadcast_one_to_all(np.array(problem is None))
+        if not fine and not journal:
+            problem = ValueError("the first process cannot keep results; its message says why")
+    if problem:
+        raise problem
+    return found
 
 
 if __name__ == "__main__":

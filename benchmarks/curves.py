@@ -1,21 +1,17 @@
 """The usual view: training accuracy by step, and what each technique reaches at its best rate."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from benchmarks import summary
-from benchmarks.summary import CHOICE, TARGET, Row, by_steps
+from benchmarks.summary import TARGET, Row, by_steps
 from benchmarks.techniques import TECHNIQUES
-from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
+from benchmarks.view import View, listed, look, panels, sentence
 
 
 def finding(records: list[dict]) -> str:
-    """Who never learns, and who is first.
-
-    Techniques whose median lies within the fastest one's interval count as level.
-    """
+    """Who never learns, and who is first or level with it."""
     groups = summary.by_network(records, by_steps)
     everywhere = [
         title
@@ -29,9 +25,7 @@ def finding(records: list[dict]) -> str:
         if len(reached) == 1:
             who = f"only {reached[0].title}"
         elif reached:
-            best = min(reached, key=lambda row: np.median(row.steps))
-            slowest = interval(best.steps)[1]
-            who = listed([row.title for row in reached if np.median(row.steps) <= slowest])
+            who = listed([row.title for row in summary.level(reached, lambda row: row.steps)])
         first.setdefault(who, []).append(name)
     answers = ", ".join(f"{who} ({listed(names)})" for who, names in first.items())
     text = f"first to {TARGET:.0%}: {answers}"
@@ -43,45 +37,24 @@ def finding(records: list[dict]) -> str:
     return sentence(text)
 
 
-COLUMNS = (
-    "network",
-    "technique",
-    "best rate",
-    f"steps to {TARGET:.0%}",
-    "test accuracy %",
-    "never learned",
-    "gradient last/first",
-)
-
-
 def table(records: list[dict]) -> list[list[str]]:
-    """One row per technique, under `COLUMNS`, and one for guessing."""
-    cells = [list(COLUMNS)]
-    for name, group in summary.by_network(records, by_steps).items():
-        cells += [
-            [
-                name,
-                row.title,
-                row.rate,
-                estimate(row.steps, "never"),
-                estimate(100 * row.test_accuracy),
-                row.never,
-                estimate(row.gradient_ratio),
-            ]
-            for row in group
-        ]
-        guess = 100 * group[0].record["guess_accuracy"]
-        cells.append([name, "guessing", "", "never", f"{guess:.0f}", "100%", ""])
-    return cells
+    return summary.table(
+        summary.by_network(records, by_steps),
+        "best rate",
+        f"steps to {TARGET:.0%}",
+        "test accuracy %",
+        "never learned",
+        "gradient last/first",
+    )
 
 
-def plot(records: list[dict], title: Callable[[list[dict]], str] = finding):
+def plot(records: list[dict], title: str):
     """Training accuracy by step: median and range over seeds, one panel an architecture."""
     from matplotlib.ticker import PercentFormatter
 
     groups = summary.by_network(records, by_steps)
     order = list(TECHNIQUES)  # a technique looks alike in every plot
-    figure, grid = panels(title(records), len(groups), height=5.2, sharey=True)
+    figure, grid = panels(title, len(groups), height=5.2, sharey=True)
     for axes, (name, group) in zip(grid, groups.items(), strict=True):
         for row in group:
             index = order.index(row.technique)
@@ -122,11 +95,7 @@ def _outcome(row: Row) -> str:
 
 
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
-    return (
-        f"median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, width "
-        f"{unit['width']}; {summary.setting(records, CHOICE[by_steps])} (*: an end of that grid)"
-    )
+    return summary.caption(records, best=by_steps)
 
 
 VIEW = View(finding, table, plot, caption)

@@ -5,11 +5,14 @@ Their layers are one scanned layer, so that compiling takes as long for 100 as f
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
+
+import flaxinit
 
 # The catalogue's `gelu` is the exact one; JAX's default is the tanh form.
 ACTIVATIONS: dict[str, Callable] = {
@@ -89,23 +92,25 @@ class Block(nn.Module):
     kernel_init: Callable  # of the kernels that read the stream
     output_init: Callable  # of the two that write to it
     hidden_init: Callable
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h, _=None):
         width = h.shape[-1]
-        norm = nn.LayerNorm if self.normalize else lambda: lambda x: x
+        kinds: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.dtype}
+        norm = partial(nn.LayerNorm, **kinds) if self.normalize else lambda: lambda x: x
         mask = nn.make_causal_mask(h[..., 0])
         attention = nn.MultiHeadDotProductAttention(
-            self.heads, kernel_init=self.kernel_init, out_kernel_init=self.output_init
+            self.heads, kernel_init=self.kernel_init, out_kernel_init=self.output_init, **kinds
         )
         h = h + attention(norm()(h), mask=mask)
-        hidden = nn.Dense(4 * width, kernel_init=self.kernel_init)(norm()(h))
+        hidden = nn.Dense(4 * width, kernel_init=self.kernel_init, **kinds)(norm()(h))
         hidden = nn.gelu(hidden, approximate=False)
-        return h + nn.Dense(width, kernel_init=self.hidden_init)(hidden), None
+        return h + nn.Dense(width, kernel_init=self.hidden_init, **kinds)(hidden), None
 
 
 class Transformer(nn.Module):
-    """A decoder: tokens (batch, length) give logits (batch, length, vocabulary)."""
+    """A decoder: tokens (batch, length) give float32 logits (batch, length, vocabulary)."""
 
     depth: int
     width: int
@@ -113,6 +118,7 @@ class Transformer(nn.Module):
     vocabulary: int
     normalize: bool
     block: dict  # the initializers of a `Block`
+    dtype: DTypeLike = "float32"
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -120,10 +126,12 @@ class Transformer(nn.Module):
             Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth
         )
         # Tokens and places have half the variance each: the stream starts at 1.
-        table = nn.initializers.normal(0.5**0.5)
-        places = self.param("places", table, (tokens.shape[-1], self.width))
-        h = nn.Embed(self.vocabulary, self.width, embedding_init=table)(tokens) + places
-        h, _ = stack(self.heads, self.normalize, **self.block, name="blocks")(h, None)
+        table = flaxinit.normal(0.5**0.5)
+        kinds: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.dtype}
+        places = self.param("places", table, (tokens.shape[-1], self.width), self.dtype)
+        embed = nn.Embed(self.vocabulary, self.width, embedding_init=table, **kinds)
+        h = embed(tokens) + places
+        h, _ = stack(self.heads, self.normalize, **self.block, dtype=self.dtype, name="blocks")(h)
         if self.normalize:
-            h = nn.LayerNorm()(h)
-        return nn.Dense(self.vocabulary)(h)
+            h = nn.LayerNorm(**kinds)(h)
+        return nn.Dense(self.vocabulary, **kinds)(h).astype("float32")

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class Section(NamedTuple):
 
     name: str
     size: str
+    dtype: str | None
     question: str
     finding: str
     plot: Path
@@ -41,7 +43,7 @@ class Section(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f"{self.name}, {self.size} size"
+        return f"{self.name}, {self.size} size{f', {self.dtype}' if self.dtype else ''}"
 
 
 def show(view: View, records: list[dict], console: Console) -> None:
@@ -78,43 +80,47 @@ def page(results: Path) -> Path:
 
 
 def _sections(results: Path):
-    for size in reversed(store.SIZES):
+    kinds = itertools.product(reversed(store.SIZES), (None, *store.DTYPES))
+    for size, dtype in kinds:
         for name in experiments.names():
-            path = store.Journal(results, size, name).path
+            path = store.Journal(results, size, name, dtype).path
             if not path.exists():
                 continue
+            command = f"{name} --size {size}{f' --dtype {dtype}' if dtype else ''}"
             experiment = experiments.load(name)
             view, (records, _) = experiment.view, store.read(path)
             plot = path.with_suffix(".png")
             try:
+                finding = view.finding(records)
                 section = Section(
                     name,
                     size,
+                    dtype,
                     experiment.question,
-                    view.finding(records),
+                    finding,
                     plot,
                     view.table(records),
                     view.caption(records),
-                    _origin(name, size, records),
+                    _origin(command, records),
                 )
-                figure = view.plot(records)
+                figure = view.plot(records, finding)
             except KeyError as missing:
                 raise ValueError(
                     f"{path} lacks {missing}: another version of the experiment wrote it. Run "
-                    f"`python -m benchmarks run {name} --size {size}` again, or delete the file."
+                    f"`python -m benchmarks run {command}` again, or delete the file."
                 ) from missing
             figure.savefig(plot, dpi=110)
             yield section
 
 
-def _origin(name: str, size: str, records: list[dict]) -> str:
+def _origin(command: str, records: list[dict]) -> str:
     """The command, and where and on what it was run."""
     here = records[0]["environment"]
     seconds = sum(record["seconds"] for record in records)
     packages = ("python", "jax", "flax", "optax", "flaxinit")
     versions = ", ".join(f"{package} {here[package]}" for package in packages)
     return (
-        f"python -m benchmarks run {name} --size {size}: {seconds:.0f} s on {here['devices']} × "
+        f"python -m benchmarks run {command}: {seconds:.0f} s on {here['devices']} × "
         f"{here['device']} ({here['backend']}), {versions}, commit {here['commit']}"
     )
 
@@ -134,7 +140,7 @@ def _markdown(sections: list[Section]) -> str:
             f"## {section.title}",
             section.question,
             f"**{section.finding}.**",
-            f"![{section.name}]({section.size}/{section.plot.name})",
+            f"![{section.name}]({section.plot.parent.name}/{section.plot.name})",
             "\n".join(f"| {' | '.join(cells)} |" for cells in lines),
             f"{section.caption[0].upper()}{section.caption[1:]}.",
             f"`{command}`:{rest}.",

@@ -12,6 +12,7 @@ import jax
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("smoke", "laptop", "pod")
+DTYPES = ("float32", "bfloat16")
 
 
 def environment() -> dict:
@@ -49,15 +50,16 @@ def _source() -> str:
 
 
 class Journal:
-    """The results of one experiment at one size.
+    """The results of one experiment at one size, in its own dtype or in another.
 
     Units are appended to `NAME.partial.jsonl` as they finish; the complete file replaces
     `NAME.jsonl` at once. Only a partial file is resumed, and only its units made by the same
     code, versions and devices; the others are kept beside it, as `NAME.stale.jsonl`.
     """
 
-    def __init__(self, results: Path, size: str, name: str):
-        self.path = results / size / f"{name}.jsonl"
+    def __init__(self, results: Path, size: str, name: str, dtype: str | None = None):
+        folder = f"{size}-{dtype}" if dtype else size
+        self.path = results / folder / f"{name}.jsonl"
         self.partial = self.path.with_suffix(".partial.jsonl")
         self.stale = self.path.with_suffix(".stale.jsonl")
 

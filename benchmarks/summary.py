@@ -7,7 +7,8 @@ from itertools import groupby
 
 import numpy as np
 
-from benchmarks.techniques import TECHNIQUES
+from benchmarks import techniques
+from benchmarks.view import CONFIDENCE, estimate, interval
 
 TARGET = 0.90  # training accuracy that counts as trained
 
@@ -28,7 +29,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        return TECHNIQUES[self.technique].title
+        return techniques.title(self.technique)
 
     @property
     def rate(self) -> str:
@@ -124,30 +125,90 @@ def rows(records: list[dict], best: Callable[[Row], tuple[float, ...]] = by_loss
     return found
 
 
-WORDING = {"activation": "{}", "depth": "{} layers", "width": "width {}", "dtype": "{}"}
+# What tells architectures apart, in words.
+WORDING: dict[str, Callable] = {
+    "activation": str,
+    "depth": "{} layers".format,
+    "width": "width {}".format,
+    "dtype": str,
+    "normalize": lambda on: f"with{'' if on else 'out'} LayerNorm",
+}
 
 
 def by_network(records: list[dict], best=by_loss) -> dict[str, list[Row]]:
     """The rows of each architecture, under a name with what tells architectures apart."""
-    units = [record["unit"] for record in records]
-    differing = [key for key in WORDING if len({unit[key] for unit in units}) > 1]
+    differing, alike = _settings(records)
     named: dict[str, list[Row]] = {}
     for row in rows(records, best):
-        name = ", ".join(WORDING[k].format(row.unit[k]) for k in differing or ["activation"])
+        name = ", ".join(WORDING[key](row.unit[key]) for key in differing or alike[:1])
         named.setdefault(name, []).append(row)
     return named
 
 
-def setting(records: list[dict], chosen: str = CHOICE[by_loss]) -> str:
-    """How the networks were trained and the rates chosen, for the small print."""
+def _settings(records: list[dict]) -> tuple[list[str], list[str]]:
+    """Those of `WORDING` that differ among the units, and the others."""
+    units = [record["unit"] for record in records]
+    known = [key for key in WORDING if key in units[0]]
+    differing = [key for key in known if len({unit[key] for unit in units}) > 1]
+    return differing, [key for key in known if key not in differing]
+
+
+def level(rows: list[Row], values: Callable[[Row], np.ndarray]) -> list[Row]:
+    """The best one, and those whose intervals overlap with its. The lower the better."""
+    best = min(rows, key=lambda row: float(np.median(values(row))))
+    highest = interval(values(best))[1]
+    return [row for row in rows if interval(values(row))[0] <= highest]
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "best rate": lambda row: row.rate,
+    f"steps to {TARGET:.0%}": lambda row: estimate(row.steps, "never"),
+    "test accuracy %": lambda row: estimate(100 * row.test_accuracy),
+    "final training loss": lambda row: estimate(row.loss),
+    "never learned": lambda row: row.never,
+    "gradient last/first": lambda row: estimate(row.gradient_ratio),
+}
+
+
+def table(
+    groups: dict[str, list[Row]], *columns: str | tuple[str, Callable[[Row], str]]
+) -> list[list[str]]:
+    """A row per technique, and one for guessing where there is an accuracy.
+
+    Args:
+        groups: the rows of each network, by its name.
+        columns: of `COLUMNS`, or a heading and what to write under it.
+    """
+    shown = dict((c, COLUMNS[c]) if isinstance(c, str) else c for c in columns)
+    cells = [["network", "technique", *shown]]
+    for name, group in groups.items():
+        cells += [[name, row.title, *(cell(row) for cell in shown.values())] for row in group]
+        if "test accuracy %" in shown:
+            guess = f"{100 * group[0].record['guess_accuracy']:.0f}"
+            accuracy = [guess if column == "test accuracy %" else "" for column in shown]
+            cells.append([name, "guessing", *accuracy])
+    return cells
+
+
+def caption(records: list[dict], *details: str, best: Callable = by_loss) -> str:
+    """The small print: `details`, then what the networks share, how they were trained and shown."""
     unit = records[0]["unit"]
+    shared = [WORDING[key](unit[key]) for key in _settings(records)[1] if key in ("depth", "width")]
     grids = {tuple(record["unit"]["learning_rates"]) for record in records}
+    lowest, highest = min(map(min, grids)), max(map(max, grids))
+    grid = f"{len(unit['learning_rates'])} rates between {lowest:.2g} and {highest:.2g}"
     if len(grids) == 1:
         grid = f"the rates {', '.join(f'{rate:.2g}' for rate in grids.pop())}"
-    else:
-        lowest, highest = min(map(min, grids)), max(map(max, grids))
-        grid = f"{len(unit['learning_rates'])} rates between {lowest:.2g} and {highest:.2g}"
-    return (
-        f"{unit['optimizer']}, batches of {unit['batch_size']}, {unit['steps']} "
-        f"steps; each technique at that of {grid} with {chosen}"
+    return "; ".join(
+        [
+            *details,
+            ", ".join(
+                [
+                    f"median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds",
+                    *shared,
+                ]
+            ),
+            f"{unit['optimizer']}, batches of {unit['batch_size']}, {unit['steps']} steps",
+            f"each technique at that of {grid} with {CHOICE[best]} (*: an end of that grid)",
+        ]
     )

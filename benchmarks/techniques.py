@@ -87,3 +87,27 @@ TECHNIQUES = {
     "pytorch": Technique.following("PyTorch's table", pytorch),
     "flaxinit he": Technique.everywhere("flaxinit", flaxinit.he()),
 }
+
+
+class Branches(NamedTuple):
+    """How to scale the two kernels of a transformer's block that write to the stream.
+
+    Args:
+        title: name in tables and plots.
+        factor: number of blocks -> factor on a kernel that keeps variances.
+    """
+
+    title: str
+    factor: Callable[[int], float]
+
+
+BRANCHES = {
+    "plain": Branches("unscaled", lambda blocks: 1.0),
+    "depth": Branches("1/√(2L)", lambda blocks: (2 * blocks) ** -0.5),
+    "zero": Branches("zero", lambda blocks: 0.0),
+}
+
+
+def title(name: str) -> str:
+    """The name in tables and plots of a technique of either architecture."""
+    return (TECHNIQUES | BRANCHES)[name].title

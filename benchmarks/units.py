@@ -12,7 +12,7 @@ import optax
 import flaxinit
 from benchmarks.data import DATASETS, Dataset, documentation, guess
 from benchmarks.model import ACTIVATIONS, MLP, Transformer
-from benchmarks.techniques import TECHNIQUES
+from benchmarks.techniques import BRANCHES, TECHNIQUES
 
 OPTIMIZERS = {"sgd": partial(optax.sgd, momentum=0.9), "adam": optax.adam}
 GRADIENT_EXAMPLES = 128  # over which the gradient of a layer is averaged
@@ -32,6 +32,7 @@ class Unit:
         window: steps over which training loss and accuracy are averaged: the curves' resolution.
         optimizer: "sgd" (momentum 0.9) or "adam" (Optax's defaults).
         probes: steps, multiples of `window`, before which the network is looked into.
+        dtype: of parameters and arithmetic; the loss is float32.
     """
 
     techniques: tuple[str, ...]
@@ -43,6 +44,7 @@ class Unit:
     window: int = 10
     optimizer: str = "sgd"
     probes: tuple[int, ...] = (0,)
+    dtype: str = "float32"
 
     known: ClassVar[dict[str, Any]] = TECHNIQUES
 
@@ -125,16 +127,11 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier(Unit):
-    """A multilayer perceptron on a classification task.
-
-    Args:
-        dtype: of parameters and arithmetic; the loss is float32.
-    """
+    """A multilayer perceptron on a classification task."""
 
     activation: str
     depth: int
     width: int
-    dtype: str = "float32"
     data: str = "digits"
 
     def __post_init__(self):
@@ -246,12 +243,7 @@ class LanguageModel(Unit):
     optimizer: str = "adam"
     probes: tuple[int, ...] = ()
 
-    # How the two kernels of a block that write to the stream are scaled.
-    known: ClassVar[dict[str, Any]] = {
-        "plain": ("unscaled", lambda layers: 1.0),
-        "depth": ("1/√(2L)", lambda layers: (2 * layers) ** -0.5),
-        "zero": ("zero", lambda layers: 0.0),
-    }
+    known: ClassVar[dict[str, Any]] = BRANCHES
 
     @property
     def title(self) -> str:
@@ -263,14 +255,15 @@ class LanguageModel(Unit):
         return 3 * self.batch_size * self.length * self.depth * (12 * self.width**2 + attention)
 
     def network(self, technique: str) -> Transformer:
-        factor = self.known[technique][1](self.depth)
+        factor = BRANCHES[technique].factor(self.depth)
         block = {
             "kernel_init": flaxinit.lecun(),
             "output_init": flaxinit.lecun().times(factor),
             "hidden_init": flaxinit.he("gelu").times(factor),
         }
         vocabulary = len(documentation().characters)
-        return Transformer(self.depth, self.width, self.heads, vocabulary, self.normalize, block)
+        shape = self.depth, self.width, self.heads, vocabulary
+        return Transformer(*shape, self.normalize, block, self.dtype)
 
     def init(self, technique):
         network, example = self.network(technique), jnp.zeros((1, self.length), "int32")

@@ -28,13 +28,13 @@ class View:
     Args:
         finding: one sentence on what came out.
         table: the rows, the first of them the headings.
-        plot: the figure.
+        plot: the figure, under a title.
         caption: how the numbers were made.
     """
 
     finding: Callable[[list[dict]], str]
     table: Callable[[list[dict]], list[list[str]]]
-    plot: Callable[[list[dict]], "Figure"]
+    plot: Callable[[list[dict], str], "Figure"]
     caption: Callable[[list[dict]], str]
 
 

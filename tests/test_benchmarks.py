@@ -190,7 +190,7 @@ def test_a_run_that_diverges_is_recorded_and_shown(tmp_path):
     (row,) = summary.rows([json.loads(store._line(record))])
     assert row.diverged.all() and row.never_learned.all()
     assert "diverged" in " ".join(curves.table([record])[1])
-    curves.plot([record]).savefig(tmp_path / "diverged.png")
+    curves.plot([record], "Title").savefig(tmp_path / "diverged.png")
 
 
 def test_the_best_rate_is_chosen_on_training_data_alone():
@@ -248,6 +248,46 @@ def test_a_killed_run_resumes_and_loses_nothing(tmp_path, console, monkeypatch, 
     assert not partial.exists()
     text = console.export_text()
     assert "dropped an incomplete last line" in text and "resumed after 1" in text
+
+
+def test_another_dtype_is_kept_apart(tmp_path, console):
+    """Units that differ in their dtype alone become one."""
+    seen = []
+
+    def measure(unit, tick):
+        seen.append(unit)
+        return {"unit": dataclasses.asdict(unit), **harness.train(unit)}
+
+    low = dataclasses.replace(TINY, dtype="bfloat16")
+    tiny = experiments.Experiment("A question?", lambda size: [TINY, low], measure=measure)
+    (record,) = command.run("tiny", tiny, "smoke", tmp_path, console, "bfloat16")
+    assert seen == [low] and record["unit"]["dtype"] == "bfloat16"
+    assert (tmp_path / "smoke-bfloat16" / "tiny.jsonl").exists()
+    assert not (tmp_path / "smoke").exists()
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_every_experiment_has_a_dtype(name):
+    for unit in experiments.load(name).units("smoke"):
+        assert dataclasses.replace(unit, dtype="bfloat16").dtype == "bfloat16"
+
+
+def test_no_process_waits_for_a_first_one_that_cannot_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    told = []
+    broadcast = lambda fine: told.append(bool(fine)) or np.array(False)  # noqa: E731
+    monkeypatch.setattr(command.multihost_utils, "broadcast_one_to_all", broadcast)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        command._resumed(store.Journal(tmp_path / "file", "smoke", "tiny"), {})
+    with pytest.raises(ValueError, match="the first process cannot keep results"):
+        command._resumed(None, {})
+    assert told == [False, True]
+
+
+def test_level_is_whose_interval_overlaps_with_the_best_one():
+    values = {"best": [1.0, 2.0, 3.0], "level": [3.0, 4.0, 5.0], "behind": [3.5, 4.0, 5.0]}
+    assert summary.level(list(values), lambda name: np.array(values[name])) == ["best", "level"]
 
 
 def test_units_of_other_versions_are_run_again(tmp_path, trained):
@@ -498,7 +538,7 @@ def test_every_view_shows_networks_that_diverged(name, share, tmp_path):
     head, *rows = shown.table(records)
     assert rows and all(len(row) == len(head) for row in rows)
     assert "nan" not in " ".join(cell for row in rows for cell in row)
-    shown.plot(records).savefig(tmp_path / "plot.png", dpi=40)
+    shown.plot(records, text).savefig(tmp_path / "plot.png", dpi=40)
 
 
 def test_results_of_another_version_are_named(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.units import Classifier
-from benchmarks.view import COLOURS, CONFIDENCE, View, estimate, interval, listed, panels, sentence
+from benchmarks.view import COLOURS, View, interval, listed, panels, sentence
 
 
 def units(size: str) -> list[Classifier]:
@@ -43,14 +43,13 @@ def units(size: str) -> list[Classifier]:
 
 
 def finding(records: list[dict]) -> str:
-    """Which techniques are best: those whose interval reaches the best one's median."""
+    """Which techniques are best, and the worst."""
     parts = []
     for name, group in summary.by_network(records).items():
-        best = max(group, key=lambda row: np.median(row.test_accuracy))
-        top = float(np.median(best.test_accuracy))
-        level = [row.title for row in group if interval(row.test_accuracy)[1] >= top]
-        others = [row for row in group if row.title not in level]
-        text = f"{name}: {listed(level)} level at {top:.0%}"
+        level = summary.level(group, lambda row: -row.test_accuracy)
+        top = max(np.median(row.test_accuracy) for row in group)
+        others = [row for row in group if row not in level]
+        text = f"{name}: {listed([row.title for row in level])} level at {top:.0%}"
         if others:
             worst = min(others, key=lambda row: np.median(row.test_accuracy))
             text += f" (lowest {worst.title}, {np.median(worst.test_accuracy):.0%})"
@@ -59,37 +58,14 @@ def finding(records: list[dict]) -> str:
 
 
 def table(records: list[dict]) -> list[list[str]]:
-    cells = [
-        [
-            "network",
-            "technique",
-            "best rate",
-            "test accuracy %",
-            "final training loss",
-            "never learned",
-        ]
-    ]
-    for name, group in summary.by_network(records).items():
-        cells += [
-            [
-                name,
-                row.title,
-                row.rate,
-                estimate(100 * row.test_accuracy),
-                estimate(row.loss),
-                row.never,
-            ]
-            for row in group
-        ]
-        guess = 100 * group[0].record["guess_accuracy"]
-        cells.append([name, "guessing", "", f"{guess:.0f}", "", "100%"])
-    return cells
+    columns = "best rate", "test accuracy %", "final training loss", "never learned"
+    return summary.table(summary.by_network(records), *columns)
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """A dot at each median with its interval, one panel an activation."""
     groups = summary.by_network(records)
-    figure, axes = panels(finding(records), len(groups), width=4.6, height=4, sharey=True)
+    figure, axes = panels(title, len(groups), width=4.6, height=4, sharey=True)
     for axis, (name, group) in zip(axes, groups.items(), strict=True):
         for place, row in enumerate(reversed(group)):
             values = 100 * row.test_accuracy
@@ -104,12 +80,7 @@ def plot(records: list[dict]):
 
 
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
-    return (
-        f"MNIST-1D; median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, "
-        f"{unit['depth']} layers, width {unit['width']}; {summary.setting(records)} (*: an end of "
-        "that grid); dotted: guessing"
-    )
+    return summary.caption(records, "MNIST-1D; dotted: guessing")
 
 
 EXPERIMENT = Experiment(

@@ -1,15 +1,12 @@
 """Steps to a target loss: every technique, on seven activations, from 5 to 100 layers."""
 
-import math
-
 import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
-from benchmarks.summary import CHOICE
-from benchmarks.techniques import TECHNIQUES
+from benchmarks.techniques import title
 from benchmarks.units import Classifier
-from benchmarks.view import View, listed, panels
+from benchmarks.view import View, estimate, listed, panels
 
 TECHNIQUES_COMPARED = (
     "normal",
@@ -24,13 +21,12 @@ TECHNIQUES_COMPARED = (
 )
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "silu", "selu", "sin")
 TARGET_SHARE = 0.25  # of the loss of the best constant guess
-LEVEL = 1.25  # times the fastest's steps: what a few seeds cannot tell apart
 
 
 def units(size: str) -> list[Classifier]:
     width, steps, seeds, count, depths, activations = {
         "smoke": (16, 20, 1, 1, (5,), ("tanh",)),
-        "laptop": (64, 240, 2, 4, (5, 20, 50, 100), ACTIVATIONS),
+        "laptop": (64, 240, 3, 4, (5, 20, 50, 100), ACTIVATIONS),
         "pod": (512, 4000, 64, 6, (5, 20, 50, 100), ACTIVATIONS),
     }[size]
     return [
@@ -63,13 +59,18 @@ def fastest(row: summary.Row) -> tuple[float, ...]:
     return float(np.median(steps(row))), *summary.by_loss(row)
 
 
-def grid(records: list[dict]) -> dict[str, dict[str, dict[int, float]]]:
-    """activation -> technique -> depth -> median steps to the target, infinite if not reached."""
+def grid(records: list[dict]) -> dict[str, dict[str, dict[int, summary.Row]]]:
+    """activation -> technique -> depth -> the row at its best rate."""
     found: dict = {}
     for row in summary.rows(records, fastest):
         of_activation = found.setdefault(row.unit["activation"], {})
-        of_activation.setdefault(row.technique, {})[row.unit["depth"]] = fastest(row)[0]
+        of_activation.setdefault(row.technique, {})[row.unit["depth"]] = row
     return found
+
+
+def arrives(row: summary.Row) -> bool:
+    """Whether at least half of the seeds get to the target."""
+    return bool(np.isfinite(np.median(steps(row))))
 
 
 def standings(records: list[dict]) -> dict[str, np.ndarray]:
@@ -77,11 +78,11 @@ def standings(records: list[dict]) -> dict[str, np.ndarray]:
     counts = {technique: np.zeros(3, int) for technique in TECHNIQUES_COMPARED}
     for techniques in grid(records).values():
         for depth in next(iter(techniques.values())):
-            reached = {t: by_depth[depth] for t, by_depth in techniques.items()}
-            least = min(reached.values())
-            for technique, n in reached.items():
-                arrives = math.isfinite(n)
-                counts[technique] += (arrives and n <= LEVEL * least, arrives, 1)
+            rows = [by_depth[depth] for by_depth in techniques.values()]
+            there = [row for row in rows if arrives(row)]
+            leading = summary.level(there, steps) if there else []
+            for row in rows:
+                counts[row.technique] += (row in leading, row in there, 1)
     return counts
 
 
@@ -89,11 +90,11 @@ def finding(records: list[dict]) -> str:
     """How often each technique leads and arrives, and how deep a network of each activation."""
     counts = {t: count for t, count in standings(records).items() if count[2]}
     order = sorted(counts, key=lambda t: (-counts[t][0], -counts[t][1]))
-    leading = [f"{TECHNIQUES[t].title} ({counts[t][0]} of {counts[t][2]})" for t in order[:3]]
-    lost = [TECHNIQUES[t].title for t in order if not counts[t][1]]
+    leading = [f"{title(t)} ({counts[t][0]} of {counts[t][2]})" for t in order[:3]]
+    lost = [title(t) for t in order if not counts[t][1]]
     deepest: dict[int, list[str]] = {}
     for activation, techniques in grid(records).items():
-        reached = [d for by in techniques.values() for d, n in by.items() if math.isfinite(n)]
+        reached = [d for by in techniques.values() for d, row in by.items() if arrives(row)]
         deepest.setdefault(max(reached, default=0), []).append(activation)
     depths = [
         f"{depth} layers with {listed(names)}" if depth else f"none with {listed(names)}"
@@ -101,9 +102,8 @@ def finding(records: list[dict]) -> str:
     ]
     never = f"; {listed(lost)} in none" if lost else ""
     return (
-        f"Fastest or within {LEVEL - 1:.0%} of it most often: {listed(leading)} networks{never}; "
-        f"some technique arrives within {records[0]['unit']['steps']} steps in up to "
-        f"{listed(depths)}"
+        f"Fastest or level with it most often: {listed(leading)} networks{never}; some technique "
+        f"arrives within {records[0]['unit']['steps']} steps in up to {listed(depths)}"
     )
 
 
@@ -113,32 +113,29 @@ def table(records: list[dict]) -> list[list[str]]:
     cells = [["activation", "technique", *(f"{depth} layers" for depth in depths)]]
     for activation, techniques in found.items():
         for technique, by_depth in techniques.items():
-            shown = [_steps(by_depth[depth]) for depth in depths]
-            cells.append([activation, TECHNIQUES[technique].title, *shown])
+            shown = [estimate(steps(by_depth[depth]), "never") for depth in depths]
+            cells.append([activation, title(technique), *shown])
     return cells
 
 
-def _steps(value: float) -> str:
-    return "never" if math.isinf(value) else f"{value:.0f}"
-
-
-def plot(records: list[dict]):
+def plot(records: list[dict], heading: str):
     """One panel an activation, techniques by depths; dark is fast, white is never."""
     found = grid(records)
     longest = records[0]["unit"]["steps"]
-    figure, axes = panels(finding(records), len(found), width=5, height=3.6)
+    figure, axes = panels(heading, len(found), width=5, height=3.6)
     for axis, (activation, techniques) in zip(axes, found.items(), strict=True):
         depths = sorted(next(iter(techniques.values())))
-        values = np.array([[by_depth[d] for d in depths] for by_depth in techniques.values()])
+        values = np.array(
+            [[np.median(steps(by_depth[d])) for d in depths] for by_depth in techniques.values()]
+        )
         shown = np.ma.masked_invalid(values)
         image = axis.imshow(shown, cmap="viridis", vmin=0, vmax=longest, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
-            dark = value < longest / 2
-            axis.text(
-                j, i, _steps(value), ha="center", va="center", color="white" if dark else "black"
-            )
+            text = "never" if np.isinf(value) else f"{value:.0f}"
+            colour = "white" if value < longest / 2 else "black"
+            axis.text(j, i, text, ha="center", va="center", color=colour)
         axis.set_xticks(range(len(depths)), depths)
-        axis.set_yticks(range(len(techniques)), [TECHNIQUES[t].title for t in techniques])
+        axis.set_yticks(range(len(techniques)), map(title, techniques))
         axis.set(title=activation, xlabel="layers")
     figure.colorbar(image, ax=axes, label="steps to the target loss", shrink=0.6)
     return figure
@@ -146,11 +143,11 @@ def plot(records: list[dict]):
 
 def caption(records: list[dict]) -> str:
     unit = records[0]["unit"]
-    return (
+    return summary.caption(
+        records,
         f"steps until the training loss, averaged over {unit['window']} steps, is "
-        f"{TARGET_SHARE:.0%} of the best constant guess's: median over {len(unit['seeds'])} "
-        f"seeds, width {unit['width']}; "
-        f"{summary.setting(records, CHOICE[summary.by_steps])}"
+        f"{TARGET_SHARE:.0%} of the best constant guess's",
+        best=summary.by_steps,
     )
 
 

@@ -134,9 +134,9 @@ def _four(values: np.ndarray) -> str:
     return f"{np.median(values):.4f} ({low:.4f}–{high:.4f})"
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """Gradient by layer: measured at the start and the end, and the theory's in black."""
-    figure, axes = panels(finding(records), len(records), width=5, height=4.8, sharey=True)
+    figure, axes = panels(title, len(records), width=5, height=4.8, sharey=True)
     for axis, record in zip(axes, records, strict=True):
         layers = np.arange(1, record["unit"]["depth"])
         for index, technique in enumerate(record["unit"]["techniques"]):

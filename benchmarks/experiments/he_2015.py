@@ -47,5 +47,5 @@ def finding(records: list[dict]) -> str:
 EXPERIMENT = Experiment(
     "Does Xavier stall at 30 ReLU layers where He converges?",
     units,
-    replace(curves.VIEW, finding=finding, plot=lambda records: curves.plot(records, finding)),
+    replace(curves.VIEW, finding=finding),
 )

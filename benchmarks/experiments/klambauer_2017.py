@@ -32,6 +32,7 @@ class Propagation:
     width: int
     samples: int = 64
     activation: str = "selu"
+    dtype: str = "float32"
 
     @property
     def title(self) -> str:
@@ -56,25 +57,30 @@ def measure(unit: Propagation, tick) -> dict:
     began = time.perf_counter()
     kernel = flaxinit.lecun_normal()
 
+    def moments(x):
+        x = x.astype("float32")
+        return x.mean(), x.var()
+
     @jax.jit
     def propagate(key, mean, variance):
         first, rest = jax.random.split(key)
         x = mean + jnp.sqrt(variance) * jax.random.normal(first, (unit.samples, unit.width))
+        x = x.astype(unit.dtype)
 
         def layer(x, key):
-            y = jax.nn.selu(x @ kernel(key, (unit.width, unit.width)))
-            return y, (y.mean(), y.var())
+            y = jax.nn.selu(x @ kernel(key, (unit.width, unit.width), unit.dtype))
+            return y, moments(y)
 
-        start = x.mean(), x.var()
-        _, moments = jax.lax.scan(layer, x, jax.random.split(rest, unit.depth))
-        return [jnp.append(start, rest) for start, rest in zip(start, moments, strict=True)]
+        start = moments(x)
+        _, later = jax.lax.scan(layer, x, jax.random.split(rest, unit.depth))
+        return [jnp.append(first, rest) for first, rest in zip(start, later, strict=True)]
 
     runs = []
     for start in unit.starts:
         for seed in unit.seeds:
             mean, variance = map(np.asarray, propagate(jax.random.key(seed), *start))
-            moments = {"mean": harness.rounded(mean), "variance": harness.rounded(variance)}
-            runs.append({"start": list(start), "seed": seed, **moments})
+            found = {"mean": harness.rounded(mean), "variance": harness.rounded(variance)}
+            runs.append({"start": list(start), "seed": seed, **found})
         tick(1 / len(unit.starts))
     predictions = [predicted(unit, *start) for start in unit.starts]
     seconds = round(time.perf_counter() - began, 2)
@@ -138,10 +144,10 @@ def table(records: list[dict]) -> list[list[str]]:
     return cells
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """Mean and variance by layer: every seed in colour, the theory in black."""
     (record,) = records
-    figure, axes = panels(finding(records), 2, width=5.5, height=4.4)
+    figure, axes = panels(title, 2, width=5.5, height=4.4)
     starts = record["unit"]["starts"]
     for axis, name, goal in zip(axes, ("mean", "variance"), (0, 1), strict=True):
         for index, start in enumerate(starts):

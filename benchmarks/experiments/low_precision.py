@@ -10,7 +10,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import CONFIDENCE, View, estimate, look, panels, sentence
+from benchmarks.view import View, estimate, look, panels, sentence
 
 
 def units(size: str) -> list[Classifier]:
@@ -57,28 +57,21 @@ def finding(records: list[dict]) -> str:
 
 
 def table(records: list[dict]) -> list[list[str]]:
-    layers = range(1, records[0]["unit"]["depth"])
-    cells = [
-        [
-            "dtype",
-            "technique",
-            *(f"mean / σ, layer {layer}" for layer in layers),
-            "best rate",
-            "final training loss",
-            "test accuracy %",
-        ]
-    ]
-    for row in summary.rows(records):
-        shift = np.median(shifts(row), axis=0)
-        moved = [f"{value:+.3f}" if np.isfinite(value) else "diverged" for value in shift]
-        reached = [row.rate, estimate(row.loss), estimate(100 * row.test_accuracy)]
-        cells.append([row.unit["dtype"], row.title, *moved, *reached])
-    return cells
+    def shift(layer: int):
+        def cell(row: summary.Row) -> str:
+            value = np.median(shifts(row)[:, layer - 1])
+            return f"{value:+.3f}" if np.isfinite(value) else "diverged"
+
+        return f"mean / σ, layer {layer}", cell
+
+    moved = map(shift, range(1, records[0]["unit"]["depth"]))
+    groups = summary.by_network(records)
+    return summary.table(groups, *moved, "best rate", "final training loss", "test accuracy %")
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """The shift by layer, and the training loss by step."""
-    figure, (left, right) = panels(finding(records), 2, width=5.5, height=4.4)
+    figure, (left, right) = panels(title, 2, width=5.5, height=4.4)
     for row in summary.rows(records):
         style = look(list(TECHNIQUES).index(row.technique))
         style["linestyle"] = "-" if row.unit["dtype"] == "bfloat16" else ":"
@@ -97,12 +90,7 @@ def plot(records: list[dict]):
 
 
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
-    return (
-        f"relu, {unit['depth']} layers, width {unit['width']}; He's variance from both; median "
-        f"({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds; "
-        f"{summary.setting(records)}"
-    )
+    return summary.caption(records, "relu; He's variance from both")
 
 
 EXPERIMENT = Experiment(

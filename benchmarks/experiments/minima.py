@@ -6,7 +6,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import CONFIDENCE, View, estimate, listed, look, panels, sentence
+from benchmarks.view import View, listed, look, panels, sentence
 
 
 def units(size: str) -> list[Classifier]:
@@ -54,28 +54,14 @@ def finding(records: list[dict]) -> str:
 
 
 def table(records: list[dict]) -> list[list[str]]:
-    cells = [
-        ["network", "technique", "best rate", "final training loss", "stuck", "test accuracy %"]
-    ]
-    for name, group in summary.by_network(records).items():
-        cells += [
-            [
-                name,
-                row.title,
-                row.rate,
-                estimate(row.loss),
-                row.never,
-                estimate(100 * row.test_accuracy),
-            ]
-            for row in group
-        ]
-    return cells
+    columns = "best rate", "final training loss", "never learned", "test accuracy %"
+    return summary.table(summary.by_network(records), *columns)
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """The share of seeds whose final loss is at most x, for each technique."""
     groups = summary.by_network(records)
-    figure, axes = panels(finding(records), len(groups), width=6, height=4.6, sharey=True)
+    figure, axes = panels(title, len(groups), width=6, height=4.6, sharey=True)
     for axis, (name, group) in zip(axes, groups.items(), strict=True):
         for row in group:
             losses = np.sort(row.loss)
@@ -91,12 +77,8 @@ def plot(records: list[dict]):
 
 
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
-    return (
-        f"median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, "
-        f"{unit['depth']} layers, width {unit['width']}; stuck: the final training loss is not "
-        f"below that of the best constant guess; {summary.setting(records)} (*: an end of that "
-        "grid)"
+    return summary.caption(
+        records, "stuck: the final training loss is not below that of the best constant guess"
     )
 
 

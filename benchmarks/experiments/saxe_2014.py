@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
-from benchmarks.summary import CHOICE, TARGET, by_steps
+from benchmarks.summary import TARGET, by_steps
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
+from benchmarks.view import View, interval, listed, look, panels, sentence
 
 
 def units(size: str) -> list[Classifier]:
@@ -69,21 +69,14 @@ def finding(records: list[dict]) -> str:
 
 
 def table(records: list[dict]) -> list[list[str]]:
-    cells = [
-        ["width", "layers", "technique", "best rate", f"steps to {TARGET:.0%}", "never learned"]
-    ]
-    for width, depths in by_width(records).items():
-        for depth, pair in depths.items():
-            for row in pair:
-                steps = estimate(row.steps, "never")
-                cells.append([str(width), str(depth), row.title, row.rate, steps, row.never])
-    return cells
+    groups = summary.by_network(records, by_steps)
+    return summary.table(groups, "best rate", f"steps to {TARGET:.0%}", "never learned")
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """Steps against depth, one panel a width."""
     groups = by_width(records)
-    figure, axes = panels(finding(records), len(groups), width=5, height=4.2, sharey=True)
+    figure, axes = panels(title, len(groups), width=5, height=4.2, sharey=True)
     for axis, (width, depths) in zip(axes, groups.items(), strict=True):
         longest = next(iter(depths.values()))[0].unit["steps"]
         for index in (0, 1):
@@ -104,12 +97,7 @@ def plot(records: list[dict]):
 
 
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
-    return (
-        f"linear networks; median ({CONFIDENCE:.0%} bootstrap interval) over "
-        f"{len(unit['seeds'])} seeds; {summary.setting(records, CHOICE[by_steps])} (*: an end "
-        "of that grid)"
-    )
+    return summary.caption(records, "linear networks", best=by_steps)
 
 
 EXPERIMENT = Experiment(

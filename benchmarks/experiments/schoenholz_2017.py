@@ -13,7 +13,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.techniques import TECHNIQUES, Technique
 from benchmarks.units import Classifier
-from benchmarks.view import View, panels, sentence, spans
+from benchmarks.view import View, estimate, panels, sentence, spans
 
 SIGMA_B2 = 0.05  # theirs
 MULTIPLE = 6  # theirs
@@ -50,11 +50,11 @@ def units(size: str) -> list[Classifier]:
 
 
 def grid(records: list[dict]) -> tuple[list[float], list[int], np.ndarray]:
-    """σ_w², depths, and the median training accuracy at the end (depths, σ_w²)."""
+    """σ_w², depths, and the training accuracy at the end (depths, σ_w², seeds)."""
     gains, depths = records[0]["unit"]["gains"], [r["unit"]["depth"] for r in records]
-    rows = summary.rows(records)
-    accuracy = [np.median([run["train_accuracy"] or 0 for run in row.runs]) for row in rows]
-    return [gain**2 for gain in gains], depths, np.reshape(accuracy, (len(depths), len(gains)))
+    accuracy = [np.nan_to_num(row.train_accuracy) for row in summary.rows(records)]
+    shape = len(depths), len(gains), -1
+    return [gain**2 for gain in gains], depths, np.reshape(accuracy, shape)
 
 
 def scales(sigma_w2: list[float]) -> np.ndarray:
@@ -64,38 +64,37 @@ def scales(sigma_w2: list[float]) -> np.ndarray:
 
 
 def trainable(records: list[dict]) -> np.ndarray:
-    """For each σ_w² the depth at which the training accuracy falls below `TRAINED`.
+    """The depth at which the training accuracy falls below `TRAINED` (σ_w², seeds).
 
-    Interpolated between the depths that were trained; infinite beyond the deepest, NaN before
-    the shallowest.
+    Interpolated between the depths that were trained; infinite beyond the deepest, 0 where not
+    even the shallowest trains.
     """
     _, depths, accuracy = grid(records)
-    found = []
-    for column in accuracy.T:
+
+    def limit(column):
         below = np.flatnonzero(column < TRAINED)
         if not len(below):
-            found.append(math.inf)
-        elif below[0] == 0:
-            found.append(math.nan)
-        else:
-            i = below[0]
-            share = (column[i - 1] - TRAINED) / (column[i - 1] - column[i])
-            found.append(depths[i - 1] + share * (depths[i] - depths[i - 1]))
-    return np.array(found)
+            return math.inf
+        if not (i := below[0]):
+            return 0.0
+        share = (column[i - 1] - TRAINED) / (column[i - 1] - column[i])
+        return depths[i - 1] + share * (depths[i] - depths[i - 1])
+
+    return np.apply_along_axis(limit, 0, accuracy)
 
 
 def finding(records: list[dict]) -> str:
     """Where networks of every depth train, and the multiple of ξ_c at which the others stop."""
     sigma_w2, depths, _ = grid(records)
-    limit, scale = trainable(records), scales(sigma_w2)
+    limit, scale = np.median(trainable(records), axis=1), scales(sigma_w2)
     edge = flaxinit.derive("tanh").edge_of_chaos(SIGMA_B2)[1]
-    all_train, none_trains = np.isinf(limit), np.isnan(limit)
+    all_train, none_trains = np.isinf(limit), limit == 0
     parts = [f"the edge of chaos is at σ_w² = {edge:.3g}"]
     if all_train.any():
         parts.append(f"{max(depths)} layers train at {spans(sigma_w2, list(all_train))}")
     if none_trains.any():
         parts.append(f"not even {min(depths)} train at {spans(sigma_w2, list(none_trains))}")
-    known = np.isfinite(limit)
+    known = ~all_train & ~none_trains
     if known.any():
         ratio = limit[known] / scale[known]
         parts.append(
@@ -113,24 +112,25 @@ def table(records: list[dict]) -> list[list[str]]:
             "ξ_c",
             f"{MULTIPLE} ξ_c",
             "trainable depth",
-            *(f"{depth} layers" for depth in depths),
+            *(f"{depth} layers, %" for depth in depths),
         ]
     ]
-    limits = zip(sigma_w2, scales(sigma_w2), trainable(records), accuracy.T, strict=True)
+    limits = zip(
+        sigma_w2, scales(sigma_w2), trainable(records), accuracy.swapaxes(0, 1), strict=True
+    )
     for value, scale, limit, column in limits:
-        shown = {math.inf: f"> {max(depths)}"}.get(limit, f"{limit:.0f}")
-        shown = f"< {min(depths)}" if math.isnan(limit) else shown
-        percent = [f"{100 * a:.0f} %" for a in column]
+        shown = estimate(limit, f"> {max(depths)}") if limit.any() else f"< {min(depths)}"
+        percent = [estimate(100 * values) for values in column]
         cells.append([f"{value:.2f}", f"{scale:.1f}", f"{MULTIPLE * scale:.0f}", shown, *percent])
     return cells
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """The heat map, with the theory's curve over it."""
     sigma_w2, depths, accuracy = grid(records)
-    figure, (axis,) = panels(finding(records), 1, width=8, height=5)
+    figure, (axis,) = panels(title, 1, width=8, height=5)
     image = axis.pcolormesh(
-        sigma_w2, depths, accuracy, shading="nearest", cmap="cividis", vmin=0, vmax=1
+        sigma_w2, depths, np.median(accuracy, 2), shading="nearest", cmap="cividis", vmin=0, vmax=1
     )
     fine = list(np.linspace(min(sigma_w2), max(sigma_w2), 200))
     scale = scales(fine)
@@ -145,11 +145,10 @@ def plot(records: list[dict]):
 
 
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
-    return (
-        f"tanh, σ_b² = {SIGMA_B2}, width {unit['width']}, median over {len(unit['seeds'])} seeds; "
-        f"trainable depth: where the training accuracy falls below {TRAINED:.0%}; "
-        f"{summary.setting(records)}"
+    return summary.caption(
+        records,
+        f"tanh, σ_b² = {SIGMA_B2}",
+        f"trainable depth: where the training accuracy falls below {TRAINED:.0%}",
     )
 
 

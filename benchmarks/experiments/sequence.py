@@ -6,11 +6,11 @@ import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment
+from benchmarks.techniques import BRANCHES
 from benchmarks.units import LanguageModel
-from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
+from benchmarks.view import View, estimate, listed, look, panels, sentence
 
 BITS = 1 / math.log(2)  # bits per nat
-KINDS = LanguageModel.known
 
 
 def units(size: str) -> list[LanguageModel]:
@@ -21,7 +21,7 @@ def units(size: str) -> list[LanguageModel]:
     }[size]
     return [
         LanguageModel(
-            techniques=tuple(KINDS),
+            techniques=tuple(BRANCHES),
             learning_rates=rates,
             seeds=tuple(range(seeds)),
             depth=depth,
@@ -36,24 +36,14 @@ def units(size: str) -> list[LanguageModel]:
     ]
 
 
-def networks(records: list[dict]) -> dict[str, list[summary.Row]]:
-    """The rows of each network, by its name."""
-    named: dict[str, list[summary.Row]] = {}
-    for row in summary.rows(records):
-        norm = "with" if row.unit["normalize"] else "without"
-        named.setdefault(f"{row.unit['depth']} blocks {norm} LayerNorm", []).append(row)
-    return named
-
-
 def finding(records: list[dict]) -> str:
-    """The best scaling of each network: those whose interval reaches the best one's median."""
+    """The best scaling of each network, and what the worst costs."""
     parts = []
-    for name, rows in networks(records).items():
-        best = min(rows, key=lambda row: np.median(_bits(row)))
-        top = float(np.median(_bits(best)))
-        level = [KINDS[r.technique][0] for r in rows if interval(_bits(r))[0] <= top]
-        worst = estimate([max(float(np.median(_bits(row))) for row in rows)], "diverged")
-        parts.append(f"{name}: {listed(level)} ({top:.2f} bits a character, worst {worst})")
+    for name, rows in summary.by_network(records).items():
+        medians = [float(np.median(_bits(row))) for row in rows]
+        level = listed([row.title for row in summary.level(rows, _bits)])
+        worst = estimate([max(medians)], "diverged")
+        parts.append(f"{name}: {level} ({min(medians):.2f} bits a character, worst {worst})")
     return sentence(f"best scaling of the residual branches for {'; '.join(parts)}")
 
 
@@ -64,27 +54,22 @@ def _bits(row: summary.Row) -> np.ndarray:
 
 
 def table(records: list[dict]) -> list[list[str]]:
-    cells = [["network", "branches", "best rate", "bits a character", "never learned"]]
-    for name, rows in networks(records).items():
-        for row in rows:
-            bits = estimate(_bits(row), "diverged")
-            cells.append([name, KINDS[row.technique][0], row.rate, bits, row.never])
+    bits = "bits a character", lambda row: estimate(_bits(row), "diverged")
+    cells = summary.table(summary.by_network(records), "best rate", bits, "never learned")
     entropy = f"{BITS * records[0]['label_entropy']:.2g}"
-    return [*cells, ["frequency of the characters alone", "", "", entropy, "100%"]]
+    return [*cells, ["frequency of the characters alone", "", "", entropy, ""]]
 
 
-def plot(records: list[dict]):
+def plot(records: list[dict], title: str):
     """Training loss by step, one panel a network."""
-    groups = networks(records)
-    figure, axes = panels(
-        finding(records), len(groups), width=5, height=3.6, columns=2, sharey=True
-    )
+    groups = summary.by_network(records)
+    figure, axes = panels(title, len(groups), width=5, height=3.6, columns=2, sharey=True)
     for axis, (name, rows) in zip(axes, groups.items(), strict=True):
         for row in rows:
             curve = BITS * np.array([run["loss"] for run in row.runs], float)
             steps = row.unit["window"] * np.arange(1, curve.shape[1] + 1)
-            style = look(list(KINDS).index(row.technique))
-            label = f"{KINDS[row.technique][0]}, rate {row.rate}"
+            style = look(list(BRANCHES).index(row.technique))
+            label = f"{row.title}, rate {row.rate}"
             axis.plot(steps, np.median(curve, axis=0), label=label, **style)
         entropy = BITS * rows[0].record["label_entropy"]
         axis.axhline(entropy, color="black", ls=":", label="frequencies alone")
@@ -98,13 +83,12 @@ def plot(records: list[dict]):
 
 
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
-    return (
+    titles = listed([branches.title for branches in BRANCHES.values()])
+    return summary.caption(
+        records,
         "the two kernels of a block that write to the residual stream, drawn with "
-        f"{listed([title for title, _ in KINDS.values()])} variance-keeping kernels; width "
-        f"{unit['width']}, {unit['length']} characters; median ({CONFIDENCE:.0%} bootstrap "
-        f"interval) over {len(unit['seeds'])} seeds; {summary.setting(records)} (*: an end of "
-        "that grid)"
+        f"{titles} variance-keeping kernels",
+        f"{records[0]['unit']['length']} characters",
     )
 
 
