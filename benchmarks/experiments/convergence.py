@@ -90,6 +90,9 @@ def finding(records: list[dict]) -> str:
     """How often each technique leads and arrives, and how deep a network of each activation."""
     counts = {t: count for t, count in standings(records).items() if count[2]}
     order = sorted(counts, key=lambda t: (-counts[t][0], -counts[t][1]))
+    budget = f"{records[0]['unit']['steps']} steps"
+    if not any(count[1] for count in counts.values()):
+        return f"No technique arrives within {budget}"
     leading = [f"{title(t)} ({counts[t][0]} of {counts[t][2]})" for t in order[:3]]
     lost = [title(t) for t in order if not counts[t][1]]
     deepest: dict[int, list[str]] = {}
@@ -103,7 +106,7 @@ def finding(records: list[dict]) -> str:
     never = f"; {listed(lost)} in none" if lost else ""
     return (
         f"Fastest or level with it most often: {listed(leading)} networks{never}; some technique "
-        f"arrives within {records[0]['unit']['steps']} steps in up to {listed(depths)}"
+        f"arrives within {budget} in up to {listed(depths)}"
     )
 
 
