@@ -95,16 +95,17 @@ def measure_time(way: str, depth: int) -> dict:
 
     import flaxinit
 
+    fast_init = flaxinit.fast_init  # imported now, as Flax is
     key, tokens = jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)
     model = linen_transformer(depth)
     make = functools.partial(nnx_transformer, depth)
     reports = []
     run = {
-        "fast_init": lambda: flaxinit.fast_init(model.init, report=reports.append)(key, tokens),
+        "fast_init": lambda: fast_init(model.init, report=reports.append)(key, tokens),
         "lazy_init": lambda: model.lazy_init(key, jax.ShapeDtypeStruct(tokens.shape, tokens.dtype)),
         "eager init": lambda: model.init(key, tokens),
         "jit(init)": lambda: jax.jit(model.init)(key, tokens),
-        "nnx fast_init": lambda: flaxinit.fast_init(make, report=reports.append)(key),
+        "nnx fast_init": lambda: fast_init(make, report=reports.append)(key),
         "nnx eager": lambda: make(key),
         "nnx.jit": lambda: nnx.jit(make)(key),
     }[way]

@@ -73,7 +73,7 @@ TECHNIQUES = {
     ),
     "derived": Technique.following("Derived gain", flaxinit.he),
     "derived uniform": Technique.following(
-        "Derived gain, uniform", partial(flaxinit.he, distribution="uniform")
+        "Derived gain (uniform)", partial(flaxinit.he, distribution="uniform")
     ),
     "backward": Technique.following("Derived backward", partial(flaxinit.he, mode="fan_out")),
     "critical": Technique(

@@ -49,7 +49,7 @@ def finding(records: list[dict]) -> str:
         level = summary.level(group, lambda row: -row.test_accuracy)
         top = max(np.median(row.test_accuracy) for row in group)
         others = [row for row in group if row not in level]
-        text = f"{name}: {listed([row.title for row in level])} level at {top:.0%}"
+        text = f"{name}: best {top:.0%} with {listed([row.title for row in level])}"
         if others:
             worst = min(others, key=lambda row: np.median(row.test_accuracy))
             text += f" (lowest {worst.title}, {np.median(worst.test_accuracy):.0%})"
