@@ -122,9 +122,10 @@ def check_representable(dtype, stddev: float, largest: float) -> None:
             "keep the parameter at unit scale and multiply in the forward pass."
         )
     if largest > limit:
+        origin = f", which a standard deviation of {stddev:.3g} can give" if stddev else ""
         raise ValueError(
-            f"{name} cannot represent values up to {largest:.3g}, which a standard deviation of "
-            f"{stddev:.3g} can give: its largest is {limit:.3g}. Draw in a wider dtype."
+            f"{name} cannot represent values up to {largest:.3g}{origin}: its largest is "
+            f"{limit:.3g}. Draw in a wider dtype."
         )
 
 
@@ -146,6 +147,13 @@ def scaled(
     out_sharding: OutSharding = None,
 ) -> Inexact[Array, "..."]:
     """A centred draw of this variance; ValueError where the dtype cannot hold it."""
+    least = float(jnp.finfo(real_dtype(dtype)).tiny)
+    if 0 < variance < least:
+        raise ValueError(
+            f"A variance of {variance:.3g} is below what {real_dtype(dtype).name}, in which it is "
+            f"drawn, resolves: {least:.3g}. Draw in float64, or keep the parameter at unit scale "
+            "and multiply in the forward pass."
+        )
     multiple, ends = factor(distribution, variance, dtype), ENDS[distribution]
     check_representable(
         dtype, math.sqrt(variance), float(multiple) * reach(dtype, distribution, ends)

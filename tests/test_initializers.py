@@ -155,7 +155,7 @@ BAD = {
     "int dtype called": (lambda: he()(KEY, (2, 2), jnp.int8), ValueError, "int8"),
     "no dtype": (lambda: he(dtype="floatish"), TypeError, "floatish"),
     "axes": (lambda: he(in_axis="rows"), TypeError, "in_axis must be an integer"),
-    "groups": (lambda: he(groups=0), ValueError, "groups must be positive"),
+    "groups": (lambda: he(groups=0), ValueError, "groups must be a positive integer"),
     "fan": (lambda: he(fan_in=0), ValueError, "fan_in must be positive"),
     "bias": (lambda: he()(KEY, (3,)), ValueError, "flaxinit.zeros"),
     "scalar": (lambda: he()(KEY, ()), ValueError, "flaxinit.zeros"),

@@ -38,6 +38,24 @@ def test_siren_keeps_the_phase_at_unit_variance():
     assert abs(expected - 1) < z_score(CASES) * np.sqrt(0.5 / x.size)  # Var(2 sin²) = 1/2
 
 
+def test_siren_settles_where_its_docstring_says():
+    """Over layers, at the fixed point of q = 1 - e^(-2q)."""
+    width, batch, omega = 1024, 64, 30.0
+    x = np.random.default_rng(0).uniform(-1, 1, (batch, width))
+    for key in jax.random.split(KEY, 12):
+        kernel = np.asarray(flaxinit.siren(omega)(key, (width, width)), np.float64)
+        phases = omega * x @ kernel
+        x = np.sin(phases)
+    q = 1.0
+    for _ in range(100):
+        q = 1 - np.exp(-2 * q)
+    assert q == pytest.approx(0.797, abs=5e-4)
+    # Deep sines forget how like their inputs were: those of the batch are independent.
+    by_input = np.mean(phases**2, axis=1)
+    bound = z_score(CASES) * by_input.std() / np.sqrt(batch)
+    assert abs(by_input.mean() - q) < bound < abs(1 - q)  # it is not the 1 of a uniform phase
+
+
 # Published values: Zhang et al. (2019), Huang et al. (2020), Wang et al. (2022, table of factors),
 # for L = 16 layers, and M = 81 of a decoder.
 PUBLISHED = {

@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flaxinit
+from flaxinit.initializers import haar
 
 KEY = jax.random.key(5)
 SHAPE = (64, 32)
@@ -82,6 +83,21 @@ def test_products_agree_to_rounding_on_any_mesh(name):
         assert spread.sharding.is_equivalent_to(sharding, len(shape))
         error = np.abs(as_float(spread) - as_float(alone)).max()
         assert error <= 8 * np.sqrt(max(shape)) * eps
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize("shape", [(40, 48), (56, 40), (33, 48)])
+def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, monkeypatch):
+    """More units than are multiplied at once, a ragged last one, rows that no mesh divides."""
+    monkeypatch.setattr(haar, "BLOCK", 2)
+    jax.clear_caches()
+    alone = flaxinit.orthogonal()(KEY, shape, dtype)
+    spec = PartitionSpec(None, "x") if shape[1] == 48 else PartitionSpec("x")
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    spread = flaxinit.orthogonal()(KEY, shape, dtype, NamedSharding(mesh, spec))
+    eps = float(jnp.finfo(alone.dtype).eps)
+    assert np.abs(np.asarray(spread) - np.asarray(alone)).max() <= 8 * np.sqrt(max(shape)) * eps
+    jax.clear_caches()
 
 
 @pytest.mark.parametrize("name", ["truncated_normal", "normal", "uniform", "bfloat16"])

@@ -52,6 +52,7 @@ class Constant(Initializer):
         value = np.asarray(self.value)
         if value.dtype.kind == "c" and not jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(f"{dtype.name} cannot hold the complex constant {self.value!r}.")
+        sampling.check_representable(dtype, 0.0, float(np.abs(value).max(initial=0.0)))
         return sampling.full(
             value.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding
         )
@@ -72,8 +73,8 @@ class Constant(Initializer):
 class _Filled(Constant):
     """A constant that is itself the public name, as ``jax.nn.initializers.zeros`` is.
 
-    Called with no arguments it returns itself, so that Flax's spelling ``zeros_init()`` works
-    too.
+    Called with no arguments it returns itself, so that ``zeros()`` works where Flax has
+    ``zeros_init()``.
     """
 
     def __call__(self, key=None, shape=None, dtype=None, out_sharding=None) -> Any:
@@ -91,5 +92,5 @@ class _Filled(Constant):
 
 
 constant = Constant
-zeros = zeros_init = _Filled(0.0)
-ones = ones_init = _Filled(1.0)
+zeros = _Filled(0.0)
+ones = _Filled(1.0)

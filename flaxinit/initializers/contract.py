@@ -98,6 +98,8 @@ def freeze(self: Any, **values: Any) -> None:
 def checked_number(name: str, value: Any, *, minimum: float = -math.inf) -> float:
     """`value` as a finite float of at least `minimum`."""
     try:
+        if isinstance(value, str):  # which float would read
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, jax.errors.ConcretizationTypeError) as error:
         raise TypeError(

@@ -5,7 +5,7 @@ over the matrices with orthonormal columns. Householder's method reads the k-th 
 diagonal only after the earlier reflections; a Gaussian vector stays Gaussian and independent
 under them. So the reflections can be drawn directly, from independent Gaussian vectors of
 decreasing length, and Q is their product: there is no column-by-column dependence left.
-Blocks of reflections ``H_1 ... H_b = I - Vᴴ T V`` (compact WY) make it matrix products. What is
+Blocks of reflections ``H_b ... H_1 = I - Vᴴ T V`` (compact WY) make it matrix products. What is
 built here is Qᴴ, whose rows lie together in memory.
 
 References: Stewart (1980); Schreiber, Van Loan (1989); Mezzadri (2007).
@@ -23,8 +23,8 @@ from jaxtyping import Array, Inexact
 from flaxinit import sampling
 
 # Reflections in a block: enough for a matrix unit (128) to be busy, few enough that the work of a
-# block's triangular factor stays small beside the products. Each block is compiled by itself, so
-# a large matrix has larger blocks and not more of them: 16, whose factors are a 16th of the work.
+# block's triangular factor stays small beside the products. On one device each block is compiled by
+# itself, so a large matrix has larger ones and not more: 16, whose factors are a 16th of the work.
 BLOCK = 128
 MOST_BLOCKS = 16
 # TPUs round float32 factors to bfloat16 unless asked not to.
@@ -36,8 +36,8 @@ def orthonormal(
 ) -> Inexact[Array, "rows columns"]:  # noqa: F722
     """A uniformly distributed matrix whose rows, or columns if they are fewer, are orthonormal.
 
-    A tall one is built as the transpose of a wide one, and never transposed as a whole: a large
-    matrix is written along its rows.
+    A tall one is the transpose of a wide one. On one device it is built so from the beginning: a
+    large matrix is written along its rows.
     """
     if out_sharding is not None:
         wide = _spread(key, min(rows, columns), max(rows, columns), dtype, out_sharding)
@@ -51,15 +51,18 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
     ``P = D E H_m ... H_1`` with ``H_k`` the reflection that takes the Gaussian vector ``x_k`` to
     its first axis, E the first m rows of the identity and D the phases of ``-x_k``'s heads.
     """
-    starts, width, gaussian = _blocks(rows, columns, dtype, min(MOST_BLOCKS, -(-rows // BLOCK)))
+    starts, width, draw = _units(rows, columns, dtype)
+    keys = jax.random.split(key, len(starts))
+    together = -(-len(starts) // MOST_BLOCKS)
     # Rows above a block and columns left of it are those of the identity: they are left out.
     shape = 0, columns - rows
     p = jnp.zeros(shape[::-1] if tall else shape, dtype)
-    for start, block_key in reversed(
-        list(zip(starts, jax.random.split(key, len(starts)), strict=True))
-    ):
-        size = min(width, rows - start)
-        v, t, phase = _reflectors(gaussian(block_key)[:size, start:], 0)
+    for first in reversed(range(0, len(starts), together)):
+        block = keys[first : first + together]
+        start = starts[first]
+        size = min(len(block) * width, rows - start)
+        gaussian = jax.vmap(draw)(block).reshape(-1, columns)
+        v, t, phase = _reflectors(gaussian[:size, start:], 0)
         # p grows by the block's rows of the identity, and is then reflected as a whole.
         head, tail = v[:, :size], v[:, size:]
         if tall:
@@ -73,11 +76,14 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
     return p
 
 
-def _blocks(rows: int, columns: int, dtype, count: int):
-    """Where each block of reflections begins, how many it has, and its Gaussian vectors."""
-    width = -(-rows // count)
+def _units(rows: int, columns: int, dtype):
+    """Where each unit of Gaussian vectors begins, how many it has, and key -> those.
 
-    def gaussian(key):
+    They do not depend on how many units are multiplied at once, nor on the mesh.
+    """
+    width = -(-rows // -(-rows // BLOCK))
+
+    def draw(key):
         return sampling.draw(
             key,
             1.0,
@@ -87,32 +93,32 @@ def _blocks(rows: int, columns: int, dtype, count: int):
             distribution="normal",
         )
 
-    return range(0, rows, width), width, gaussian
+    return range(0, rows, width), width, draw
 
 
 def _spread(key, rows: int, columns: int, dtype, out_sharding):
     """P by a loop that holds one block of reflections at a time, on every device.
 
-    P's rows are spread over the whole mesh. Each evolves by itself, so devices do not communicate
-    until the final layout.
+    P's rows are spread over the whole mesh, with a few more where it does not divide them. Each
+    evolves by itself, so devices do not communicate until the final layout.
     """
-    starts, _, gaussian = _blocks(rows, columns, dtype, -(-rows // BLOCK))
+    starts, _, draw = _units(rows, columns, dtype)
     keys = jax.random.split(key, len(starts))
     mesh = jax.sharding.get_abstract_mesh()
     mesh = out_sharding.mesh if mesh.empty else mesh  # pyright: ignore
-    axes = mesh.axis_names if rows % mesh.size == 0 else None
     whole = NamedSharding(mesh, PartitionSpec())
-    layout = NamedSharding(mesh, PartitionSpec(axes))
+    layout = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    spread_rows = -(-rows // mesh.size) * mesh.size
 
     def block(p, item):
         key, start = item
-        v, t, phase = _reflectors(lax.with_sharding_constraint(gaussian(key), whole), start, rows)
+        v, t, phase = _reflectors(lax.with_sharding_constraint(draw(key), whole), start, rows)
         p = p - _product(_product(_product(p, v.conj().T), t), v)
         return lax.with_sharding_constraint(p, layout), phase
 
-    p = lax.with_sharding_constraint(jnp.eye(rows, columns, dtype=dtype), layout)
+    p = lax.with_sharding_constraint(jnp.eye(spread_rows, columns, dtype=dtype), layout)
     p, phases = lax.scan(block, p, (keys, np.array(starts)), reverse=True)
-    return p * phases.reshape(-1)[:rows, None]
+    return p[:rows] * phases.reshape(-1)[:rows, None]
 
 
 def _reflectors(x, start, rows: int | None = None):
@@ -124,7 +130,7 @@ def _reflectors(x, start, rows: int | None = None):
     lag = jnp.arange(x.shape[1]) - start - jnp.arange(x.shape[0])[:, None]
     real, zero = x.real.dtype, jnp.zeros((), x.dtype)
     x = jnp.where(lag >= 0, x, zero)
-    # A vector of length 1 is exactly 0 once in 2^23 draws.
+    # A vector of zeros has no direction; the first axis is as good as any.
     x = jnp.where((lag == 0) & (x == 0), jnp.array(jnp.finfo(real).eps, x.dtype), x)
     head = jnp.sum(jnp.where(lag == 0, x, zero), axis=1)
     size, norm = jnp.abs(head), jnp.linalg.norm(x, axis=1)

@@ -216,7 +216,7 @@ class DeltaOrthogonal(Initializer):
     def variance(self, shape: Sequence[int]) -> float:
         """Of an entry at a random place: the matrix is one in prod(spatial)."""
         inner = Orthogonal(self.scale).variance(shape[-2:])
-        return inner / math.prod(shape[:-2])
+        return inner / max(1, math.prod(shape[:-2]))
 
     def draw(self, key, shape, dtype, out_sharding):
         if len(shape) not in (3, 4, 5):

@@ -40,12 +40,16 @@ def _gates(init: Initializer, shape: tuple[int, ...]) -> int:
 class ForgetBias(Initializer):
     """LSTM biases with the forget gate open: ``b_f = value``, all others 0.
 
-    A gate ``σ(b_f)`` decays the cell with time constant ``-1/log σ(b_f)``: 1 step at 0.54, 3.2
-    steps at 1.
+    A gate ``σ(b_f)`` decays the cell with time constant ``-1/log σ(b_f)``: 1.4 steps at 0,
+    3.2 at 1.
+
+    For a layer with one bias for all gates, as `nnx.OptimizedLSTMCell`. Linen's cells and
+    `nnx.LSTMCell` ask for each gate's bias by itself, of shape ``(features,)``, and do not say
+    which one it is: there, replace the bias of `hf` after the initialisation.
 
     Args:
         value: of the forget gate's biases, finite.
-        order: of the gates in the last axis, ``"ifgo"`` in Flax.
+        order: of the gates in the last axis, ``"ifgo"`` in `nnx.OptimizedLSTMCell`.
         dtype: filled where the call names none.
 
     Raises:
@@ -76,6 +80,7 @@ class ForgetBias(Initializer):
 
     def draw(self, key, shape, dtype, out_sharding):
         width = _gates(self, shape)
+        sampling.check_representable(dtype, 0.0, abs(self.value))
         row = np.repeat([self.value if gate == "f" else 0.0 for gate in self.order], width)
         return sampling.full(row.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding)
 
@@ -85,11 +90,12 @@ class Chrono(Initializer):
     """LSTM biases whose time constants are spread evenly up to a longest dependency.
 
     ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0: a cell forgets at
-    rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps.
+    rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps. For a layer with one bias for
+    all gates, as `ForgetBias` is.
 
     Args:
         t_max: the longest dependency, in steps; above 2.
-        order: of the gates in the last axis, ``"ifgo"`` in Flax.
+        order: of the gates in the last axis, ``"ifgo"`` in `nnx.OptimizedLSTMCell`.
         dtype: drawn where the call names none; real.
 
     Raises:

@@ -11,6 +11,7 @@ from flaxinit.initializers.contract import (
     Initializer,
     checked_axes,
     checked_choice,
+    checked_count,
     checked_dtype,
     checked_flag,
     checked_number,
@@ -106,7 +107,7 @@ class VarianceScaling(Initializer):
             mode=checked_choice("mode", self.mode, MODES),
             distribution=checked_choice("distribution", self.distribution, sampling.DISTRIBUTIONS),
             dtype=checked_dtype(self.dtype),
-            groups=_positive_integers("groups", self.groups),
+            groups=checked_count("groups", self.groups),
             strides=_positive_integers("strides", self.strides),
             transposed=checked_flag("transposed", self.transposed),
         )

@@ -66,6 +66,7 @@ class Identity(Initializer):
                 f"{self!r} needs a kernel (..., in, out) with out a multiple of groups, but the "
                 f"shape is {shape}."
             )
+        sampling.check_representable(dtype, 0.0, abs(self.scale))
         rows, columns = shape[-2:]
         block = jnp.eye(rows, columns // self.groups, dtype=dtype)
         matrix = jnp.tile(block * jnp.array(self.scale, dtype), (1, self.groups))
