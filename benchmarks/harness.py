@@ -2,8 +2,8 @@
 
 Techniques, gains, learning rates and seeds differ only in numbers, so they are batch dimensions:
 arrays are (seeds, variants, ...), a variant being a technique × gain × learning rate, and the
-seeds are spread over all devices along a mesh axis. No device ever waits for another one. The
-steps of a window are one `jax.lax.scan`; between windows the host hears how far training is.
+seeds are spread over all devices along a mesh axis. The steps of a window are one `jax.lax.scan`,
+in which no device waits for another; between windows the host hears how far training is.
 """
 
 import time

@@ -154,10 +154,10 @@ def _settings(records: list[dict]) -> tuple[list[str], list[str]]:
 
 
 def level(rows: list[Row], values: Callable[[Row], np.ndarray]) -> list[Row]:
-    """The best one, and those whose intervals overlap with its. The lower the better."""
-    best = min(rows, key=lambda row: float(np.median(values(row))))
-    highest = interval(values(best))[1]
-    return [row for row in rows if interval(values(row))[0] <= highest]
+    """Those that no other one is clearly better than, its interval below. The lower the better."""
+    intervals = [interval(values(row)) for row in rows]
+    highest = min(high for _, high in intervals)
+    return [row for row, (low, _) in zip(rows, intervals, strict=True) if low <= highest]
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {

@@ -285,9 +285,15 @@ def test_no_process_waits_for_a_first_one_that_cannot_write(tmp_path, monkeypatc
     assert told == [False, True]
 
 
-def test_level_is_whose_interval_overlaps_with_the_best_one():
-    values = {"best": [1.0, 2.0, 3.0], "level": [3.0, 4.0, 5.0], "behind": [3.5, 4.0, 5.0]}
-    assert summary.level(list(values), lambda name: np.array(values[name])) == ["best", "level"]
+def test_level_is_whom_nobody_is_clearly_better_than():
+    values = {
+        "noisy": [0.5, 0.5, np.inf],
+        "best": [1.0, 2.0, 3.0],
+        "level": [3.0, 4.0, 5.0],
+        "behind": [3.5, 4.0, 5.0],
+    }
+    level = summary.level(list(values), lambda name: np.array(values[name]))
+    assert level == ["noisy", "best", "level"]
 
 
 def test_units_of_other_versions_are_run_again(tmp_path, trained):

@@ -69,7 +69,7 @@ def grid(records: list[dict]) -> dict[str, dict[str, dict[int, summary.Row]]]:
 
 
 def arrives(row: summary.Row) -> bool:
-    """Whether at least half of the seeds get to the target."""
+    """Whether more than half of the seeds get to the target."""
     return bool(np.isfinite(np.median(steps(row))))
 
 

@@ -98,7 +98,7 @@ def finding(records: list[dict]) -> str:
     if known.any():
         ratio = limit[known] / scale[known]
         parts.append(
-            f"between them the depth that trains is {ratio.min():.2g} to {ratio.max():.2g} ξ_c "
+            f"elsewhere the depth that trains is {ratio.min():.2g} to {ratio.max():.2g} ξ_c "
             f"(median {np.median(ratio):.2g}; the paper says {MULTIPLE})"
         )
     return sentence("; ".join(parts))
