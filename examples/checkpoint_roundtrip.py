@@ -2,7 +2,7 @@
 
     python examples/checkpoint_roundtrip.py
 
-Eight devices of the host stand in for accelerators. No array is ever whole on one of them.
+Eight devices of the host stand in for accelerators. No kernel is ever whole on one of them.
 """
 
 import os

@@ -147,6 +147,34 @@ def test_settings_of_the_caller_hold(name):
     assert [x.devices() for x in made] == [x.devices() for x in expected]
 
 
+def test_what_was_compiled_for_one_device_is_not_run_for_another():
+    init = partial(jax.random.normal, shape=(8, 8))
+    initialise = flaxinit.fast_init(init)
+    for device in jax.devices()[:2]:
+        with jax.default_device(device):
+            assert initialise(KEYS["typed"]).devices() == {device}
+
+
+def test_the_axes_of_an_argument_s_description_are_left_out():
+    mesh = jax.make_mesh((2,), ("x",), devices=jax.devices()[:2])  # of explicit axes
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    example = jax.ShapeDtypeStruct((4, 8), np.float32, sharding=sharding)
+    init = nn.Dense(3).init
+    expected = init(KEYS["typed"], np.ones((4, 8), np.float32))
+    assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"], example), expected)
+
+
+def test_remat_is_no_unit():
+    """Eagerly its body runs operation by operation."""
+
+    def affine(key):
+        x = jax.random.normal(key, (64, 64))
+        return np.float32(0.7) + x * np.float32(0.3)
+
+    init = jax.checkpoint(affine)
+    assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
+
+
 def test_a_transfer_guard_is_no_obstacle():
     init = partial(jax.random.normal, shape=(8, 8))
     with jax.transfer_guard("disallow"):

@@ -58,7 +58,7 @@ def fast_init(
       A function that takes what `init_fn` takes and returns what it returns. Arguments that are
       arrays are traced, others are passed as they are; ``jax.ShapeDtypeStruct`` will do for an
       argument whose values no parameter needs, such as the model's input. It keeps what it has
-      compiled: further calls, with other keys, only draw.
+      compiled: further calls, with other keys, trace again and draw.
 
     Raises:
       TypeError: `init_fn` cannot be traced faithfully: it has side effects, draws from Python's
@@ -80,12 +80,15 @@ def fast_init(
         hint = " Pass its `init` method." if is_model else ""
         raise TypeError(f"init_fn must be a function, received {init_fn!r}.{hint}")
     check_out_shardings(out_shardings)
-    executor = Executor()
+    executors: dict[Any, Executor] = {}
 
     @functools.wraps(init_fn)
     def initialise(*args, **kwargs):
         check_arguments(args, kwargs)
         mesh = jax.sharding.get_mesh()
+        # What was compiled holds where it was compiled, and as precisely.
+        context = mesh, jax.config.jax_default_device, jax.config.jax_default_matmul_precision
+        executor = executors.setdefault(context, Executor())
         outcome = Report()
         start = time.perf_counter()
         automatic = contextlib.nullcontext() if mesh.empty else jax.set_mesh(auto_mesh(mesh))

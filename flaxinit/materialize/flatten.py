@@ -15,11 +15,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 # Calls that an eager run evaluates equation by equation, and the parameter with their body.
 _TRANSPARENT = {
-    "checkpoint": "jaxpr",
+    "call": "call_jaxpr",
+    "checkpoint": "jaxpr",  # remat, as older versions of JAX call it
     "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
+    "remat2": "jaxpr",
 }
 
 

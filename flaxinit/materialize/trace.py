@@ -185,9 +185,10 @@ def _type(x: Any) -> Any:
 
     Where results go is decided by `out_shardings`, and the rest of the program has no axes.
     """
-    if not isinstance(x, jax.Array):
+    if not isinstance(x, jax.Array | jax.ShapeDtypeStruct):
         return x
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=x.aval.weak_type)
+    kind = x if isinstance(x, jax.ShapeDtypeStruct) else x.aval
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=kind.weak_type)
 
 
 def _used_vars(jaxpr: Jaxpr) -> set[Var]:
