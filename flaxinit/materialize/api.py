@@ -87,7 +87,8 @@ def fast_init(
         check_arguments(args, kwargs)
         mesh = jax.sharding.get_mesh()
         # What was compiled holds where it was compiled, and as precisely.
-        context = mesh, jax.config.jax_default_device, jax.config.jax_default_matmul_precision
+        flags = "jax_default_device", "jax_default_matmul_precision"
+        context = mesh, *(getattr(jax.config, flag) for flag in flags)
         executor = executors.setdefault(context, Executor())
         outcome = Report()
         start = time.perf_counter()
