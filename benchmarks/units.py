@@ -210,14 +210,13 @@ class Classifier(Unit):
                 layers["hidden"]["Dense_0"]["bias"],
                 layers["last"]["Dense_0"]["bias"][None],
             )
-            return [jnp.linalg.norm(bias.astype("float32"), axis=-1) for bias in biases]
+            return [_norm(bias.astype("float32"), -1) for bias in biases]
 
         norms = jnp.concatenate(jax.vmap(gradients)(inputs, labels), axis=1)
         signal = cast(jax.Array, self._network.apply(params, inputs, layers=True))
         signal = signal.astype("float32")
         return {
-            # Squares of vanishing gradients underflow: the largest is taken out of the mean.
-            "gradient": _root_mean_square(norms),
+            "gradient": _norm(norms, 0) / len(norms) ** 0.5,
             "mean": signal.mean((1, 2)),
             "second_moment": jnp.square(signal).mean((1, 2)),
         }
@@ -290,11 +289,11 @@ class LanguageModel(Unit):
         return guess(documentation().train, documentation().test)
 
 
-def _root_mean_square(norms: jax.Array) -> jax.Array:
-    """Over the first axis, without squares that leave the range of the dtype."""
-    largest = norms.max(0)
+def _norm(values: jax.Array, axis: int) -> jax.Array:
+    """Euclidean, of vanishing gradients too: their squares underflow unless the largest is 1."""
+    largest = jnp.abs(values).max(axis, keepdims=True)
     safe = jnp.where(largest > 0, largest, 1)
-    return largest * jnp.sqrt(jnp.mean(jnp.square(norms / safe), 0))
+    return jnp.squeeze(largest, axis) * jnp.linalg.norm(values / safe, axis=axis)
 
 
 def _check_name(kind: str, name: str, known: dict) -> None:

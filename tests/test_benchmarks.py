@@ -516,6 +516,12 @@ def test_gains_multiply_kernels_and_nothing_else():
     assert biases.any()
 
 
+def test_norms_of_vanishing_gradients_do_not_underflow():
+    values = np.array([[3e-25, 4e-25], [0.0, 0.0], [3e25, 4e25]], np.float32)
+    np.testing.assert_allclose(units._norm(values, -1), [5e-25, 0, 5e25], rtol=1e-6)
+    assert not np.linalg.norm(values[0])  # the negative control
+
+
 def diverged(value):
     """A record in which no number that a network could lose is finite."""
     if isinstance(value, dict):
