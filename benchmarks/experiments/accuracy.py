@@ -43,16 +43,17 @@ def units(size: str) -> list[Classifier]:
 
 
 def finding(records: list[dict]) -> str:
-    """Which techniques are best, and the worst."""
+    """Which techniques are best, and which are clearly behind."""
     parts = []
     for name, group in summary.by_network(records).items():
         level = summary.level(group, lambda row: -row.test_accuracy)
         top = max(np.median(row.test_accuracy) for row in group)
-        others = [row for row in group if row not in level]
+        behind = [
+            f"{row.title} ({np.median(row.test_accuracy):.0%})" for row in group if row not in level
+        ]
         text = f"{name}: best {top:.0%} with {listed([row.title for row in level])}"
-        if others:
-            worst = min(others, key=lambda row: np.median(row.test_accuracy))
-            text += f" (lowest {worst.title}, {np.median(worst.test_accuracy):.0%})"
+        if behind:
+            text += f", ahead of {listed(behind)}"
         parts.append(text)
     return sentence("; ".join(parts))
 

@@ -74,13 +74,15 @@ def arrives(row: summary.Row) -> bool:
 
 
 def standings(records: list[dict]) -> dict[str, np.ndarray]:
-    """Technique -> networks in which it is the fastest or level, arrives, and was tried."""
+    """Technique -> networks in which it is the fastest or level, arrives, and any does."""
     counts = {technique: np.zeros(3, int) for technique in TECHNIQUES_COMPARED}
     for techniques in grid(records).values():
         for depth in next(iter(techniques.values())):
             rows = [by_depth[depth] for by_depth in techniques.values()]
             there = [row for row in rows if arrives(row)]
-            leading = summary.level(there, steps) if there else []
+            if not there:
+                continue
+            leading = summary.level(there, steps)
             for row in rows:
                 counts[row.technique] += (row in leading, row in there, 1)
     return counts
@@ -89,9 +91,9 @@ def standings(records: list[dict]) -> dict[str, np.ndarray]:
 def finding(records: list[dict]) -> str:
     """How often each technique leads and arrives, and how deep a network of each activation."""
     counts = {t: count for t, count in standings(records).items() if count[2]}
-    order = sorted(counts, key=lambda t: (-counts[t][0], -counts[t][1]))
+    order = sorted(counts, key=lambda t: (-counts[t][0] / counts[t][2], -counts[t][1]))
     budget = f"{records[0]['unit']['steps']} steps"
-    if not any(count[1] for count in counts.values()):
+    if not counts:
         return f"No technique arrives within {budget}"
     leading = [f"{title(t)} ({counts[t][0]} of {counts[t][2]})" for t in order[:3]]
     lost = [title(t) for t in order if not counts[t][1]]
@@ -105,8 +107,8 @@ def finding(records: list[dict]) -> str:
     ]
     never = f"; {listed(lost)} in none" if lost else ""
     return (
-        f"Fastest or level with it most often: {listed(leading)} networks{never}; some technique "
-        f"arrives within {budget} in up to {listed(depths)}"
+        f"Fastest or level with it most often: {listed(leading)} of the networks in which any "
+        f"arrives{never}; some technique arrives within {budget} in up to {listed(depths)}"
     )
 
 

@@ -10,7 +10,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import View, estimate, look, panels, sentence
+from benchmarks.view import View, estimate, listed, look, panels, sentence
 
 
 def units(size: str) -> list[Classifier]:
@@ -43,8 +43,8 @@ def shifts(row: summary.Row) -> np.ndarray:
 
 
 def finding(records: list[dict]) -> str:
-    """The largest shift of each in bfloat16, and the losses that they reach."""
-    rows = [row for row in summary.rows(records) if row.unit["dtype"] == "bfloat16"]
+    """The largest shift of each in the lower precision, and the losses that they reach in both."""
+    (_, rows), *controls = summary.by_network(records).items()
     parts = []
     for row in rows:
         shift = np.median(shifts(row), axis=0)
@@ -53,7 +53,10 @@ def finding(records: list[dict]) -> str:
             moved = f"by {shift[np.abs(shift).argmax()]:+.2f} standard deviations"
         loss = estimate(row.loss, "diverged")
         parts.append(f"{row.title} shifts the pre-activations {moved} and ends at a loss of {loss}")
-    return sentence(f"in bfloat16, {', '.join(parts)}")
+    for dtype, group in controls:
+        losses = [f"{row.title} at {estimate(row.loss, 'diverged')}" for row in group]
+        parts.append(f"in {dtype} they end: {listed(losses)}")
+    return sentence(f"in {rows[0].unit['dtype']}, {', '.join(parts)}")
 
 
 def table(records: list[dict]) -> list[list[str]]:

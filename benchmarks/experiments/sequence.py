@@ -42,8 +42,11 @@ def finding(records: list[dict]) -> str:
     for name, rows in summary.by_network(records).items():
         medians = [float(np.median(_bits(row))) for row in rows]
         level = listed([row.title for row in summary.level(rows, _bits)])
-        worst = estimate([max(medians)], "diverged")
-        parts.append(f"{name}: {level} ({min(medians):.2f} bits a character, worst {worst})")
+        worst = max(rows, key=lambda row: float(np.median(_bits(row))))
+        bits = estimate([max(medians)], "diverged")
+        parts.append(
+            f"{name}: {level} ({min(medians):.2f} bits a character; worst {worst.title}, {bits})"
+        )
     return sentence(f"best scaling of the residual branches for {'; '.join(parts)}")
 
 
