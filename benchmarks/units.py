@@ -203,7 +203,9 @@ class Classifier(Unit):
         inputs, labels = self.dataset.train_inputs[examples], self.dataset.train_labels[examples]
 
         def gradients(x, label):
-            loss = lambda params: self.scores(params, x[None], label[None])[0]  # noqa: E731
+            def loss(params):
+                return self.scores(params, x[None], label[None])[0]
+
             layers = jax.grad(loss)(params)["params"]
             biases = (
                 layers["first"]["bias"][None],

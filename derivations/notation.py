@@ -32,7 +32,7 @@ class _Named(sp.Function):
     @classmethod
     def plain(cls, u):
         """The function at u in elementary functions."""
-        raise NotImplementedError(f"{cls.__name__} is a placeholder without a formula")
+        raise NotImplementedError(f"{cls.__name__} is a placeholder without a formula")  # any φ's
 
     def _eval_evalf(self, prec):
         return None  # SymPy would look the name up in mpmath, where phi is the golden ratio
@@ -50,7 +50,7 @@ class phi(_Named):  # noqa: N801 - written as in the formulas
         return slope(self.args[0])
 
 
-class slope(_Named):  # noqa: N801
+class slope(_Named):  # noqa: N801 - written as in the formulas
     """φ', the derivative of the activation wherever it exists."""
 
     symbol = r"\phi'"

@@ -275,7 +275,11 @@ def test_every_experiment_has_a_dtype(name):
 def test_no_process_waits_for_a_first_one_that_cannot_write(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     told = []
-    broadcast = lambda fine: told.append(bool(fine)) or np.array(False)  # noqa: E731
+
+    def broadcast(fine):
+        told.append(bool(fine))
+        return np.array(False)
+
     monkeypatch.setattr(command.multihost_utils, "broadcast_one_to_all", broadcast)
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
