@@ -169,27 +169,41 @@ def scaled(
     )
 
 
-def place(draw: Callable[..., Array], out_sharding: OutSharding) -> Callable[..., Any]:
-    """`draw`, its result laid out as asked: under jit each device computes its own shard."""
+def place(draw: Callable[..., Any], out_sharding: Any) -> Callable[..., Any]:
+    """`draw`, its result laid out as asked: under jit each device computes its own shard.
+
+    Where it draws a tuple of arrays, `out_sharding` is a tuple as well.
+    """
     if out_sharding is None:
         return draw
-    if isinstance(out_sharding, PartitionSpec):
-        mesh = jax.sharding.get_abstract_mesh()
-        if mesh.empty:
-            raise ValueError(
-                f"out_sharding={out_sharding} names mesh axes, but no mesh is set. Wrap the call "
-                "in `with jax.set_mesh(mesh)`, or pass a NamedSharding."
-            )
-        out_sharding = NamedSharding(mesh, out_sharding)
-    explicit = out_sharding.mesh.explicit_axes
+    out_sharding = jax.tree.map(_named, out_sharding)
+    explicit = {axis for s in jax.tree.leaves(out_sharding) for axis in s.mesh.explicit_axes}
     if explicit:
-        return jax.sharding.auto_axes(draw, axes=explicit, out_sharding=out_sharding)
+        return jax.sharding.auto_axes(draw, axes=tuple(explicit), out_sharding=out_sharding)
     return lambda *args: lax.with_sharding_constraint(draw(*args), out_sharding)
 
 
-def mesh_context(out_sharding: OutSharding) -> contextlib.AbstractContextManager:
+def _named(out_sharding: Any) -> NamedSharding:
+    if isinstance(out_sharding, NamedSharding):
+        return out_sharding
+    if not isinstance(out_sharding, PartitionSpec):
+        raise TypeError(
+            f"out_sharding must be a NamedSharding or a PartitionSpec, got {out_sharding!r}. To "
+            "move an array to one device use jax.device_put."
+        )
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        raise ValueError(
+            f"out_sharding={out_sharding} names mesh axes, but no mesh is set. Wrap the call "
+            "in `with jax.set_mesh(mesh)`, or pass a NamedSharding."
+        )
+    return NamedSharding(mesh, out_sharding)
+
+
+def mesh_context(out_sharding: Any) -> contextlib.AbstractContextManager:
     """What an eager call needs to be laid out over a mesh of explicit axes that nobody set."""
-    mesh = getattr(out_sharding, "mesh", None)
+    meshes = (getattr(s, "mesh", None) for s in jax.tree.leaves(out_sharding))
+    mesh = next(meshes, None)
     if isinstance(mesh, Mesh) and mesh.explicit_axes and jax.sharding.get_abstract_mesh().empty:
         with contextlib.suppress(ValueError):  # inside jit, where JAX asks for set_mesh itself
             return jax.set_mesh(mesh)

@@ -27,13 +27,30 @@ VALUES = {
     "constant_array": flaxinit.constant(np.arange(3.0)),
     "zeros": flaxinit.zeros,
     "ones": flaxinit.ones,
+    "orthogonal": flaxinit.orthogonal(2.0, batch_axis=0),
+    "semi_orthogonal": flaxinit.semi_orthogonal(2.0, batch_axis=0),
     "gated_orthogonal": flaxinit.gated_orthogonal(2, 1.5),
+    "delta_orthogonal": flaxinit.delta_orthogonal(column_axis=-2),
+    "identity": flaxinit.identity(groups=2),
+    "sparse": flaxinit.sparse(0.25, dtype="complex64"),
+    "siren": flaxinit.siren(10.0),
+    "forget_bias": flaxinit.forget_bias(order="fiog"),
+    "chrono": flaxinit.chrono(50),
+    "stft": flaxinit.stft(window="hamming"),
+    "complex_disk": flaxinit.lecun_uniform(dtype="complex64"),
+    "complex_cut": flaxinit.he_normal(dtype="complex64"),
+    "complex_normal": flaxinit.normal(dtype="complex64"),
     "lru_nu": flaxinit.lru_nu(0.5, 0.9),
     "lru_theta": flaxinit.lru_theta(0.3),
     "s4d_lin": flaxinit.s4d_lin(),
     "s4d_inv": flaxinit.s4d_inv("complex64"),
 }
-SHAPES = {"glorot": (3, 8, 4), "conv": (3, 3, 4, 8), "constant_array": (2, 3)}
+SHAPES = {
+    "glorot": (3, 8, 4),
+    "conv": (3, 3, 4, 8),
+    "constant_array": (2, 3),
+    "stft": (8, 1, 10),
+}
 every = pytest.mark.parametrize("name", VALUES)
 # One for each way of drawing. Matrix products are not among them: they may be summed in another
 # order, and test_sampling_mesh.py bounds what that moves.
@@ -48,6 +65,15 @@ DRAWS = (
     "lru_nu",
     "lru_theta",
     "s4d_inv",
+    "identity",
+    "sparse",
+    "siren",
+    "forget_bias",
+    "chrono",
+    "stft",
+    "complex_disk",
+    "complex_cut",
+    "complex_normal",
 )
 
 
@@ -162,7 +188,28 @@ BAD = {
     "axis range": (lambda: he(in_axis=2)(KEY, (3, 3)), ValueError, "in_axis=2 is out of range"),
     "batch axis": (lambda: he(batch_axis=0)(KEY, (3, 3)), ValueError, "batch_axis=0 shares"),
     "strides": (lambda: he(strides=(2, 2))(KEY, (3, 3, 3)), ValueError, "strides"),
-    "no key": (lambda: he()(None, (3, 3)), TypeError, "needs a key, got None"),
+    **{
+        f"no key for {name}": (
+            lambda init=init: init(None, (3, 4, 4)),
+            TypeError,
+            "needs one key.*got None",
+        )
+        for name, init in VALUES.items()
+        if name in ("he", "orthogonal", "delta_orthogonal", "sparse", "chrono", "lru_nu")
+    },
+    "gates, no key": (
+        lambda: flaxinit.gated_orthogonal()(None, (3, 4)),
+        TypeError,
+        "needs one key",
+    ),
+    "attention, no key": (lambda: flaxinit.mimetic()(None, 4, 2), TypeError, "needs one key"),
+    "a seed": (lambda: he()(3, (3, 3)), TypeError, r"needs one key, jax.random.key\(seed\); got 3"),
+    "keys": (lambda: he()(KEY[None], (3, 3)), TypeError, r"of shape \(1,\).*jax.vmap"),
+    "a device": (
+        lambda: he()(KEY, (3, 3), None, jax.devices()[0]),
+        TypeError,
+        "NamedSharding or a Partition",
+    ),
     "column": (lambda: flaxinit.orthogonal(column_axis=(0, 1)), ValueError, "one axis"),
     "shape": (lambda: he()(KEY, 3), TypeError, "shape must be a sequence"),
     "negative size": (lambda: he()(KEY, (3, -1)), ValueError, "cannot be negative"),

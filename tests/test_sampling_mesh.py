@@ -1,5 +1,6 @@
 """The same key gives the same values on any mesh, and each device draws its own shard."""
 
+import math
 import re
 
 import jax
@@ -10,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import flaxinit
 from flaxinit.initializers import haar
+from flaxinit.initializers.mimetic import AttentionKernels
 
 KEY = jax.random.key(5)
 SHAPE = (64, 32)
@@ -26,15 +28,18 @@ ELEMENTWISE = {
     "line": flaxinit.s4d_lin(),
     "phase": flaxinit.lru_theta(),
     "sine": flaxinit.siren(),
+    "chrono": flaxinit.chrono(100),
+    "forget": flaxinit.forget_bias(),
+    "identity": flaxinit.identity(),
+    "sparse": flaxinit.sparse(0.5),
 }
 PRODUCTS = {
     "orthogonal": flaxinit.orthogonal(),
     "wide": flaxinit.orthogonal(column_axis=0),
     "bfloat16": flaxinit.orthogonal(dtype=jnp.bfloat16),
     "batched": flaxinit.orthogonal(batch_axis=0),
-    "identity": flaxinit.identity(),
-    "gated": flaxinit.gated_orthogonal(2),
-    "sparse": flaxinit.sparse(0.5),
+    "experts": flaxinit.orthogonal(column_axis=1, batch_axis=(0, -1)),
+    "gated": flaxinit.gated_orthogonal(4),
     "semi_orthogonal": flaxinit.semi_orthogonal(),
     "delta_orthogonal": flaxinit.delta_orthogonal(),
 }
@@ -74,7 +79,11 @@ def test_elementwise_draws_are_the_same_bits_on_any_mesh(name):
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_agree_to_rounding_on_any_mesh(name):
     init = PRODUCTS[name]
-    shape = {"batched": (4, 64, 32), "delta_orthogonal": (3, 64, 32)}.get(name, SHAPE)
+    shape = {
+        "batched": (4, 64, 32),
+        "experts": (8, 8, 16, 8),
+        "delta_orthogonal": (3, 64, 32),
+    }.get(name, SHAPE)
     alone = init(KEY, shape)
     # A reduction may be split differently: an entry, at most 1, moves by rounding alone.
     eps = float(jnp.finfo(alone.dtype).eps)
@@ -100,30 +109,69 @@ def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, monkeypatc
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("name", ["truncated_normal", "normal", "uniform", "bfloat16"])
+def program(init, shape, *spec):
+    """What each of eight devices runs, and the largest array in it."""
+    sharding = NamedSharding(next(layouts(2)).mesh, PartitionSpec(*spec))
+    draw = jax.jit(lambda key: init(key, shape, out_sharding=sharding))
+    text = draw.lower(KEY).compile().as_text()
+    sizes = re.findall(r"\b[a-z]+\d+\[([\d,]+)\]", text)
+    return text, max(math.prod(map(int, size.split(","))) for size in sizes)
+
+
+@pytest.mark.parametrize("name", set(ELEMENTWISE) - {"sparse"})
 def test_each_device_draws_its_own_shard(name):
-    sharding = next(layouts(2))
-    with jax.set_mesh(sharding.mesh):
-        draw = jax.jit(lambda key: ELEMENTWISE[name](key, (512, 256), out_sharding=sharding))
-        program = draw.lower(KEY).compile().as_text()
-    assert not re.search(r"all-(gather|reduce|to-all)|collective-permute", program)
-    assert "[512,256]" not in program and "[128,128]" in program
+    init = ELEMENTWISE[name]
+    shape = (512, 32) if name == "constant" else (512, 256)
+    text, largest = program(init, shape, "x", "y")
+    assert not re.search(r"all-(gather|reduce|to-all)|collective-permute", text)
+    assert largest == math.prod(shape) // 8
 
 
-def test_a_sharded_orthogonal_matrix_is_never_gathered():
-    sharding = next(layouts(2))
-    init = jax.jit(lambda key: flaxinit.orthogonal()(key, (1024, 1024), None, sharding))
-    program = init.lower(KEY).compile().as_text()
-    assert "all-gather" not in program
-    assert "f32[1024,1024]" not in program
+# Devices share the work in another way than they share the result, which is exchanged: never
+# gathered. Shapes so large that a block of reflections is the smaller part.
+EXCHANGED = {
+    "orthogonal": (flaxinit.orthogonal(), (1024, 1024), "x", "y"),
+    "ragged": (flaxinit.orthogonal(), (1036, 1024), "x", "y"),
+    "batched": (flaxinit.orthogonal(batch_axis=0), (6, 512, 256), None, "x", "y"),
+    "experts": (flaxinit.orthogonal(batch_axis=0), (8, 512, 256), ("x", "y")),
+    "gated": (flaxinit.gated_orthogonal(4), (512, 2048), "x", "y"),
+    "delta_orthogonal": (flaxinit.delta_orthogonal(), (3, 1024, 1024), None, "x", "y"),
+    "sparse": (flaxinit.sparse(0.5), (512, 256), "x", "y"),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGED)
+def test_structured_draws_are_never_gathered(name):
+    init, shape, *spec = EXCHANGED[name]
+    text, largest = program(init, shape, *spec)
+    assert not re.search(r"all-(gather|reduce)", text)
+    assert largest <= math.prod(shape) // 7  # an eighth, and rows that the mesh does not divide
+    if name in ("experts", "gated"):  # whole matrices: there is nothing to exchange
+        assert not re.search(r"all-to-all|collective-permute", text)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_heads_are_factorised_where_they_will_be(axis_type):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(axis_type,))
+    inner, out = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in ((None, "x"), ("x",)))
+    shardings = AttentionKernels(inner, inner, inner, out)
+    alone = flaxinit.mimetic()(KEY, 64, 8)
+    spread = flaxinit.mimetic()(KEY, 64, 8, out_sharding=shardings)
+    for kernel, whole, sharding in zip(spread, alone, shardings, strict=True):
+        assert kernel.sharding.is_equivalent_to(sharding, 3)
+        # Factors of products of size about 1: rounding moves them as their singular values lie.
+        np.testing.assert_allclose(kernel, whole, atol=1e-4)
+    with jax.set_mesh(mesh):
+        draw = jax.jit(lambda key: flaxinit.mimetic()(key, 64, 8, out_sharding=shardings))
+        text = draw.lower(KEY).compile().as_text()
+    assert "all-gather" not in text and "[8,64,64]" not in text
 
 
 def test_the_search_for_gathers_can_fail():
-    sharding = next(layouts(2))
-
-    def gathered(key):
-        values = flaxinit.normal()(key, (512, 256), out_sharding=sharding)
-        whole = NamedSharding(sharding.mesh, PartitionSpec())
+    def gathered(key, shape, out_sharding):
+        values = flaxinit.normal()(key, shape, out_sharding=out_sharding)
+        whole = NamedSharding(out_sharding.mesh, PartitionSpec())
         return jax.lax.with_sharding_constraint(values, whole)
 
-    assert "all-gather" in jax.jit(gathered).lower(KEY).compile().as_text()
+    text, largest = program(gathered, (512, 256), "x", "y")
+    assert "all-gather" in text and largest == 512 * 256

@@ -35,7 +35,7 @@ class Initializer:
         """Draw an array.
 
         Args:
-            key: a typed key or a legacy uint32 one.
+            key: a typed key or a legacy uint32 one; None where nothing is drawn.
             shape: of the array; if one of its sizes is 0 the array is empty.
             dtype: floating or complex; default the initializer's own, else JAX's default float.
             out_sharding: a NamedSharding, or a PartitionSpec over the mesh that is set.
@@ -45,6 +45,8 @@ class Initializer:
         """
         shape = checked_shape(shape)
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
+        if key is not None or self.variance(shape) > 0:
+            check_key(key)
         with sampling.mesh_context(out_sharding):
             if 0 in shape:
                 return sampling.full(0, shape=shape, dtype=dtype, out_sharding=out_sharding)
@@ -177,6 +179,16 @@ def drawn_dtype(dtype: Any) -> np.dtype:
             stacklevel=3,
         )
     return given
+
+
+def check_key(key: Any) -> None:
+    """Raise TypeError for what is not one key, such as a seed."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not ((typed and shape == ()) or (dtype == np.uint32 and len(shape) == 1)):
+        kind = f"an array {dtype} of shape {shape}" if dtype is not None else repr(key)
+        hint = " For several draws use jax.vmap." if typed else ""
+        raise TypeError(f"A draw needs one key, jax.random.key(seed); got {kind}.{hint}")
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:

@@ -12,12 +12,13 @@ References: Stewart (1980); Schreiber, Van Loan (1989); Mezzadri (2007).
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
@@ -32,17 +33,32 @@ _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def orthonormal(
-    key, rows: int, columns: int, dtype, out_sharding: sampling.OutSharding = None
-) -> Inexact[Array, "rows columns"]:  # noqa: F722
-    """A uniformly distributed matrix whose rows, or columns if they are fewer, are orthonormal.
+    keys,
+    rows: int,
+    columns: int,
+    dtype,
+    out_sharding: sampling.OutSharding = None,
+    keys_dimension: int | None = None,
+) -> Inexact[Array, "keys rows columns"]:  # noqa: F722
+    """For each key a uniformly distributed matrix whose rows, or fewer columns, are orthonormal.
 
     A tall one is the transpose of a wide one. On one device it is built so from the beginning: a
     large matrix is written along its rows.
+
+    Args:
+        keys: an array of keys.
+        rows: of each matrix.
+        columns: of each matrix.
+        dtype: float32 or wider, real or complex.
+        out_sharding: of the kernel they become. The work is shared by all of its mesh.
+        keys_dimension: the kernel's dimension that counts the matrices, if there are several.
     """
+    less, more, tall = min(rows, columns), max(rows, columns), rows > columns
     if out_sharding is not None:
-        wide = _spread(key, min(rows, columns), max(rows, columns), dtype, out_sharding)
-        return wide if rows <= columns else wide.T
-    return _alone(key, min(rows, columns), max(rows, columns), dtype, tall=rows > columns)
+        wide = _spread(keys, less, more, dtype, out_sharding, keys_dimension)
+        return wide.mT if tall else wide
+    alone = functools.partial(_alone, rows=less, columns=more, dtype=dtype, tall=tall)
+    return alone(keys[0])[None] if len(keys) == 1 else jax.vmap(alone)(keys)
 
 
 def _alone(key, rows: int, columns: int, dtype, tall: bool):
@@ -96,29 +112,54 @@ def _units(rows: int, columns: int, dtype):
     return range(0, rows, width), width, draw
 
 
-def _spread(key, rows: int, columns: int, dtype, out_sharding):
-    """P by a loop that holds one block of reflections at a time, on every device.
+def _spread(keys, rows: int, columns: int, dtype, out_sharding, keys_dimension):
+    """P for each key, by a loop that holds one block of reflections of each at a time.
 
-    P's rows are spread over the whole mesh, with a few more where it does not divide them. Each
-    evolves by itself, so devices do not communicate until the final layout.
+    Each device takes its own matrices, and some rows of each if there are more devices: a few more
+    where these do not divide them. A row evolves by itself, so that devices do not communicate
+    until the final layout.
     """
     starts, _, draw = _units(rows, columns, dtype)
-    keys = jax.random.split(key, len(starts))
     mesh = jax.sharding.get_abstract_mesh()
-    mesh = out_sharding.mesh if mesh.empty else mesh  # pyright: ignore
-    whole = NamedSharding(mesh, PartitionSpec())
-    layout = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    spread_rows = -(-rows // mesh.size) * mesh.size
+    mesh = out_sharding.mesh if mesh.empty else mesh
+    over_keys = _axes(out_sharding, keys_dimension)
+    if len(keys) % math.prod(mesh.shape[axis] for axis in over_keys):
+        over_keys = ()  # gates share a dimension with their units, and a device holds part of one
+    over_rows = tuple(axis for axis in mesh.axis_names if axis not in over_keys)
+    parts = math.prod(mesh.shape[axis] for axis in over_rows)
+    spec = PartitionSpec(over_keys, over_rows)
 
-    def block(p, item):
-        key, start = item
-        v, t, phase = _reflectors(lax.with_sharding_constraint(draw(key), whole), start, rows)
-        p = p - _product(_product(_product(p, v.conj().T), t), v)
-        return lax.with_sharding_constraint(p, layout), phase
+    def of_key(key, index):
+        """The rows of one P that one device holds."""
 
-    p = lax.with_sharding_constraint(jnp.eye(spread_rows, columns, dtype=dtype), layout)
-    p, phases = lax.scan(block, p, (keys, np.array(starts)), reverse=True)
-    return p[:rows] * phases.reshape(-1)[:rows, None]
+        def block(p, unit):
+            key, start = unit
+            v, t, phase = _reflectors(draw(key), start, rows)
+            return p - _product(_product(_product(p, v.conj().T), t), v), phase
+
+        identity = (index[:, None] == jnp.arange(columns)).astype(dtype)
+        units = jax.random.split(key, len(starts)), np.array(starts)
+        p, phases = lax.scan(block, identity, units, reverse=True)
+        return p * phases.reshape(-1)[index, None]
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(PartitionSpec(over_keys), PartitionSpec(over_rows)),
+        out_specs=spec,
+        check_vma=False,
+    )
+    def of_device(keys, index):
+        return lax.map(lambda key: of_key(key, index), keys)
+
+    return of_device(keys, np.arange(-(-rows // parts) * parts))[:, :rows]
+
+
+def _axes(out_sharding, dimension: int | None) -> tuple[str, ...]:
+    """The mesh axes over which one dimension is spread."""
+    spec = getattr(out_sharding, "spec", out_sharding)
+    entry = None if dimension is None or dimension >= len(spec) else spec[dimension]
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def _reflectors(x, start, rows: int | None = None):

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import checked_dtype, checked_number, drawn_dtype, freeze
+from flaxinit.initializers.contract import (
+    check_key,
+    checked_dtype,
+    checked_number,
+    drawn_dtype,
+    freeze,
+)
 
 
 class AttentionKernels(NamedTuple):
@@ -68,7 +74,14 @@ class Mimetic:
             freeze(self, **{name: checked_number(name, getattr(self, name))})
         freeze(self, dtype=checked_dtype(self.dtype))
 
-    def __call__(self, key, features: int, heads: int, dtype: Any = None) -> AttentionKernels:
+    def __call__(
+        self,
+        key,
+        features: int,
+        heads: int,
+        dtype: Any = None,
+        out_sharding: AttentionKernels | None = None,
+    ) -> AttentionKernels:
         """Draw the kernels.
 
         Args:
@@ -76,6 +89,7 @@ class Mimetic:
             features: d, of the stream and of all heads together.
             heads: h, a divisor of d.
             dtype: default the initializer's own, else JAX's default float.
+            out_sharding: a sharding for each kernel; each device then factorises its own heads.
 
         Returns:
             The kernels; ``params[name]["kernel"]`` of Flax's layer for each of their names.
@@ -87,9 +101,19 @@ class Mimetic:
             raise ValueError(
                 f"features must be a multiple of heads, got features={features}, heads={heads}."
             )
-        query = (self.query_noise, self.query_identity)
-        value = (self.value_noise, self.value_identity)
-        return _kernels(key, query, value, features=features, heads=heads, dtype=dtype)
+        check_key(key)
+        if out_sharding is not None:
+            out_sharding = AttentionKernels(*out_sharding)
+        with sampling.mesh_context(out_sharding):
+            return _kernels(
+                key,
+                (self.query_noise, self.query_identity),
+                (self.value_noise, self.value_identity),
+                features=features,
+                heads=heads,
+                dtype=dtype,
+                out_sharding=out_sharding,
+            )
 
     def __repr__(self) -> str:
         changed = [
@@ -100,9 +124,8 @@ class Mimetic:
         return f"mimetic({', '.join(changed)})"
 
 
-@functools.partial(jax.jit, static_argnames=("features", "heads", "dtype"))
-def _kernels(key, query, value, *, features, heads, dtype):
-    query_key, value_key = jax.random.split(key)
+@functools.partial(jax.jit, static_argnames=("features", "heads", "dtype", "out_sharding"))
+def _kernels(key, query, value, *, features, heads, dtype, out_sharding):
     compute, width = sampling.compute_dtype(dtype), features // heads
 
     def product(key, weights):
@@ -111,14 +134,19 @@ def _kernels(key, query, value, *, features, heads, dtype):
         scale = jnp.asarray(features**-0.5, compute)
         return noise * scale * z + identity * jnp.eye(features, dtype=compute)
 
-    def head(key):
-        left, right = _factors(product(key, query))
-        return left[:, :width], right[:width].T
+    def draw(key, query, value):
+        query_key, value_key = jax.random.split(key)
 
-    q, k = jax.vmap(head, out_axes=1)(jax.random.split(query_key, heads))
-    v, out = _factors(product(value_key, value))
-    kernels = q, k, v.reshape(features, heads, width), out.reshape(heads, width, features)
-    return AttentionKernels(*(kernel.astype(dtype) for kernel in kernels))
+        def head(key):
+            left, right = _factors(product(key, query))
+            return left[:, :width], right[:width].T
+
+        q, k = jax.vmap(head, out_axes=1)(jax.random.split(query_key, heads))
+        v, out = _factors(product(value_key, value))
+        kernels = q, k, v.reshape(features, heads, width), out.reshape(heads, width, features)
+        return AttentionKernels(*(kernel.astype(dtype) for kernel in kernels))
+
+    return sampling.place(draw, out_sharding)(key, query, value)
 
 
 def _factors(matrix):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from flaxinit import sampling
 from flaxinit.fans import Axes, axis_set
@@ -73,18 +74,19 @@ class Orthogonal(Initializer):
         """The value that all singular values of a kernel of this shape have."""
         return abs(self.scale)
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def draw(self, key, shape, dtype, out_sharding, kernel_shape=None):
+        """Make the values; `kernel_shape` is that of the kernel they become a part of."""
         batch, _, _ = self._matrix(shape)
         value = math.copysign(self.singular_value(shape), self.scale)
         sampling.check_representable(dtype, self.std(shape), abs(value))
-        column = self.column_axis % len(shape)
         return _draw(
             key,
             sampling.real_dtype(dtype).type(value),
             shape=shape,
+            kernel_shape=shape if kernel_shape is None else kernel_shape,
             dtype=dtype,
             batch=batch,
-            column=column,
+            column=self.column_axis % len(shape),
             out_sharding=out_sharding,
         )
 
@@ -160,8 +162,7 @@ class GatedOrthogonal(Initializer):
         return self._block().variance(self._blocks(shape))
 
     def draw(self, key, shape, dtype, out_sharding):
-        blocks = self._block().draw(key, self._blocks(shape), dtype, None)
-        return _joined(blocks, shape=shape, out_sharding=out_sharding)
+        return self._block().draw(key, self._blocks(shape), dtype, out_sharding, shape)
 
     def _block(self) -> Orthogonal:
         return Orthogonal(self.scale, batch_axis=-2)
@@ -215,50 +216,47 @@ class DeltaOrthogonal(Initializer):
 
     def variance(self, shape: Sequence[int]) -> float:
         """Of an entry at a random place: the matrix is one in prod(spatial)."""
-        inner = Orthogonal(self.scale).variance(shape[-2:])
-        return inner / max(1, math.prod(shape[:-2]))
+        return self._matrix(shape).variance(shape[-2:]) / max(1, math.prod(shape[:-2]))
 
     def draw(self, key, shape, dtype, out_sharding):
+        return self._matrix(shape).draw(key, shape[-2:], dtype, out_sharding, shape)
+
+    def _matrix(self, shape: Sequence[int]) -> Orthogonal:
         if len(shape) not in (3, 4, 5):
             raise ValueError(
                 f"delta_orthogonal needs a kernel (spatial..., in, out) with one to three spatial "
-                f"axes, but the shape is {shape}. For a dense kernel use flaxinit.orthogonal."
+                f"axes, but the shape is {tuple(shape)}. For a dense kernel use "
+                "flaxinit.orthogonal."
             )
-        matrix = Orthogonal(self.scale, self.column_axis).draw(key, shape[-2:], dtype, None)
-        return centred(matrix, shape=shape, out_sharding=out_sharding)
+        return Orthogonal(self.scale, self.column_axis)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "out_sharding"))
-def _joined(blocks, *, shape, out_sharding):
-    return sampling.place(lambda b: b.reshape(shape), out_sharding)(blocks)
-
-
-@functools.partial(jax.jit, static_argnames=("shape", "out_sharding"))
-def centred(matrix, *, shape, out_sharding):
+def centred(matrix: Array, shape: tuple[int, ...]) -> Array:
     """A kernel that is `matrix` at its spatial centre and zero elsewhere."""
-    centre = tuple((size - 1) // 2 for size in shape[:-2])
-    return sampling.place(lambda m: jnp.zeros(shape, m.dtype).at[centre].set(m), out_sharding)(
-        matrix
-    )
+    around = [((size - 1) // 2, size // 2) for size in shape[:-2]]
+    return jnp.pad(jnp.expand_dims(matrix, range(len(around))), [*around, (0, 0), (0, 0)])
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "dtype", "batch", "column", "out_sharding"))
-def _draw(key, value, *, shape, dtype, batch, column, out_sharding):
+@functools.partial(
+    jax.jit,
+    static_argnames=("shape", "kernel_shape", "dtype", "batch", "column", "out_sharding"),
+)
+def _draw(key, value, *, shape, kernel_shape, dtype, batch, column, out_sharding):
     rest = tuple(axis for axis in range(len(shape)) if axis not in (*batch, column))
     order = (*batch, *rest, column)
     rows, columns = math.prod(shape[axis] for axis in rest), shape[column]
     compute = sampling.compute_dtype(dtype)
-    inner = None if batch else out_sharding
-
-    def matrix(key):
-        return orthonormal(key, rows, columns, compute, inner)
 
     def scaled(key, value):
         count = math.prod(shape[axis] for axis in batch)
-        q = jax.vmap(matrix)(jax.random.split(key, count)) if batch else matrix(key)
+        keys = jax.random.split(key, count) if batch else key[None]
+        dimension = batch[0] if batch else None
+        q = orthonormal(keys, rows, columns, compute, out_sharding, dimension)
         q = (q * value.astype(compute)).astype(dtype)
-        q = q.reshape([shape[axis] for axis in order])
-        return q.transpose(np.argsort(order))
+        q = q.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+        # Gates are laid side by side; the matrix of a convolution is its centre.
+        whole = math.prod(kernel_shape) == q.size
+        return q.reshape(kernel_shape) if whole else centred(q, kernel_shape)
 
     return sampling.place(scaled, out_sharding)(key, value)
 

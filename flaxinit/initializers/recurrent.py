@@ -45,7 +45,8 @@ class ForgetBias(Initializer):
 
     For a layer with one bias for all gates, as `nnx.OptimizedLSTMCell`. Linen's cells and
     `nnx.LSTMCell` ask for each gate's bias by itself, of shape ``(features,)``, and do not say
-    which one it is: there, replace the bias of `hf` after the initialisation.
+    which one it is: if features is a multiple of 4, a quarter of every gate would be filled and
+    nothing could notice. There, replace the bias of `hf` after the initialisation (docs/fans.md).
 
     Args:
         value: of the forget gate's biases, finite.
@@ -91,7 +92,7 @@ class Chrono(Initializer):
 
     ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0: a cell forgets at
     rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps. For a layer with one bias for
-    all gates, as `ForgetBias` is.
+    all gates, as `ForgetBias` is; in others, replace the biases of `hf` and `hi`.
 
     Args:
         t_max: the longest dependency, in steps; above 2.

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxinit import sampling
 from flaxinit.initializers.contract import (
@@ -67,10 +68,22 @@ class Identity(Initializer):
                 f"shape is {shape}."
             )
         sampling.check_representable(dtype, 0.0, abs(self.scale))
-        rows, columns = shape[-2:]
-        block = jnp.eye(rows, columns // self.groups, dtype=dtype)
-        matrix = jnp.tile(block * jnp.array(self.scale, dtype), (1, self.groups))
-        return centred(matrix, shape=shape, out_sharding=out_sharding)
+        value = np.asarray(self.scale, dtype)
+        return _identity(
+            value, shape=shape, dtype=dtype, groups=self.groups, out_sharding=out_sharding
+        )
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "groups", "out_sharding"))
+def _identity(value, *, shape, dtype, groups, out_sharding):
+    rows, columns = shape[-2:]
+
+    def fill(value):
+        of_group = jnp.arange(columns) % (columns // groups)
+        matrix = jnp.where(jnp.arange(rows)[:, None] == of_group, value, jnp.zeros((), dtype))
+        return centred(matrix, shape)
+
+    return sampling.place(fill, out_sharding)(value)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
