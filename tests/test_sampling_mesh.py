@@ -113,7 +113,11 @@ def program(init, shape, *spec):
     """What each of eight devices runs, and the largest array in it."""
     sharding = NamedSharding(next(layouts(2)).mesh, PartitionSpec(*spec))
     draw = jax.jit(lambda key: init(key, shape, out_sharding=sharding))
-    text = draw.lower(KEY).compile().as_text()
+    return compiled(draw)
+
+
+def compiled(draw, key=KEY):
+    text = draw.lower(key).compile().as_text()
     sizes = re.findall(r"\b[a-z]+\d+\[([\d,]+)\]", text)
     return text, max(math.prod(map(int, size.split(","))) for size in sizes)
 
@@ -140,14 +144,66 @@ EXCHANGED = {
 }
 
 
+def is_exchanged(draw, shape):
+    text, largest = compiled(draw)
+    gathered = re.search(r"all-(gather|reduce)", text)
+    # An eighth, and rows that the mesh does not divide.
+    return not gathered and largest <= math.prod(shape) // 7
+
+
 @pytest.mark.parametrize("name", EXCHANGED)
 def test_structured_draws_are_never_gathered(name):
     init, shape, *spec = EXCHANGED[name]
-    text, largest = program(init, shape, *spec)
-    assert not re.search(r"all-(gather|reduce)", text)
-    assert largest <= math.prod(shape) // 7  # an eighth, and rows that the mesh does not divide
-    if name in ("experts", "gated"):  # whole matrices: there is nothing to exchange
-        assert not re.search(r"all-to-all|collective-permute", text)
+    mesh, spec = next(layouts(2)).mesh, PartitionSpec(*spec)
+    sharding = NamedSharding(mesh, spec)
+    assert is_exchanged(jax.jit(lambda key: init(key, shape, out_sharding=sharding)), shape)
+    with jax.set_mesh(mesh):
+        assert is_exchanged(jax.jit(lambda key: init(key, shape, out_sharding=spec)), shape)
+    # Nor where only the jitted function around them knows the layout.
+    whole = jax.jit(lambda key: init(key, shape), out_shardings=sharding)
+    assert is_exchanged(whole, shape)
+    np.testing.assert_allclose(whole(KEY), init(KEY, shape), atol=1e-5)
+
+
+def test_matrices_stay_with_their_keys():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    keys = jax.device_put(jax.random.split(KEY, 8), NamedSharding(mesh, PartitionSpec("x")))
+    stacked = jax.jit(jax.vmap(lambda key: flaxinit.orthogonal()(key, (16, 24))))
+    assert stacked(keys).sharding.spec[0] == "x"
+    text, largest = compiled(stacked, keys)
+    assert not re.search(r"all-|collective", text) and largest < 16 * 24 * 8
+    for key, matrix in zip(keys, stacked(keys), strict=True):
+        alone = flaxinit.orthogonal()(jax.device_get(key), (16, 24))
+        np.testing.assert_allclose(matrix, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [{"x"}, {"x", "y"}])
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_a_devices_own_program_draws_the_whole(axis_type, axes):
+    alone = flaxinit.orthogonal()(KEY, (16, 24))
+    with jax.set_mesh(jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type,) * 2)):
+        draw = jax.shard_map(
+            lambda key: flaxinit.orthogonal()(key, (16, 24)),
+            in_specs=PartitionSpec(),
+            out_specs=PartitionSpec(),
+            axis_names=axes,
+        )
+        np.testing.assert_allclose(jax.jit(draw)(KEY), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [(), ("x",)])
+@pytest.mark.parametrize(
+    "setting", [jax.enable_x64(True), jax.threefry_partitionable(False)], ids=["64 bits", "older"]
+)
+def test_a_callers_settings_hold_on_a_mesh(setting, spec):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec(*spec))
+    usual = np.asarray(flaxinit.orthogonal()(KEY, (16, 24)))
+    with setting:
+        alone = np.asarray(flaxinit.orthogonal()(KEY, (16, 24)))
+        spread = flaxinit.orthogonal()(KEY, (16, 24), out_sharding=sharding)
+        np.testing.assert_allclose(spread, alone, atol=16 * 24 * np.finfo(alone.dtype).eps)
+    assert alone.dtype != usual.dtype or np.abs(alone - usual).max() > 0.1
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
@@ -163,7 +219,7 @@ def test_heads_are_factorised_where_they_will_be(axis_type):
         np.testing.assert_allclose(kernel, whole, atol=1e-4)
     with jax.set_mesh(mesh):
         draw = jax.jit(lambda key: flaxinit.mimetic()(key, 64, 8, out_sharding=shardings))
-        text = draw.lower(KEY).compile().as_text()
+        text, _ = compiled(draw)
     assert "all-gather" not in text and "[8,64,64]" not in text
 
 

@@ -12,14 +12,14 @@ References: Stewart (1980); Schreiber, Van Loan (1989); Mezzadri (2007).
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Inexact
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Inexact, PRNGKeyArray
 
 from flaxinit import sampling
 
@@ -33,32 +33,87 @@ _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def orthonormal(
-    keys,
-    rows: int,
-    columns: int,
-    dtype,
-    out_sharding: sampling.OutSharding = None,
-    keys_dimension: int | None = None,
+    keys: PRNGKeyArray, rows: int, columns: int, dtype
 ) -> Inexact[Array, "keys rows columns"]:  # noqa: F722
     """For each key a uniformly distributed matrix whose rows, or fewer columns, are orthonormal.
 
-    A tall one is the transpose of a wide one. On one device it is built so from the beginning: a
-    large matrix is written along its rows.
-
     Args:
-        keys: an array of keys.
+        keys: a row of typed keys.
         rows: of each matrix.
         columns: of each matrix.
         dtype: float32 or wider, real or complex.
-        out_sharding: of the kernel they become. The work is shared by all of its mesh.
-        keys_dimension: the kernel's dimension that counts the matrices, if there are several.
     """
-    less, more, tall = min(rows, columns), max(rows, columns), rows > columns
-    if out_sharding is not None:
-        wide = _spread(keys, less, more, dtype, out_sharding, keys_dimension)
+    settings = jax.random.key_impl(keys), jax.threefry_partitionable.value
+    make = _maker(rows, columns, dtype, *settings)
+    return make(jax.random.key_data(keys), np.arange(min(rows, columns), dtype=np.int32))
+
+
+@functools.cache  # the same functions each time, by whose identity JAX knows what it has compiled
+def _maker(rows: int, columns: int, dtype, impl, partitionable: bool):
+    """A function of the words of keys and of row numbers, told how to be mapped and spread."""
+    tall = rows > columns
+    less, more = sorted((rows, columns))
+    # The compiler asks for a shard in a thread of its own, where a caller's settings do not hold.
+    as_called = functools.partial(jax.threefry_partitionable, partitionable)
+
+    def typed(words):
+        return jax.random.wrap_key_data(words, impl=impl)
+
+    def whole(words, _):
+        # A tall one is the transpose of a wide one. On one device it is built so from the
+        # beginning: a large matrix is written along its rows.
+        alone = functools.partial(_alone, rows=less, columns=more, dtype=dtype, tall=tall)
+        with as_called():
+            if len(words) == 1:
+                return alone(typed(words)[0])[None]
+            return jax.vmap(alone)(typed(words))
+
+    def shard(words, index):
+        make = functools.partial(_rows, index=index, rows=less, columns=more, dtype=dtype)
+        with as_called():
+            wide = lax.map(make, typed(words))
         return wide.mT if tall else wide
-    alone = functools.partial(_alone, rows=less, columns=more, dtype=dtype, tall=tall)
-    return alone(keys[0])[None] if len(keys) == 1 else jax.vmap(alone)(keys)
+
+    def place(sharding, size, *specs):
+        mesh = Mesh(np.array(list(sharding.device_set)).reshape(size, -1), ("keys", "rows"))
+        return mesh, [NamedSharding(mesh, PartitionSpec(*spec)) for spec in specs]
+
+    def partition(_, arguments, wanted):
+        """Each device makes matrices of its own and, if there are more devices, some rows of them.
+
+        Rows evolve by themselves: devices communicate only to bring the result where it is wanted.
+        """
+        if wanted.sharding.is_fully_replicated:
+            mesh, (result, *inputs) = place(wanted.sharding, 1, (), (), ())
+            return mesh, whole, result, tuple(inputs)
+        of_keys = wanted.shape[0] // wanted.sharding.shard_shape(wanted.shape)[0]
+        spec = ("keys", None, "rows") if tall else ("keys", "rows")
+        mesh, (result, *inputs) = place(wanted.sharding, of_keys, spec, ("keys",), ("rows",))
+        return mesh, shard, result, tuple(inputs)
+
+    spread = custom_partitioning(whole)
+    spread.def_partition(
+        partition,
+        infer_sharding_from_operands=lambda _, arguments, wanted: place(
+            arguments[0].sharding, 1, ()
+        )[1][0],
+        decode_shardings=False,
+        sharding_rule="k w, r -> k p q",
+    )
+
+    @jax.custom_batching.custom_vmap
+    def mapped(words, index):
+        # Inside a shard_map this is a device's own program. Draws of 64 bits, which the thread
+        # of the compiler's may refuse, are left to its own ways.
+        alone = jax.sharding.get_abstract_mesh().manual_axes or jnp.finfo(dtype).bits == 64
+        return (whole if alone else spread)(words, index)
+
+    @mapped.def_vmap
+    def _(size, _, words, index):
+        made = mapped(words.reshape(-1, words.shape[-1]), index)
+        return made.reshape(size, -1, rows, columns), True
+
+    return mapped
 
 
 def _alone(key, rows: int, columns: int, dtype, tall: bool):
@@ -112,54 +167,19 @@ def _units(rows: int, columns: int, dtype):
     return range(0, rows, width), width, draw
 
 
-def _spread(keys, rows: int, columns: int, dtype, out_sharding, keys_dimension):
-    """P for each key, by a loop that holds one block of reflections of each at a time.
-
-    Each device takes its own matrices, and some rows of each if there are more devices: a few more
-    where these do not divide them. A row evolves by itself, so that devices do not communicate
-    until the final layout.
-    """
+def _rows(key, index, rows: int, columns: int, dtype):
+    """The rows `index` of P, by a loop that holds one unit of reflections at a time."""
     starts, _, draw = _units(rows, columns, dtype)
-    mesh = jax.sharding.get_abstract_mesh()
-    mesh = out_sharding.mesh if mesh.empty else mesh
-    over_keys = _axes(out_sharding, keys_dimension)
-    if len(keys) % math.prod(mesh.shape[axis] for axis in over_keys):
-        over_keys = ()  # gates share a dimension with their units, and a device holds part of one
-    over_rows = tuple(axis for axis in mesh.axis_names if axis not in over_keys)
-    parts = math.prod(mesh.shape[axis] for axis in over_rows)
-    spec = PartitionSpec(over_keys, over_rows)
 
-    def of_key(key, index):
-        """The rows of one P that one device holds."""
+    def reflect(p, unit):
+        key, start = unit
+        v, t, phase = _reflectors(draw(key), start, rows)
+        return p - _product(_product(_product(p, v.conj().T), t), v), phase
 
-        def block(p, unit):
-            key, start = unit
-            v, t, phase = _reflectors(draw(key), start, rows)
-            return p - _product(_product(_product(p, v.conj().T), t), v), phase
-
-        identity = (index[:, None] == jnp.arange(columns)).astype(dtype)
-        units = jax.random.split(key, len(starts)), np.array(starts)
-        p, phases = lax.scan(block, identity, units, reverse=True)
-        return p * phases.reshape(-1)[index, None]
-
-    @functools.partial(
-        jax.shard_map,
-        mesh=mesh,
-        in_specs=(PartitionSpec(over_keys), PartitionSpec(over_rows)),
-        out_specs=spec,
-        check_vma=False,
-    )
-    def of_device(keys, index):
-        return lax.map(lambda key: of_key(key, index), keys)
-
-    return of_device(keys, np.arange(-(-rows // parts) * parts))[:, :rows]
-
-
-def _axes(out_sharding, dimension: int | None) -> tuple[str, ...]:
-    """The mesh axes over which one dimension is spread."""
-    spec = getattr(out_sharding, "spec", out_sharding)
-    entry = None if dimension is None or dimension >= len(spec) else spec[dimension]
-    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+    identity = (index[:, None] == np.arange(columns)).astype(dtype)
+    units = jax.random.split(key, len(starts)), np.array(starts)
+    p, phases = lax.scan(reflect, identity, units, reverse=True)
+    return p * phases.reshape(-1)[index, None]
 
 
 def _reflectors(x, start, rows: int | None = None):

@@ -248,10 +248,11 @@ def _draw(key, value, *, shape, kernel_shape, dtype, batch, column, out_sharding
     compute = sampling.compute_dtype(dtype)
 
     def scaled(key, value):
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            key = jax.random.wrap_key_data(key)
         count = math.prod(shape[axis] for axis in batch)
         keys = jax.random.split(key, count) if batch else key[None]
-        dimension = batch[0] if batch else None
-        q = orthonormal(keys, rows, columns, compute, out_sharding, dimension)
+        q = orthonormal(keys, rows, columns, compute)
         q = (q * value.astype(compute)).astype(dtype)
         q = q.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
         # Gates are laid side by side; the matrix of a convolution is its centre.
