@@ -234,7 +234,9 @@ def test_refused(name):
         derive(function)
 
 
-@pytest.mark.parametrize("what", [None, 3, 2.5, [1], (jnp.tanh,), b"relu", np.ones(3), z > 0])
+@pytest.mark.parametrize(
+    "what", [None, 3, 2.5, [1], (jnp.tanh,), b"relu", np.ones(3), z > 0, jnp.float32, np.float32]
+)
 def test_what_is_no_activation_is_refused(what):
     with pytest.raises(TypeError, match="an activation is a name"):
         derive(what)

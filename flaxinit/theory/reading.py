@@ -53,11 +53,13 @@ def read_activation(activation) -> Reading:
         return _from_expr(activation.strip(), _named(activation.strip()))
     if isinstance(activation, Expr):
         return _from_expr(str(activation), _in_z(activation))
-    if callable(activation):
+    # A dtype is a callable too, which would be read as the identity.
+    if callable(activation) and not isinstance(activation, type):
         return _from_function(activation)
     raise TypeError(
         "an activation is a name ('gelu'), a formula ('x * tanh(x)'), a SymPy expression or a "
-        f"JAX function; got {activation!r} of type {type(activation).__name__}"
+        f"JAX function; got {activation!r} of type {type(activation).__name__}. An initializer "
+        "takes its dtype and axes by name: dtype=, in_axis="
     )
 
 
