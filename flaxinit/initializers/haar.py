@@ -24,10 +24,11 @@ from jaxtyping import Array, Inexact, PRNGKeyArray
 from flaxinit import sampling
 
 # Reflections in a block: enough for a matrix unit (128) to be busy, few enough that the work of a
-# block's triangular factor stays small beside the products. On one device each block is compiled by
-# itself, so a large matrix has larger ones and not more: 16, whose factors are a 16th of the work.
+# block's triangular factor stays small beside the products. On one device, where each block is
+# compiled by itself, a large matrix has larger ones and not more: 16, with a 16th of the work.
 BLOCK = 128
 MOST_BLOCKS = 16
+SMALL = 64  # of these triangular blocks, products with zeros in half of their places take no time
 # TPUs round float32 factors to bfloat16 unless asked not to.
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -123,19 +124,23 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
     its first axis, E the first m rows of the identity and D the phases of ``-x_k``'s heads.
     """
     starts, width, draw = _units(rows, columns, dtype)
-    keys = jax.random.split(key, len(starts))
-    together = -(-len(starts) // MOST_BLOCKS)
+    size = width * -(-len(starts) // MOST_BLOCKS)
+    firsts = range(0, rows, size)
+    gaussian = jax.vmap(draw)(jax.random.split(key, len(starts))).reshape(-1, columns)
+    gaussian = jnp.pad(gaussian, ((0, len(firsts) * size - len(gaussian)), (0, 0)))
+    blocks = gaussian.reshape(-1, size, columns), jnp.arange(len(firsts)) * size
+    vectors, scales, phases = jax.vmap(functools.partial(_vectors, rows=rows))(*blocks)
+    vectors = [vectors[i, : rows - first, first:] for i, first in enumerate(firsts)]
+    grams = jnp.stack([jnp.pad(_gram(v), (0, size - len(v))) for v in vectors])
+    triangles = jax.vmap(_triangle)(grams, scales)
+
     # Rows above a block and columns left of it are those of the identity: they are left out.
     shape = 0, columns - rows
     p = jnp.zeros(shape[::-1] if tall else shape, dtype)
-    for first in reversed(range(0, len(starts), together)):
-        block = keys[first : first + together]
-        start = starts[first]
-        size = min(len(block) * width, rows - start)
-        gaussian = jax.vmap(draw)(block).reshape(-1, columns)
-        v, t, phase = _reflectors(gaussian[:size, start:], 0)
+    for v, t, phase in reversed(list(zip(vectors, triangles, phases, strict=True))):
         # p grows by the block's rows of the identity, and is then reflected as a whole.
-        head, tail = v[:, :size], v[:, size:]
+        size = len(v)
+        t, phase, head, tail = t[:size, :size], phase[:size], v[:, :size], v[:, size:]
         if tall:
             products = [head.conj() * phase, _product(tail.conj(), p)]
             change = _product(v.T, _product(t.T, jnp.concatenate(products, axis=1)))
@@ -169,21 +174,22 @@ def _units(rows: int, columns: int, dtype):
 
 def _rows(key, index, rows: int, columns: int, dtype):
     """The rows `index` of P, by a loop that holds one unit of reflections at a time."""
-    starts, _, draw = _units(rows, columns, dtype)
+    starts, width, draw = _units(rows, columns, dtype)
 
     def reflect(p, unit):
         key, start = unit
-        v, t, phase = _reflectors(draw(key), start, rows)
+        v, scale, phase = _vectors(draw(key), start, rows)
+        t = _triangle(_gram(v), scale)
         return p - _product(_product(_product(p, v.conj().T), t), v), phase
 
-    identity = (index[:, None] == np.arange(columns)).astype(dtype)
-    units = jax.random.split(key, len(starts)), np.array(starts)
+    identity = (index[:, None] == jnp.arange(columns)).astype(dtype)
+    units = jax.random.split(key, len(starts)), jnp.arange(len(starts)) * width
     p, phases = lax.scan(reflect, identity, units, reverse=True)
     return p * phases.reshape(-1)[index, None]
 
 
-def _reflectors(x, start, rows: int | None = None):
-    """V, T and D's phases, with ``H_b ... H_1 = I - Vᴴ T V``, of the Gaussian rows of x.
+def _vectors(x, start, rows: int):
+    """V, a scale for each of its rows and D's phases, of the Gaussian rows of x.
 
     The j-th vector is x's j-th row from column ``start + j`` on. Those that would begin at ``rows``
     or beyond reflect nothing.
@@ -198,33 +204,52 @@ def _reflectors(x, start, rows: int | None = None):
     phase = head / size.astype(x.dtype)
     # v = x + phase·|x|·e_1 has |v|² = 2|x|(|x| + |x_1|), and no cancellation. The scale that makes
     # it 2, for which H = I - vᴴ v, is left to T: v is the larger.
-    scale = 1 / jnp.sqrt(norm * (norm + size))
-    if rows is not None:
-        scale = jnp.where(start + jnp.arange(len(x)) < rows, scale, jnp.zeros((), real))
     v = x + jnp.where(lag == 0, (phase * norm.astype(x.dtype))[:, None], zero)
-    pairs = jnp.outer(scale, scale).astype(x.dtype)
-    # With V scaled, T⁻ᴴ = I + striu(V Vᴴ).
-    t = pairs * _inverse(jnp.triu(pairs * _product(v, v.conj().T), 1)).conj().T
-    return v, t, -phase
+    reflects = start + jnp.arange(len(x)) < rows
+    scale = jnp.where(reflects, 1 / jnp.sqrt(norm * (norm + size)), jnp.zeros((), real))
+    return v, scale, -phase
+
+
+def _gram(v):
+    return _product(v, v.conj().T)
+
+
+def _triangle(gram, scale):
+    """T, with ``H_b ... H_1 = I - Vᴴ T V``: when V is scaled, ``T⁻ᴴ = I + striu(V Vᴴ)``."""
+    pairs = jnp.outer(scale, scale).astype(gram.dtype)
+    return pairs * _inverse(jnp.triu(pairs * gram, 1)).conj().T
 
 
 def _inverse(upper):
     """``(I + U)⁻¹`` of a strictly upper triangular U, from products alone.
 
     With the inverses A and B of both diagonal blocks, that of the whole is ``[[A, -A U₁₂ B],
-    [0, B]]``; the blocks grow from 1 by doubling. XLA's triangular solver is a library call that
-    no mesh partitions and that, batched in a loop on several CPU devices, waits for itself
-    forever.
+    [0, B]]``; the blocks grow from 1 by doubling. Small ones do so in their places in a larger
+    matrix, where a step is two products, quick to compile. XLA's triangular solver is a library
+    call that no mesh partitions and that, batched in a loop on several CPU devices, waits for
+    itself forever.
     """
     width = len(upper)
     size = 1 << (width - 1).bit_length()
     upper = jnp.pad(upper, (0, size - width))
-    inverse = jnp.ones((size, 1, 1), upper.dtype)  # one block in each place of the diagonal
+
+    def blocks(width, step, right):
+        return jnp.stack(
+            [upper[i : i + width, i + right :][:, :width] for i in range(0, size, step)]
+        )
+
+    small = min(size, SMALL)
+    diagonal, inverse = blocks(small, small, 0), jnp.eye(small, dtype=upper.dtype)
+    for level in range(small.bit_length() - 1):
+        place = jnp.arange(small) >> level
+        beside = (place[:, None] % 2 == 0) & (place[:, None] + 1 == place)
+        between = jnp.where(beside, diagonal, jnp.zeros((), upper.dtype))
+        inverse = inverse - _product(_product(inverse, between), inverse)
+    inverse = jnp.broadcast_to(inverse, diagonal.shape)
     while len(inverse) > 1:
         first, second = inverse[0::2], inverse[1::2]
-        count, block, _ = inverse.shape
-        parts = upper.reshape(count, block, count, block)
-        between = parts[jnp.arange(0, count, 2), :, jnp.arange(1, count, 2), :]
+        between = blocks(small, 2 * small, small)
         corner = -_product(_product(first, between), second)
         inverse = jnp.block([[first, corner], [jnp.zeros_like(corner), second]])
+        small *= 2
     return inverse[0, :width, :width]
