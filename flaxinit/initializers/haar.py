@@ -87,9 +87,11 @@ def _maker(rows: int, columns: int, dtype, impl, partitionable: bool):
         if wanted.sharding.is_fully_replicated:
             mesh, (result, *inputs) = place(wanted.sharding, 1, (), (), ())
             return mesh, whole, result, tuple(inputs)
-        of_keys = wanted.shape[0] // wanted.sharding.shard_shape(wanted.shape)[0]
+        devices = len(wanted.sharding.device_set)
+        parts = devices // wanted.sharding.shard_shape((devices,) * 3)[0]  # over which keys are
+        over_keys = parts if wanted.shape[0] % parts == 0 else 1
         spec = ("keys", None, "rows") if tall else ("keys", "rows")
-        mesh, (result, *inputs) = place(wanted.sharding, of_keys, spec, ("keys",), ("rows",))
+        mesh, (result, *inputs) = place(wanted.sharding, over_keys, spec, ("keys",), ("rows",))
         return mesh, shard, result, tuple(inputs)
 
     spread = custom_partitioning(whole)
