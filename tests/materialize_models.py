@@ -1,10 +1,11 @@
 """Init functions of many kinds, each a function of a key, for the tests of fast_init."""
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import flax.linen as nn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,45 +100,45 @@ def nnx_stacked(key):
     return make(jax.random.split(key, 3))
 
 
-def haiku_like(key):
-    """Haiku's manner: raw keys, split in a chain, truncated normals scaled by hand."""
-    params = {}
-    for i in range(3):
-        key, sub = jax.random.split(key)
-        w = jax.random.truncated_normal(sub, -2.0, 2.0, (WIDTH, WIDTH), jnp.float32)
-        params[f"linear_{i}"] = {"w": w * np.float32(1 / np.sqrt(WIDTH)), "b": jnp.zeros(WIDTH)}
-    return params
+IMAGES = np.ones((2, 6, 6, 3), np.float32)
 
 
-@jax.tree_util.register_pytree_node_class
-@dataclass
-class Linear:
-    """Equinox's manner: a layer is a pytree, with a function among its leaves."""
-
-    weight: Any
-    bias: Any
-    activation: Any = field(default=jax.nn.relu)
-
-    def tree_flatten(self):
-        return (self.weight, self.bias, self.activation), None
-
-    @classmethod
-    def tree_unflatten(cls, _, children):
-        return cls(*children)
+@hk.transform_with_state
+def haiku_network(x):
+    """Haiku: state beside the parameters, an initializer of this library among its own."""
+    x = hk.Flatten()(hk.Conv2D(8, 3)(x))
+    hk.set_state("calls", hk.get_state("calls", (), np.int32, init=jnp.zeros) + 1)
+    x = hk.Linear(WIDTH, w_init=hk.initializers.VarianceScaling(2.0))(x)
+    x = x + hk.Embed(11, WIDTH)(np.arange(2, dtype=np.int32))
+    x = hk.LayerNorm(-1, create_scale=True, create_offset=True)(x)
+    he = lambda shape, dtype: flaxinit.he()(hk.next_rng_key(), shape, dtype)  # noqa: E731
+    return hk.Linear(3, w_init=he)(x)
 
 
-def equinox_like(key):
-    """Uniform draws with limits from the fan, keys from one split."""
+class EquinoxNetwork(eqx.Module):
+    """Equinox: functions, numbers and static fields beside the arrays, and state."""
 
-    def linear(key):
-        limit = 1 / np.sqrt(WIDTH).item()
-        w, b = jax.random.split(key)
-        return Linear(
-            jax.random.uniform(w, (WIDTH, WIDTH), minval=-limit, maxval=limit),
-            jax.random.uniform(b, (WIDTH,), minval=-limit, maxval=limit),
-        )
+    layers: list
+    attention: eqx.nn.MultiheadAttention
+    norm: eqx.nn.BatchNorm
+    activation: Any
+    depth: int
+    name: str = eqx.field(static=True)
 
-    return [linear(k) for k in jax.random.split(key, 3)]
+    def __init__(self, key):
+        first, second = jax.random.split(key)
+        self.layers = [eqx.nn.Linear(WIDTH, WIDTH, key=k) for k in jax.random.split(first, 3)]
+        self.attention = eqx.nn.MultiheadAttention(2, WIDTH, key=second)
+        self.norm = eqx.nn.BatchNorm(WIDTH, "batch", mode="batch")
+        self.activation = jax.nn.gelu
+        self.depth = 3
+        self.name = "network"
+
+
+def equinox_stacked(key):
+    """Equinox layers made by vmap over keys."""
+    make = eqx.filter_vmap(lambda key: eqx.nn.Linear(4, WIDTH, key=key))
+    return make(jax.random.split(key, 3))
 
 
 def scaled_by_depth(key):
@@ -233,8 +234,10 @@ INIT_FUNCTIONS = {
     "nnx": lambda key: Mlp(nnx.Rngs(key)),
     "nnx state": lambda key: nnx.state(Mlp(nnx.Rngs(key), kernel_init=flaxinit.he())),
     "nnx vmap": nnx_stacked,
-    "haiku-like": haiku_like,
-    "equinox-like": equinox_like,
+    "haiku": lambda key: haiku_network.init(key, IMAGES),
+    "equinox": eqx.nn.make_with_state(EquinoxNetwork),
+    "equinox vmap": equinox_stacked,
+    "equinox jit": eqx.filter_jit(lambda key: eqx.nn.MLP(4, 4, WIDTH, 2, key=key)),
     "scaled by depth": scaled_by_depth,
     "entangled": entangled,
     "cyclic": cyclic,
