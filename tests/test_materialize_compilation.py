@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -137,23 +138,63 @@ def test_report():
     assert "compile s" in text.getvalue() and "float32[8,16]" in text.getvalue()
 
 
-def test_report_is_printed(capsys):
+def test_report_is_printed_once(capsys, monkeypatch):
+    """By the first process; a function is called in each."""
+    reports = []
     flaxinit.fast_init(scaled_by_depth, report=True)(KEY)
     assert "fast_init" in capsys.readouterr().out
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    flaxinit.fast_init(scaled_by_depth, report=True)(KEY)
+    assert not capsys.readouterr().out
+    flaxinit.fast_init(scaled_by_depth, report=reports.append)(KEY)
+    assert len(reports) == 1
+
+
+class Terminal(io.StringIO):
+    """Tells when something has been written to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = threading.Event()
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.written.set()
+        return super().write(text)
+
+
+def terminal(monkeypatch, patience):
+    """Stands in for standard error; not a fixture, since pytest sets that anew for each test."""
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", patience)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    return sys.stderr
 
 
 def test_a_long_initialisation_shows_a_bar(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+    shown = terminal(monkeypatch, patience=0.0)
+    with progress.Progress(10, enabled=True) as bar:
+        assert shown.written.wait(10)  # before anything is drawn, while programs are compiled
+        bar.advance(4)
+    text = shown.getvalue()
+    assert "initialising: compiling" in text and "drawing" in text and "4/10 bytes" in text
 
-    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    flaxinit.fast_init(scaled_by_depth, progress=True)(KEY)
-    assert "initialising" in sys.stderr.getvalue()
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    flaxinit.fast_init(scaled_by_depth, progress=False)(KEY)
-    assert not sys.stderr.getvalue()
+
+@pytest.mark.parametrize(("patience", "wanted"), [(0.0, False), (60.0, True)])
+def test_no_bar_is_shown(patience, wanted, monkeypatch):
+    """Where none is wanted, or nobody has to wait."""
+    shown = terminal(monkeypatch, patience)
+    flaxinit.fast_init(scaled_by_depth, progress=wanted)(KEY)
+    assert not shown.getvalue()
+
+
+def test_the_bar_counts_what_is_drawn(monkeypatch):
+    counted = []
+    monkeypatch.setattr(progress.Progress, "advance", lambda self, size: counted.append(size))
+    made = flaxinit.fast_init(scaled_by_depth)(KEY)
+    assert sum(counted) == sum(x.nbytes for x in made)
 
 
 def test_draws_in_flight_are_bounded(monkeypatch):

@@ -184,3 +184,54 @@ def test_metadata_that_the_mesh_does_not_have(mesh):
     box = lambda key: {"w": init(key, (4, 8))}  # noqa: E731
     with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^w: the model's.*tensor"):
         flaxinit.fast_init(box)(KEY)
+
+
+EXPLICIT = {
+    "out_sharding": lambda key: jax.random.normal(key, (8, 8), out_sharding=P("model")),
+    "reshard": lambda key: jax.sharding.reshard(jax.random.normal(key, (8, 8)), P("model")),
+    "zeros": lambda key: jnp.zeros((8, 8), out_sharding=P("model")),
+    "einsum": lambda key: jnp.einsum("ij->ji", draw(key)["w"], out_sharding=P("model")),
+}
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_layouts_on_explicit_axes(name, mesh):
+    with jax.set_mesh(mesh):
+        EXPLICIT[name](KEY)  # eagerly it is right
+        with pytest.raises(ValueError, match=r"lays out arrays itself.*Auto axes.*out_shardings"):
+            flaxinit.fast_init(EXPLICIT[name])(KEY)
+
+
+def test_other_errors_on_explicit_axes_are_the_init_function_s(mesh):
+    def wrong(key):
+        raise ValueError("no such width")
+
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^no such width"):
+        flaxinit.fast_init(wrong)(KEY)
+
+
+def test_a_mesh_set_inside(mesh):
+    def init(key):
+        with jax.set_mesh(mesh):
+            return draw(key)
+
+    with pytest.raises(ValueError, match=r"init sets a mesh.*around the call"):
+        flaxinit.fast_init(init)(KEY)
+
+
+def test_a_layout_on_other_devices_than_the_place(mesh):
+    few = jax.make_mesh((4,), ("model",), devices=jax.devices()[:4])
+    place = NamedSharding(few, P("model"))
+
+    @jax.jit
+    def inside(key):
+        return jax.lax.with_sharding_constraint(draw(key)["w"], P("model"))
+
+    def on_its_own_mesh(key):
+        return jax.sharding.reshard(draw(key)["w"], NamedSharding(mesh, P("model")))
+
+    auto = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
+    with jax.set_mesh(auto), pytest.raises(ValueError, match=r"^w: .* makes it on .*its place is"):
+        flaxinit.fast_init(lambda key: {"w": inside(key)}, place)(KEY)
+    with pytest.raises(ValueError, match=r"^the result: .* makes it on .*default device"):
+        flaxinit.fast_init(on_its_own_mesh)(KEY)

@@ -17,7 +17,7 @@ NAMES = (
     "transformer with flaxinit",
     "scan, vmap, remat, jit",
     "nnx state",
-    "haiku-like",
+    "haiku",
     "flaxinit bfloat16",
     "orthogonal",
 )

@@ -260,14 +260,17 @@ def test_keys_on_a_mesh(mesh):
         assert_same_bits(flaxinit.fast_init(init)(jax.device_put(keys, place)), init(keys))
 
 
+@pytest.fixture
+def executors(monkeypatch):
+    """Those that a test makes, with what they have compiled."""
+    made, original = [], Executor.__init__
+    monkeypatch.setattr(Executor, "__init__", lambda self: (made.append(self), original(self))[1])
+    return made
+
+
 @pytest.mark.parametrize("shape", [(1024, 2048), (1024, 16, 128)], ids=["plain", "reshaped"])
-def test_only_shards_are_held(shape, mesh, monkeypatch):
+def test_only_shards_are_held(shape, mesh, executors):
     """An executable keeps a shard and temporaries of a shard on a device, no whole array."""
-    executors = []
-    original = Executor.__init__
-    monkeypatch.setattr(
-        Executor, "__init__", lambda self: (executors.append(self), original(self))[1]
-    )
 
     def dense(key):  # as Flax does it for heads: drawn as a matrix, scaled, reshaped
         return flaxinit.he()(key, (1024, 2048)).reshape(shape)
@@ -280,6 +283,26 @@ def test_only_shards_are_held(shape, mesh, monkeypatch):
         assert memory.output_size_in_bytes <= shard
         # Hash, sampler and scale are one pass: there are no arrays in between, only scalars.
         assert memory.temp_size_in_bytes <= shard // 100
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jax.numpy.asarray], ids=["NumPy", "JAX"])
+def test_a_table_that_is_an_argument_is_cut(kind, mesh, executors):
+    """Each device receives the part that it needs, and the report counts it."""
+    table = kind(np.arange(1024 * 64, dtype=np.float32).reshape(1024, 64))
+    reports = []
+
+    def init(key, table):
+        return {"table": table, "scaled": table * np.float32(3), "w": jax.random.normal(key, (8,))}
+
+    made = flaxinit.fast_init(
+        init, NamedSharding(mesh, P(("data", "model"))), report=reports.append
+    )(KEY, table)
+    assert_same_bits(made, init(KEY, table) | {"table": jax.numpy.asarray(table)})
+    (executor,) = executors
+    for executable in executor.executables.values():
+        assert executable.memory_analysis().argument_size_in_bytes <= table.nbytes // 8 + 8
+    assert reports[0].bytes_per_device == sum(x.nbytes // 8 for x in made.values())
+    assert reports[0].peak_bytes_per_device >= reports[0].bytes_per_device
 
 
 def test_draws_that_read_each_other_on_different_devices():

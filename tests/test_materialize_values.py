@@ -4,6 +4,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -76,7 +77,7 @@ def test_bits_of_the_eager_run(name):
     assert_same_bits(state(flaxinit.fast_init(init_fn)(key)), state(init_fn(key)))
 
 
-@pytest.mark.parametrize("name", ["transformer with flaxinit", "nnx", "haiku-like", "entangled"])
+@pytest.mark.parametrize("name", ["transformer with flaxinit", "nnx", "haiku", "entangled"])
 @pytest.mark.parametrize("impl", ["raw", "rbg"])
 def test_keys_of_every_kind(name, impl):
     init_fn, key = INIT_FUNCTIONS[name], KEYS[impl]
@@ -147,6 +148,35 @@ def test_settings_of_the_caller_hold(name):
     assert [x.devices() for x in made] == [x.devices() for x in expected]
 
 
+INNER = {
+    "64-bit types": partial(jax.enable_x64, True),
+    "older random bits": partial(jax.threefry_partitionable, False),
+    "coarse products": partial(jax.default_matmul_precision, "bfloat16"),
+    "no jit": jax.disable_jit,
+    "promotion": partial(jax.numpy_dtype_promotion, "standard"),
+    "other generator": partial(jax.default_prng_impl, "rbg"),
+}
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_settings_of_the_init_function_hold(name):
+    """For a part of it: what comes before and after is made as ever."""
+
+    def draw(key):
+        keys = jax.random.split(key, 3)
+        w = jax.random.normal(keys[0], (8, 8), float)
+        bits = jax.random.bits(keys[1], (5, 3))  # as wide as a number is
+        return w @ w, w.mean(), bits, flaxinit.he()(keys[2], (8, 8)), jnp.arange(3.0)
+
+    def init(key):
+        with INNER[name]():
+            inner = draw(key), jax.random.key(3), draw(jax.random.key(3))
+        return draw(key), inner, draw(key)
+
+    key = KEYS["typed"]
+    assert_same_bits(flaxinit.fast_init(init)(key), init(key))
+
+
 def test_what_was_compiled_for_one_device_is_not_run_for_another():
     init = partial(jax.random.normal, shape=(8, 8))
     initialise = flaxinit.fast_init(init)
@@ -162,6 +192,25 @@ def test_the_axes_of_an_argument_s_description_are_left_out():
     init = nn.Dense(3).init
     expected = init(KEYS["typed"], np.ones((4, 8), np.float32))
     assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"], example), expected)
+
+
+def test_what_is_no_array_stays_and_numpy_becomes_jax():
+    def init(key):
+        return {
+            "none": None,
+            "text": "relu",
+            "function": jax.nn.relu,
+            "number": 3,
+            "table": np.arange(4.0),
+            "scalar": np.float32(2),
+            "w": jax.random.normal(key, (2,)),
+        }
+
+    made, eager = flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"])
+    for name in ("none", "text", "function", "number"):
+        assert made.pop(name) is eager.pop(name)
+    assert all(isinstance(x, jax.Array) for x in made.values())
+    assert_same_bits(made, jax.tree.map(jnp.asarray, eager))
 
 
 def test_remat_is_no_unit():
@@ -193,3 +242,31 @@ def test_two_units_are_not_contracted():
     assert_same_bits(flaxinit.fast_init(affine)(key), affine(key))
     # Negative control: compiled as a whole it differs, so that the test above can fail.
     assert bits(jax.jit(affine)(key)) != bits(affine(key))
+
+
+LENGTHS = (3, 7, 100, 1001)
+NORMALISED = {
+    "mean": lambda w: w.mean(),
+    "variance": lambda w: (w.var(), w.var(0), w.std(1)),
+    "centred": lambda w: (w - w.mean(), w - w.mean(0)),
+    "standardised": lambda w: (w - w.mean(0)) / (w.std(0) + np.float32(1e-5)),
+    "norm": lambda w: (w / jnp.linalg.norm(w), w / jnp.linalg.norm(w, axis=0)),
+    "spectral norm": lambda w: w / jnp.linalg.norm(w, ord=2),
+    "average of bfloat16": lambda w: jnp.average(w.astype(jnp.bfloat16)),
+}
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_lengths_that_are_no_powers_of_two(name):
+    """The compiler multiplies by the reciprocal of a length that it knows, if it sees the sum."""
+
+    def init(key):
+        return [NORMALISED[name](jax.random.normal(key, (n, 7))) for n in LENGTHS]
+
+    assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
+
+
+def test_a_mean_is_no_sum_and_quotient():
+    """Negative control of the test above: in two programs its last bit is another."""
+    w = jax.random.normal(KEYS["typed"], (1001, 7))
+    assert any(bits(w[:n].mean()) != bits(w[:n].sum() / np.float32(7 * n)) for n in range(3, 40))

@@ -183,7 +183,7 @@ def drawn_dtype(dtype: Any) -> np.dtype:
 
 def check_key(key: Any) -> None:
     """Raise TypeError for what is not one key, such as a seed."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not ((typed and shape == ()) or (dtype == np.uint32 and len(shape) == 1)):
         kind = f"an array {dtype} of shape {shape}" if dtype is not None else repr(key)

@@ -8,14 +8,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
+from jax.extend.core import Var
+from jax.sharding import Mesh, Sharding
 
+from flaxinit.materialize.atoms import has_64_bits
 from flaxinit.materialize.execute import Executor
-from flaxinit.materialize.flatten import flatten
-from flaxinit.materialize.partition import partition
-from flaxinit.materialize.placement import auto_mesh, check_out_shardings, place_outputs
+from flaxinit.materialize.flatten import Flat, flatten
+from flaxinit.materialize.layouts import check_layouts, stated
+from flaxinit.materialize.partition import Partition, partition
+from flaxinit.materialize.placement import auto_mesh, checked_out_shardings, place_outputs
 from flaxinit.materialize.progress import Progress
 from flaxinit.materialize.report import Report
-from flaxinit.materialize.trace import check_arguments, trace
+from flaxinit.materialize.trace import Trace, check_arguments, trace
+from flaxinit.materialize.transfer import local_bytes
+from flaxinit.materialize.units import with_units
+
+NO_MESH = Mesh(np.empty((), object), ())
 
 
 def fast_init(
@@ -41,24 +50,29 @@ def fast_init(
         module or its state, Haiku's, Equinox's, or one written by hand. ``lambda key:
         Model(nnx.Rngs(key))`` returns the module.
       out_shardings: where the arrays go.
-        None: what the model says through Flax's partitioning metadata, on the mesh of the
-        metadata or of ``jax.set_mesh``; on a mesh, arrays without metadata are copied to all
-        devices; without a mesh, everything is on JAX's default device.
+        None: what the model says through Flax's partitioning metadata, else where the init
+        function itself leaves an array last (``with_sharding_constraint``, an initializer's
+        ``out_sharding``); on a mesh, that of the metadata or of ``jax.set_mesh``, all other arrays
+        are copied to all devices; without a mesh, everything is on JAX's default device.
         A pytree, or prefix of one, of ``NamedSharding``, ``PartitionSpec`` (on the mesh of
         ``jax.set_mesh``) or None, with the structure of the result (of ``nnx.state(module)``
-        for an NNX module).
+        for an NNX module): what ``nn.get_sharding``, ``nnx.get_named_sharding``,
+        ``nnx.get_partition_spec`` and ``nnx.get_abstract_model`` return. None in it, for an array
+        or a subtree, is JAX's default device or a copy on each of the mesh that is set.
         A function from a path such as ``"params/Dense_0/kernel"`` and a
         ``jax.ShapeDtypeStruct`` to one of these.
       report: True prints a table of the distinct draws, their compile and draw seconds and bytes
-        per device; a function is called with the `Report` instead.
-      progress: show a progress bar once an initialisation takes longer than a second, on a
-        terminal.
+        per device, in the first process; a function is called with the `Report` instead, in each.
+      progress: show a progress bar once compiling and drawing take longer than a second, on the
+        terminal of the first process.
 
     Returns:
-      A function that takes what `init_fn` takes and returns what it returns. Arguments that are
-      arrays are traced, others are passed as they are; ``jax.ShapeDtypeStruct`` will do for an
-      argument whose values no parameter needs, such as the model's input. It keeps what it has
-      compiled: further calls, with other keys, trace again and draw.
+      A function that takes what `init_fn` takes and returns what it returns: NumPy arrays in it
+      become JAX arrays, as under ``jax.jit``; None and whatever is no array stays as it is.
+      Arguments that are arrays are traced, others are passed as they are;
+      ``jax.ShapeDtypeStruct`` will do for an argument whose values no parameter needs, such as
+      the model's input. It keeps what it has compiled: further calls, with other keys, trace
+      again and draw.
 
     Raises:
       TypeError: `init_fn` cannot be traced faithfully: it has side effects, draws from Python's
@@ -79,7 +93,7 @@ def fast_init(
     if is_model or not callable(init_fn):  # a Linen module is callable too
         hint = " Pass its `init` method." if is_model else ""
         raise TypeError(f"init_fn must be a function, received {init_fn!r}.{hint}")
-    check_out_shardings(out_shardings)
+    out_shardings = checked_out_shardings(out_shardings)
     executors: dict[Any, Executor] = {}
 
     @functools.wraps(init_fn)
@@ -88,32 +102,81 @@ def fast_init(
         mesh = jax.sharding.get_mesh()
         # What was compiled holds where it was compiled, and as precisely.
         flags = "jax_default_device", "jax_default_matmul_precision"
-        context = mesh, *(getattr(jax.config, flag) for flag in flags)
+        context = tuple(getattr(jax.config, flag) for flag in flags)
         executor = executors.setdefault(context, Executor())
         outcome = Report()
         start = time.perf_counter()
-        automatic = contextlib.nullcontext() if mesh.empty else jax.set_mesh(auto_mesh(mesh))
-        with automatic, _without_collector():
-            traced = trace(init_fn, args, kwargs)
-            shardings = place_outputs(out_shardings, traced.tree, traced.paths, mesh)
+        with _without_collector():
+            traced = _traced(init_fn, args, kwargs, mesh)
+            own = stated(traced.jaxpr, mesh)
+            shardings = place_outputs(out_shardings, traced.tree, traced.paths, own, mesh)
             flat = flatten(traced.jaxpr, traced.constants)
             parts = partition(flat)
+            check_layouts(parts, flat.outputs, shardings, traced.paths)
             outcome.trace_seconds = time.perf_counter() - start
             bar = Progress(sum(d.size for d in parts.draws), enabled=progress)
+            # Every array has its place, which may be on other devices than the mesh that is set.
             # What was traced is compiled, even where jit is disabled; keys come from the host.
-            with bar, jax.disable_jit(False), jax.transfer_guard("allow"):
+            wide = has_64_bits(traced.jaxpr)  # as it asks for them itself, in a part of it
+            with (
+                bar,
+                jax.set_mesh(NO_MESH),
+                jax.enable_x64(True) if wide else contextlib.nullcontext(),
+                jax.disable_jit(False),
+                jax.transfer_guard("allow"),
+            ):
                 arrays = executor.run(flat, parts, shardings, traced.paths, outcome, bar.advance)
+            outcome.passed_bytes_per_device = _passed_bytes(flat, parts, shardings)
+            outcome.peak_bytes_per_device = max(
+                outcome.peak_bytes_per_device, outcome.bytes_per_device
+            )
             result = traced.rebuild(arrays)
         outcome.total_seconds = time.perf_counter() - start
-        if report is True:
+        if report is True and jax.process_index() == 0:
             import rich  # slow to import: only for those who print
 
             rich.print(outcome)
-        elif report:
+        elif callable(report):
             report(outcome)
         return result
 
     return initialise
+
+
+def _traced(init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh) -> Trace:
+    """The trace of an init function, in which the axes of the mesh that is set are Auto."""
+    init_fn = with_units(init_fn)
+    try:
+        with jax.set_mesh(auto_mesh(mesh)):
+            return trace(init_fn, args, kwargs)
+    except ValueError as error:
+        if "`set_mesh` can only be used" in str(error):
+            raise ValueError(
+                f"{init_fn.__qualname__} sets a mesh, which JAX refuses while it is traced. Set it "
+                "around the call of what fast_init returns: `with jax.set_mesh(mesh): ...`."
+            ) from error
+        if not mesh.explicit_axes:
+            raise
+        try:
+            trace(init_fn, args, kwargs)
+        except Exception:  # wrong on axes of every type
+            raise error from None
+        raise ValueError(
+            f"{init_fn.__qualname__} lays out arrays itself (out_sharding=, reshard, shard_map) on "
+            f"the Explicit axes of {mesh}. fast_init traces it on Auto axes, and lays out every "
+            "array as out_shardings say: leave layouts to them, or use with_sharding_constraint "
+            f"on a mesh whose axis_types are Auto. JAX says: {error}"
+        ) from error
+
+
+def _passed_bytes(flat: Flat, parts: Partition, shardings: list[Sharding | None]) -> int:
+    """Bytes on a device of what is handed through, without being drawn."""
+    drawn = {v for draw in parts.draws for v in draw.outputs}
+    return sum(
+        local_bytes(a, sharding)
+        for a, sharding in zip(flat.outputs, shardings, strict=True)
+        if isinstance(a, Var) and a not in drawn
+    )
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 
 
 def aval(a: Var | Literal) -> Any:
@@ -38,6 +38,26 @@ def _impl(dtype: Any) -> str:
     found = []
     jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), jax.ShapeDtypeStruct((), dtype))
     return found[0]
+
+
+def has_64_bits(jaxpr: Jaxpr) -> bool:
+    """Whether numbers of 64 bits occur that the settings of the caller do not allow."""
+    seen: set[int] = set()
+
+    def occurs(jaxpr: Jaxpr) -> bool:
+        if id(jaxpr) in seen:  # layers share the bodies of their calls
+            return False
+        seen.add(id(jaxpr))
+        atoms = (a for eqn in jaxpr.eqns for a in (*eqn.invars, *eqn.outvars))
+        inner = (j for eqn in jaxpr.eqns for j in jaxprs_in_params(eqn.params))
+        return any(_has_64_bits(a) for a in atoms) or any(map(occurs, inner))
+
+    return occurs(jaxpr)
+
+
+def _has_64_bits(a: Var | Literal) -> bool:
+    dtype = getattr(aval(a), "dtype", None)
+    return isinstance(dtype, np.dtype) and dtype != jax.dtypes.canonicalize_dtype(dtype)
 
 
 def variables(eqn: JaxprEqn) -> list[Var]:

@@ -6,25 +6,33 @@ all equations so far, and nobody reads it. Forty-eight layers spend most of thei
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax.numpy as jnp
 
+_brief: ContextVar[bool] = ContextVar("brief", default=False)
+
 
 @contextlib.contextmanager
 def brief_messages() -> Iterator[None]:
-    """Within a trace: errors about traced values do not say where these come from.
-
-    The method is private to JAX. Without it, nothing is changed and tracing is merely slower.
-    """
-    tracer: Any = type(jnp.zeros(()))
-    original = vars(tracer).get("_origin_msg")
-    if original is None:
-        yield
-        return
-    tracer._origin_msg = lambda self: ""
+    """Within a trace: errors about traced values do not say where these come from."""
+    _make_brief(type(jnp.zeros(())))
+    token = _brief.set(True)
     try:
         yield
     finally:
-        tracer._origin_msg = original
+        _brief.reset(token)
+
+
+@functools.cache
+def _make_brief(tracer: Any) -> None:
+    """Give messages of a kind of tracer two lengths; once, for threads trace side by side.
+
+    The method is private to JAX. Without it, nothing is changed and tracing is merely slower.
+    """
+    original = vars(tracer).get("_origin_msg")
+    if original is not None:
+        tracer._origin_msg = lambda self: "" if _brief.get() else original(self)

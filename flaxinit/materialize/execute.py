@@ -1,5 +1,6 @@
 """Compile each distinct draw once and run it as often as the model has it, on its devices."""
 
+import functools
 import itertools
 import os
 import time
@@ -18,6 +19,7 @@ from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
 from flaxinit.materialize.partition import Partition
+from flaxinit.materialize.placement import auto
 from flaxinit.materialize.report import Group, Report
 from flaxinit.materialize.schedule import Call, Compilation, Shardings, schedule
 from flaxinit.materialize.transfer import host_values, local_bytes, place
@@ -58,7 +60,7 @@ class Executor:
         names: dict[Var, str] = {}
         for a, sharding, path in zip(flat.outputs, shardings, paths, strict=True):
             if isinstance(a, Var) and a in drawn:
-                wanted.setdefault(a, sharding)
+                wanted.setdefault(a, auto(sharding))
                 names.setdefault(a, path)
         keys = key_calls(parts.keys, flat.constants, self.prints)
         calls, places = schedule(parts.draws, flat.constants, wanted, self.prints)
@@ -78,15 +80,20 @@ class Executor:
             | self._draw(calls, inputs, places, names, seconds, report, advance)
         )
 
-        def output(a, sharding):
-            literal = isinstance(a, Literal)
-            x = value(a) if literal else unwrapped(env[a])
+        @functools.cache  # what is shared stays shared
+        def array(v, sharding):
+            x = unwrapped(env[v])
             # Not drawn, or an array that is wanted on two sets of devices.
-            if literal or a not in drawn or sharding != places[a]:
+            if v not in drawn or auto(sharding) != places[v]:
                 x = place(x, sharding)
-            return wrapped(x, aval(a).dtype)
+            elif sharding != places[v]:  # the same shards, on a mesh of explicit axes
+                x = jax.device_put(x, sharding)
+            return wrapped(x, aval(v).dtype)
 
-        return [output(a, s) for a, s in zip(flat.outputs, shardings, strict=True)]
+        return [
+            place(value(a), s) if isinstance(a, Literal) else array(a, s)
+            for a, s in zip(flat.outputs, shardings, strict=True)
+        ]
 
     def _compile(
         self, calls: list[Call], keys: list[KeyCall], report: Report

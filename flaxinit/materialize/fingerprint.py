@@ -4,14 +4,20 @@ JAX compares jaxprs by object identity. Layers built from separate but equal clo
 jaxprs that are distinct objects, so they are compared here by structure.
 """
 
+import itertools
 from collections.abc import Hashable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from flaxinit.materialize.atoms import is_key
+
+# Parameters that say nothing about the values: how a call is differentiated, and the Python
+# function of a reduction that a jaxpr stands beside. New functions in each call are no new program.
+FUNCTIONS = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "computation"}
 
 
 class Fingerprints:
@@ -23,24 +29,28 @@ class Fingerprints:
 
     def __init__(self) -> None:
         self._number: dict[Hashable, int] = {}  # structure -> short name, so that hashing is cheap
-        self._jaxprs: dict[int, int] = {}  # id -> name
+        self._names = itertools.count()
+        self._jaxprs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # compared by identity
         self._alive: list[Any] = []  # what is known by its id, which must not be used again
 
     def intern(self, structure: Hashable) -> int:
-        """A short name for `structure`: equal structures get equal names."""
-        return self._number.setdefault(structure, len(self._number))
+        """A short name for `structure`: equal structures get equal names.
+
+        A name that is not needed is thrown away: two threads never take the same one.
+        """
+        return self._number.setdefault(structure, next(self._names))
 
     def __call__(self, x: Any) -> Hashable:
         match x:
             case Jaxpr() | ClosedJaxpr():
-                if id(x) not in self._jaxprs:
-                    self._jaxprs[id(x)] = self.intern(self._jaxpr(x))
-                    self._alive.append(x)
-                return "jaxpr", self._jaxprs[id(x)]
+                name = self._jaxprs.get(x)
+                if name is None:
+                    name = self._jaxprs[x] = self.intern(self._jaxpr(x))
+                return "jaxpr", name
             case tuple() | list():
                 return (type(x).__name__, *map(self, x))
             case dict():
-                return ("dict", *((k, self(v)) for k, v in x.items()))
+                return ("dict", *((k, self(v)) for k, v in x.items() if k not in FUNCTIONS))
             case np.ndarray() | np.generic():
                 return "array", x.shape, str(x.dtype), x.tobytes()
         try:

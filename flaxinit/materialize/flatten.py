@@ -23,6 +23,9 @@ _TRANSPARENT = {
     "remat2": "jaxpr",
 }
 
+# They change no value, and where each array goes is decided for the program as a whole.
+_LAYOUTS = {"sharding_constraint", "device_put"}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -57,7 +60,9 @@ def _inline(
     for eqn in jaxpr.eqns:
         inputs = [read(a) for a in eqn.invars]
         body = _body(eqn)
-        if body is None:
+        if eqn.primitive.name in _LAYOUTS:
+            outputs = inputs
+        elif body is None:
             # A jaxpr called twice brings the same variables twice: rename them.
             outputs = [Var(v.aval) for v in eqn.outvars]
             steps.append(Step(eqn.replace(invars=inputs, outvars=outputs), unit))

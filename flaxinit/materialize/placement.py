@@ -21,23 +21,45 @@ from jax.sharding import (
 OutShardings = Any  # a pytree prefix of shardings, a function of path and shape, or None
 
 
-def check_out_shardings(out_shardings: OutShardings) -> None:
-    """Refuse, before anything is traced, what cannot be a sharding."""
-    if callable(out_shardings):
-        return
+def checked_out_shardings(out_shardings: OutShardings) -> OutShardings:
+    """A function, or a plain tree of shardings; what cannot be one is refused before the trace."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(out_shardings, nnx.Pytree):
+        out_shardings = nnx.state(out_shardings)
+    if _is_rule(out_shardings):
+        return out_shardings
+    out_shardings = jax.tree.map(_of_shape, out_shardings)
     for path, leaf in jax.tree_util.tree_leaves_with_path(out_shardings):
         _check_type(jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+    return out_shardings
+
+
+def _of_shape(x: Any) -> Any:
+    """A shape may say where it goes: those of ``nnx.get_abstract_model`` do."""
+    if not (isinstance(x, jax.ShapeDtypeStruct) and isinstance(x.sharding, NamedSharding)):
+        return x
+    return x.sharding if isinstance(x.sharding.mesh, Mesh) else x.sharding.spec
+
+
+def _is_rule(out_shardings: OutShardings) -> bool:
+    """A function from path and shape; a tree may be callable too, as modules are."""
+    return callable(out_shardings) and jax.tree_util.all_leaves([out_shardings])
 
 
 def place_outputs(
-    out_shardings: OutShardings, tree: Any, paths: tuple[str, ...], mesh: Mesh
+    out_shardings: OutShardings,
+    tree: Any,
+    paths: tuple[str, ...],
+    stated: list[Sharding | None],
+    mesh: Mesh,
 ) -> list[Sharding | None]:
-    """One sharding for each array of `tree`, None for where JAX leaves it.
+    """One sharding for each array of `tree`, None for where JAX leaves it if no mesh is set.
 
     Args:
       out_shardings: what the caller asks for.
       tree: the result, with a jax.ShapeDtypeStruct for each array.
       paths: their names.
+      stated: where the init function itself leaves each array.
       mesh: the mesh that is set, or an empty one.
 
     Returns:
@@ -46,8 +68,8 @@ def place_outputs(
     is_struct = lambda x: isinstance(x, jax.ShapeDtypeStruct)  # noqa: E731
     structs = [x for x in jax.tree.leaves(tree) if is_struct(x)]
     if out_shardings is None:
-        chosen = _from_metadata(tree, mesh, paths)
-    elif callable(out_shardings):
+        chosen = _from_model(tree, mesh, paths, stated)
+    elif _is_rule(out_shardings):
         chosen = [out_shardings(path, x) for path, x in zip(paths, structs, strict=True)]
     else:
         chosen = _from_prefix(out_shardings, tree)
@@ -70,7 +92,8 @@ def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
         detail = str(error).replace("broadcast_prefix prefix_tree", "out_shardings")
         raise ValueError(
             "out_shardings must have the structure of what init_fn returns, or be a prefix of it "
-            f"(one sharding for a whole subtree). {detail}"
+            "(one sharding for a whole subtree), or a function from path and shape to sharding. "
+            f"{detail}"
         ) from None
     return [
         None if choice is default else choice
@@ -79,8 +102,13 @@ def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
     ]
 
 
-def _from_metadata(tree: Any, mesh: Mesh, paths: tuple[str, ...]) -> list[Sharding | None]:
-    """Flax's partitioning boxes and variables; without any, copies on all devices of the mesh."""
+def _from_model(
+    tree: Any, mesh: Mesh, paths: tuple[str, ...], stated: list[Sharding | None]
+) -> list[Sharding | None]:
+    """Flax's partitioning boxes and variables, else what the init function itself states.
+
+    Without either, copies on all devices of the mesh if there is one.
+    """
     nnx = sys.modules.get("flax.nnx")
 
     def is_box(x):
@@ -95,15 +123,14 @@ def _from_metadata(tree: Any, mesh: Mesh, paths: tuple[str, ...]) -> list[Shardi
     meshes = [_own_mesh(box) for box, _ in boxes]
     mesh = next((m for m in [mesh, *meshes] if m is not None and not m.empty), mesh)
     if mesh.empty:
-        return [None] * len(boxes)
+        return stated
     chosen = []
-    for (box, _), own, path in zip(boxes, meshes, paths, strict=True):
+    for (box, _), own, path, layout in zip(boxes, meshes, paths, stated, strict=True):
         try:
-            chosen.append(
-                _spec(box, own or mesh) if is_box(box) else NamedSharding(mesh, PartitionSpec())
-            )
+            said = _spec(box, own or mesh) if is_box(box) else None
         except ValueError as error:
             raise ValueError(f"{path}: the model's partitioning metadata: {error}") from None
+        chosen.append(said or layout or NamedSharding(mesh, PartitionSpec()))
     return chosen
 
 
@@ -115,15 +142,14 @@ def _own_mesh(box: Any) -> Mesh | None:
     return mesh if isinstance(mesh, Mesh) else None
 
 
-def _spec(box: Any, mesh: Mesh) -> Sharding:
+def _spec(box: Any, mesh: Mesh) -> Sharding | None:
     """The sharding that a box or variable asks for, logical names resolved by Flax's rules."""
     if not hasattr(box, "get_partition_spec"):  # an nnx.Variable
-        stated = box.get_metadata("out_sharding", None)
-        spec = (
-            stated
-            if isinstance(stated, Sharding)
-            else (sys.modules["flax.nnx"].spmd.get_var_pspec(box) or PartitionSpec())
-        )
+        spec = box.get_metadata("out_sharding", None)
+        if not isinstance(spec, Sharding):
+            spec = sys.modules["flax.nnx"].spmd.get_var_pspec(box)
+        if not spec:
+            return None
     else:
         spec = box.get_partition_spec()
         if hasattr(box, "rules"):  # LogicallyPartitioned: names of dimensions, not of mesh axes
@@ -132,9 +158,10 @@ def _spec(box: Any, mesh: Mesh) -> Sharding:
 
 
 def _checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sharding | None:
-    """A sharding that can hold `x`, or an error that names the array."""
+    """A sharding that can hold `x`, or an error that names the array; None is the default."""
     if choice is None:
-        return None
+        return None if mesh.empty else NamedSharding(mesh, PartitionSpec())
+    path = path or "the result"
     _check_type(path, choice)
     if isinstance(choice, PartitionSpec):
         if mesh.empty:

@@ -29,6 +29,8 @@ class Report:
       total_seconds: wall time of everything.
       peak_bytes_per_device: an upper bound of what was held at any time: all arrays made so far,
         and the results, intermediate arrays and temporaries of the draws under way.
+      passed_bytes_per_device: of arrays in the result that are not drawn, such as arguments, on
+        the device that holds most of them.
       groups: one entry for each distinct draw.
     """
 
@@ -38,6 +40,7 @@ class Report:
     key_seconds: float = 0.0
     total_seconds: float = 0.0
     peak_bytes_per_device: int = 0
+    passed_bytes_per_device: int = 0
     groups: list[Group] = field(default_factory=list)
 
     @property
@@ -47,8 +50,8 @@ class Report:
 
     @property
     def bytes_per_device(self) -> int:
-        """Bytes of the created arrays on the device that holds most, groups added up."""
-        return sum(g.bytes_per_device for g in self.groups)
+        """Bytes of the result on the device that holds most, groups added up."""
+        return sum(g.bytes_per_device for g in self.groups) + self.passed_bytes_per_device
 
     def __rich__(self):
         from rich.table import Table  # rich is slow to import: only for those who print

@@ -1,5 +1,6 @@
 """Which draws run where and in which order."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 from jax.extend.core import Literal, Var
 from jax.sharding import Sharding
 
-from flaxinit.materialize.atoms import aval, size
+from flaxinit.materialize.atoms import aval, is_key, size
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.partition import Draw
 from flaxinit.materialize.segment import Segment, segments
 from flaxinit.materialize.transfer import everywhere, is_spread, same_devices, split
+
+# An argument of at most this size, such as a key, is copied to each device that needs it.
+COPIED_BYTES = 2**16
 
 Shardings = dict[Var, Sharding | None]
 
@@ -44,15 +48,23 @@ def schedule(
     other devices: then it is left on those, to be moved.
     """
     places: Shardings = {v: x.sharding for v, x in constants.items() if is_spread(x)}
-    calls = list(_calls(draws, places, wanted, prints))
+    calls = list(_calls(draws, constants, places, wanted, prints))
     # Temporaries grow with the draw: the largest run first, while memory is still empty.
     # Every process sorts alike, so that collectives meet.
     calls.sort(key=lambda c: (c.level, -c.draw.size, [s.name for s in c.segments]))
     return calls, places
 
 
+def _is_large(v: Var) -> bool:
+    return not is_key(v) and size(v) * aval(v).dtype.itemsize > COPIED_BYTES
+
+
 def _calls(
-    draws: tuple[Draw, ...], places: Shardings, wanted: Shardings, prints: Fingerprints
+    draws: tuple[Draw, ...],
+    constants: dict[Var, Any],
+    places: Shardings,
+    wanted: Shardings,
+    prints: Fingerprints,
 ) -> Iterator[Call]:
     level: dict[Var, int] = {}
     for draw in draws:
@@ -63,13 +75,14 @@ def _calls(
         for v in draw.outputs:
             places[v] = wanted[v] if same_devices(wanted[v], home) else everywhere(home)
         # An intermediate array is as large as an output: it is split as one of its shape is, or
-        # else in as many parts. Where it lies changes no value.
-        largest = max(draw.outputs, key=size)
+        # else in as many parts. Where it lies changes no value. So is a large argument, which
+        # would otherwise be copied as a whole to each device.
+        largest = places[max(draw.outputs, key=size)]
         by_shape = {aval(v).shape: places[v] for v in draw.outputs}
+        tables = [v for v in read if v in constants and v not in places and _is_large(v)]
         inner = {
-            v: by_shape.get(aval(v).shape, split(places[largest], aval(v).shape))
-            for s in chain
-            for v in s.outputs
+            v: by_shape.get(aval(v).shape, split(largest, aval(v).shape))
+            for v in itertools.chain(tables, *(s.outputs for s in chain))
         }
         inner |= {v: places[v] for v in draw.outputs}
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Var
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from flaxinit.materialize.atoms import aval, size, unwrapped
 
@@ -16,8 +16,7 @@ from flaxinit.materialize.atoms import aval, size, unwrapped
 def place(value: Any, sharding: Sharding | None) -> jax.Array:
     """`value`, no key, on the devices of `sharding`; None leaves it where it is."""
     if sharding is None or sharding.is_fully_addressable or is_spread(value):
-        array = jnp.asarray(value)
-        return array if sharding is None else jax.device_put(array, sharding)
+        return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
     # On a mesh of several processes each puts its own shards; no collective is needed.
     host = np.asarray(value)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
@@ -60,8 +59,15 @@ def split(sharding: Sharding | None, shape: tuple[int, ...]) -> Sharding | None:
 
 
 def same_devices(a: Sharding | None, b: Sharding | None) -> bool:
-    """Whether one computation can use both placements."""
-    return a is not None and b is not None and a.device_set == b.device_set
+    """Whether one computation can use both placements: on the same devices in the same order."""
+    return a is not None and b is not None and devices(a) == devices(b)
+
+
+def devices(sharding: Sharding) -> Any:
+    """The devices of a sharding in the order in which a computation takes them."""
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        return list(sharding.mesh.devices.flat)
+    return list(sharding.device_set) if len(sharding.device_set) == 1 else sharding
 
 
 def local_bytes(v: Var, sharding: Sharding | None) -> int:
