@@ -28,7 +28,7 @@ from flaxinit import sampling
 # compiled by itself, a large matrix has larger ones and not more: 16, with a 16th of the work.
 BLOCK = 128
 MOST_BLOCKS = 16
-SMALL = 64  # of these triangular blocks, products with zeros in half of their places take no time
+SMALL = 16  # of these triangular blocks, products with zeros in half of their places take no time
 # TPUs round float32 factors to bfloat16 unless asked not to.
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
