@@ -176,7 +176,7 @@ def place(draw: Callable[..., Any], out_sharding: Any) -> Callable[..., Any]:
     """
     if out_sharding is None:
         return draw
-    out_sharding = jax.tree.map(_named, out_sharding)
+    out_sharding = jax.tree.map(_named, out_sharding, is_leaf=lambda s: s is None)
     explicit = {axis for s in jax.tree.leaves(out_sharding) for axis in s.mesh.explicit_axes}
     if explicit:
         return jax.sharding.auto_axes(draw, axes=tuple(explicit), out_sharding=out_sharding)
@@ -203,8 +203,8 @@ def _named(out_sharding: Any) -> NamedSharding:
 def mesh_context(out_sharding: Any) -> contextlib.AbstractContextManager:
     """What an eager call needs to be laid out over a mesh of explicit axes that nobody set."""
     meshes = (getattr(s, "mesh", None) for s in jax.tree.leaves(out_sharding))
-    mesh = next(meshes, None)
-    if isinstance(mesh, Mesh) and mesh.explicit_axes and jax.sharding.get_abstract_mesh().empty:
+    mesh = next((m for m in meshes if isinstance(m, Mesh) and m.explicit_axes), None)
+    if mesh is not None and jax.sharding.get_abstract_mesh().empty:
         with contextlib.suppress(ValueError):  # inside jit, where JAX asks for set_mesh itself
             return jax.set_mesh(mesh)
     return contextlib.nullcontext()

@@ -202,6 +202,15 @@ BAD = {
         TypeError,
         "needs one key",
     ),
+    **{
+        f"{init}, no key": (lambda init=init: init(None, (4, 4)), TypeError, "needs one key")
+        for init in (flaxinit.normal(0.0), flaxinit.orthogonal(0.0), flaxinit.sparse(1.0))
+    },
+    "one sharding": (
+        lambda: flaxinit.mimetic()(KEY, 4, 2, None, jax.P(None, "x", None, None)),
+        TypeError,
+        "one sharding for each of query",
+    ),
     "attention, no key": (lambda: flaxinit.mimetic()(None, 4, 2), TypeError, "needs one key"),
     "a seed": (lambda: he()(3, (3, 3)), TypeError, r"needs one key, jax.random.key\(seed\); got 3"),
     "keys": (lambda: he()(KEY[None], (3, 3)), TypeError, r"of shape \(1,\).*jax.vmap"),

@@ -25,8 +25,12 @@ def draw(key):
     return jax.random.normal(key, (8, 8))
 
 
+def constrained(key):
+    return jax.lax.with_sharding_constraint(draw(key), P("model"))
+
+
 LAYOUTS = {
-    "constraint": lambda key: jax.lax.with_sharding_constraint(draw(key), P("model")),
+    "constraint": constrained,
     "constraint on a mesh": lambda key: jax.lax.with_sharding_constraint(draw(key), ROWS),
     "constraint inside": jax.jit(lambda key: jax.lax.with_sharding_constraint(draw(key), ROWS)),
     "initializer": lambda key: flaxinit.he()(key, (8, 8), out_sharding=P("model")),
@@ -34,6 +38,11 @@ LAYOUTS = {
     "device_put": lambda key: jax.device_put(draw(key), ROWS),
     "one device": lambda key: jax.device_put(draw(key), DEVICES[3]),
     "jit": jax.jit(draw, out_shardings=ROWS),
+    "second of a jit": lambda key: jax.jit(lambda key: (key, constrained(key)))(key)[1],
+    "remat": jax.checkpoint(lambda key: constrained(key)),
+    "free dimension": lambda key: jax.lax.with_sharding_constraint(
+        draw(key), NamedSharding(AUTO, P(P.UNCONSTRAINED, None))
+    ),
     "shard_map": jax.shard_map(
         lambda key: jax.random.normal(key, (2, 8)),
         mesh=AUTO,
@@ -64,7 +73,9 @@ def test_a_constraint_in_the_middle_is_no_place():
     def scaled(key):
         return jax.lax.with_sharding_constraint(draw(key), ROWS) * np.float32(2)
 
-    assert_same_bits(flaxinit.fast_init(scaled)(KEY), scaled(KEY))
+    made = flaxinit.fast_init(scaled)(KEY)
+    assert made.devices() == {jax.devices()[0]}
+    assert_same_bits(made, scaled(KEY))
     few = NamedSharding(Mesh(DEVICES[:4], ("x",)), P("x"))
     made = flaxinit.fast_init(scaled, few)(KEY)
     assert made.sharding == few

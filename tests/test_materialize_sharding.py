@@ -12,7 +12,6 @@ from materialize_models import INIT_FUNCTIONS, entangled
 from test_materialize_values import assert_same_bits, state
 
 import flaxinit
-from flaxinit.materialize.execute import Executor
 
 KEY = jax.random.key(5)
 
@@ -258,14 +257,6 @@ def test_keys_on_a_mesh(mesh):
         assert_same_bits(made, init(keys))
         assert all(x.sharding == everywhere for x in jax.tree.leaves(made))
         assert_same_bits(flaxinit.fast_init(init)(jax.device_put(keys, place)), init(keys))
-
-
-@pytest.fixture
-def executors(monkeypatch):
-    """Those that a test makes, with what they have compiled."""
-    made, original = [], Executor.__init__
-    monkeypatch.setattr(Executor, "__init__", lambda self: (made.append(self), original(self))[1])
-    return made
 
 
 @pytest.mark.parametrize("shape", [(1024, 2048), (1024, 16, 128)], ids=["plain", "reshaped"])

@@ -6,18 +6,28 @@ from threading import Barrier
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from materialize_models import INIT_FUNCTIONS
-from test_materialize_sharding import executors as executors
 from test_materialize_values import assert_same_bits
 
 import flaxinit
 from flaxinit.materialize.fingerprint import Fingerprints
 
+MESH = jax.make_mesh((8,), ("x",))
+ROWS = NamedSharding(MESH, PartitionSpec("x"))
 
-def test_threads_that_call_at_once():
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_threads_that_call_at_once(spread):
     init = INIT_FUNCTIONS["transformer with flaxinit"]
     keys = jax.random.split(jax.random.key(4), 4)
-    initialise, barrier = flaxinit.fast_init(init), Barrier(len(keys))
+
+    def rule(path, x):
+        return ROWS if x.shape[0] % 8 == 0 else NamedSharding(MESH, PartitionSpec())
+
+    initialise = flaxinit.fast_init(init, rule if spread else None)
+    barrier = Barrier(len(keys))
 
     def call(key):
         barrier.wait()

@@ -94,19 +94,25 @@ def test_products_agree_to_rounding_on_any_mesh(name):
         assert error <= 8 * np.sqrt(max(shape)) * eps
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("shape", [(40, 48), (56, 40), (33, 48)])
-def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, monkeypatch):
-    """More units than are multiplied at once, a ragged last one, rows that no mesh divides."""
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Several blocks make a small matrix; what is traced meanwhile is forgotten."""
     monkeypatch.setattr(haar, "BLOCK", 2)
     jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize("shape", [(40, 48), (56, 40), (33, 48)])
+def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, small_blocks):
+    """More units than are multiplied at once, a ragged last one, rows that no mesh divides."""
     alone = flaxinit.orthogonal()(KEY, shape, dtype)
     spec = PartitionSpec(None, "x") if shape[1] == 48 else PartitionSpec("x")
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     spread = flaxinit.orthogonal()(KEY, shape, dtype, NamedSharding(mesh, spec))
     eps = float(jnp.finfo(alone.dtype).eps)
     assert np.abs(np.asarray(spread) - np.asarray(alone)).max() <= 8 * np.sqrt(max(shape)) * eps
-    jax.clear_caches()
 
 
 def program(init, shape, *spec):
@@ -118,11 +124,11 @@ def program(init, shape, *spec):
 
 def compiled(draw, key=KEY):
     text = draw.lower(key).compile().as_text()
-    sizes = re.findall(r"\b[a-z]+\d+\[([\d,]+)\]", text)
+    sizes = re.findall(r"\b[a-z]+\d*\[([\d,]+)\]", text)
     return text, max(math.prod(map(int, size.split(","))) for size in sizes)
 
 
-@pytest.mark.parametrize("name", set(ELEMENTWISE) - {"sparse"})
+@pytest.mark.parametrize("name", [n for n in ELEMENTWISE if n != "sparse"])
 def test_each_device_draws_its_own_shard(name):
     init = ELEMENTWISE[name]
     shape = (512, 32) if name == "constant" else (512, 256)
@@ -180,30 +186,63 @@ def test_matrices_stay_with_their_keys():
 @pytest.mark.parametrize("axes", [{"x"}, {"x", "y"}])
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_a_devices_own_program_draws_the_whole(axis_type, axes):
-    alone = flaxinit.orthogonal()(KEY, (16, 24))
-    with jax.set_mesh(jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type,) * 2)):
+    keys = jax.random.split(KEY, 4)
+    alone = [flaxinit.orthogonal()(key, (16, 24)) for key in keys]
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type,) * 2)
+    keys = jax.device_put(keys, NamedSharding(mesh, PartitionSpec("x")))
+    with jax.set_mesh(mesh):
         draw = jax.shard_map(
-            lambda key: flaxinit.orthogonal()(key, (16, 24)),
-            in_specs=PartitionSpec(),
-            out_specs=PartitionSpec(),
+            lambda keys: flaxinit.orthogonal()(keys[0], (16, 24))[None],
+            in_specs=PartitionSpec("x"),
+            out_specs=PartitionSpec("x"),
             axis_names=axes,
         )
-        np.testing.assert_allclose(jax.jit(draw)(KEY), alone, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(draw)(keys), alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", [(), ("x",)])
-@pytest.mark.parametrize(
-    "setting", [jax.enable_x64(True), jax.threefry_partitionable(False)], ids=["64 bits", "older"]
-)
-def test_a_callers_settings_hold_on_a_mesh(setting, spec):
+@pytest.mark.parametrize("dtype", ["float32", None])
+@pytest.mark.parametrize("setting", ["jax_enable_x64", "jax_threefry_partitionable"])
+def test_a_callers_settings_hold_on_a_mesh(setting, dtype, spec):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
+    x64 = setting == "jax_enable_x64"
     usual = np.asarray(flaxinit.orthogonal()(KEY, (16, 24)))
-    with setting:
-        alone = np.asarray(flaxinit.orthogonal()(KEY, (16, 24)))
-        spread = flaxinit.orthogonal()(KEY, (16, 24), out_sharding=sharding)
+    with jax.enable_x64(True) if x64 else jax.threefry_partitionable(False):
+        alone = np.asarray(flaxinit.orthogonal(dtype=dtype)(KEY, (16, 24)))
+        spread = flaxinit.orthogonal(dtype=dtype)(KEY, (16, 24), out_sharding=sharding)
         np.testing.assert_allclose(spread, alone, atol=16 * 24 * np.finfo(alone.dtype).eps)
-    assert alone.dtype != usual.dtype or np.abs(alone - usual).max() > 0.1
+    assert alone.dtype == (np.float64 if x64 and dtype is None else np.float32)
+    if alone.dtype == usual.dtype:  # the older way to count makes other numbers
+        assert (np.abs(alone - usual).max() < 1e-5) == x64
+
+
+def test_settings_of_the_process_hold_on_a_mesh():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("x"))
+    usual = np.asarray(flaxinit.orthogonal()(KEY, (16, 24)))
+    try:
+        jax.config.update("jax_enable_x64", True)
+        spread = flaxinit.orthogonal(dtype="float32")(KEY, (16, 24), out_sharding=sharding)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    np.testing.assert_allclose(spread, usual, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [(), (4,)])
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_every_kind_of_key_is_the_same_on_a_mesh(legacy, impl, batch, small_blocks):
+    make = jax.random.PRNGKey if legacy else jax.random.key
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec(*(None for _ in batch), "x"))
+    shape, init = (*batch, 32, 32), flaxinit.orthogonal(batch_axis=0 if batch else ())
+    with jax.default_prng_impl(impl):
+        key = make(5)
+        alone, spread = init(key, shape), init(key, shape, out_sharding=sharding)
+    np.testing.assert_allclose(spread, alone, atol=1e-5)
+    if impl == "threefry2x32":  # JAX's rbg cannot be mapped over no key
+        assert jax.vmap(lambda key: init(key, shape))(key[None][:0]).shape == (0, *shape)
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])

@@ -1,7 +1,6 @@
 """Initializers that draw nothing: constant, zeros, ones."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,11 +8,11 @@ import numpy as np
 from jax.core import Tracer
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import Initializer, checked_dtype, freeze
+from flaxinit.initializers.contract import Deterministic, checked_dtype, freeze
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Constant(Initializer):
+class Constant(Deterministic):
     """Fill with a value.
 
     Args:
@@ -44,9 +43,6 @@ class Constant(Initializer):
             value=value.item() if value.ndim == 0 else value,
             dtype=checked_dtype(self.dtype),
         )
-
-    def variance(self, shape: Sequence[int]) -> float:
-        return 0.0
 
     def draw(self, key, shape, dtype, out_sharding):
         value = np.asarray(self.value)

@@ -45,7 +45,7 @@ class Initializer:
         """
         shape = checked_shape(shape)
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
-        if key is not None or self.variance(shape) > 0:
+        if key is not None or not isinstance(self, Deterministic):
             check_key(key)
         with sampling.mesh_context(out_sharding):
             if 0 in shape:
@@ -83,6 +83,14 @@ class Initializer:
 
     def _default(self, field: dataclasses.Field) -> Any:
         return field.default
+
+
+class Deterministic(Initializer):
+    """An initializer that draws nothing: it needs no key, and its variance is 0."""
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """0: nothing is drawn."""
+        return 0.0
 
 
 def public_name(cls: type) -> str:
@@ -187,7 +195,8 @@ def check_key(key: Any) -> None:
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not ((typed and shape == ()) or (dtype == np.uint32 and len(shape) == 1)):
         kind = f"an array {dtype} of shape {shape}" if dtype is not None else repr(key)
-        hint = " For several draws use jax.vmap." if typed else ""
+        many = shape and (typed or dtype == np.uint32)
+        hint = " For several draws use jax.vmap." if many else ""
         raise TypeError(f"A draw needs one key, jax.random.key(seed); got {kind}.{hint}")
 
 

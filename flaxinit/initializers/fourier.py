@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from flaxinit import sampling
 from flaxinit.initializers.contract import (
-    Initializer,
+    Deterministic,
     checked_choice,
     checked_dtype,
     checked_flag,
@@ -18,7 +17,7 @@ from flaxinit.initializers.contract import (
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Stft(Initializer):
+class Stft(Deterministic):
     """The kernel whose convolution is the real or imaginary part of a windowed Fourier transform.
 
     ``w[t, 0, k] = window[t]/s · cos(2πtk/n)`` or ``-window[t]/s · sin(2πtk/n)`` with
@@ -54,10 +53,6 @@ class Stft(Initializer):
         if self.scaling is not None:
             checked_choice("scaling", self.scaling, ("density", "spectrum"))
         self._window(8)
-
-    def variance(self, shape: Sequence[int]) -> float:
-        """0: the kernel has one value."""
-        return 0.0
 
     def draw(self, key, shape, dtype, out_sharding):
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:

@@ -15,20 +15,20 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Inexact, PRNGKeyArray
 
 from flaxinit import sampling
+from flaxinit.initializers.sharing import shared
 
 # Reflections in a block: enough for a matrix unit (128) to be busy, few enough that the work of a
 # block's triangular factor stays small beside the products. On one device, where each block is
 # compiled by itself, a large matrix has larger ones and not more: 16, with a 16th of the work.
 BLOCK = 128
 MOST_BLOCKS = 16
-SMALL = 16  # of these triangular blocks, products with zeros in half of their places take no time
+# Triangular blocks up to this size are inverted in their places of a larger matrix: half of each
+# product is zeros, but there is little to compile.
+SMALL = 16
 # TPUs round float32 factors to bfloat16 unless asked not to.
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -46,15 +46,16 @@ def orthonormal(
     """
     settings = jax.random.key_impl(keys), jax.threefry_partitionable.value
     make = _maker(rows, columns, dtype, *settings)
-    return make(jax.random.key_data(keys), np.arange(min(rows, columns), dtype=np.int32))
+    return make(jax.random.key_data(keys), jnp.arange(min(rows, columns), dtype=jnp.int32))
 
 
-@functools.cache  # the same functions each time, by whose identity JAX knows what it has compiled
+@functools.cache  # the same function each time, by whose identity JAX knows what it has compiled
 def _maker(rows: int, columns: int, dtype, impl, partitionable: bool):
-    """A function of the words of keys and of row numbers, told how to be mapped and spread."""
+    """Words of keys and row numbers -> matrices."""
     tall = rows > columns
     less, more = sorted((rows, columns))
-    # The compiler asks for a shard in a thread of its own, where a caller's settings do not hold.
+    # The compiler asks for a share in a thread of its own, where a caller's settings do not hold:
+    # this one is set there, that of 64 bits cannot be.
     as_called = functools.partial(jax.threefry_partitionable, partitionable)
 
     def typed(words):
@@ -69,54 +70,16 @@ def _maker(rows: int, columns: int, dtype, impl, partitionable: bool):
                 return alone(typed(words)[0])[None]
             return jax.vmap(alone)(typed(words))
 
-    def shard(words, index):
+    def share(words, index):
         make = functools.partial(_rows, index=index, rows=less, columns=more, dtype=dtype)
         with as_called():
             wide = lax.map(make, typed(words))
         return wide.mT if tall else wide
 
-    def place(sharding, size, *specs):
-        mesh = Mesh(np.array(list(sharding.device_set)).reshape(size, -1), ("keys", "rows"))
-        return mesh, [NamedSharding(mesh, PartitionSpec(*spec)) for spec in specs]
-
-    def partition(_, arguments, wanted):
-        """Each device makes matrices of its own and, if there are more devices, some rows of them.
-
-        Rows evolve by themselves: devices communicate only to bring the result where it is wanted.
-        """
-        if wanted.sharding.is_fully_replicated:
-            mesh, (result, *inputs) = place(wanted.sharding, 1, (), (), ())
-            return mesh, whole, result, tuple(inputs)
-        devices = len(wanted.sharding.device_set)
-        parts = devices // wanted.sharding.shard_shape((devices,) * 3)[0]  # over which keys are
-        over_keys = parts if wanted.shape[0] % parts == 0 else 1
-        spec = ("keys", None, "rows") if tall else ("keys", "rows")
-        mesh, (result, *inputs) = place(wanted.sharding, over_keys, spec, ("keys",), ("rows",))
-        return mesh, shard, result, tuple(inputs)
-
-    spread = custom_partitioning(whole)
-    spread.def_partition(
-        partition,
-        infer_sharding_from_operands=lambda _, arguments, wanted: place(
-            arguments[0].sharding, 1, ()
-        )[1][0],
-        decode_shardings=False,
-        sharding_rule="k w, r -> k p q",
-    )
-
-    @jax.custom_batching.custom_vmap
-    def mapped(words, index):
-        # Inside a shard_map this is a device's own program. Draws of 64 bits, which the thread
-        # of the compiler's may refuse, are left to its own ways.
-        alone = jax.sharding.get_abstract_mesh().manual_axes or jnp.finfo(dtype).bits == 64
-        return (whole if alone else spread)(words, index)
-
-    @mapped.def_vmap
-    def _(size, _, words, index):
-        made = mapped(words.reshape(-1, words.shape[-1]), index)
-        return made.reshape(size, -1, rows, columns), True
-
-    return mapped
+    narrow = jnp.finfo(dtype).bits < 64
+    # Other generators make something else of several keys than of each by itself.
+    partitioned = narrow and impl == "threefry2x32"
+    return shared(whole, share, 2 if tall else 1, partitioned=partitioned)
 
 
 def _alone(key, rows: int, columns: int, dtype, tall: bool):
@@ -141,15 +104,15 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
     p = jnp.zeros(shape[::-1] if tall else shape, dtype)
     for v, t, phase in reversed(list(zip(vectors, triangles, phases, strict=True))):
         # p grows by the block's rows of the identity, and is then reflected as a whole.
-        size = len(v)
-        t, phase, head, tail = t[:size, :size], phase[:size], v[:, :size], v[:, size:]
+        n = len(v)
+        t, phase, head, tail = t[:n, :n], phase[:n], v[:, :n], v[:, n:]
         if tall:
             products = [head.conj() * phase, _product(tail.conj(), p)]
             change = _product(v.T, _product(t.T, jnp.concatenate(products, axis=1)))
         else:
             products = [phase[:, None] * head.conj().T, _product(p, tail.conj().T)]
             change = _product(_product(jnp.concatenate(products), t), v)
-        above, beside = (jnp.zeros(shape, dtype) for shape in ((size, p.shape[1]), (len(p), size)))
+        above, beside = jnp.zeros((n, p.shape[1]), dtype), jnp.zeros((len(p), n), dtype)
         p = jnp.block([[jnp.diag(phase), above], [beside, p]]) - change
     return p
 
@@ -184,7 +147,7 @@ def _rows(key, index, rows: int, columns: int, dtype):
         t = _triangle(_gram(v), scale)
         return p - _product(_product(_product(p, v.conj().T), t), v), phase
 
-    identity = (index[:, None] == jnp.arange(columns)).astype(dtype)
+    identity = (index[:, None] == jnp.arange(columns, dtype=index.dtype)).astype(dtype)
     units = jax.random.split(key, len(starts)), jnp.arange(len(starts)) * width
     p, phases = lax.scan(reflect, identity, units, reverse=True)
     return p * phases.reshape(-1)[index, None]
@@ -235,10 +198,8 @@ def _inverse(upper):
     size = 1 << (width - 1).bit_length()
     upper = jnp.pad(upper, (0, size - width))
 
-    def blocks(width, step, right):
-        return jnp.stack(
-            [upper[i : i + width, i + right :][:, :width] for i in range(0, size, step)]
-        )
+    def blocks(side, step, right):
+        return jnp.stack([upper[i : i + side, i + right :][:, :side] for i in range(0, size, step)])
 
     small = min(size, SMALL)
     diagonal, inverse = blocks(small, small, 0), jnp.eye(small, dtype=upper.dtype)

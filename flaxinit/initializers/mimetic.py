@@ -89,7 +89,8 @@ class Mimetic:
             features: d, of the stream and of all heads together.
             heads: h, a divisor of d.
             dtype: default the initializer's own, else JAX's default float.
-            out_sharding: a sharding for each kernel; each device then factorises its own heads.
+            out_sharding: a sharding for each kernel. Queries and keys of a head are factorised
+                where the head is; values and outputs, of which all heads have a part, everywhere.
 
         Returns:
             The kernels; ``params[name]["kernel"]`` of Flax's layer for each of their names.
@@ -103,7 +104,7 @@ class Mimetic:
             )
         check_key(key)
         if out_sharding is not None:
-            out_sharding = AttentionKernels(*out_sharding)
+            out_sharding = _one_each(out_sharding)
         with sampling.mesh_context(out_sharding):
             return _kernels(
                 key,
@@ -122,6 +123,15 @@ class Mimetic:
             if (value := getattr(self, field.name)) != field.default
         ]
         return f"mimetic({', '.join(changed)})"
+
+
+def _one_each(out_sharding) -> AttentionKernels:
+    if type(out_sharding) not in (AttentionKernels, tuple, list) or len(out_sharding) != 4:
+        raise TypeError(
+            "mimetic's out_sharding is one sharding for each of query, key, value and out, got "
+            f"{out_sharding!r}."
+        )
+    return AttentionKernels(*out_sharding)
 
 
 @functools.partial(jax.jit, static_argnames=("features", "heads", "dtype", "out_sharding"))

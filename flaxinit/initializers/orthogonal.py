@@ -31,7 +31,9 @@ class Orthogonal(Initializer):
     The array is read as a matrix, ``column_axis`` its columns and all other axes its rows. With
     fewer columns than rows ``WᴴW = scale² I``, with more ``WWᴴ = scale² I``: all singular values
     are ``scale``. An entry has mean 0 and variance ``scale²/max(rows, columns)``. Low precision
-    is computed in float32 and rounded once; complex arrays are unitary.
+    is computed in float32 and rounded once; complex arrays are unitary. On a mesh each device
+    makes its own matrices, or some rows of one, whoever says how they are laid out; a jitted
+    function that draws one on several devices names a single mesh and cannot be exported.
 
     Args:
         scale: the singular values, finite; an activation's `flaxinit.gain` keeps its signal.

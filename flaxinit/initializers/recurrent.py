@@ -12,6 +12,7 @@ import numpy as np
 
 from flaxinit import sampling
 from flaxinit.initializers.contract import (
+    Deterministic,
     Initializer,
     checked_dtype,
     checked_number,
@@ -37,7 +38,7 @@ def _gates(init: Initializer, shape: tuple[int, ...]) -> int:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class ForgetBias(Initializer):
+class ForgetBias(Deterministic):
     """LSTM biases with the forget gate open: ``b_f = value``, all others 0.
 
     A gate ``σ(b_f)`` decays the cell with time constant ``-1/log σ(b_f)``: 1.4 steps at 0,
@@ -74,10 +75,6 @@ class ForgetBias(Initializer):
             order=_checked_order(self.order),
             dtype=checked_dtype(self.dtype),
         )
-
-    def variance(self, shape: Sequence[int]) -> float:
-        """0: nothing is drawn."""
-        return 0.0
 
     def draw(self, key, shape, dtype, out_sharding):
         width = _gates(self, shape)

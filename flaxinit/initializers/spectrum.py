@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import Initializer, checked_dtype, checked_number, freeze
+from flaxinit.initializers.contract import (
+    Deterministic,
+    Initializer,
+    checked_dtype,
+    checked_number,
+    freeze,
+)
 
 
 class _LogOfUniform(Initializer):
@@ -176,14 +182,10 @@ def _of_uniform(key, numbers, *, shape, dtype, of_uniform, out_sharding):
     return sampling.place(draw, out_sharding)(key, numbers)
 
 
-class _S4d(Initializer):
+class _S4d(Deterministic):
     def frequencies(self, n: int) -> np.ndarray:
         """The imaginary parts of n eigenvalues, one of each conjugate pair."""
         raise NotImplementedError
-
-    def variance(self, shape: Sequence[int]) -> float:
-        """0: nothing is drawn."""
-        return 0.0
 
     def draw(self, key, shape, dtype, out_sharding):
         if not jnp.issubdtype(dtype, jnp.complexfloating):

@@ -12,6 +12,7 @@ import numpy as np
 
 from flaxinit import sampling
 from flaxinit.initializers.contract import (
+    Deterministic,
     Initializer,
     checked_count,
     checked_dtype,
@@ -22,7 +23,7 @@ from flaxinit.initializers.orthogonal import centred
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Identity(Initializer):
+class Identity(Deterministic):
     """Pass the input on: an identity matrix, or a convolution that is one at its centre (dirac).
 
     ``W[centre, i, j] = scale`` where ``i = j``, else 0; a kernel that is not square passes on as
@@ -56,10 +57,6 @@ class Identity(Initializer):
             dtype=checked_dtype(self.dtype),
             groups=checked_count("groups", self.groups),
         )
-
-    def variance(self, shape: Sequence[int]) -> float:
-        """0: nothing is drawn."""
-        return 0.0
 
     def draw(self, key, shape, dtype, out_sharding):
         if len(shape) < 2 or shape[-1] % self.groups:

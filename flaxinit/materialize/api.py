@@ -3,28 +3,29 @@
 import contextlib
 import functools
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from jax.extend.core import Var
 from jax.sharding import Mesh, Sharding
 
 from flaxinit.materialize.atoms import has_64_bits
 from flaxinit.materialize.execute import Executor
 from flaxinit.materialize.flatten import Flat, flatten
-from flaxinit.materialize.layouts import check_layouts, stated
+from flaxinit.materialize.layouts import stated
 from flaxinit.materialize.partition import Partition, partition
 from flaxinit.materialize.placement import auto_mesh, checked_out_shardings, place_outputs
 from flaxinit.materialize.progress import Progress
 from flaxinit.materialize.report import Report
-from flaxinit.materialize.trace import Trace, check_arguments, trace
+from flaxinit.materialize.trace import Trace, check_arguments, name_of, trace
 from flaxinit.materialize.transfer import local_bytes
-from flaxinit.materialize.units import with_units
 
-NO_MESH = Mesh(np.empty((), object), ())
+# Programs of several devices that two threads enqueue, on each device in another order, would wait
+# for each other forever.
+_RUNNING = threading.Lock()
 
 
 def fast_init(
@@ -43,7 +44,8 @@ def fast_init(
     the number of processes. Under ``jax.distributed`` every process makes the same call.
 
     Initializers that are made of matrix products or reductions (``orthogonal``) agree to
-    rounding when they are sharded, since the mesh decides the order of the sums.
+    rounding when they are sharded, since the mesh decides the order of the sums. So does, on one
+    device, a mean inside a function that has a derivative of its own (``jax.custom_jvp``).
 
     Args:
       init_fn: any traceable init function: Linen's ``model.init``, a function that builds an NNX
@@ -53,7 +55,8 @@ def fast_init(
         None: what the model says through Flax's partitioning metadata, else where the init
         function itself leaves an array last (``with_sharding_constraint``, an initializer's
         ``out_sharding``); on a mesh, that of the metadata or of ``jax.set_mesh``, all other arrays
-        are copied to all devices; without a mesh, everything is on JAX's default device.
+        are copied to all devices; without a mesh, they are where the arrays that they are computed
+        from are, or else on JAX's default device.
         A pytree, or prefix of one, of ``NamedSharding``, ``PartitionSpec`` (on the mesh of
         ``jax.set_mesh``) or None, with the structure of the result (of ``nnx.state(module)``
         for an NNX module): what ``nn.get_sharding``, ``nnx.get_named_sharding``,
@@ -108,11 +111,10 @@ def fast_init(
         start = time.perf_counter()
         with _without_collector():
             traced = _traced(init_fn, args, kwargs, mesh)
-            own = stated(traced.jaxpr, mesh)
+            own = stated(traced.jaxpr, mesh) if out_shardings is None else []
             shardings = place_outputs(out_shardings, traced.tree, traced.paths, own, mesh)
             flat = flatten(traced.jaxpr, traced.constants)
             parts = partition(flat)
-            check_layouts(parts, flat.outputs, shardings, traced.paths)
             outcome.trace_seconds = time.perf_counter() - start
             bar = Progress(sum(d.size for d in parts.draws), enabled=progress)
             # Every array has its place, which may be on other devices than the mesh that is set.
@@ -120,7 +122,8 @@ def fast_init(
             wide = has_64_bits(traced.jaxpr)  # as it asks for them itself, in a part of it
             with (
                 bar,
-                jax.set_mesh(NO_MESH),
+                _RUNNING,
+                jax.set_mesh(None),
                 jax.enable_x64(True) if wide else contextlib.nullcontext(),
                 jax.disable_jit(False),
                 jax.transfer_guard("allow"),
@@ -145,14 +148,13 @@ def fast_init(
 
 def _traced(init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh) -> Trace:
     """The trace of an init function, in which the axes of the mesh that is set are Auto."""
-    init_fn = with_units(init_fn)
     try:
         with jax.set_mesh(auto_mesh(mesh)):
             return trace(init_fn, args, kwargs)
     except ValueError as error:
         if "`set_mesh` can only be used" in str(error):
             raise ValueError(
-                f"{init_fn.__qualname__} sets a mesh, which JAX refuses while it is traced. Set it "
+                f"{name_of(init_fn)} sets a mesh, which JAX refuses while it is traced. Set it "
                 "around the call of what fast_init returns: `with jax.set_mesh(mesh): ...`."
             ) from error
         if not mesh.explicit_axes:
@@ -162,7 +164,7 @@ def _traced(init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh) -> Trace:
         except Exception:  # wrong on axes of every type
             raise error from None
         raise ValueError(
-            f"{init_fn.__qualname__} lays out arrays itself (out_sharding=, reshard, shard_map) on "
+            f"{name_of(init_fn)} lays out arrays itself (out_sharding=, reshard, shard_map) on "
             f"the Explicit axes of {mesh}. fast_init traces it on Auto axes, and lays out every "
             "array as out_shardings say: leave layouts to them, or use with_sharding_constraint "
             f"on a mesh whose axis_types are Auto. JAX says: {error}"

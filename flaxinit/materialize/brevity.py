@@ -34,5 +34,5 @@ def _make_brief(tracer: Any) -> None:
     The method is private to JAX. Without it, nothing is changed and tracing is merely slower.
     """
     original = vars(tracer).get("_origin_msg")
-    if original is not None:
-        tracer._origin_msg = lambda self: "" if _brief.get() else original(self)
+    if callable(original):
+        tracer._origin_msg = lambda *args: "" if _brief.get() else original(*args)

@@ -18,6 +18,7 @@ from flaxinit.materialize.compile import compiled, is_exact, lower, memory
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
+from flaxinit.materialize.layouts import check_layouts
 from flaxinit.materialize.partition import Partition
 from flaxinit.materialize.placement import auto
 from flaxinit.materialize.report import Group, Report
@@ -64,6 +65,7 @@ class Executor:
                 names.setdefault(a, path)
         keys = key_calls(parts.keys, flat.constants, self.prints)
         calls, places = schedule(parts.draws, flat.constants, wanted, self.prints)
+        check_layouts(calls, names)
         seconds = self._compile(calls, keys, report)
 
         start = time.perf_counter()

@@ -11,13 +11,17 @@ from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from flaxinit.materialize.atoms import is_key
 
 # Parameters that say nothing about the values: how a call is differentiated, and the Python
 # function of a reduction that a jaxpr stands beside. New functions in each call are no new program.
-FUNCTIONS = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "computation"}
+FUNCTIONS = {
+    "custom_jvp_call": {"jvp_jaxpr_fun"},
+    "custom_vjp_call": {"fwd_jaxpr_thunk", "bwd", "out_trees"},
+    "reduce": {"computation"},
+}
 
 
 class Fingerprints:
@@ -50,7 +54,7 @@ class Fingerprints:
             case tuple() | list():
                 return (type(x).__name__, *map(self, x))
             case dict():
-                return ("dict", *((k, self(v)) for k, v in x.items() if k not in FUNCTIONS))
+                return ("dict", *((k, self(v)) for k, v in x.items()))
             case np.ndarray() | np.generic():
                 return "array", x.shape, str(x.dtype), x.tobytes()
         try:
@@ -78,12 +82,17 @@ class Fingerprints:
                 eqn.primitive,
                 eqn.ctx,
                 tuple(map(atom, eqn.invars)),
-                self(eqn.params),
+                self.params(eqn),
                 bind(eqn.outvars),
             )
             for eqn in jaxpr.eqns
         )
         return head, body, tuple(map(atom, jaxpr.outvars)), tuple(map(self.constant, constants))
+
+    def params(self, eqn: JaxprEqn) -> Hashable:
+        """What an equation says of the values that it makes."""
+        functions = FUNCTIONS.get(eqn.primitive.name, ())
+        return self({k: v for k, v in eqn.params.items() if k not in functions})
 
     def literal(self, a: Literal) -> Hashable:
         """Type and value; NaN equals itself and 0.0 differs from -0.0, as bits do."""

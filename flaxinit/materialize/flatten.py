@@ -59,29 +59,30 @@ def _inline(
 
     for eqn in jaxpr.eqns:
         inputs = [read(a) for a in eqn.invars]
-        body = _body(eqn)
+        inside = body(eqn)
         if eqn.primitive.name in _LAYOUTS:
             outputs = inputs
-        elif body is None:
+        elif inside is None:
             # A jaxpr called twice brings the same variables twice: rename them.
             outputs = [Var(v.aval) for v in eqn.outvars]
             steps.append(Step(eqn.replace(invars=inputs, outvars=outputs), unit))
         else:
             inner = next(units) if unit is None and eqn.primitive.name == "jit" else unit
-            names = dict(zip(body.jaxpr.invars, inputs, strict=True))
-            for v, x in zip(body.jaxpr.constvars, body.consts, strict=True):
+            names = dict(zip(inside.jaxpr.invars, inputs, strict=True))
+            for v, x in zip(inside.jaxpr.constvars, inside.consts, strict=True):
                 names[v] = Var(v.aval)
                 constants[names[v]] = x
-            outputs = _inline(body.jaxpr, names, inner, units, steps, constants)
+            outputs = _inline(inside.jaxpr, names, inner, units, steps, constants)
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [read(a) for a in jaxpr.outvars]
 
 
-def _body(eqn: JaxprEqn) -> ClosedJaxpr | None:
+def body(eqn: JaxprEqn) -> ClosedJaxpr | None:
+    """What is inlined in place of a call, None for an equation that stays."""
     name = eqn.primitive.name
     if name == "jit" and len(eqn.outvars) > 1:
         return eqn.params["jaxpr"]
     if name in _TRANSPARENT:
-        body = eqn.params[_TRANSPARENT[name]]
-        return body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
+        inside = eqn.params[_TRANSPARENT[name]]
+        return inside if isinstance(inside, ClosedJaxpr) else ClosedJaxpr(inside, ())
     return None

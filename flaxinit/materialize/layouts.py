@@ -1,13 +1,23 @@
 """Layouts that an init function itself asks for, in calls of JAX."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, Sharding, SingleDeviceSharding
+from jax.extend.core import Jaxpr, JaxprEqn, Var, jaxprs_in_params
+from jax.sharding import (
+    AbstractMesh,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+)
 
 from flaxinit.materialize.atoms import aval
-from flaxinit.materialize.partition import Partition
+from flaxinit.materialize.flatten import body
+from flaxinit.materialize.schedule import Call
 from flaxinit.materialize.transfer import devices
 
 
@@ -16,59 +26,60 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
 
     A layout on a mesh without devices is one on `mesh`, the mesh that is set.
     """
-    makers = {v: (eqn, i) for eqn in jaxpr.eqns for i, v in enumerate(eqn.outvars)}
-    return [
-        _stated(*makers[a], mesh) if isinstance(a, Var) and a in makers else None
-        for a in jaxpr.outvars
-    ]
+
+    @functools.cache  # of a call with many outputs each asks for its own
+    def of_outputs(jaxpr: Jaxpr) -> list[Sharding | None]:
+        makers = {v: (eqn, i) for eqn in jaxpr.eqns for i, v in enumerate(eqn.outvars)}
+        known = [makers.get(a) if isinstance(a, Var) else None for a in jaxpr.outvars]
+        return [None if maker is None else of_output(*maker) for maker in known]
+
+    def of_output(eqn: JaxprEqn, index: int) -> Sharding | None:
+        match eqn.primitive.name:
+            case "jit" if isinstance(eqn.params["out_shardings"][index], Sharding):
+                layout = eqn.params["out_shardings"][index]
+            case "jit":
+                return of_outputs(eqn.params["jaxpr"].jaxpr)[index]
+            case "sharding_constraint":
+                layout = eqn.params["sharding"]
+            case "reshard":
+                layout = eqn.params["dst_sharding"]
+            case "shard_map":
+                layout = NamedSharding(eqn.params["mesh"], eqn.params["out_specs"][index])
+            case "device_put":
+                layout = eqn.params["devices"][index]
+            case _:
+                inside = body(eqn)
+                return None if inside is None else of_outputs(inside.jaxpr)[index]
+        return _on_devices(layout, mesh)
+
+    return of_outputs(jaxpr)
 
 
-def _stated(eqn: JaxprEqn, index: int, mesh: Mesh) -> Sharding | None:
-    match eqn.primitive.name:
-        case "jit":
-            layout = eqn.params["out_shardings"][index]
-            if not isinstance(layout, Sharding):
-                return stated(eqn.params["jaxpr"].jaxpr, mesh)[index]
-        case "sharding_constraint":
-            layout = eqn.params["sharding"]
-        case "reshard":
-            layout = eqn.params["dst_sharding"]
-        case "shard_map":
-            layout = NamedSharding(eqn.params["mesh"], eqn.params["out_specs"][index])
-        case "device_put":
-            layout = eqn.params["devices"][index]
-        case _:
-            return None
+def _on_devices(layout: Any, mesh: Mesh) -> Sharding | None:
+    """A layout as a sharding that places every dimension, None if it is not one."""
     if isinstance(layout, jax.Device):
         return SingleDeviceSharding(layout)
-    if isinstance(layout, NamedSharding) and isinstance(layout.mesh, AbstractMesh):
-        return NamedSharding(mesh, layout.spec) if layout.mesh.shape == mesh.shape else None
-    return layout if isinstance(layout, NamedSharding | SingleDeviceSharding) else None
+    if isinstance(layout, NamedSharding):
+        if PartitionSpec.UNCONSTRAINED in layout.spec:
+            return None
+        if isinstance(layout.mesh, AbstractMesh):
+            return NamedSharding(mesh, layout.spec) if layout.mesh.shape == mesh.shape else None
+        return layout
+    return layout if isinstance(layout, SingleDeviceSharding) else None
 
 
-def check_layouts(
-    parts: Partition,
-    outputs: list[Var | Literal],
-    shardings: list[Sharding | None],
-    paths: tuple[str, ...],
-) -> None:
-    """Refuse a draw that is made on other devices than those on which its result is placed."""
-    place = {
-        a: (sharding, path)
-        for a, sharding, path in zip(outputs, shardings, paths, strict=True)
-        if isinstance(a, Var)
-    }
+def check_layouts(calls: list[Call], names: dict[Var, str]) -> None:
+    """Refuse a draw that names other devices than those on which it is made."""
     inside: dict[int, set[Mesh | AbstractMesh]] = {}
-    for draw in parts.draws:
-        placed = [place[v] for v in draw.outputs]
-        sharding, path = next((p for p in placed if p[0] is not None), placed[0])
-        for mesh in _meshes([step.eqn for step in draw.steps], inside):
-            if not _fits(mesh, sharding):
-                where = "JAX's default device" if sharding is None else sharding
+    for call in calls:
+        for mesh in _meshes([step.eqn for step in call.draw.steps], inside):
+            if not _fits(mesh, call.home):
+                where = "JAX's default device" if call.home is None else call.home
                 raise ValueError(
-                    f"{path or 'the result'}: the init function makes it on {mesh}, but its place "
-                    f"is {where}. Give out_shardings on the same devices, or leave layouts out of "
-                    "the init function (out_sharding=, with_sharding_constraint, shard_map)."
+                    f"{names[call.draw.outputs[0]] or 'the result'}: the init function makes it on "
+                    f"{mesh}, but its place is {where}. Give out_shardings on the same devices, or "
+                    "leave layouts out of the init function (out_sharding=, "
+                    "with_sharding_constraint, shard_map)."
                 )
 
 
@@ -91,11 +102,12 @@ def _meshes(
 
 
 def _is_explicit(v: Var) -> bool:
-    return bool(aval(v).sharding.mesh.explicit_axes)
+    sharding = getattr(aval(v), "sharding", None)
+    return sharding is not None and bool(sharding.mesh.explicit_axes)
 
 
 def _fits(mesh: Mesh | AbstractMesh, sharding: Sharding | None) -> bool:
     count = 1 if sharding is None else len(sharding.device_set)
     if isinstance(mesh, AbstractMesh):
         return mesh.size == count
-    return sharding is not None and devices(NamedSharding(mesh, jax.P())) == devices(sharding)
+    return sharding is not None and devices(sharding) == list(mesh.devices.flat)

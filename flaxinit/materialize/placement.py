@@ -159,8 +159,9 @@ def _spec(box: Any, mesh: Mesh) -> Sharding | None:
 
 def _checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sharding | None:
     """A sharding that can hold `x`, or an error that names the array; None is the default."""
-    if choice is None:
-        return None if mesh.empty else NamedSharding(mesh, PartitionSpec())
+    if choice is None and mesh.empty:
+        return None
+    choice = PartitionSpec() if choice is None else choice
     path = path or "the result"
     _check_type(path, choice)
     if isinstance(choice, PartitionSpec):

@@ -36,6 +36,7 @@ class Call:
     draw: Draw
     segments: list[Segment]
     compilations: tuple[Compilation, ...]
+    home: Sharding | None  # on whose devices it is made
     level: int  # 0 if it reads no other draw's output, else one more than those it reads
 
 
@@ -96,4 +97,4 @@ def _calls(
         )
         depth = 1 + max((level[v] for v in read if v in level), default=-1)
         level.update(dict.fromkeys(draw.outputs, depth))
-        yield Call(draw, chain, compilations, depth)
+        yield Call(draw, chain, compilations, home, depth)

@@ -119,7 +119,7 @@ def canonical(
         for v in eqn.outvars:
             ids[v] = len(ids)
         avals = tuple(map(prints.aval, eqn.outvars))
-        structure.append((eqn.primitive, eqn.ctx, prints(eqn.params), read, avals))
+        structure.append((eqn.primitive, eqn.ctx, prints.params(eqn), read, avals))
         eqns.append(eqn.replace(invars=atoms))
 
     outputs = tuple(v for s in steps for v in s.eqn.outvars if v in needed)

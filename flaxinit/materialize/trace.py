@@ -29,6 +29,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from flaxinit.materialize.atoms import aval
 from flaxinit.materialize.brevity import brief_messages
 from flaxinit.materialize.fingerprint import Fingerprints
+from flaxinit.materialize.units import kept_calls
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
             for i, x in zip(dynamic, arrays, strict=True):
                 values[i] = x
             args, kwargs = jax.tree.unflatten(treedef, values)
-            with brief_messages():
+            with brief_messages(), kept_calls(current):
                 result = init_fn(*args, **kwargs)
             state, seen["whole"] = _split(result)
             outputs, seen["tree"] = jax.tree_util.tree_flatten_with_path(state)
@@ -64,7 +65,7 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
             for path, x in kept:
                 if isinstance(x, jax.ShapeDtypeStruct):
                     raise TypeError(
-                        f"{_path(path)}: {_name(init_fn)} returns the shape {x} in place of an "
+                        f"{_path(path)}: {name_of(init_fn)} returns the shape {x} in place of an "
                         "array. Return what it draws, not the result of jax.eval_shape."
                     )
             seen["paths"] = tuple(_path(path) for path, _ in kept)
@@ -85,7 +86,7 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
         prints = Fingerprints()
         if prints(ClosedJaxpr(*_live(closed))) != prints(ClosedJaxpr(*_live(again))):
             raise TypeError(
-                f"{_name(init_fn)} computed something else when it was traced a second time: it "
+                f"{name_of(init_fn)} computed something else when it was traced a second time: it "
                 "draws from a NumPy or Python generator, or depends on state that it changes. "
                 "Derive every random number from the JAX key that is passed in."
             )
@@ -93,10 +94,11 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
     for v, x in zip(jaxpr.invars, inputs, strict=True):
         if isinstance(x, jax.ShapeDtypeStruct):
             raise TypeError(
-                f"an output of {_name(init_fn)} depends on the values of an argument of which "
+                f"an output of {name_of(init_fn)} depends on the values of an argument of which "
                 f"only the shape was given, {x}: pass an array in its place."
             )
-        constants[v] = x
+        # A NumPy array of 64 bits has become one of 32 if JAX is not to have more.
+        constants[v] = x if isinstance(x, jax.Array) else np.asarray(x, aval(v).dtype)
 
     tree, static, whole = seen["tree"], seen["static"], seen["whole"]
 
@@ -112,7 +114,7 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
 
 def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> ClosedJaxpr:
     """Trace, and refuse an init function whose result is not a function of its arguments."""
-    name = _name(init_fn)
+    name = name_of(init_fn)
     try:
         before = _generators()
         closed = run()
@@ -159,7 +161,12 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
 
 def check_arguments(args: tuple, kwargs: dict) -> None:
     """Refuse arguments of which a traced call could not make what an eager call makes."""
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs))):
+    inside = any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs)))
+    try:
+        jax.sharding.get_mesh()
+    except ValueError:  # which JAX tells outside of all transformations only
+        inside = True
+    if inside:
         raise TypeError(
             "fast_init creates arrays, so it cannot run inside jax.jit, vmap or grad. "
             "Inside a transformation call the init function itself."
@@ -204,7 +211,7 @@ def _live(closed: ClosedJaxpr) -> tuple[Jaxpr, list]:
     return jaxpr.replace(constvars=[v for v, _ in pairs]), [c for _, c in pairs]
 
 
-def _name(fn: Callable) -> str:
+def name_of(fn: Callable) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__name__
 
 

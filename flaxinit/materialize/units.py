@@ -7,11 +7,11 @@ multiplies by a reciprocal in place of the division, and the last bit is another
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from jax.extend.core import JaxprEqn, set_current_trace, take_current_trace
+from jax.extend.core import JaxprEqn, jaxprs_in_params
 from jax.extend.core.primitives import jit_p
 
 from flaxinit.materialize.atoms import aval
@@ -21,21 +21,15 @@ from flaxinit.materialize.segment import MOVES
 _own: ContextVar[Any] = ContextVar("own", default=None)
 
 
-def with_units(init_fn: Callable) -> Callable:
-    """`init_fn`, which when traced keeps calls of several operations together."""
+@contextlib.contextmanager
+def kept_calls(trace: Any) -> Iterator[None]:
+    """Within it, this trace keeps calls of several operations together."""
     _keep_calls()
-
-    @functools.wraps(init_fn)
-    def traced(*args, **kwargs):
-        with take_current_trace() as own, set_current_trace(own):
-            token = _own.set(own)
-            try:
-                return init_fn(*args, **kwargs)
-            finally:
-                _own.reset(token)
-
-    traced.__qualname__ = getattr(init_fn, "__qualname__", type(init_fn).__name__)
-    return traced
+    token = _own.set(trace)
+    try:
+        yield
+    finally:
+        _own.reset(token)
 
 
 @functools.cache
@@ -50,7 +44,8 @@ def _keep_calls() -> None:
         stage = rules[jit_p]
 
         def staged(trace: Any, source: Any, *values: Any, **params: Any) -> Any:
-            if trace is _own.get() and params["inline"] and _operations(params["jaxpr"]) > 1:
+            inlined = trace is _own.get() and params.get("inline") and params.get("jaxpr")
+            if inlined and _operations(inlined) > 1:
                 params["inline"] = False
             return stage(trace, source, *values, **params)
 
@@ -59,7 +54,9 @@ def _keep_calls() -> None:
 
 def _operations(jaxpr: Any) -> int:
     """How many operations of a call compute something: one alone is rounded as it always is."""
-    return sum(eqn.primitive.name not in MOVES and not _only_weak(eqn) for eqn in jaxpr.eqns)
+    inner = [_operations(j) for eqn in jaxpr.eqns for j in jaxprs_in_params(eqn.params)]
+    computing = [e for e in jaxpr.eqns if e.primitive.name not in MOVES and not _only_weak(e)]
+    return max(len(computing), sum(inner))
 
 
 def _only_weak(eqn: JaxprEqn) -> bool:
