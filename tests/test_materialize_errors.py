@@ -115,6 +115,8 @@ def test_a_module_instead_of_its_init():
 def test_inside_a_transformation():
     with pytest.raises(TypeError, match=r"cannot run inside jax.jit"):
         jax.jit(flaxinit.fast_init(draw))(KEY)
+    with pytest.raises(TypeError, match=r"cannot run inside jax.jit"):  # with a key from outside
+        jax.jit(lambda: flaxinit.fast_init(draw)(KEY))()
 
 
 def test_an_nnx_object_as_argument():

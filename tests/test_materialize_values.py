@@ -177,6 +177,19 @@ def test_settings_of_the_init_function_hold(name):
     assert_same_bits(flaxinit.fast_init(init)(key), init(key))
 
 
+def test_numpy_arguments_have_the_dtype_of_the_trace():
+    """Even where the init function asks for 64 bits in a part of it."""
+
+    def init(key, x):
+        with jax.enable_x64(True):
+            wide = jax.random.normal(key, (3,), float)
+        return x, jnp.asarray(x) * np.float32(2), wide
+
+    key, x = KEYS["typed"], np.arange(4.0)
+    assert_same_bits(flaxinit.fast_init(init)(key, x)[1:], init(key, x)[1:])
+    assert flaxinit.fast_init(init)(key, x)[0].dtype == np.float32
+
+
 def test_what_was_compiled_for_one_device_is_not_run_for_another():
     init = partial(jax.random.normal, shape=(8, 8))
     initialise = flaxinit.fast_init(init)
