@@ -222,7 +222,16 @@ JAX = tuple(
         jax.nn.initializers.truncated_normal,
     )
 )
+MATRICES = (
+    flaxinit.orthogonal(),
+    flaxinit.semi_orthogonal(),
+    flaxinit.gated_orthogonal(4),
+    flaxinit.sparse(0.5),
+)
 ORTHOGONAL = (jax.nn.initializers.orthogonal(), jax.nn.initializers.orthogonal(2.0))
+
+# Sums of products are made in another order on a mesh: to rounding, not bit for bit.
+MATRICES_OF_PRODUCTS = "matrices"
 
 INIT_FUNCTIONS = {
     "transformer": lambda key: Transformer().init(key, TOKENS),
@@ -248,5 +257,6 @@ INIT_FUNCTIONS = {
     "jax": partial(all_samplers, initializers=JAX),
     "jax bfloat16": partial(all_samplers, initializers=JAX, dtype=jnp.bfloat16),
     "orthogonal": partial(all_samplers, initializers=ORTHOGONAL),
+    MATRICES_OF_PRODUCTS: partial(all_samplers, initializers=MATRICES),
     "jitted whole": jax.jit(lambda key: Transformer().init(key, TOKENS)),
 }

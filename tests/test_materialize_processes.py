@@ -1,4 +1,4 @@
-"""Two real processes that share a mesh make the arrays of one device, bit for bit."""
+"""Two real processes that share a mesh make the arrays of one device, nearly all bit for bit."""
 
 import ast
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from materialize_models import INIT_FUNCTIONS
+from materialize_models import INIT_FUNCTIONS, MATRICES_OF_PRODUCTS
 
 SEED = 11
 NAMES = (
@@ -20,6 +20,7 @@ NAMES = (
     "haiku",
     "flaxinit bfloat16",
     "orthogonal",
+    MATRICES_OF_PRODUCTS,
 )
 # Both processes start JAX and compile on a machine that may be busy with other tests.
 TIMEOUT_SECONDS = 300
@@ -71,6 +72,9 @@ def test_two_processes_make_the_arrays_of_one_device(name, shards):
             init, path, where = key.split("|")
             if init == name:
                 index = tuple(slice(*pair) for pair in ast.literal_eval(where))
-                assert shard.tobytes() == expected[path][index].tobytes(), path
+                if name == MATRICES_OF_PRODUCTS:
+                    np.testing.assert_allclose(shard, expected[path][index], atol=1e-6)
+                else:
+                    assert shard.tobytes() == expected[path][index].tobytes(), path
                 covered[path][index] = True
     assert covered and all(mask.all() for mask in covered.values())

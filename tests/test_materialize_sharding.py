@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P, SingleDeviceSharding
-from materialize_models import INIT_FUNCTIONS, entangled
+from materialize_models import INIT_FUNCTIONS, MATRICES_OF_PRODUCTS, entangled
 from test_materialize_values import assert_same_bits, state
 
 import flaxinit
@@ -17,6 +17,7 @@ KEY = jax.random.key(5)
 
 # Leaves that sum over a dimension: the mesh decides the order of the sum, hence its rounding.
 SUMS = {
+    MATRICES_OF_PRODUCTS: {"0", "1", "2"},
     "entangled": {"mean", "mixed", "norm", "sum"},
     "state": {"SpectralNorm_0", "Dense_1", "Dense_2"},
     "structured": {"q", "power"},
