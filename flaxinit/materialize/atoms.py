@@ -1,6 +1,7 @@
 """What the variables of a jaxpr stand for."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -67,7 +68,7 @@ def variables(eqn: JaxprEqn) -> list[Var]:
 
 def size(v: Var) -> int:
     """Number of elements."""
-    return int(np.prod(aval(v).shape, dtype=np.int64))
+    return math.prod(aval(v).shape)
 
 
 def value(literal: Literal) -> np.ndarray:

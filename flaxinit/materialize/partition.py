@@ -5,6 +5,7 @@ equations as the model has layers, so it is evaluated equation by equation and n
 a whole. A draw is a connected set of the remaining equations, from keys to outputs.
 """
 
+import functools
 from collections import defaultdict
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -23,7 +24,7 @@ class Draw:
     steps: tuple[Step, ...]
     outputs: tuple[Var, ...]
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """Bytes of the outputs, on all devices together."""
         return sum(size(v) * aval(v).dtype.itemsize for v in self.outputs)

@@ -52,6 +52,7 @@ def _keep_calls() -> None:
         rules[jit_p] = staged
 
 
+@functools.lru_cache(1024)  # of few functions a model makes thousands of calls
 def _operations(jaxpr: Any) -> int:
     """How many operations of a call compute something: one alone is rounded as it always is."""
     inner = [_operations(j) for eqn in jaxpr.eqns for j in jaxprs_in_params(eqn.params)]
