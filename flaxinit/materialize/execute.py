@@ -61,7 +61,9 @@ class Executor:
         names: dict[Var, str] = {}
         for a, sharding, path in zip(flat.outputs, shardings, paths, strict=True):
             if isinstance(a, Var) and a in drawn:
-                wanted.setdefault(a, auto(sharding))
+                # Of two places of one array that which has it in parts: it is copied from there.
+                if a not in wanted or not (sharding is None or sharding.is_fully_replicated):
+                    wanted[a] = auto(sharding)
                 names.setdefault(a, path)
         keys = key_calls(parts.keys, flat.constants, self.prints)
         calls, places = schedule(parts.draws, flat.constants, wanted, self.prints)
