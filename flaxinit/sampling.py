@@ -114,7 +114,9 @@ def check_representable(dtype, stddev: float, largest: float) -> None:
     """
     info = jnp.finfo(dtype)
     name = np.dtype(dtype).name
-    step, limit = float(info.smallest_subnormal), float(info.max)
+    # Numbers below the normal ones of the dtype in which it is computed are flushed to zero.
+    step = max(float(info.smallest_subnormal), float(jnp.finfo(real_dtype(dtype)).tiny))
+    limit = float(info.max)
     if 0 < stddev < step:
         raise ValueError(
             f"{name} cannot represent a standard deviation of {stddev:.3g}: its smallest step is "

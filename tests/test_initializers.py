@@ -206,6 +206,19 @@ BAD = {
         f"{init}, no key": (lambda init=init: init(None, (4, 4)), TypeError, "needs one key")
         for init in (flaxinit.normal(0.0), flaxinit.orthogonal(0.0), flaxinit.sparse(1.0))
     },
+    **{
+        f"{init}, flushed to zero": (
+            lambda init=init: init(KEY, (4, 4)),
+            ValueError,
+            "standard deviation of 1e-38",
+        )
+        for init in (flaxinit.normal(1e-38), flaxinit.sparse(0.0, 1e-38))
+    },
+    "positive numbers only": (
+        lambda: he(dtype="float8_e8m0fnu"),
+        ValueError,
+        "holds no negative numbers",
+    ),
     "one sharding": (
         lambda: flaxinit.mimetic()(KEY, 4, 2, None, jax.P(None, "x", None, None)),
         TypeError,
@@ -244,3 +257,10 @@ def test_bad_input_gets_a_clear_error(case):
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_filled_constants_take_a_dtype_and_stay_as_they_are():
+    assert flaxinit.ones(dtype=jnp.bfloat16)(None, (2,)).dtype == jnp.bfloat16
+    assert flaxinit.zeros() is flaxinit.zeros
+    with pytest.raises(ValueError, match="read-only"):
+        flaxinit.constant(np.arange(3.0)).value[1] = 7

@@ -171,6 +171,30 @@ def test_structured_draws_are_never_gathered(name):
     np.testing.assert_allclose(whole(KEY), init(KEY, shape), atol=1e-5)
 
 
+@pytest.mark.parametrize("set_mesh", [False, True])
+@pytest.mark.parametrize("spec", [(None, "y"), (None, "x"), ("x",), ("y", "x"), (("y", "x"),)])
+def test_a_layout_over_some_axes_is_not_gathered_either(spec, set_mesh):
+    mesh, spec = next(layouts(2)).mesh, PartitionSpec(*spec)
+    shape, init = (512, 512), flaxinit.orthogonal()
+    if set_mesh:
+        with jax.set_mesh(mesh):
+            text, _ = compiled(jax.jit(lambda key: init(key, shape, out_sharding=spec)))
+    else:
+        sharding = NamedSharding(mesh, spec)
+        text, _ = compiled(jax.jit(lambda key: init(key, shape), out_shardings=sharding))
+    assert not re.search(r"all-(gather|reduce)", text)
+
+
+def test_a_layout_in_unequal_parts_is_refused():
+    for sharding in layouts(2):
+        with pytest.raises(
+            ValueError, match=r"dimension 1 of \(8, 6\) has size 6, which the \d parts"
+        ):
+            flaxinit.he()(
+                KEY, (8, 6), None, NamedSharding(sharding.mesh, PartitionSpec(None, ("x", "y")))
+            )
+
+
 def test_matrices_stay_with_their_keys():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     keys = jax.device_put(jax.random.split(KEY, 8), NamedSharding(mesh, PartitionSpec("x")))

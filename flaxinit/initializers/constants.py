@@ -38,6 +38,7 @@ class Constant(Deterministic):
             raise TypeError(f"constant(value) needs a number or an array, got {self.value!r}.")
         is_complex = jnp.issubdtype(value.dtype, jnp.complexfloating)
         value = value.astype(np.complex128 if is_complex else np.float64)
+        value.flags.writeable = False  # a value, which has a hash
         freeze(
             self,
             value=value.item() if value.ndim == 0 else value,
@@ -75,7 +76,7 @@ class _Filled(Constant):
 
     def __call__(self, key=None, shape=None, dtype=None, out_sharding=None) -> Any:
         if shape is None and key is None:
-            return self
+            return self if dtype is None else Constant(self.value, dtype)
         if shape is None:
             raise TypeError(f"{self!r} takes (key, shape, dtype=None, out_sharding=None).")
         return super().__call__(key, shape, dtype, out_sharding)

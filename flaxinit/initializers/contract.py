@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
@@ -47,6 +48,7 @@ class Initializer:
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
         if key is not None or not isinstance(self, Deterministic):
             check_key(key)
+        check_divides(shape, out_sharding)
         with sampling.mesh_context(out_sharding):
             if 0 in shape:
                 return sampling.full(0, shape=shape, dtype=dtype, out_sharding=out_sharding)
@@ -174,6 +176,8 @@ def checked_dtype(dtype: Any) -> np.dtype | None:
             f"Weights are drawn in a floating or complex dtype, got {checked.name}. Draw in "
             "float32 and convert with .astype."
         )
+    if float(jnp.finfo(checked).min) >= 0:
+        raise ValueError(f"{checked.name} holds no negative numbers. Draw in another dtype.")
     return checked
 
 
@@ -198,6 +202,23 @@ def check_key(key: Any) -> None:
         many = shape and (typed or dtype == np.uint32)
         hint = " For several draws use jax.vmap." if many else ""
         raise TypeError(f"A draw needs one key, jax.random.key(seed); got {kind}.{hint}")
+
+
+def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) -> None:
+    """Raise ValueError for a layout in unequal parts, in place of which JAX may make copies."""
+    spec: Any = getattr(out_sharding, "spec", out_sharding)
+    if not isinstance(spec, PartitionSpec):
+        return
+    mesh = getattr(out_sharding, "mesh", None) or jax.sharding.get_abstract_mesh()
+    for dimension, (size, entry) in enumerate(zip(shape, spec, strict=False)):
+        axes = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+        parts = math.prod(mesh.shape.get(axis, 1) for axis in axes)
+        if size % parts:
+            raise ValueError(
+                f"out_sharding={out_sharding}: dimension {dimension} of {shape} has size {size}, "
+                f"which the {parts} parts of mesh axes {axes} do not divide. Use None for that "
+                "dimension, another mesh, or a padded size."
+            )
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ JAX has rules for programs with such a question in them: on several devices all 
 are on one mesh, and they are neither exported nor found again in its persistent cache.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -38,31 +39,36 @@ def shared(
         partitioned: False leaves `whole` to the partitioner's own ways.
     """
 
-    def partition(_, arguments, wanted):
-        """Each device makes matrices of its own and, if there are more devices, some of the rows.
+    def partition(axes, mesh, arguments, wanted):
+        """Over the axes on which the result is spread, each device makes its matrices or rows.
 
-        Devices communicate only to bring the result where it is wanted.
+        Devices communicate only to bring rows where they are wanted.
         """
-        if wanted.sharding.is_fully_replicated:
-            mesh, (result, *inputs) = _grid(wanted.sharding, 1, (), (), ())
-            return mesh, whole, result, tuple(inputs)
-        devices = len(wanted.sharding.device_set)
-        # Over how many parts the first axis is, seen from a shape that all tilings divide.
-        parts = devices // wanted.sharding.shard_shape((devices,) * 3)[0]
-        over_keys = parts if wanted.shape[0] % parts == 0 else 1
-        spec = ("keys", "rows") if rows_axis == 1 else ("keys", None, "rows")
-        mesh, (result, *inputs) = _grid(wanted.sharding, over_keys, spec, ("keys",), ("rows",))
-        return mesh, share, result, tuple(inputs)
+        axes = dict(mesh.shape) or dict(axes) or {"all": len(wanted.sharding.device_set)}
+        over_keys, over_rows = _spread_over(wanted.sharding, axes)
+        if wanted.shape[0] % math.prod(axes[name] for name in over_keys):
+            over_keys, over_rows = (), over_keys + over_rows
+        devices = np.array(list(wanted.sharding.device_set)).reshape(*axes.values())
+        # The partitioner takes from this mesh how many parts there are, and orders devices itself.
+        mesh = Mesh(devices, tuple(axes))
+        spec = (over_keys, over_rows) if rows_axis == 1 else (over_keys, None, over_rows)
+        result, *inputs = (
+            NamedSharding(mesh, PartitionSpec(*s)) for s in (spec, (over_keys,), (over_rows,))
+        )
+        make = share if over_keys or over_rows else whole
+        return mesh, make, result, tuple(inputs)
 
-    spread = custom_partitioning(whole)
+    spread = custom_partitioning(lambda words, index, axes: whole(words, index), (2,))
     spread.def_partition(partition, decode_shardings=False, sharding_rule="k w, r -> k m n")
 
     @jax.custom_batching.custom_vmap
     def mapped(words, index):
         # Inside a shard_map this is a device's own program. JAX's older partitioner is not asked.
-        manual = jax.sharding.get_abstract_mesh().manual_axes
+        mesh = jax.sharding.get_abstract_mesh()
         asks = getattr(jax.config, "jax_use_shardy_partitioner", True)
-        return (spread if partitioned and asks and not manual else whole)(words, index)
+        if mesh.manual_axes or not (partitioned and asks):
+            return whole(words, index)
+        return spread(words, index, tuple(mesh.shape.items()))
 
     @mapped.def_vmap
     def _(_, __, words, index):
@@ -72,11 +78,15 @@ def shared(
     return mapped
 
 
-def _grid(sharding: Sharding, over_keys: int, *specs):
-    """A mesh as large as that of `sharding`, and shardings on it.
-
-    The partitioner takes from these how many parts there are, and orders devices itself.
-    """
-    devices = np.array(list(sharding.device_set)).reshape(over_keys, -1)
-    mesh = Mesh(devices, ("keys", "rows"))
-    return mesh, [NamedSharding(mesh, PartitionSpec(*spec)) for spec in specs]
+def _spread_over(sharding: Sharding, axes: dict[str, int]) -> tuple[tuple[str, ...], ...]:
+    """The mesh axes along which nothing but the key changes, and those along which rows do."""
+    side = len(sharding.device_set)  # which all tilings divide
+    indices = sharding.devices_indices_map((side,) * 3).values()
+    starts = np.array([[part.start or 0 for part in index] for index in indices])
+    starts = starts.reshape(*axes.values(), 3)
+    steps = [(np.diff(starts, axis=i) != 0).reshape(-1, 3).any(axis=0) for i in range(len(axes))]
+    rows = tuple(name for name, step in zip(axes, steps, strict=True) if step[1:].any())
+    keys = tuple(
+        name for name, step in zip(axes, steps, strict=True) if step[0] and name not in rows
+    )
+    return keys, rows
