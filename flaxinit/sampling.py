@@ -202,6 +202,19 @@ def _named(out_sharding: Any) -> NamedSharding:
     return NamedSharding(mesh, out_sharding)
 
 
+def uneven(shape: tuple[int, ...], spec: PartitionSpec, mesh: Any) -> tuple[int, str] | None:
+    """The first dimension that the parts of a mesh do not divide, and what is to be done."""
+    for dimension, (size, entry) in enumerate(zip(shape, spec, strict=False)):
+        axes = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+        parts = math.prod(mesh.shape.get(axis, 1) for axis in axes)
+        if size % parts:
+            return dimension, (
+                f"has size {size}, which the {parts} parts of mesh axes {axes} do not divide. Use "
+                f"None for that dimension in {spec}, another mesh, or a padded size."
+            )
+    return None
+
+
 def mesh_context(out_sharding: Any) -> contextlib.AbstractContextManager:
     """What an eager call needs to be laid out over a mesh of explicit axes that nobody set."""
     meshes = (getattr(s, "mesh", None) for s in jax.tree.leaves(out_sharding))

@@ -25,6 +25,12 @@ GROUPS = 5
 PARITY = np.uint32(0x1BD11BDA)
 
 
+def typed(key: PRNGKeyArray) -> PRNGKeyArray:
+    """A typed key, of itself or of a legacy uint32 one."""
+    known = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return key if known else jax.random.wrap_key_data(key)
+
+
 def one_pass(key: PRNGKeyArray) -> PRNGKeyArray:
     """A key from which `jax.random` draws the same numbers in one pass.
 
@@ -38,8 +44,7 @@ def one_pass(key: PRNGKeyArray) -> PRNGKeyArray:
     >>> bool(jax.random.bits(one_pass(key)) == jax.random.bits(key))
     True
     """
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
+    key = typed(key)
     if jax.random.key_impl(key) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_ONE_PASS)

@@ -178,6 +178,7 @@ def identity(key, shape, dtype=jnp.float32, out_sharding=None):
 EINSUM = {"in_axis": 0, "out_axis": (1, 2)}
 BATCH = {"fan_in": 4, "fan_out": 5}
 EMBED = {"in_axis": -1, "out_axis": 0}
+ADAPTER = {"lora_rank": 4, "kernel_init": zeros}
 LAYERS = {
     "Dense": linen(nn.Dense, (2, 6), features=5),
     "DenseGeneral": linen(nn.DenseGeneral, (2, 3, 4), features=(2, 5), axis=(-2, -1)),
@@ -239,24 +240,10 @@ LAYERS = {
     "LoRA b": nnxed(nnx.LoRA, (2, 4), 4, 4, 5, argument="b_initializer", a_initializer=identity),
     "LoRALinear": nnxed(nnx.LoRALinear, (2, 6), 6, 5, lora_rank=2),
     "LoRALinear a": nnxed(
-        nnx.LoRALinear,
-        (2, 6),
-        6,
-        4,
-        lora_rank=4,
-        kernel_init=zeros,
-        argument="a_initializer",
-        b_initializer=identity,
+        nnx.LoRALinear, (2, 6), 6, 4, argument="a_initializer", b_initializer=identity, **ADAPTER
     ),
     "LoRALinear b": nnxed(
-        nnx.LoRALinear,
-        (2, 4),
-        4,
-        5,
-        lora_rank=4,
-        kernel_init=zeros,
-        argument="b_initializer",
-        a_initializer=identity,
+        nnx.LoRALinear, (2, 4), 4, 5, argument="b_initializer", a_initializer=identity, **ADAPTER
     ),
 }
 LAYERS |= {

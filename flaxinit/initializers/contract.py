@@ -210,15 +210,9 @@ def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) ->
     if not isinstance(spec, PartitionSpec):
         return
     mesh = getattr(out_sharding, "mesh", None) or jax.sharding.get_abstract_mesh()
-    for dimension, (size, entry) in enumerate(zip(shape, spec, strict=False)):
-        axes = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
-        parts = math.prod(mesh.shape.get(axis, 1) for axis in axes)
-        if size % parts:
-            raise ValueError(
-                f"out_sharding={out_sharding}: dimension {dimension} of {shape} has size {size}, "
-                f"which the {parts} parts of mesh axes {axes} do not divide. Use None for that "
-                "dimension, another mesh, or a padded size."
-            )
+    if found := sampling.uneven(shape, spec, mesh):
+        dimension, why = found
+        raise ValueError(f"out_sharding={out_sharding}: dimension {dimension} of {shape} {why}")
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:

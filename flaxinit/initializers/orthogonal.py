@@ -22,6 +22,7 @@ from flaxinit.initializers.contract import (
     freeze,
 )
 from flaxinit.initializers.haar import orthonormal
+from flaxinit.threefry import typed
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -250,9 +251,7 @@ def _draw(key, value, *, shape, kernel_shape, dtype, batch, column, out_sharding
     compute = sampling.compute_dtype(dtype)
 
     def scaled(key, value):
-        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            key = jax.random.wrap_key_data(key)
-        count = math.prod(shape[axis] for axis in batch)
+        key, count = typed(key), math.prod(shape[axis] for axis in batch)
         keys = jax.random.split(key, count) if batch else key[None]
         q = orthonormal(keys, rows, columns, compute)
         q = (q * value.astype(compute)).astype(dtype)

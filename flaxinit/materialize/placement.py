@@ -4,7 +4,6 @@ Flax is not imported. A model that carries Flax's partitioning metadata has load
 that give it its meaning, and those are asked.
 """
 
-import math
 import sys
 from typing import Any
 
@@ -17,6 +16,8 @@ from jax.sharding import (
     Sharding,
     SingleDeviceSharding,
 )
+
+from flaxinit.sampling import uneven
 
 OutShardings = Any  # a pytree prefix of shardings, a function of path and shape, or None
 
@@ -202,20 +203,15 @@ def _check_divides(path: str, x: jax.ShapeDtypeStruct, sharding: NamedSharding) 
             f"{path}: {spec} has {len(spec)} entries, the array has shape {x.shape}. "
             "Give at most one entry for each dimension."
         )
-    for dimension, (size, axes) in enumerate(zip(x.shape, spec, strict=False)):
-        if axes is PartitionSpec.UNCONSTRAINED:
-            raise ValueError(
-                f"{path}: {spec} leaves dimension {dimension} unconstrained; name "
-                "its mesh axes, or None for a copy on each."
-            )
-        axes = () if axes is None else (axes,) if isinstance(axes, str) else axes
-        parts = math.prod(mesh.shape[axis] for axis in axes)
-        if size % parts:
-            raise ValueError(
-                f"{path}: dimension {dimension} has size {size}, which the {parts} parts of mesh "
-                f"axes {axes} do not divide. Use None for that dimension in {spec}, another mesh, "
-                "or a padded size."
-            )
+    if PartitionSpec.UNCONSTRAINED in spec:
+        dimension = tuple(spec).index(PartitionSpec.UNCONSTRAINED)
+        raise ValueError(
+            f"{path}: {spec} leaves dimension {dimension} unconstrained; name "
+            "its mesh axes, or None for a copy on each."
+        )
+    if found := uneven(x.shape, spec, mesh):
+        dimension, why = found
+        raise ValueError(f"{path}: dimension {dimension} {why}")
 
 
 def auto(sharding: Sharding | None) -> Sharding | None:
