@@ -5,7 +5,9 @@ one input feeds (so the number of terms summed into one input's gradient).
 """
 
 import math
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 Axes = int | Sequence[int]
 
@@ -47,10 +49,11 @@ def compute_fans(
     >>> compute_fans((3, 3, 1, 64), groups=64, strides=2)
     (9.0, 2.25)
     """
+    shape = checked_shape(shape)
     if len(shape) < 2 and (in_axis, out_axis) == (-2, -1):
         raise ValueError(
             f"A fan needs a kernel with an input and an output axis, but the shape is "
-            f"{tuple(shape)}. For a bias or another vector use flaxinit.zeros, "
+            f"{shape}. For a bias or another vector use flaxinit.zeros, "
             "flaxinit.constant(value) or flaxinit.normal(stddev), or pass in_axis and out_axis."
         )
     ins = axis_set("in_axis", in_axis, shape)
@@ -61,13 +64,13 @@ def compute_fans(
     if batch & (ins | outs):
         raise ValueError(
             f"batch_axis={batch_axis} shares an axis with in_axis={in_axis} or out_axis={out_axis} "
-            f"of the shape {tuple(shape)}: an axis counts either as batch or as a fan."
+            f"of the shape {shape}: an axis counts either as batch or as a fan."
         )
     spatial = len(shape) - len(ins | outs | batch)
     steps = [strides] * spatial if isinstance(strides, int) else list(strides)
     if len(steps) != spatial:
         raise ValueError(
-            f"strides={strides} has {len(steps)} entries, but the shape {tuple(shape)} has "
+            f"strides={strides} has {len(steps)} entries, but the shape {shape} has "
             f"{spatial} spatial axes (those not in in_axis, out_axis or batch_axis)."
         )
     step = math.prod(steps)
@@ -76,13 +79,24 @@ def compute_fans(
     return (fan_in / step, fan_out) if transposed else (float(fan_in), fan_out / step)
 
 
-def checked_fans(shape: Sequence[int], fans: tuple[float, float]) -> tuple[float, float]:
-    """`fans`, if an array of this shape has any entries whose variance could depend on them."""
-    if 0 in fans:
-        raise ValueError(
-            f"The shape {tuple(shape)} has a fan of 0: an array without entries has no variance."
-        )
-    return fans
+def integer(value: Any) -> int:
+    """`value` as Python's integer; TypeError for what is none, and True is none."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """`shape` as a tuple of sizes."""
+    try:
+        sizes = tuple(map(integer, shape))
+    except TypeError:
+        raise TypeError(
+            f"shape must be a sequence of integers, got {shape!r}; write (n,) for a vector."
+        ) from None
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"The sizes of a shape cannot be negative, got {sizes}.")
+    return sizes
 
 
 def axis_set(name: str, axes: Axes, shape: Sequence[int]) -> set[int]:

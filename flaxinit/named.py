@@ -42,9 +42,7 @@ def he(
     References: He, Zhang, Ren, Sun (2015).
     """
     forward, backward = scales(activation, mode)
-    return VarianceScaling(
-        forward, mode, distribution, backward_scale=None if mode == "fan_in" else backward, **kernel
-    )
+    return VarianceScaling(forward, mode, distribution, backward_scale=backward, **kernel)
 
 
 def glorot(

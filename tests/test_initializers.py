@@ -1,5 +1,6 @@
 """The contract: JAX's signature and values, and what an initializer is as a value."""
 
+import dataclasses
 import pickle
 
 import jax
@@ -49,6 +50,9 @@ SHAPES = {
     "glorot": (3, 8, 4),
     "conv": (3, 3, 4, 8),
     "constant_array": (2, 3),
+    "orthogonal": (2, 16, 8),
+    "semi_orthogonal": (2, 16, 8),
+    "delta_orthogonal": (3, 4, 8),
     "stft": (8, 1, 10),
 }
 every = pytest.mark.parametrize("name", VALUES)
@@ -101,9 +105,87 @@ def test_same_key_same_bits_however_it_is_called(name):
 
 
 @every
-def test_empty_shapes_give_empty_arrays(name):
-    for shape in ((0,), (0, 3), (3, 0), (2, 0, 3, 4)):
-        assert VALUES[name](KEY, shape, jnp.bfloat16).shape == shape
+def test_empty_arrays_can_be_drawn_and_have_no_variance(name):
+    shape = (0, *SHAPES.get(name, (16, 8))[1:])
+    assert VALUES[name](KEY, shape, jnp.bfloat16).shape == shape
+    with pytest.raises(ValueError, match="no entries"):
+        VALUES[name].variance(shape)
+
+
+UNFIT = [
+    (he(), (0,)),
+    (he(in_axis=2), (0, 3)),
+    (he(batch_axis=1), (0, 3)),
+    (he(strides=(2, 2)), (0, 3, 3)),
+    (flaxinit.siren(out_axis=5), (0, 3)),
+    (flaxinit.orthogonal(), (0,)),
+    (flaxinit.orthogonal(batch_axis=3), (0, 3, 3)),
+    (flaxinit.gated_orthogonal(2), (0, 3)),
+    (flaxinit.delta_orthogonal(), (0, 3)),
+    (flaxinit.identity(groups=2), (0, 3)),
+    (flaxinit.sparse(0.5), (0,)),
+    (flaxinit.forget_bias(), (0, 3)),
+    (flaxinit.chrono(9), (0, 3)),
+    (flaxinit.stft(), (0, 3)),
+    (flaxinit.constant(np.arange(3.0)), (0, 4)),
+]
+
+
+@pytest.mark.parametrize(("init", "shape"), UNFIT, ids=str)
+def test_an_unfit_shape_is_refused_empty_or_not(init, shape):
+    for size in (0, 7):
+        for call in (lambda s: init(KEY, s), init.variance, init.std):
+            with pytest.raises(ValueError, match=r"shape|axes|kernel") as refused:
+                call((size, *shape[1:]))
+            assert "no entries" not in str(refused.value)
+
+
+@every
+def test_the_variance_of_what_is_no_shape(name):
+    for shape, error, message in (
+        ((3, -4), ValueError, "cannot be negative"),
+        (5, TypeError, "sequence of integers, got 5"),
+        ((True, 4), TypeError, "sequence of integers"),
+        ((3, 4.0), TypeError, "sequence of integers"),
+    ):
+        for call in (VALUES[name].variance, VALUES[name].std):
+            with pytest.raises(error, match=message):
+                call(shape)
+
+
+def test_axes_are_a_set():
+    assert he(batch_axis=0) == he(batch_axis=(0,)) == he(batch_axis=[np.int64(0)])
+    assert hash(he(batch_axis=0)) == hash(he(batch_axis=(0,)))
+    assert repr(he(in_axis=(-2,))) == repr(he())
+    assert he(in_axis=(1, 0)) == he(in_axis=(0, 1))
+    assert flaxinit.orthogonal(batch_axis=(0,)) == flaxinit.orthogonal(batch_axis=0)
+    # But one stride is for all spatial axes, and a row of one for the only one.
+    assert he(strides=(2,)) != he(strides=2) and he(strides=(2, 1)) != he(strides=(1, 2))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_scale_that_is_replaced_is_the_scale_that_is_drawn(activation, mode):
+    init, shape = he(activation, mode=mode), (6, 24)
+    if mode in ("fan_in", "fan_out") or activation == "relu":  # one scale, in whichever sense
+        assert init.backward_scale is None
+        replaced = dataclasses.replace(init, scale=4 * init.scale)
+        assert replaced.variance(shape) == 4 * init.variance(shape)
+        assert replaced == init.times(2)
+    else:  # two, of which one is replaced, as it stands in the repr
+        replaced = dataclasses.replace(init, scale=0.5)
+        backward = init.backward_scale
+        assert replaced == variance_scaling(0.5, mode, "truncated_normal", backward_scale=backward)
+    assert init.times(2).variance(shape) == pytest.approx(4 * init.variance(shape), rel=1e-15)
+
+
+def test_a_mode_of_one_fan_asks_for_no_other():
+    assert he(fan_in=4)(KEY, (3,)).shape == (3,)
+    assert he(fan_in=4).variance((3,)) == he(fan_in=4).variance((4, 9)) == 0.5
+    assert he(fan_out=4, mode="fan_out").variance(()) == 0.5
+    for mode in set(MODES) - {"fan_in"}:
+        with pytest.raises(ValueError, match="input and an output axis"):
+            he(fan_in=4, mode=mode).variance((3,))
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])

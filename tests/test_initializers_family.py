@@ -257,10 +257,3 @@ def test_flags_are_not_strings():
         flaxinit.siren(first="no")
     with pytest.raises(TypeError, match="transposed must be True or False, got 'no'"):
         flaxinit.he(transposed="no")
-
-
-@pytest.mark.parametrize("init", [flaxinit.he(), flaxinit.siren()])
-def test_an_empty_array_has_no_variance(init):
-    with pytest.raises(ValueError, match=r"shape \(0, 3\) has a fan of 0"):
-        init.variance((0, 3))
-    assert init(jax.random.key(0), (0, 3)).shape == (0, 3)

@@ -75,7 +75,8 @@ def test_every_form_is_a_value_between_its_means(init, shape):
     again = eval(repr(init), {"variance_scaling": flaxinit.variance_scaling})
     assert again == init and hash(again) == hash(init)
     fan_in, fan_out = init.fans(shape)
-    ends = sorted((init.scale / fan_in, init.backward_scale / fan_out))
+    backward = init.scale if init.backward_scale is None else init.backward_scale
+    ends = sorted((init.scale / fan_in, backward / fan_out))
     assert ends[0] * (1 - 1e-12) <= init.variance(shape) <= ends[1] * (1 + 1e-12)
 
 

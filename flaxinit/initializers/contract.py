@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import math
-import operator
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,13 +14,14 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
+from flaxinit.fans import checked_shape, integer
 
 
 class Initializer:
     """Base of all initializers; each is a frozen dataclass with a field ``dtype``.
 
-    A subclass says what it draws twice: `draw` makes the values and `variance` states their
-    variance, which the tests hold against each other.
+    A subclass says what it draws twice: `draw` makes the values and `_variance` states their
+    variance, which the tests hold against each other. `check_shape` says which shapes it fits.
     """
 
     dtype: Any
@@ -45,6 +45,7 @@ class Initializer:
             The array, laid out as ``out_sharding`` asks.
         """
         shape = checked_shape(shape)
+        self.check_shape(shape)
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
         if key is not None or not isinstance(self, Deterministic):
             check_key(key)
@@ -58,8 +59,21 @@ class Initializer:
         """Make the values; shape and dtype have been checked and no size is 0."""
         raise NotImplementedError  # every initializer draws in its own way
 
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError for a shape, empty or not, that this initializer does not fit."""
+
     def variance(self, shape: Sequence[int]) -> float:
-        """The variance of one entry, ``E|w - E w|²``, of an array of this shape."""
+        """The variance of one entry, ``E|w - E w|²``, of an array of this shape.
+
+        It is that before the one rounding to the dtype; `flaxinit.sampling` says what that moves.
+        """
+        shape = checked_shape(shape)
+        self.check_shape(shape)
+        if 0 in shape:
+            raise ValueError(f"An array of shape {shape} has no entries, and so no variance.")
+        return self._variance(shape)
+
+    def _variance(self, shape: tuple[int, ...]) -> float:
         raise NotImplementedError  # and states its own theory
 
     def std(self, shape: Sequence[int]) -> float:
@@ -75,7 +89,7 @@ class Initializer:
                 value = value.tolist()
             if isinstance(value, np.dtype):
                 value = value.name
-            if value == self._default(field):
+            if value == field.default:
                 continue
             if field.default is dataclasses.MISSING and not field.kw_only:
                 positional.append(repr(value))
@@ -83,15 +97,11 @@ class Initializer:
                 keyword.append(f"{field.name}={value!r}")
         return f"{public_name(type(self))}({', '.join(positional + keyword)})"
 
-    def _default(self, field: dataclasses.Field) -> Any:
-        return field.default
-
 
 class Deterministic(Initializer):
     """An initializer that draws nothing: it needs no key, and its variance is 0."""
 
-    def variance(self, shape: Sequence[int]) -> float:
-        """0: nothing is drawn."""
+    def _variance(self, shape):
         return 0.0
 
 
@@ -127,7 +137,7 @@ def checked_number(name: str, value: Any, *, minimum: float = -math.inf) -> floa
 def checked_count(name: str, value: Any) -> int:
     """`value` as a positive integer, of Python or of NumPy."""
     try:
-        number = operator.index(value)
+        number = integer(value)
     except TypeError:
         number = 0
     if number < 1:
@@ -152,11 +162,12 @@ def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
-    """An axis number or a tuple of them."""
+    """An axis number, or a tuple of none or several of them in order: they are a set."""
     try:
-        if isinstance(axes, (list, tuple)):
-            return tuple(operator.index(axis) for axis in axes)
-        return operator.index(axes)
+        if isinstance(axes, list | tuple):
+            numbers = tuple(sorted(map(integer, axes)))
+            return numbers[0] if len(numbers) == 1 else numbers
+        return integer(axes)
     except TypeError:
         raise TypeError(
             f"{name} must be an integer or a sequence of integers, got {axes!r}."
@@ -213,16 +224,3 @@ def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) ->
     if found := sampling.uneven(shape, spec, mesh):
         dimension, why = found
         raise ValueError(f"out_sharding={out_sharding}: dimension {dimension} of {shape} {why}")
-
-
-def checked_shape(shape: Any) -> tuple[int, ...]:
-    """`shape` as a tuple of sizes."""
-    try:
-        sizes = tuple(operator.index(size) for size in shape)
-    except TypeError:
-        raise TypeError(
-            f"shape must be a sequence of integers, got {shape!r}; write (n,) for a vector."
-        ) from None
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"The sizes of a shape cannot be negative, got {sizes}.")
-    return sizes

@@ -54,7 +54,7 @@ class Stft(Deterministic):
             checked_choice("scaling", self.scaling, ("density", "spectrum"))
         self._window(8)
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def check_shape(self, shape):
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
             raise ValueError(
                 f"stft makes kernels (frame, 1, bins) with two bins or more, got {shape}. For n "
@@ -63,6 +63,8 @@ class Stft(Deterministic):
         frame, _, bins = shape
         # Whole turns are taken away while the phase is an integer: it would lose digits with t·k.
         turns = np.outer(np.arange(frame), np.arange(bins)) % (2 * (bins - 1))
+
+    def draw(self, key, shape, dtype, out_sharding):
         wave = np.exp(-1j * math.pi / (bins - 1) * turns)
         values = self._window(frame)[:, None] * (np.real if self.part == "real" else np.imag)(wave)
         dtype = np.dtype(dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, axis_set
+from flaxinit.fans import Axes, axis_set, checked_shape
 from flaxinit.initializers.contract import (
     Initializer,
     checked_axes,
@@ -69,9 +69,12 @@ class Orthogonal(Initializer):
         if not isinstance(self.column_axis, int):
             raise ValueError(f"column_axis must be one axis, got {self.column_axis!r}.")
 
-    def variance(self, shape: Sequence[int]) -> float:
+    def check_shape(self, shape):
+        self._matrix(shape)
+
+    def _variance(self, shape):
         _, rows, columns = self._matrix(shape)
-        return self.singular_value(shape) ** 2 / max(rows, columns, 1)
+        return self.singular_value(shape) ** 2 / max(rows, columns)
 
     def singular_value(self, shape: Sequence[int]) -> float:
         """The value that all singular values of a kernel of this shape have."""
@@ -95,12 +98,13 @@ class Orthogonal(Initializer):
 
     def _matrix(self, shape: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
         """Batch axes, rows and columns of the matrices in an array of this shape."""
+        shape = checked_shape(shape)
         batch = axis_set("batch_axis", self.batch_axis, shape)
         (column,) = axis_set("column_axis", self.column_axis, shape)
         if column in batch or len(shape) - len(batch) < 2:
             raise ValueError(
                 f"{self!r} needs two axes besides batch_axis, one of them column_axis, but the "
-                f"shape is {tuple(shape)}. For a bias use flaxinit.zeros."
+                f"shape is {shape}. For a bias use flaxinit.zeros."
             )
         rows = math.prod(n for axis, n in enumerate(shape) if axis not in batch | {column})
         return tuple(sorted(batch)), rows, shape[column]
@@ -161,8 +165,11 @@ class GatedOrthogonal(Initializer):
             gates=checked_count("gates", self.gates),
         )
 
-    def variance(self, shape: Sequence[int]) -> float:
-        return self._block().variance(self._blocks(shape))
+    def check_shape(self, shape):
+        self._blocks(shape)
+
+    def _variance(self, shape):
+        return self._block()._variance(self._blocks(shape))
 
     def draw(self, key, shape, dtype, out_sharding):
         return self._block().draw(key, self._blocks(shape), dtype, out_sharding, shape)
@@ -186,7 +193,7 @@ class DeltaOrthogonal(Initializer):
     circular convolution keeps norms exactly when in <= out. With in > out, which
     ``jax.nn.initializers`` refuses, the matrix has orthonormal columns: it projects to out
     dimensions and keeps the norms of gradients instead. The even-sized centre is
-    ``(k - 1) // 2``, as in JAX.
+    ``(k - 1) // 2``, as in JAX. The variance is that of an entry at a random place.
 
     Args:
         scale: the singular values of the matrix, finite.
@@ -210,6 +217,7 @@ class DeltaOrthogonal(Initializer):
         freeze(
             self,
             scale=checked_number("scale", self.scale),
+            column_axis=checked_axes("column_axis", self.column_axis),
             dtype=checked_dtype(self.dtype),
         )
         if self.column_axis not in (-1, -2):
@@ -217,9 +225,11 @@ class DeltaOrthogonal(Initializer):
                 f"column_axis must be -1 or -2, the channels of the kernel; got {self.column_axis}."
             )
 
-    def variance(self, shape: Sequence[int]) -> float:
-        """Of an entry at a random place: the matrix is one in prod(spatial)."""
-        return self._matrix(shape).variance(shape[-2:]) / max(1, math.prod(shape[:-2]))
+    def check_shape(self, shape):
+        self._matrix(shape)
+
+    def _variance(self, shape):
+        return self._matrix(shape)._variance(shape[-2:]) / math.prod(shape[:-2])
 
     def draw(self, key, shape, dtype, out_sharding):
         return self._matrix(shape).draw(key, shape[-2:], dtype, out_sharding, shape)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,7 +40,7 @@ class Normal(Initializer):
             dtype=checked_dtype(self.dtype),
         )
 
-    def variance(self, shape: Sequence[int]) -> float:
+    def _variance(self, shape):
         return self.stddev**2
 
     def draw(self, key, shape, dtype, out_sharding):
@@ -109,7 +108,7 @@ class TruncatedNormal(Initializer):
                 "least 1/1000 of a standard normal."
             )
 
-    def variance(self, shape: Sequence[int]) -> float:
+    def _variance(self, shape):
         return self.stddev**2
 
     def draw(self, key, shape, dtype, out_sharding):
@@ -173,7 +172,7 @@ class Uniform(Initializer):
                 f"scale={self.scale}."
             )
 
-    def variance(self, shape: Sequence[int]) -> float:
+    def _variance(self, shape):
         return (self.scale - self.minval) ** 2 / 12
 
     def draw(self, key, shape, dtype, out_sharding):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,17 +27,19 @@ def _checked_order(order: str) -> str:
     return order
 
 
-def _gates(init: Initializer, shape: tuple[int, ...]) -> int:
-    if len(shape) < 1 or shape[-1] % len(GATES):
-        raise ValueError(
-            f"{init!r} fills the biases of all four gates at once: the last axis must be a "
-            f"multiple of 4, but the shape is {shape}."
-        )
-    return shape[-1] // len(GATES)
+class _GateBiases(Initializer):
+    """Biases of all four gates, side by side in the last axis."""
+
+    def check_shape(self, shape):
+        if len(shape) < 1 or shape[-1] % len(GATES):
+            raise ValueError(
+                f"{self!r} fills the biases of all four gates at once: the last axis must be a "
+                f"multiple of 4, but the shape is {shape}."
+            )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class ForgetBias(Deterministic):
+class ForgetBias(_GateBiases, Deterministic):
     """LSTM biases with the forget gate open: ``b_f = value``, all others 0.
 
     A gate ``σ(b_f)`` decays the cell with time constant ``-1/log σ(b_f)``: 1.4 steps at 0,
@@ -77,18 +78,19 @@ class ForgetBias(Deterministic):
         )
 
     def draw(self, key, shape, dtype, out_sharding):
-        width = _gates(self, shape)
+        width = shape[-1] // len(GATES)
         sampling.check_representable(dtype, 0.0, abs(self.value))
         row = np.repeat([self.value if gate == "f" else 0.0 for gate in self.order], width)
         return sampling.full(row.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Chrono(Initializer):
+class Chrono(_GateBiases):
     """LSTM biases whose time constants are spread evenly up to a longest dependency.
 
     ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0: a cell forgets at
-    rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps. For a layer with one bias for
+    rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps. The variance is that of one
+    forget gate's bias, ``1 - b log²b/(b-1)²`` with ``b = t_max - 1``. For a layer with one bias for
     all gates, as `ForgetBias` is; in others, replace the biases of `hf` and `hi`.
 
     Args:
@@ -120,15 +122,14 @@ class Chrono(Initializer):
         if self.t_max <= 2:
             raise ValueError(f"t_max must be above 2 steps, got {self.t_max:g}.")
 
-    def variance(self, shape: Sequence[int]) -> float:
-        """Of one forget-gate bias: ``1 - b log²b/(b-1)²`` with ``b = t_max - 1``."""
+    def _variance(self, shape):
         b = self.t_max - 1
         return 1 - b * math.log(b) ** 2 / (b - 1) ** 2
 
     def draw(self, key, shape, dtype, out_sharding):
         if jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(f"Gate biases are real, got {dtype.name}.")
-        width = _gates(self, shape)
+        width = shape[-1] // len(GATES)
         signs = np.array([{"f": 1.0, "i": -1.0}.get(gate, 0.0) for gate in self.order])
         return _chrono(
             key,

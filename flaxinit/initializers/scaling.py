@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, checked_fans, compute_fans
+from flaxinit.fans import Axes, compute_fans
 from flaxinit.initializers.contract import (
     Initializer,
     checked_axes,
@@ -62,7 +62,8 @@ class VarianceScaling(Initializer):
         out_axis: axis or axes of the outputs in the kernel.
         batch_axis: axis or axes of independent kernels, left out of both fans.
         dtype: drawn where the call names none; default JAX's default float.
-        backward_scale: s', default s.
+        backward_scale: s', default s. Where the mode asks for one fan, the scale that goes with it
+            is kept as ``scale``, so that replacing that replaces what is drawn.
         fan_in: number of inputs, where the layer reshapes its kernel before drawing it.
         fan_out: number of outputs, likewise.
         groups: ``feature_group_count`` of a convolution, see `flaxinit.fans.compute_fans`.
@@ -98,13 +99,19 @@ class VarianceScaling(Initializer):
     transposed: bool = False
 
     def __post_init__(self):
+        mode = checked_choice("mode", self.mode, MODES)
         scale = checked_number("scale", self.scale, minimum=0.0)
-        backward = scale if self.backward_scale is None else self.backward_scale
+        backward = scale
+        if self.backward_scale is not None:
+            backward = checked_number("backward_scale", self.backward_scale, minimum=0.0)
+        if mode == "fan_out":
+            scale = backward
+        one_scale = mode in ("fan_in", "fan_out") or backward == scale
         freeze(
             self,
             scale=scale,
-            backward_scale=checked_number("backward_scale", backward, minimum=0.0),
-            mode=checked_choice("mode", self.mode, MODES),
+            backward_scale=None if one_scale else backward,
+            mode=mode,
             distribution=checked_choice("distribution", self.distribution, sampling.DISTRIBUTIONS),
             dtype=checked_dtype(self.dtype),
             groups=checked_count("groups", self.groups),
@@ -123,8 +130,12 @@ class VarianceScaling(Initializer):
 
     def fans(self, shape: Sequence[int]) -> tuple[float, float]:
         """``(fan_in, fan_out)`` of a kernel of this shape, as this initializer reads it."""
-        if self.fan_in is not None and self.fan_out is not None:
-            return self.fan_in, self.fan_out
+        return self._fan("fan_in", shape), self._fan("fan_out", shape)
+
+    def _fan(self, name: str, shape: Sequence[int]) -> float:
+        given = getattr(self, name)
+        if given is not None:
+            return given
         fan_in, fan_out = compute_fans(
             shape,
             self.in_axis,
@@ -134,15 +145,22 @@ class VarianceScaling(Initializer):
             strides=self.strides,
             transposed=self.transposed,
         )
-        return self.fan_in or fan_in, self.fan_out or fan_out
+        return fan_in if name == "fan_in" else fan_out
 
-    def variance(self, shape: Sequence[int]) -> float:
-        fan_in, fan_out = checked_fans(shape, self.fans(shape))
-        backward: Any = self.backward_scale  # a number since __post_init__
-        if self.mode == "fan_in":
-            return self.scale / fan_in
-        if self.mode == "fan_out":
-            return backward / fan_out
+    def check_shape(self, shape):
+        self._used_fans(shape)
+
+    def _used_fans(self, shape: tuple[int, ...]) -> list[float]:
+        """The fan that is the mode, or both."""
+        names = (self.mode,) if self.mode in ("fan_in", "fan_out") else ("fan_in", "fan_out")
+        return [self._fan(name, shape) for name in names]
+
+    def _variance(self, shape):
+        fans = self._used_fans(shape)
+        if len(fans) == 1:
+            return self.scale / fans[0]
+        fan_in, fan_out = fans
+        backward = self.scale if self.backward_scale is None else self.backward_scale
         if 0 in (self.scale, backward):
             return 0.0  # the limit of either mean
         # Outputs counted in units of inputs; what remains is JAX's formula, rounding and all.
@@ -158,25 +176,19 @@ class VarianceScaling(Initializer):
         variance_scaling(0.5, 'fan_in', 'normal')
         """
         square = checked_number("factor", factor) ** 2
-        backward: Any = self.backward_scale
-        return dataclasses.replace(
-            self, scale=self.scale * square, backward_scale=backward * square
-        )
+        backward = None if self.backward_scale is None else self.backward_scale * square
+        return dataclasses.replace(self, scale=self.scale * square, backward_scale=backward)
 
     def draw(self, key, shape, dtype, out_sharding):
         return sampling.scaled(
-            key, self.variance(shape), self.distribution, shape, dtype, out_sharding
+            key, self._variance(shape), self.distribution, shape, dtype, out_sharding
         )
-
-    def _default(self, field):
-        return self.scale if field.name == "backward_scale" else field.default
 
 
 def _positive_integers(name: str, value: Any) -> int | tuple[int, ...]:
-    numbers = checked_axes(name, value)
-    if any(n < 1 for n in ((numbers,) if isinstance(numbers, int) else numbers)):
-        raise ValueError(f"{name} must be positive, got {value!r}.")
-    return numbers
+    if isinstance(value, list | tuple):
+        return tuple(checked_count(name, number) for number in value)
+    return checked_count(name, value)
 
 
 variance_scaling = VarianceScaling

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, checked_fans, compute_fans
+from flaxinit.fans import Axes, compute_fans
 from flaxinit.initializers.contract import (
     Initializer,
     checked_axes,
@@ -63,12 +63,18 @@ class Siren(Initializer):
         if self.omega == 0:
             raise ValueError("omega must be positive, got 0.")
 
-    def variance(self, shape: Sequence[int]) -> float:
-        fan_in, _ = checked_fans(shape, compute_fans(shape, self.in_axis, self.out_axis))
+    def check_shape(self, shape):
+        self._fan_in(shape)
+
+    def _fan_in(self, shape: tuple[int, ...]) -> float:
+        return compute_fans(shape, self.in_axis, self.out_axis)[0]
+
+    def _variance(self, shape):
+        fan_in = self._fan_in(shape)
         return 1 / (3 * fan_in**2) if self.first else 2 / (fan_in * self.omega**2)
 
     def draw(self, key, shape, dtype, out_sharding):
-        return sampling.scaled(key, self.variance(shape), "uniform", shape, dtype, out_sharding)
+        return sampling.scaled(key, self._variance(shape), "uniform", shape, dtype, out_sharding)
 
     def half_width(self, shape: Sequence[int]) -> float:
         """The largest magnitude that is drawn."""

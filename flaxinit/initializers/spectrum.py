@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -85,7 +84,7 @@ class LruNu(_LogOfUniform):
                 f"r_min={self.r_min:g}, r_max={self.r_max:g}."
             )
 
-    def variance(self, shape: Sequence[int]) -> float:
+    def _variance(self, shape):
         from scipy import integrate
 
         numbers = self._transform()[0]
@@ -132,7 +131,7 @@ class LruTheta(_LogOfUniform):
         if not 0 < self.max_phase <= 2 * math.pi:
             raise ValueError(f"max_phase must be in (0, 2π], got {self.max_phase:g}.")
 
-    def variance(self, shape: Sequence[int]) -> float:
+    def _variance(self, shape):
         return 1.0
 
     def _transform(self):
@@ -186,6 +185,10 @@ class _S4d(Deterministic):
     def frequencies(self, n: int) -> np.ndarray:
         """The imaginary parts of n eigenvalues, one of each conjugate pair."""
         raise NotImplementedError
+
+    def check_shape(self, shape):
+        if not shape:
+            raise ValueError(f"{self!r} fills the last axis of an array, but the shape is ().")
 
     def draw(self, key, shape, dtype, out_sharding):
         if not jnp.issubdtype(dtype, jnp.complexfloating):

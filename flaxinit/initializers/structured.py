@@ -58,12 +58,14 @@ class Identity(Deterministic):
             groups=checked_count("groups", self.groups),
         )
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def check_shape(self, shape):
         if len(shape) < 2 or shape[-1] % self.groups:
             raise ValueError(
                 f"{self!r} needs a kernel (..., in, out) with out a multiple of groups, but the "
                 f"shape is {shape}."
             )
+
+    def draw(self, key, shape, dtype, out_sharding):
         sampling.check_representable(dtype, 0.0, abs(self.scale))
         value = np.asarray(self.scale, dtype)
         return _identity(
@@ -124,12 +126,14 @@ class Sparse(Initializer):
         """How many entries of a column are zero."""
         return round(self.sparsity * math.prod(shape[:-1]))
 
-    def variance(self, shape: Sequence[int]) -> float:
-        return self.stddev**2 * (1 - self.zeros(shape) / max(1, math.prod(shape[:-1])))
-
-    def draw(self, key, shape, dtype, out_sharding):
+    def check_shape(self, shape):
         if len(shape) < 2:
             raise ValueError(f"{self!r} needs a kernel with two axes or more, got {shape}.")
+
+    def _variance(self, shape):
+        return self.stddev**2 * (1 - self.zeros(shape) / math.prod(shape[:-1]))
+
+    def draw(self, key, shape, dtype, out_sharding):
         largest = self.stddev * sampling.reach(dtype, "normal", sampling.ENDS["normal"])
         sampling.check_representable(dtype, self.stddev, largest)
         return _sparse(
