@@ -268,6 +268,22 @@ BAD = {
     "bias": (lambda: he()(KEY, (3,)), ValueError, "flaxinit.zeros"),
     "scalar": (lambda: he()(KEY, ()), ValueError, "flaxinit.zeros"),
     "axis range": (lambda: he(in_axis=2)(KEY, (3, 3)), ValueError, "in_axis=2 is out of range"),
+    **{
+        f"{bad!r} for a number": (lambda n=bad: flaxinit.normal(n), TypeError, "must be a number")
+        for bad in (True, np.True_, "3", b"3", 1j, np.complex64(1), [1.0], np.ones(1), None, KEY)
+    },
+    "huge": (lambda: flaxinit.normal(10**400), ValueError, "must be finite"),
+    "True for a scale": (lambda: variance_scaling(True, "fan_in", "normal"), TypeError, "scale"),
+    "True for an end": (lambda: flaxinit.truncated_normal(upper=True), TypeError, "upper"),
+    "True for a count": (lambda: flaxinit.gated_orthogonal(True), ValueError, "positive integer"),
+    "True for an axis": (lambda: he(in_axis=True), TypeError, "in_axis must be"),
+    "True for a stride": (lambda: he(strides=(True, 2)), ValueError, "strides must be"),
+    "True for a size": (lambda: he()(KEY, (True, 3)), TypeError, "shape must be"),
+    "-1.0 for an axis": (
+        lambda: flaxinit.delta_orthogonal(column_axis=-1.0),
+        TypeError,
+        "column_axis must be",
+    ),
     "batch axis": (lambda: he(batch_axis=0)(KEY, (3, 3)), ValueError, "batch_axis=0 shares"),
     "strides": (lambda: he(strides=(2, 2))(KEY, (3, 3, 3)), ValueError, "strides"),
     **{

@@ -117,17 +117,25 @@ def freeze(self: Any, **values: Any) -> None:
         object.__setattr__(self, name, value)
 
 
-def checked_number(name: str, value: Any, *, minimum: float = -math.inf) -> float:
-    """`value` as a finite float of at least `minimum`."""
+def known_number(name: str, value: Any) -> float:
+    """`value` as a float, if it is a real number that is no tracer."""
     try:
-        if isinstance(value, str):  # which float would read
+        array = np.asarray(value)
+        if array.ndim or array.dtype.kind in "bcSU":  # some of which float would read
             raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, jax.errors.ConcretizationTypeError) as error:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} must be a number that is known when the initializer is built, "
             f"got {value!r} of type {type(value).__name__}."
         ) from error
+
+
+def checked_number(name: str, value: Any, *, minimum: float = -math.inf) -> float:
+    """`value` as a finite float of at least `minimum`."""
+    number = known_number(name, value)
     if not math.isfinite(number) or number < minimum:
         rule = "finite" if minimum == -math.inf else f"finite and at least {minimum:g}"
         raise ValueError(f"{name} must be {rule}, got {value!r}.")

@@ -12,6 +12,7 @@ from flaxinit.initializers.contract import (
     checked_dtype,
     checked_number,
     freeze,
+    known_number,
 )
 
 
@@ -89,17 +90,12 @@ class TruncatedNormal(Initializer):
     upper: float = 2.0
 
     def __post_init__(self):
-        ends = {}
-        for name in ("lower", "upper"):
-            try:
-                ends[name] = float(getattr(self, name))
-            except (TypeError, ValueError):
-                raise TypeError(f"{name} must be a number, got {getattr(self, name)!r}.") from None
         freeze(
             self,
             stddev=checked_number("stddev", self.stddev, minimum=0.0),
             dtype=checked_dtype(self.dtype),
-            **ends,
+            lower=known_number("lower", self.lower),
+            upper=known_number("upper", self.upper),
         )
         # A uniform of 24 bits leaves 1e-3 · 2^24 ≈ 17,000 distinct values in such an interval.
         if not sampling.normal_mass(self.lower, self.upper) >= 1e-3:
