@@ -1,13 +1,12 @@
 """Any form of activation -> its two Gaussian second moments -> its gain."""
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any
 
 from flaxinit.aliases import ALIASES
 from flaxinit.gains import MOMENTS
-from flaxinit.initializers.contract import checked_choice
+from flaxinit.initializers.contract import checked_choice, did_you_mean
 from flaxinit.initializers.scaling import MODES, Mode
 
 # A catalogue name, a formula, a JAX callable, a SymPy expression or a Derivation.
@@ -37,10 +36,9 @@ def moments(activation: Activation) -> tuple[float, float]:
     if name in MOMENTS:
         return MOMENTS[name]
     if isinstance(activation, str) and activation.isidentifier():
-        close = difflib.get_close_matches(activation.lower(), [*MOMENTS, *ALIASES])
-        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+        hint = did_you_mean(activation.lower(), [*MOMENTS, *ALIASES], most=3)
         raise ValueError(
-            f"{activation!r} is not in the catalogue of activations. {hint}"
+            f"{activation!r} is not in the catalogue of activations.{hint} "
             f"The names are {', '.join(MOMENTS)}. A JAX function, a SymPy expression or a "
             'formula such as "x * sigmoid(1.7 * x)" is taken too.'
         )

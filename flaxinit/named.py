@@ -4,8 +4,11 @@ from typing import Unpack
 
 from flaxinit.activations import Activation, scales
 from flaxinit.initializers import KernelOptions, VarianceScaling
+from flaxinit.initializers.contract import did_you_mean
 from flaxinit.initializers.scaling import Mode
 from flaxinit.sampling import Distribution
+
+KEYWORDS = ("activation", "mode", "distribution", *KernelOptions.__annotations__)
 
 
 def he(
@@ -31,6 +34,7 @@ def he(
         An initializer for ``kernel_init``.
 
     Raises:
+        TypeError: a keyword that is none of these.
         ValueError: an unknown activation, mode or distribution, or an activation for which no
             finite variance does what the mode asks.
 
@@ -41,6 +45,11 @@ def he(
 
     References: He, Zhang, Ren, Sun (2015).
     """
+    for name in kernel.keys() - KEYWORDS:
+        raise TypeError(
+            f"he, glorot and lecun take no keyword {name!r}.{did_you_mean(name, KEYWORDS)} They "
+            f"take {', '.join(KEYWORDS)}; for a scale of your own use flaxinit.variance_scaling."
+        )
     forward, backward = scales(activation, mode)
     return VarianceScaling(forward, mode, distribution, backward_scale=backward, **kernel)
 

@@ -256,6 +256,12 @@ BAD = {
     "scale inf": (lambda: variance_scaling(np.inf, "fan_in", "normal"), ValueError, "finite"),
     "scale str": (lambda: variance_scaling("2x", "fan_in", "normal"), TypeError, "scale must be"),
     "traced": (lambda: jax.jit(flaxinit.normal)(1.0), TypeError, "known when"),
+    "keyword": (
+        lambda: flaxinit.glorot_uniform(mdoe="fan_in"),
+        TypeError,
+        "^he, glorot and lecun take no keyword 'mdoe'. Did you mean 'mode'.*in_axis",
+    ),
+    "keyword of another": (lambda: he(scale=2.0), TypeError, "'scale'.*use flaxinit.variance_sc"),
     "stddev": (lambda: flaxinit.normal(-0.1), ValueError, "stddev must be.*-0.1"),
     "interval": (lambda: flaxinit.uniform(-1.0), ValueError, "minval=0.0 is above"),
     "cut": (lambda: flaxinit.truncated_normal(1.0, lower=5, upper=6), ValueError, "1/1000"),

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -164,9 +164,14 @@ def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value` if it is one of `choices`."""
     if value in choices:
         return value
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(str(value), choices)
     raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.{hint}")
+
+
+def did_you_mean(word: str, choices: Iterable[str], most: int = 1) -> str:
+    """A question about the nearest of `choices`, or nothing where none is near."""
+    close = difflib.get_close_matches(word, list(choices), n=most)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
