@@ -245,6 +245,13 @@ def test_float64_without_x64_says_what_it_draws():
         assert he()(KEY, (2, 2), jnp.float64).dtype == jnp.float32
 
 
+def test_pythons_float_is_jaxs_default(recwarn):
+    assert he(dtype=float) == he() and he()(KEY, (2, 2), float).dtype == jnp.float32
+    assert not recwarn
+    with jax.enable_x64(True):
+        assert he(dtype=float)(KEY, (2, 2)).dtype == jnp.float64
+
+
 BAD = {
     "activation": (lambda: he("gelo"), ValueError, "'gelo' is not in the catalogue.*'gelu'"),
     "activation type": (lambda: he(3.0j), (TypeError, ValueError), "3j"),

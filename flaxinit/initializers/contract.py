@@ -189,7 +189,7 @@ def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
 
 def checked_dtype(dtype: Any) -> np.dtype | None:
     """`dtype` as a NumPy dtype, if it is floating or complex."""
-    if dtype is None:
+    if dtype is None or dtype is float:  # JAX's default float, as in jax.numpy
         return None
     try:
         checked = jnp.dtype(dtype)
