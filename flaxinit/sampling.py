@@ -4,6 +4,10 @@ A draw is a multiple of one of three parents: the standard normal, the standard 
 interval, the uniform on an interval. It is made in float32 or wider and rounded once. JAX draws
 low-precision values from as few random bits as the dtype has, which leaves bfloat16 with 128
 distinct values and a mean of -1.7 % of the standard deviation.
+
+A rounding to steps of d adds about d²/12 to a variance. With a standard deviation of the dtype's
+smallest step, below which draws are refused, it moves the variance by up to 14 %; from three steps
+on by up to 4 % in eight bits, and from 16 steps on by less than 0.1 % in sixteen.
 """
 
 import contextlib
@@ -109,19 +113,20 @@ def check_representable(dtype, stddev: float, largest: float) -> None:
 
     Args:
         dtype: of the values.
-        stddev: their standard deviation; 0 is a distribution every dtype holds.
-        largest: the largest magnitude that can be drawn.
+        stddev: their standard deviation; 0 where nothing is random.
+        largest: the largest magnitude that can be drawn; a dtype holds 0 itself.
     """
     info = jnp.finfo(dtype)
     name = np.dtype(dtype).name
     # Numbers below the normal ones of the dtype in which it is computed are flushed to zero.
     step = max(float(info.smallest_subnormal), float(jnp.finfo(real_dtype(dtype)).tiny))
     limit = float(info.max)
-    if 0 < stddev < step:
+    if 0 < (size := stddev or largest) < step:
+        what = "a standard deviation of" if stddev else "values of at most"
         raise ValueError(
-            f"{name} cannot represent a standard deviation of {stddev:.3g}: its smallest step is "
-            f"{step:.3g}, so nearly every value would round to zero. Draw in a wider dtype, or "
-            "keep the parameter at unit scale and multiply in the forward pass."
+            f"{name} cannot represent {what} {size:.3g}: its smallest step is {step:.3g}, so "
+            "nearly every value would round to zero. Draw in a wider dtype, or keep the parameter "
+            "at unit scale and multiply in the forward pass."
         )
     if largest > limit:
         origin = f", which a standard deviation of {stddev:.3g} can give" if stddev else ""

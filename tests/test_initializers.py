@@ -256,31 +256,18 @@ BAD = {
     "activation": (lambda: he("gelo"), ValueError, "'gelo' is not in the catalogue.*'gelu'"),
     "activation type": (lambda: he(3.0j), (TypeError, ValueError), "3j"),
     "mode": (lambda: he(mode="fan_im"), ValueError, "mode must be one of.*Did you mean 'fan_in'"),
-    "distribution": (lambda: he(distribution="gauss"), ValueError, "distribution must be one of"),
-    "flat activation": (lambda: he("sign", mode="fan_avg"), ValueError, "E.φ'.z.². = 0"),
-    "scale < 0": (lambda: variance_scaling(-1, "fan_in", "normal"), ValueError, "at least 0"),
-    "scale nan": (lambda: variance_scaling(np.nan, "fan_in", "normal"), ValueError, "finite"),
-    "scale inf": (lambda: variance_scaling(np.inf, "fan_in", "normal"), ValueError, "finite"),
-    "scale str": (lambda: variance_scaling("2x", "fan_in", "normal"), TypeError, "scale must be"),
-    "traced": (lambda: jax.jit(flaxinit.normal)(1.0), TypeError, "known when"),
     "keyword": (
         lambda: flaxinit.glorot_uniform(mdoe="fan_in"),
         TypeError,
         "^he, glorot and lecun take no keyword 'mdoe'. Did you mean 'mode'.*in_axis",
     ),
     "keyword of another": (lambda: he(scale=2.0), TypeError, "'scale'.*use flaxinit.variance_sc"),
-    "stddev": (lambda: flaxinit.normal(-0.1), ValueError, "stddev must be.*-0.1"),
-    "interval": (lambda: flaxinit.uniform(-1.0), ValueError, "minval=0.0 is above"),
-    "cut": (lambda: flaxinit.truncated_normal(1.0, lower=5, upper=6), ValueError, "1/1000"),
-    "int dtype": (lambda: he(dtype=jnp.int32), ValueError, "int32"),
-    "int dtype called": (lambda: he()(KEY, (2, 2), jnp.int8), ValueError, "int8"),
-    "no dtype": (lambda: he(dtype="floatish"), TypeError, "floatish"),
-    "axes": (lambda: he(in_axis="rows"), TypeError, "in_axis must be an integer"),
-    "groups": (lambda: he(groups=0), ValueError, "groups must be a positive integer"),
-    "fan": (lambda: he(fan_in=0), ValueError, "fan_in must be positive"),
-    "bias": (lambda: he()(KEY, (3,)), ValueError, "flaxinit.zeros"),
-    "scalar": (lambda: he()(KEY, ()), ValueError, "flaxinit.zeros"),
-    "axis range": (lambda: he(in_axis=2)(KEY, (3, 3)), ValueError, "in_axis=2 is out of range"),
+    "distribution": (lambda: he(distribution="gauss"), ValueError, "distribution must be one of"),
+    "flat activation": (lambda: he("sign", mode="fan_avg"), ValueError, "E.φ'.z.². = 0"),
+    "scale < 0": (lambda: variance_scaling(-1, "fan_in", "normal"), ValueError, "at least 0"),
+    "scale nan": (lambda: variance_scaling(np.nan, "fan_in", "normal"), ValueError, "finite"),
+    "scale inf": (lambda: variance_scaling(np.inf, "fan_in", "normal"), ValueError, "finite"),
+    "scale str": (lambda: variance_scaling("2x", "fan_in", "normal"), TypeError, "scale must be"),
     **{
         f"{bad!r} for a number": (lambda n=bad: flaxinit.normal(n), TypeError, "must be a number")
         for bad in (True, np.True_, "3", b"3", 1j, np.complex64(1), [1.0], np.ones(1), None, KEY)
@@ -297,6 +284,19 @@ BAD = {
         TypeError,
         "column_axis must be",
     ),
+    "traced": (lambda: jax.jit(flaxinit.normal)(1.0), TypeError, "known when"),
+    "stddev": (lambda: flaxinit.normal(-0.1), ValueError, "stddev must be.*-0.1"),
+    "interval": (lambda: flaxinit.uniform(-1.0), ValueError, "minval=0.0 is above"),
+    "cut": (lambda: flaxinit.truncated_normal(1.0, lower=5, upper=6), ValueError, "1/1000"),
+    "int dtype": (lambda: he(dtype=jnp.int32), ValueError, "int32"),
+    "int dtype called": (lambda: he()(KEY, (2, 2), jnp.int8), ValueError, "int8"),
+    "no dtype": (lambda: he(dtype="floatish"), TypeError, "floatish"),
+    "axes": (lambda: he(in_axis="rows"), TypeError, "in_axis must be an integer"),
+    "groups": (lambda: he(groups=0), ValueError, "groups must be a positive integer"),
+    "fan": (lambda: he(fan_in=0), ValueError, "fan_in must be positive"),
+    "bias": (lambda: he()(KEY, (3,)), ValueError, "flaxinit.zeros"),
+    "scalar": (lambda: he()(KEY, ()), ValueError, "flaxinit.zeros"),
+    "axis range": (lambda: he(in_axis=2)(KEY, (3, 3)), ValueError, "in_axis=2 is out of range"),
     "batch axis": (lambda: he(batch_axis=0)(KEY, (3, 3)), ValueError, "batch_axis=0 shares"),
     "strides": (lambda: he(strides=(2, 2))(KEY, (3, 3, 3)), ValueError, "strides"),
     **{
@@ -355,6 +355,32 @@ BAD = {
     "complex interval": (lambda: flaxinit.uniform()(KEY, (2,), jnp.complex64), ValueError, "disk"),
     "complex constant": (lambda: flaxinit.constant(1j)(KEY, (2,)), ValueError, "complex constant"),
     "text": (lambda: flaxinit.constant("a"), TypeError, "needs a number"),
+    "a constant True": (lambda: flaxinit.constant(True), TypeError, "needs a number.*got True"),
+    "constant nan": (lambda: flaxinit.constant(np.nan), ValueError, "must be finite, got nan"),
+    "constant inf": (lambda: flaxinit.constant([0, np.inf]), ValueError, "must be finite"),
+    **{
+        f"{init}, all zeros": (
+            lambda init=init, shape=shape: init(None, shape, jnp.float16),
+            ValueError,
+            "float16 cannot represent values of at most 1e-10.*round to zero",
+        )
+        for init, shape in (
+            (flaxinit.constant(1e-10), (2,)),
+            (flaxinit.constant([-1e-10, 0.0]), (2,)),
+            (flaxinit.identity(-1e-10), (2, 2)),
+            (flaxinit.forget_bias(1e-10), (4,)),
+        )
+    },
+    "broadcast": (
+        lambda: flaxinit.constant(np.ones((2, 1)))(None, (3, 4)),
+        ValueError,
+        r"value of a constant has shape \(2, 1\), which does not broadcast to the shape \(3, 4\)",
+    ),
+    "broadcast up": (
+        lambda: flaxinit.constant(np.ones((2, 1)))(None, (4,)),
+        ValueError,
+        "does not broadcast",
+    ),
 }
 
 
@@ -368,6 +394,16 @@ def test_bad_input_gets_a_clear_error(case):
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_constants_are_equal_by_what_they_fill_with():
+    for filled, value in ((flaxinit.zeros, 0.0), (flaxinit.ones, 1)):
+        assert filled == flaxinit.constant(value) == filled
+        assert hash(filled) == hash(flaxinit.constant(value))
+        assert filled not in (flaxinit.constant(0.5), flaxinit.constant(value, "float16"))
+    # Some of an array's values may be lost to rounding, as some of a draw's are.
+    kept = flaxinit.constant([1.0, 1e-10])(None, (2,), jnp.float16)
+    np.testing.assert_array_equal(kept, [1, 0])
 
 
 def test_filled_constants_take_a_dtype_and_stay_as_they_are():

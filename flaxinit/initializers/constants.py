@@ -21,7 +21,8 @@ class Constant(Deterministic):
 
     Raises:
         TypeError: a value that is not numeric.
-        ValueError: a dtype that is not floating; when called, a complex value for a real dtype.
+        ValueError: a value that is not finite, a dtype that is not floating; when called, a complex
+            value for a real dtype, a shape to which the value does not broadcast.
 
     >>> constant(0.5)(None, (2,)).tolist()
     [0.5, 0.5]
@@ -34,16 +35,32 @@ class Constant(Deterministic):
         if isinstance(self.value, Tracer):
             raise TypeError("constant(value) needs a value that is known, got a traced array.")
         value = np.asarray(self.value)
-        if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
-            raise TypeError(f"constant(value) needs a number or an array, got {self.value!r}.")
+        if not jnp.issubdtype(value.dtype, jnp.number):
+            raise TypeError(
+                f"constant(value) needs a number or an array of numbers, got {self.value!r}."
+            )
         is_complex = jnp.issubdtype(value.dtype, jnp.complexfloating)
         value = value.astype(np.complex128 if is_complex else np.float64)
+        if not np.isfinite(value).all():
+            raise ValueError(f"constant(value) must be finite, got {self.value!r}.")
         value.flags.writeable = False  # a value, which has a hash
         freeze(
             self,
             value=value.item() if value.ndim == 0 else value,
             dtype=checked_dtype(self.dtype),
         )
+
+    def check_shape(self, shape):
+        of_value = np.shape(self.value)
+        try:
+            fits = np.broadcast_shapes(of_value, shape) == shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"The value of a constant has shape {of_value}, which does not broadcast to the "
+                f"shape {shape}: sizes are matched from the last axis on, and must agree or be 1."
+            )
 
     def draw(self, key, shape, dtype, out_sharding):
         value = np.asarray(self.value)
@@ -61,7 +78,7 @@ class Constant(Deterministic):
     def __eq__(self, other):
         if not isinstance(other, Constant):
             return NotImplemented
-        return type(self) is type(other) and self._identity() == other._identity()
+        return self._identity() == other._identity()
 
     def __hash__(self):
         return hash(self._identity())
