@@ -250,6 +250,9 @@ def test_bad_kernels_of_the_stft_get_a_clear_error():
         flaxinit.stft()(None, (8, 2, 5))
     with pytest.raises(TypeError, match="periodic must be True or False"):
         flaxinit.stft(periodic="no")
+    for window in (3, 3.0, ("kaiser", 8.0)):
+        with pytest.raises(TypeError, match="window must be a name or None"):
+            flaxinit.stft(window=window)
 
 
 def test_flags_are_not_strings():

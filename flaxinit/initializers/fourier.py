@@ -31,6 +31,7 @@ class Stft(Deterministic):
         dtype: drawn where the call names none.
 
     Raises:
+        TypeError: a window that is no name.
         ValueError: an unknown part, scaling or window; when called, a shape that is not
             ``(frame, 1, bins)`` with at least two bins.
 
@@ -52,6 +53,8 @@ class Stft(Deterministic):
         checked_choice("part", self.part, ("real", "imag"))
         if self.scaling is not None:
             checked_choice("scaling", self.scaling, ("density", "spectrum"))
+        if not isinstance(self.window, str | None):  # a number would be one of Kaiser's windows
+            raise TypeError(f"window must be a name or None, got {self.window!r}.")
         self._window(8)
 
     def check_shape(self, shape):
@@ -60,11 +63,11 @@ class Stft(Deterministic):
                 f"stft makes kernels (frame, 1, bins) with two bins or more, got {shape}. For n "
                 "points use n // 2 + 1 bins."
             )
+
+    def draw(self, key, shape, dtype, out_sharding):
         frame, _, bins = shape
         # Whole turns are taken away while the phase is an integer: it would lose digits with t·k.
         turns = np.outer(np.arange(frame), np.arange(bins)) % (2 * (bins - 1))
-
-    def draw(self, key, shape, dtype, out_sharding):
         wave = np.exp(-1j * math.pi / (bins - 1) * turns)
         values = self._window(frame)[:, None] * (np.real if self.part == "real" else np.imag)(wave)
         dtype = np.dtype(dtype)
