@@ -222,6 +222,8 @@ def test_bad_arguments_get_a_clear_error():
         (lambda: flaxinit.mimetic(np.inf), "query_noise must be finite"),
         (lambda: flaxinit.mimetic()(KEY, 8, 3), "multiple of heads"),
         (lambda: flaxinit.mimetic()(KEY, 8, 2, jnp.complex64), "real kernels"),
+        (lambda: flaxinit.mimetic()(KEY, 0, 2), "features must be a positive integer, got 0"),
+        (lambda: flaxinit.mimetic()(KEY, 8, True), "heads must be a positive integer, got True"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -248,11 +250,11 @@ def test_bad_kernels_of_the_stft_get_a_clear_error():
         flaxinit.stft(window="hnan")
     with pytest.raises(ValueError, match=r"kernels \(frame, 1, bins\)"):
         flaxinit.stft()(None, (8, 2, 5))
-    with pytest.raises(TypeError, match="periodic must be True or False"):
-        flaxinit.stft(periodic="no")
     for window in (3, 3.0, ("kaiser", 8.0)):
         with pytest.raises(TypeError, match="window must be a name or None"):
             flaxinit.stft(window=window)
+    with pytest.raises(TypeError, match="periodic must be True or False"):
+        flaxinit.stft(periodic="no")
 
 
 def test_flags_are_not_strings():

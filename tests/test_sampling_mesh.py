@@ -193,6 +193,11 @@ def test_a_layout_in_unequal_parts_is_refused():
             flaxinit.he()(
                 KEY, (8, 6), None, NamedSharding(sharding.mesh, PartitionSpec(None, ("x", "y")))
             )
+        heads, out = (
+            NamedSharding(sharding.mesh, PartitionSpec(*spec)) for spec in ((), (None, ("x", "y")))
+        )
+        with pytest.raises(ValueError, match=r"dimension 1 of \(4, 3, 12\) has size 3, which"):
+            flaxinit.mimetic()(KEY, 12, 4, out_sharding=(heads, heads, heads, out))
 
 
 def test_matrices_stay_with_their_keys():

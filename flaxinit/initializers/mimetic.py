@@ -10,7 +10,10 @@ from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
 from flaxinit.initializers.contract import (
+    Initializer,
+    check_divides,
     check_key,
+    checked_count,
     checked_dtype,
     checked_number,
     drawn_dtype,
@@ -27,7 +30,7 @@ class AttentionKernels(NamedTuple):
     out: Inexact[Array, "h k d"]  # noqa: F722
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Mimetic:
     """Draw the four kernels of self-attention together, from the products they should make.
 
@@ -53,7 +56,7 @@ class Mimetic:
 
     Raises:
         ValueError: a number that is not finite; when called, heads that do not divide features, a
-            complex dtype.
+            complex dtype, a layout in unequal parts.
 
     >>> kernels = mimetic()(jax.random.key(0), features=8, heads=2)
     >>> kernels.query.shape, kernels.out.shape
@@ -98,13 +101,14 @@ class Mimetic:
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
         if jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(f"mimetic draws real kernels, got {dtype.name}.")
-        if heads < 1 or features % heads:
+        features, heads = checked_count("features", features), checked_count("heads", heads)
+        if features % heads:
             raise ValueError(
                 f"features must be a multiple of heads, got features={features}, heads={heads}."
             )
         check_key(key)
         if out_sharding is not None:
-            out_sharding = _one_each(out_sharding)
+            out_sharding = _one_each(out_sharding, features, heads)
         with sampling.mesh_context(out_sharding):
             return _kernels(
                 key,
@@ -116,21 +120,18 @@ class Mimetic:
                 out_sharding=out_sharding,
             )
 
-    def __repr__(self) -> str:
-        changed = [
-            f"{field.name}={value.name if field.name == 'dtype' else value!r}"
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        ]
-        return f"mimetic({', '.join(changed)})"
+    __repr__ = Initializer.__repr__
 
 
-def _one_each(out_sharding) -> AttentionKernels:
+def _one_each(out_sharding, features: int, heads: int) -> AttentionKernels:
     if type(out_sharding) not in (AttentionKernels, tuple, list) or len(out_sharding) != 4:
         raise TypeError(
             "mimetic's out_sharding is one sharding for each of query, key, value and out, got "
             f"{out_sharding!r}."
         )
+    shapes = [(features, heads, features // heads)] * 3 + [(heads, features // heads, features)]
+    for shape, sharding in zip(shapes, out_sharding, strict=True):
+        check_divides(shape, sharding)
     return AttentionKernels(*out_sharding)
 
 
