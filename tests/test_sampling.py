@@ -152,6 +152,21 @@ def test_the_constant_of_the_cut_is_jaxs():
     assert np.sqrt(sampling.truncated_moments(-2, 2)[1]) == pytest.approx(0.87962566103423978)
 
 
+@pytest.mark.parametrize("distribution", PARENTS)
+@pytest.mark.parametrize("dtype", [*LOW, "float8_e3m4", "float8_e4m3b11fnuz"])
+def test_rounding_moves_the_variance_by_no_more_than_stated(dtype, distribution):
+    info = jnp.finfo(dtype)
+    step = max(float(info.smallest_subnormal), float(jnp.finfo("float32").tiny))
+    moved = {}
+    for steps in np.geomspace(1, 64, 200):
+        rounded = Rounded(PARENTS[distribution], steps * step, dtype)
+        moved[steps] = abs(rounded.moment(2) / (steps * step) ** 2 - 1)
+    assert max(moved.values()) < 0.14
+    assert max(error for steps, error in moved.items() if steps >= 3) < 0.04
+    if info.bits == 16:
+        assert max(error for steps, error in moved.items() if steps >= 16) < 0.001
+
+
 def test_a_dtype_that_cannot_hold_the_distribution_says_so():
     for dtype in LOW:
         step = float(jnp.finfo(dtype).smallest_subnormal)
