@@ -293,6 +293,7 @@ BAD = {
     "no dtype": (lambda: he(dtype="floatish"), TypeError, "floatish"),
     "axes": (lambda: he(in_axis="rows"), TypeError, "in_axis must be an integer"),
     "groups": (lambda: he(groups=0), ValueError, "groups must be a positive integer"),
+    "big-endian": (lambda: he(dtype=">f4"), ValueError, "dtype of JAX, got >f4"),
     "fan": (lambda: he(fan_in=0), ValueError, "fan_in must be positive"),
     "bias": (lambda: he()(KEY, (3,)), ValueError, "flaxinit.zeros"),
     "scalar": (lambda: he()(KEY, ()), ValueError, "flaxinit.zeros"),

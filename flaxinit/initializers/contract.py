@@ -195,9 +195,9 @@ def checked_dtype(dtype: Any) -> np.dtype | None:
         checked = jnp.dtype(dtype)
     except TypeError:
         raise TypeError(f"dtype={dtype!r} is not a dtype.") from None
-    if not jnp.issubdtype(checked, jnp.inexact):
+    if not jnp.isdtype(checked, ("real floating", "complex floating")):
         raise ValueError(
-            f"Weights are drawn in a floating or complex dtype, got {checked.name}. Draw in "
+            f"Weights are drawn in a floating or complex dtype of JAX, got {checked}. Draw in "
             "float32 and convert with .astype."
         )
     if float(jnp.finfo(checked).min) >= 0:
