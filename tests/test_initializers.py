@@ -24,6 +24,7 @@ VALUES = {
     "normal": flaxinit.normal(0.02),
     "truncated_normal": flaxinit.truncated_normal(0.02, lower=-1, upper=3),
     "uniform": flaxinit.uniform(0.05, minval=-0.05),
+    "half_normal": flaxinit.truncated_normal(1.0, lower=0, upper=np.inf),
     "constant": flaxinit.constant(-7),
     "constant_array": flaxinit.constant(np.arange(3.0)),
     "zeros": flaxinit.zeros,

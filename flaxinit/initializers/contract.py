@@ -91,10 +91,12 @@ class Initializer:
                 value = value.name
             if value == field.default:
                 continue
+            infinite = isinstance(value, float) and math.isinf(value)
+            text = f"float('{value}')" if infinite else repr(value)
             if field.default is dataclasses.MISSING and not field.kw_only:
-                positional.append(repr(value))
+                positional.append(text)
             else:
-                keyword.append(f"{field.name}={value!r}")
+                keyword.append(f"{field.name}={text}")
         return f"{public_name(type(self))}({', '.join(positional + keyword)})"
 
 
