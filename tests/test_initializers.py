@@ -1,5 +1,6 @@
 """The contract: JAX's signature and values, and what an initializer is as a value."""
 
+import copy
 import dataclasses
 import pickle
 
@@ -89,6 +90,7 @@ def test_is_a_value(name):
     assert again == init and hash(again) == hash(init)
     unpickled = pickle.loads(pickle.dumps(init))
     assert unpickled == init and hash(unpickled) == hash(init)
+    assert copy.deepcopy(init) == dataclasses.replace(init) == init
     assert sum(other == init for other in VALUES.values()) == 1
     with pytest.raises(AttributeError):
         init.dtype = jnp.float16
@@ -356,6 +358,47 @@ BAD = {
     ),
     "complex interval": (lambda: flaxinit.uniform()(KEY, (2,), jnp.complex64), ValueError, "disk"),
     "complex constant": (lambda: flaxinit.constant(1j)(KEY, (2,)), ValueError, "complex constant"),
+    "wide interval": (
+        lambda: flaxinit.uniform(3e38, minval=-3e38)(KEY, (2,)),
+        ValueError,
+        r"float32 cannot represent values up to 6e\+38",
+    ),
+    "narrow interval": (
+        lambda: flaxinit.uniform(1 + 1e-9, minval=1)(KEY, (2,)),
+        ValueError,
+        "float32 has steps of 1.19e-07 at 1, too wide for a standard deviation of 2.89e-10",
+    ),
+    "narrow in bfloat16": (
+        lambda: flaxinit.uniform(1.01, minval=0.99)(KEY, (2,), jnp.bfloat16),
+        ValueError,
+        "bfloat16 has steps of 0.00781 at 1.01",
+    ),
+    "long memory": (
+        lambda: flaxinit.chrono(1e30)(KEY, (8,), jnp.float8_e3m4),
+        ValueError,
+        "float8_e3m4 cannot represent values up to 69",
+    ),
+    "longer memory": (
+        lambda: flaxinit.chrono(1e300)(KEY, (8,)),
+        ValueError,
+        r"float32 cannot represent values up to 1e\+300",
+    ),
+    "unit circle": (
+        lambda: flaxinit.lru_nu()(KEY, (8,), jnp.float8_e3m4),
+        ValueError,
+        "float8_e3m4 cannot represent values up to 17.3",
+    ),
+    "flat transform": (
+        lambda: flaxinit.stft(scaling="spectrum")(None, (8000, 1, 5), jnp.float8_e3m4),
+        ValueError,
+        "float8_e3m4 cannot represent values of at most",
+    ),
+    "traced constant": (
+        lambda: jax.jit(lambda x: flaxinit.constant(x)(None, (2,)))(1.0),
+        TypeError,
+        "known when it is built",
+    ),
+    "ragged": (lambda: flaxinit.constant([[1, 2], [3]]), TypeError, "needs a number or an array"),
     "text": (lambda: flaxinit.constant("a"), TypeError, "needs a number"),
     "a constant True": (lambda: flaxinit.constant(True), TypeError, "needs a number.*got True"),
     "constant nan": (lambda: flaxinit.constant(np.nan), ValueError, "must be finite, got nan"),
@@ -403,6 +446,8 @@ def test_constants_are_equal_by_what_they_fill_with():
         assert filled == flaxinit.constant(value) == filled
         assert hash(filled) == hash(flaxinit.constant(value))
         assert filled not in (flaxinit.constant(0.5), flaxinit.constant(value, "float16"))
+    replaced = dataclasses.replace(flaxinit.ones, value=2.0)
+    assert repr(replaced) == "constant(2.0)" and (replaced(None, (2,)) == 2).all()
     # Some of an array's values may be lost to rounding, as some of a draw's are.
     kept = flaxinit.constant([1.0, 1e-10])(None, (2,), jnp.float16)
     np.testing.assert_array_equal(kept, [1, 0])
@@ -411,5 +456,7 @@ def test_constants_are_equal_by_what_they_fill_with():
 def test_filled_constants_take_a_dtype_and_stay_as_they_are():
     assert flaxinit.ones(dtype=jnp.bfloat16)(None, (2,)).dtype == jnp.bfloat16
     assert flaxinit.zeros() is flaxinit.zeros
-    with pytest.raises(ValueError, match="read-only"):
-        flaxinit.constant(np.arange(3.0)).value[1] = 7
+    array = flaxinit.constant(np.arange(3.0))
+    for same in (array, copy.deepcopy(array), pickle.loads(pickle.dumps(array))):
+        with pytest.raises(ValueError, match="read-only"):
+            same.value[1] = 7

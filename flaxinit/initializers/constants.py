@@ -5,7 +5,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from flaxinit import sampling
 from flaxinit.initializers.contract import Deterministic, checked_dtype, freeze
@@ -32,12 +31,14 @@ class Constant(Deterministic):
     dtype: Any = None
 
     def __post_init__(self):
-        if isinstance(self.value, Tracer):
-            raise TypeError("constant(value) needs a value that is known, got a traced array.")
-        value = np.asarray(self.value)
+        try:
+            value = np.asarray(self.value)
+        except (TypeError, ValueError):  # a tracer, a key, rows of several lengths
+            value = np.array(None)
         if not jnp.issubdtype(value.dtype, jnp.number):
             raise TypeError(
-                f"constant(value) needs a number or an array of numbers, got {self.value!r}."
+                "constant(value) needs a number or an array of numbers that are known when it is "
+                f"built, got {self.value!r}."
             )
         is_complex = jnp.issubdtype(value.dtype, jnp.complexfloating)
         value = value.astype(np.complex128 if is_complex else np.float64)
@@ -52,11 +53,8 @@ class Constant(Deterministic):
 
     def check_shape(self, shape):
         of_value = np.shape(self.value)
-        try:
-            fits = np.broadcast_shapes(of_value, shape) == shape
-        except ValueError:
-            fits = False
-        if not fits:
+        matched = zip(reversed(of_value), reversed(shape), strict=False)
+        if len(of_value) > len(shape) or any(own not in (1, size) for own, size in matched):
             raise ValueError(
                 f"The value of a constant has shape {of_value}, which does not broadcast to the "
                 f"shape {shape}: sizes are matched from the last axis on, and must agree or be 1."
@@ -71,6 +69,24 @@ class Constant(Deterministic):
             value.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding
         )
 
+    def __call__(self, key=None, shape=None, dtype=None, out_sharding=None) -> Any:
+        """Fill an array; with no arguments but a dtype, the initializer itself.
+
+        So ``zeros()`` works where Flax has ``zeros_init()``, and ``zeros`` where JAX has it.
+        """
+        if key is None and shape is None and out_sharding is None:
+            return self if dtype is None else Constant(self.value, dtype)
+        if shape is None:
+            raise TypeError(f"{self!r} takes (key, shape, dtype=None, out_sharding=None).")
+        return super().__call__(key, shape, dtype, out_sharding)
+
+    def __repr__(self):
+        named = {zeros: "zeros", ones: "ones"}
+        return named.get(self) or super().__repr__()
+
+    def __reduce__(self):
+        return Constant, (self.value, self.dtype)  # so that a copy cannot be written to either
+
     def _identity(self):
         value = np.asarray(self.value)
         return value.dtype, value.shape, value.tobytes(), self.dtype
@@ -84,27 +100,6 @@ class Constant(Deterministic):
         return hash(self._identity())
 
 
-class _Filled(Constant):
-    """A constant that is itself the public name, as ``jax.nn.initializers.zeros`` is.
-
-    Called with no arguments it returns itself, so that ``zeros()`` works where Flax has
-    ``zeros_init()``.
-    """
-
-    def __call__(self, key=None, shape=None, dtype=None, out_sharding=None) -> Any:
-        if shape is None and key is None:
-            return self if dtype is None else Constant(self.value, dtype)
-        if shape is None:
-            raise TypeError(f"{self!r} takes (key, shape, dtype=None, out_sharding=None).")
-        return super().__call__(key, shape, dtype, out_sharding)
-
-    def __repr__(self):
-        return "ones" if self.value else "zeros"
-
-    def __reduce__(self):
-        return repr(self)
-
-
 constant = Constant
-zeros = _Filled(0.0)
-ones = _Filled(1.0)
+zeros = Constant(0.0)
+ones = Constant(1.0)
