@@ -131,8 +131,8 @@ def check_representable(dtype, stddev: float, largest: float) -> None:
     if largest > limit:
         origin = f", which a standard deviation of {stddev:.3g} can give" if stddev else ""
         raise ValueError(
-            f"{name} cannot represent values up to {largest:.3g}{origin}: its largest is "
-            f"{limit:.3g}. Draw in a wider dtype."
+            f"{name} cannot represent values up to {largest:.5g}{origin}: its largest is "
+            f"{limit:.5g}. Draw in a wider dtype."
         )
 
 

@@ -71,6 +71,7 @@ class Stft(Deterministic):
         wave = np.exp(-1j * math.pi / (bins - 1) * turns)
         values = self._window(frame)[:, None] * (np.real if self.part == "real" else np.imag)(wave)
         dtype = np.dtype(dtype)
+        sampling.check_representable(dtype, 0.0, float(np.abs(values).max()))
         values = values.reshape(shape).astype(sampling.real_dtype(dtype))
         return sampling.full(values, shape=shape, dtype=dtype, out_sharding=out_sharding)
 

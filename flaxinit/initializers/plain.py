@@ -144,7 +144,8 @@ class Uniform(Initializer):
         minval: left end of the interval.
 
     Raises:
-        ValueError: ends in the wrong order or not finite, a dtype that is not floating.
+        ValueError: ends in the wrong order or not finite, a dtype that is not floating; when
+            called, ends too near to each other or too far apart for the dtype.
 
     >>> round(uniform(0.05, minval=-0.05).std((3, 4)), 6)
     0.028868
@@ -177,7 +178,17 @@ class Uniform(Initializer):
                 f"An interval has no counterpart for {dtype.name}. Use variance_scaling(scale, "
                 "mode, 'uniform'), which draws from a disk."
             )
-        sampling.check_representable(dtype, self.std(shape), max(abs(self.scale), abs(self.minval)))
+        stddev, largest = self.std(shape), max(abs(self.scale), abs(self.minval))
+        sampling.check_representable(dtype, stddev, largest)
+        # The width is computed too, and the values are as far apart as at the farther end.
+        sampling.check_representable(sampling.real_dtype(dtype), 0.0, self.scale - self.minval)
+        step = float(jnp.finfo(dtype).eps) * 2.0 ** (math.frexp(largest)[1] - 1)
+        if 0 < stddev < step:
+            raise ValueError(
+                f"{dtype.name} has steps of {step:.3g} at {largest:.3g}, too wide for a standard "
+                f"deviation of {stddev:.3g}. Draw in a wider dtype, or draw around 0 and add the "
+                "middle in the forward pass."
+            )
         return sampling.draw(
             key,
             sampling.real_dtype(dtype).type(1),

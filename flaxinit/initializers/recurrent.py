@@ -124,11 +124,13 @@ class Chrono(_GateBiases):
 
     def _variance(self, shape):
         b = self.t_max - 1
-        return 1 - b * math.log(b) ** 2 / (b - 1) ** 2
+        return 1 - b * (math.log(b) / (b - 1)) ** 2
 
     def draw(self, key, shape, dtype, out_sharding):
         if jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(f"Gate biases are real, got {dtype.name}.")
+        sampling.check_representable(sampling.real_dtype(dtype), 0.0, self.t_max)
+        sampling.check_representable(dtype, self.std(shape), math.log(self.t_max - 1))
         width = shape[-1] // len(GATES)
         signs = np.array([{"f": 1.0, "i": -1.0}.get(gate, 0.0) for gate in self.order])
         return _chrono(

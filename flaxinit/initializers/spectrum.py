@@ -29,6 +29,9 @@ class _LogOfUniform(Initializer):
                 f"{self!r} draws a real parameter of λ = exp(-exp(ν) + i exp(θ)), got {dtype.name}."
             )
         numbers, of_uniform = self._transform()
+        cell = float(jnp.finfo(sampling.real_dtype(dtype)).eps)
+        ends = of_uniform(np.array([cell / 2, 1 - cell / 2]), numbers, np)
+        sampling.check_representable(dtype, 0.0, float(np.abs(ends).max()))
         return _of_uniform(
             key,
             numbers,
@@ -165,8 +168,8 @@ def _nu(u, numbers, xp=jnp):
     return xp.log(-xp.log1p(-(gap + width * (1 - u))) / 2)
 
 
-def _theta(u, numbers):
-    return jnp.log(numbers[0] * u)
+def _theta(u, numbers, xp=jnp):
+    return xp.log(numbers[0] * u)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype", "of_uniform", "out_sharding"))
