@@ -188,22 +188,6 @@ def test_metadata_that_the_mesh_does_not_have(mesh):
         flaxinit.fast_init(box)(KEY)
 
 
-EXPLICIT = {
-    "out_sharding": lambda key: jax.random.normal(key, (8, 8), out_sharding=P("model")),
-    "reshard": lambda key: jax.sharding.reshard(jax.random.normal(key, (8, 8)), P("model")),
-    "zeros": lambda key: jnp.zeros((8, 8), out_sharding=P("model")),
-    "einsum": lambda key: jnp.einsum("ij->ji", draw(key)["w"], out_sharding=P("model")),
-}
-
-
-@pytest.mark.parametrize("name", EXPLICIT)
-def test_layouts_on_explicit_axes(name, mesh):
-    with jax.set_mesh(mesh):
-        EXPLICIT[name](KEY)  # eagerly it is right
-        with pytest.raises(ValueError, match=r"lays out arrays itself.*Auto axes.*out_shardings"):
-            flaxinit.fast_init(EXPLICIT[name])(KEY)
-
-
 def test_other_errors_on_explicit_axes_are_the_init_function_s(mesh):
     def wrong(key):
         raise ValueError("no such width")

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,11 +14,12 @@ from jax.extend.core import Var
 from jax.sharding import Mesh, Sharding
 
 from flaxinit.materialize.atoms import has_64_bits
+from flaxinit.materialize.axes import auto_mesh, without_types
 from flaxinit.materialize.execute import Executor
 from flaxinit.materialize.flatten import Flat, flatten
 from flaxinit.materialize.layouts import stated
 from flaxinit.materialize.partition import Partition, partition
-from flaxinit.materialize.placement import auto_mesh, checked_out_shardings, place_outputs
+from flaxinit.materialize.placement import checked_out_shardings, place_outputs
 from flaxinit.materialize.progress import Progress
 from flaxinit.materialize.report import Report
 from flaxinit.materialize.trace import Trace, check_arguments, name_of, trace
@@ -54,9 +56,9 @@ def fast_init(
       out_shardings: where the arrays go.
         None: what the model says through Flax's partitioning metadata, else where the init
         function itself leaves an array last (``with_sharding_constraint``, an initializer's
-        ``out_sharding``); on a mesh, that of the metadata or of ``jax.set_mesh``, all other arrays
-        are copied to all devices; without a mesh, they are where the arrays that they are computed
-        from are, or else on JAX's default device.
+        ``out_sharding``, its type on explicit axes); on a mesh, that of the metadata or of
+        ``jax.set_mesh``, all other arrays are copied to all devices; without a mesh, they are
+        where the arrays that they are computed from are, or else on JAX's default device.
         A pytree, or prefix of one, of ``NamedSharding``, ``PartitionSpec`` (on the mesh of
         ``jax.set_mesh``) or None, with the structure of the result (of ``nnx.state(module)``
         for an NNX module): what ``nn.get_sharding``, ``nnx.get_named_sharding``,
@@ -110,8 +112,7 @@ def fast_init(
         outcome = Report()
         start = time.perf_counter()
         with _without_collector():
-            traced = _traced(init_fn, args, kwargs, mesh)
-            own = stated(traced.jaxpr, mesh) if out_shardings is None else []
+            traced, own = _traced(init_fn, args, kwargs, mesh)
             shardings = place_outputs(out_shardings, traced.tree, traced.paths, own, mesh)
             flat = flatten(traced.jaxpr, traced.constants)
             parts = partition(flat)
@@ -146,11 +147,18 @@ def fast_init(
     return initialise
 
 
-def _traced(init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh) -> Trace:
-    """The trace of an init function, in which the axes of the mesh that is set are Auto."""
+def _traced(
+    init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh
+) -> tuple[Trace, list[Sharding | None]]:
+    """The trace of an init function on Auto axes, and the layouts that it states itself.
+
+    A function that was written without layouts, with a product of weights, would not type on
+    explicit axes. One that lays out arrays by the types of explicit axes is traced on these.
+    """
     try:
         with jax.set_mesh(auto_mesh(mesh)):
-            return trace(init_fn, args, kwargs)
+            traced = trace(init_fn, args, kwargs)
+            return traced, stated(traced.jaxpr, mesh)
     except ValueError as error:
         if "`set_mesh` can only be used" in str(error):
             raise ValueError(
@@ -159,16 +167,9 @@ def _traced(init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh) -> Trace:
             ) from error
         if not mesh.explicit_axes:
             raise
-        try:
-            trace(init_fn, args, kwargs)
-        except Exception:  # wrong on axes of every type
-            raise error from None
-        raise ValueError(
-            f"{name_of(init_fn)} lays out arrays itself (out_sharding=, reshard, shard_map) on "
-            f"the Explicit axes of {mesh}. fast_init traces it on Auto axes, and lays out every "
-            "array as out_shardings say: leave layouts to them, or use with_sharding_constraint "
-            f"on a mesh whose axis_types are Auto. JAX says: {error}"
-        ) from error
+    traced = trace(init_fn, args, kwargs)
+    jaxpr, constants = without_types(traced.jaxpr, traced.constants, mesh)
+    return replace(traced, jaxpr=jaxpr, constants=constants), stated(traced.jaxpr, mesh)
 
 
 def _passed_bytes(flat: Flat, parts: Partition, shardings: list[Sharding | None]) -> int:

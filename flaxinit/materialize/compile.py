@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from flaxinit.materialize.atoms import aval, is_key, unwrapped, wrapped
-from flaxinit.materialize.placement import auto
+from flaxinit.materialize.axes import auto
 from flaxinit.materialize.segment import MOVES, Segment
 
 # XLA emits loops for CPUs in two ways. This one, not its default, compiles in half the time but

@@ -14,13 +14,13 @@ from jax.extend.core import Literal, Var
 from jax.sharding import Sharding
 
 from flaxinit.materialize.atoms import aval, unwrapped, value, wrapped
+from flaxinit.materialize.axes import auto
 from flaxinit.materialize.compile import compiled, is_exact, lower, memory
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
 from flaxinit.materialize.layouts import check_layouts
 from flaxinit.materialize.partition import Partition
-from flaxinit.materialize.placement import auto
 from flaxinit.materialize.report import Group, Report
 from flaxinit.materialize.schedule import Call, Compilation, Shardings, schedule
 from flaxinit.materialize.transfer import host_values, local_bytes, place

@@ -16,6 +16,7 @@ from jax.sharding import (
 )
 
 from flaxinit.materialize.atoms import aval
+from flaxinit.materialize.axes import is_explicit
 from flaxinit.materialize.flatten import body
 from flaxinit.materialize.schedule import Call
 from flaxinit.materialize.transfer import devices
@@ -34,6 +35,8 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
         return [None if maker is None else of_output(*maker) for maker in known]
 
     def of_output(eqn: JaxprEqn, index: int) -> Sharding | None:
+        if is_explicit(eqn.outvars[index]):
+            return _on_devices(aval(eqn.outvars[index]).sharding, mesh)
         match eqn.primitive.name:
             case "jit" if isinstance(eqn.params["out_shardings"][index], Sharding):
                 layout = eqn.params["out_shardings"][index]
@@ -91,7 +94,7 @@ def _meshes(
     for eqn in eqns:
         layouts = [x for p in eqn.params.values() for x in (p if isinstance(p, tuple) else (p,))]
         found.update(x.mesh for x in layouts if isinstance(x, NamedSharding))
-        found.update(aval(v).sharding.mesh for v in eqn.outvars if _is_explicit(v))
+        found.update(aval(v).sharding.mesh for v in eqn.outvars if is_explicit(v))
         if eqn.primitive.name == "shard_map":
             found.add(eqn.params["mesh"])
         for jaxpr in jaxprs_in_params(eqn.params):
@@ -99,11 +102,6 @@ def _meshes(
                 inside[id(jaxpr)] = _meshes(jaxpr.eqns, inside)
             found |= inside[id(jaxpr)]
     return {mesh for mesh in found if not mesh.empty}
-
-
-def _is_explicit(v: Var) -> bool:
-    sharding = getattr(aval(v), "sharding", None)
-    return sharding is not None and bool(sharding.mesh.explicit_axes)
 
 
 def _fits(mesh: Mesh | AbstractMesh, sharding: Sharding | None) -> bool:

@@ -8,14 +8,7 @@ import sys
 from typing import Any
 
 import jax
-from jax.sharding import (
-    AxisType,
-    Mesh,
-    NamedSharding,
-    PartitionSpec,
-    Sharding,
-    SingleDeviceSharding,
-)
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from flaxinit.sampling import uneven
 
@@ -212,19 +205,3 @@ def _check_divides(path: str, x: jax.ShapeDtypeStruct, sharding: NamedSharding) 
     if found := uneven(x.shape, spec, mesh):
         dimension, why = found
         raise ValueError(f"{path}: dimension {dimension} {why}")
-
-
-def auto(sharding: Sharding | None) -> Sharding | None:
-    """The same placement on a mesh whose axes the compiler propagates."""
-    if not isinstance(sharding, NamedSharding):
-        return sharding
-    return NamedSharding(auto_mesh(sharding.mesh), sharding.spec, memory_kind=sharding.memory_kind)
-
-
-def auto_mesh(mesh: Any) -> Mesh:
-    """`mesh` with axes of type Auto.
-
-    On explicit axes, the default of ``jax.make_mesh``, shardings are part of types. An init
-    function that was written without them, with a product of weights, would not type.
-    """
-    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
