@@ -101,15 +101,25 @@ def test_a_shape_in_place_of_an_array():
         flaxinit.fast_init(shapes)(KEY)
 
 
-@pytest.mark.parametrize("not_a_function", [3, None])
-def test_not_a_function(not_a_function):
-    with pytest.raises(TypeError, match="init_fn must be a function"):
-        flaxinit.fast_init(not_a_function)
+NO_FUNCTIONS = {
+    "a NoneType": lambda: None,
+    "a dict": lambda: {"kernel": jnp.ones((1000, 1000))},
+    r"a Dense\. Pass its `init` method": lambda: nn.Dense(3),
+    r"a Linear\. .* build it inside": lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
+}
 
 
-def test_a_module_instead_of_its_init():
-    with pytest.raises(TypeError, match="Pass its `init` method"):
-        flaxinit.fast_init(nn.Dense(3))
+@pytest.mark.parametrize("message", NO_FUNCTIONS)
+def test_not_a_function(message):
+    with pytest.raises(TypeError, match=f"init_fn must be a function, received {message}") as error:
+        flaxinit.fast_init(NO_FUNCTIONS[message]())
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("option", [{"report": "yes"}, {"progress": 1}, {"progress": print}])
+def test_options(option):
+    with pytest.raises(TypeError, match=r"^(report|progress) must be True.* received"):
+        flaxinit.fast_init(draw, **option)
 
 
 def test_inside_a_transformation():
@@ -122,6 +132,12 @@ def test_inside_a_transformation():
 def test_an_nnx_object_as_argument():
     with pytest.raises(TypeError, match="build it inside"):
         flaxinit.fast_init(lambda rngs: nnx.Linear(2, 3, rngs=rngs))(nnx.Rngs(0))
+
+
+def test_nnx_objects_of_the_caller():
+    rngs = nnx.Rngs(0)
+    with pytest.raises(TypeError, match=r"was made outside of it.* build it inside"):
+        flaxinit.fast_init(lambda key: nnx.Linear(2, 3, rngs=rngs))(KEY)
 
 
 def test_a_shape_where_a_value_is_needed():
@@ -145,6 +161,16 @@ def test_a_mesh_without_devices(mesh):
 def test_a_function_that_returns_no_sharding():
     with pytest.raises(TypeError, match=r"^w: a sharding must be"):
         flaxinit.fast_init(draw, lambda path, x: "model")(KEY)
+
+
+def test_a_function_that_raises(mesh):
+    rules = {"w": lambda path: P(), "v": lambda path, x: {}[path]}
+    with pytest.raises(ValueError, match=r"^w: out_shardings, called with .* raised TypeError"):
+        flaxinit.fast_init(draw, rules["w"])(KEY)
+    with pytest.raises(ValueError, match=r"^w: out_shardings, called with .* raised KeyError"):
+        flaxinit.fast_init(draw, rules["v"])(KEY)
+    with pytest.raises(TypeError, match=r"^out_shardings: a sharding must be .* received Mesh"):
+        flaxinit.fast_init(draw, mesh)
 
 
 def test_another_structure(mesh):
@@ -177,7 +203,7 @@ def test_a_spec_without_a_mesh():
 
 
 def test_an_axis_that_the_mesh_does_not_have(mesh):
-    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^w: .*modle"):
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^w: .*modle.* names an axis"):
         flaxinit.fast_init(draw, P("modle"))(KEY)
 
 
@@ -186,6 +212,12 @@ def test_metadata_that_the_mesh_does_not_have(mesh):
     box = lambda key: {"w": init(key, (4, 8))}  # noqa: E731
     with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^w: the model's.*tensor"):
         flaxinit.fast_init(box)(KEY)
+
+
+def test_logical_names_without_rules(mesh):
+    init = nn.with_logical_partitioning(nn.initializers.lecun_normal(), ("embed", "mlp"))
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^params/kernel: .*no rules say"):
+        flaxinit.fast_init(nn.Dense(8, kernel_init=init).init)(KEY, X)
 
 
 def test_other_errors_on_explicit_axes_are_the_init_function_s(mesh):

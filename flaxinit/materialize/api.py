@@ -22,7 +22,7 @@ from flaxinit.materialize.partition import Partition, partition
 from flaxinit.materialize.placement import checked_out_shardings, place_outputs
 from flaxinit.materialize.progress import Progress
 from flaxinit.materialize.report import Report
-from flaxinit.materialize.trace import Trace, check_arguments, name_of, trace
+from flaxinit.materialize.trace import Trace, check_arguments, check_function, name_of, trace
 from flaxinit.materialize.transfer import local_bytes
 
 # Programs of several devices that two threads enqueue, on each device in another order, would wait
@@ -94,10 +94,11 @@ def fast_init(
       >>> variables["params"]["layers_0"]["kernel"].shape
       (8, 8)
     """
-    is_model = hasattr(init_fn, "init") and hasattr(init_fn, "apply")
-    if is_model or not callable(init_fn):  # a Linen module is callable too
-        hint = " Pass its `init` method." if is_model else ""
-        raise TypeError(f"init_fn must be a function, received {init_fn!r}.{hint}")
+    check_function(init_fn)
+    for name, option in {"report": report, "progress": progress}.items():
+        if not isinstance(option, bool) and not (name == "report" and callable(option)):
+            kinds = "True, False or a function" if name == "report" else "True or False"
+            raise TypeError(f"{name} must be {kinds}, received {option!r}.")
     out_shardings = checked_out_shardings(out_shardings)
     executors: dict[Any, Executor] = {}
 

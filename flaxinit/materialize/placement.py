@@ -36,8 +36,9 @@ def _of_shape(x: Any) -> Any:
 
 
 def _is_rule(out_shardings: OutShardings) -> bool:
-    """A function from path and shape; a tree may be callable too, as modules are."""
-    return callable(out_shardings) and jax.tree_util.all_leaves([out_shardings])
+    """A function from path and shape; a tree may be callable too, as modules are, and a mesh is."""
+    is_leaf = jax.tree_util.all_leaves([out_shardings])
+    return callable(out_shardings) and is_leaf and not isinstance(out_shardings, Mesh)
 
 
 def place_outputs(
@@ -64,13 +65,24 @@ def place_outputs(
     if out_shardings is None:
         chosen = _from_model(tree, mesh, paths, stated)
     elif _is_rule(out_shardings):
-        chosen = [out_shardings(path, x) for path, x in zip(paths, structs, strict=True)]
+        chosen = [_ruled(out_shardings, path, x) for path, x in zip(paths, structs, strict=True)]
     else:
         chosen = _from_prefix(out_shardings, tree)
     return [
         _checked(path, x, choice, mesh)
         for path, x, choice in zip(paths, structs, chosen, strict=True)
     ]
+
+
+def _ruled(rule: Any, path: str, x: jax.ShapeDtypeStruct) -> Any:
+    try:
+        return rule(path, x)
+    except Exception as error:
+        raise ValueError(
+            f"{path or 'the result'}: out_shardings, called with this path and {x}, raised "
+            f"{type(error).__name__}: {error}. It must take both and return a sharding, a "
+            "PartitionSpec or None."
+        ) from error
 
 
 def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
@@ -147,7 +159,15 @@ def _spec(box: Any, mesh: Mesh) -> Sharding | None:
     else:
         spec = box.get_partition_spec()
         if hasattr(box, "rules"):  # LogicallyPartitioned: names of dimensions, not of mesh axes
-            spec = sys.modules["flax.linen"].logical_to_mesh_axes(spec, box.rules)
+            linen = sys.modules["flax.linen"]
+            rules = box.rules or linen.get_logical_axis_rules()
+            if any(spec) and not rules:
+                raise ValueError(
+                    f"no rules say which axes of the mesh its logical names {spec} are. Call "
+                    "inside `with nn.logical_axis_rules(rules):`, or give out_shardings "
+                    "(PartitionSpec() for copies on all devices)."
+                )
+            spec = linen.logical_to_mesh_axes(spec, rules)
     return spec if isinstance(spec, Sharding) else NamedSharding(mesh, spec)
 
 
@@ -167,7 +187,10 @@ def _checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sha
         try:
             choice = NamedSharding(mesh, choice)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(
+                f"{path}: {str(error).rstrip('.')}. An entry names an axis of the mesh, or several "
+                "in a tuple, or is None."
+            ) from None
     if isinstance(choice, NamedSharding):
         _check_divides(path, x, choice)
     if not choice.addressable_devices:

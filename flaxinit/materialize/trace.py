@@ -112,6 +112,9 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
     return Trace(jaxpr, constants, seen["paths"], abstract, rebuild)
 
 
+_BUILD_INSIDE = "Pass a key and build it inside: fast_init(lambda key: Model(nnx.Rngs(key)))(key)."
+
+
 def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> ClosedJaxpr:
     """Trace, and refuse an init function whose result is not a function of its arguments."""
     name = name_of(init_fn)
@@ -131,6 +134,13 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
             f"{name} needs the value of an array to decide a shape or a Python branch, so it "
             "cannot be traced: " + str(e).split("\n")[0] + " Make what it depends on a Python "
             "number (functools.partial), or call it without fast_init."
+        ) from e
+    except Exception as e:
+        if type(e).__name__ != "TraceContextError":  # of Flax, which is not imported here
+            raise
+        raise TypeError(
+            f"{name} changes an NNX object that was made outside of it, such as its nnx.Rngs: a "
+            f"side effect that a traced call cannot have. {_BUILD_INSIDE}"
         ) from e
     if _generators() != before:
         raise TypeError(
@@ -159,6 +169,17 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
     return closed
 
 
+def check_function(init_fn: Any) -> None:
+    """Refuse a model in the place of the function that makes its parameters; it may be callable."""
+    hint = ""
+    if hasattr(init_fn, "init") and hasattr(init_fn, "apply"):
+        hint = " Pass its `init` method."
+    elif _has_nnx_nodes(init_fn):
+        hint = f" {_BUILD_INSIDE}"
+    if hint or not callable(init_fn):
+        raise TypeError(f"init_fn must be a function, received a {type(init_fn).__name__}.{hint}")
+
+
 def check_arguments(args: tuple, kwargs: dict) -> None:
     """Refuse arguments of which a traced call could not make what an eager call makes."""
     inside = any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs)))
@@ -174,7 +195,7 @@ def check_arguments(args: tuple, kwargs: dict) -> None:
     if _has_nnx_nodes((args, kwargs)):
         raise TypeError(
             "an NNX object was passed as an argument; a traced call would not advance its state. "
-            "Pass a key and build it inside: fast_init(lambda key: Model(nnx.Rngs(key)))(key)."
+            + _BUILD_INSIDE
         )
 
 
