@@ -50,6 +50,17 @@ def main(address: str, count: int, index: int, folder: str) -> None:
         assert shard.data.size == table.size // len(jax.devices())
         np.testing.assert_array_equal(shard.data, 3 * table[shard.index])
 
+    # Types on explicit axes say where an array goes, in parts of both processes.
+    def typed(key):
+        return jax.random.normal(key, (4 * count, 3), out_sharding=P("data"))
+
+    with jax.set_mesh(mesh):
+        rows = flaxinit.fast_init(typed)(jax.random.key(SEED))
+    whole = np.asarray(jax.random.normal(jax.random.key(SEED), rows.shape))
+    for shard in rows.addressable_shards:
+        assert shard.data.shape == (4, 3)
+        np.testing.assert_array_equal(shard.data, whole[shard.index])
+
     # A mesh that lies in the other process is refused by the one that has no part in it.
     other = [d for d in jax.devices() if d.process_index == 0]
     elsewhere = NamedSharding(jax.make_mesh((2,), ("x",), devices=other), P())
