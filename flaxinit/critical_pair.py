@@ -45,13 +45,15 @@ def critical(
     References: Roberts, Yaida, Hanin (2022), chapter 5; Schoenholz et al. (2017).
     """
     from flaxinit.theory import derive  # loads SymPy
+    from flaxinit.theory.criticality import SEARCHED
 
     derivation = derive(activation)
     found = derivation.criticality
     if found.sigma_w2 is None or found.sigma_b2 is None:
         raise ValueError(
-            f"{derivation.name} has no criticality: no kernel and bias variances keep signal and "
-            "gradients at once. flaxinit.he(activation) keeps the signal, "
+            f"{derivation.name} has no criticality: no kernel and bias variances with a K* between "
+            f"{SEARCHED[0]:g} and {SEARCHED[1]:g} keep signal and gradients at once. "
+            "flaxinit.he(activation) keeps the signal, "
             'flaxinit.he(activation, mode="fan_out") the gradients.'
         )
     init = VarianceScaling(found.sigma_w2, "fan_in", distribution, **kernel)

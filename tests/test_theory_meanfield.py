@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import sympy
 
-from flaxinit.theory import CATALOGUE, derive
+from flaxinit.theory import CATALOGUE, Derivation, derive
 from flaxinit.theory.criticality import classify
 from flaxinit.theory.quadrature import expect_pair, numeric
 
@@ -196,6 +196,115 @@ def test_fixed_points_and_depth_scales_of_tanh():
     # In the ordered phase ξ_c = −1/log χ_1.
     (point,) = tanh.fixed_point(1.3, 0.05)
     assert tanh.depth_scales(1.3, 0.05)[1] == pytest.approx(-1 / math.log(point.chi), rel=1e-12)
+
+
+AT_THEIR_GAIN = ("tanh", "selu", "sigmoid", "softplus", "cos", "silu", "hard_tanh", "erf")
+
+
+@pytest.mark.parametrize("name", AT_THEIR_GAIN)
+def test_an_activation_at_its_gain_keeps_variance_1(name):
+    derivation = derive(name)
+    points = derivation.fixed_point(derivation.gain**2)
+    assert 1.0 in [pytest.approx(p.q, rel=1e-12) for p in points]
+    wrong = derivation.fixed_point(1.1 * derivation.gain**2)
+    assert 1.0 not in [pytest.approx(p.q, rel=1e-3) for p in wrong]
+
+
+def test_selu_was_made_for_variance_1():
+    """Klambauer et al. (2017): a stable point at mean 0 and variance 1, with derivative 0.783."""
+    zero, one = derive("selu").fixed_point(1.0)
+    assert not zero.stable and one.stable
+    assert one.q == pytest.approx(1, rel=1e-12)
+    assert one.slope == pytest.approx(0.783, abs=5e-4)  # as printed
+
+
+def test_relu_with_a_bias():
+    """q = σ_w² q/2 + σ_b²."""
+    (point,) = derive("relu").fixed_point(1.0, 0.5)
+    assert (point.q, point.slope, point.stable) == (1.0, 0.5, True)
+    assert derive("relu").depth_scales(1.0, 0.5)[0] == pytest.approx(1 / math.log(2))
+
+
+def test_a_half_stable_point_is_a_fixed_point():
+    """The Q-map touches the diagonal at K*, where slope and χ are 1."""
+    gelu_ = derive("gelu")
+    found = gelu_.criticality
+    points = gelu_.fixed_point(found.sigma_w2, found.sigma_b2)
+    touching = min(points, key=lambda p: abs(p.q - found.q))
+    # A double root is known to the root of the rounding.
+    assert touching.q == pytest.approx(found.q, rel=1e-6)
+    assert touching.slope == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("b", [1e-3, 0.01, 30.0, 1000.0])
+def test_half_stable_points_scale(b):
+    """φ(bx)/b is critical at K*/b², with the same C_W and C_b/b²."""
+    silu, scaled = derive("silu").criticality, derive(f"x*sigmoid({b!r}*x)").criticality
+    assert scaled.kind == "half-stable"
+    assert scaled.q * b**2 == pytest.approx(silu.q, rel=1e-7)
+    assert scaled.sigma_w2 == pytest.approx(silu.sigma_w2, rel=1e-9)
+    assert scaled.sigma_b2 * b**2 == pytest.approx(silu.sigma_b2, rel=1e-7)
+
+
+# Overflowing intermediate results, sharp steps and oscillations, each at a hard variance.
+HARD = {
+    "silu": 1e4,
+    "mish": 1e3,
+    "sigmoid": 1e3,
+    "log_cosh": 1e4,
+    "x*sigmoid(30*x)": 4.0,
+    "softplus(20*x)/20": 1.0,
+    "tanh(100*x)": 1.0,
+    "tanh(1000*x)": 100.0,
+    "1/(1+10**6*tanh(x)**2)": 0.5,
+    "sin(300*tanh(x))": 0.5,
+    "sin(3*x)*tanh(x)": 1e3,
+    "exp(x)*tanh(x)": 100.0,
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_the_maps_are_the_certified_moments(name):
+    """To 1e-13, which is rounding over some hundred panels."""
+    derivation, q = derive(name), HARD[name]
+    assert derivation.qmap(q, 1.0) == pytest.approx(derivation.second_moment.at(q), rel=1e-13)
+    if name not in ("log_cosh", "mish"):  # of whose E[φ'²] there is no certified value there
+        certified = derivation.derivative_second_moment.at(q)
+        assert derivation.chi(q, 1.0) == pytest.approx(certified, rel=1e-13)
+
+
+def test_a_sharp_step_is_nearly_the_sign():
+    """E[tanh(bu)tanh(bv)] → 2 asin(c)/π; the correction is of order 1/b."""
+    sharp = derive("tanh(1000*x)")
+    for c in (-0.9, 0.1, 0.5, 0.99):
+        assert sharp.dual(c, 1.0) == pytest.approx(2 / math.pi * math.asin(c), abs=2e-3)
+    assert sharp.dual(0.5, 1.0) != pytest.approx(1 / 3, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "sin"])
+def test_correlations_of_odd_functions_settle_at_0(name):
+    """In the chaotic phase without bias, c* = 0, and the C-map's slope there is
+    σ_w² q E[φ']² / q (Price's theorem at c = 0)."""
+    derivation, sigma_w2 = derive(name), 3.0
+    q = derivation.fixed_point(sigma_w2)[-1].q
+    x = np.random.default_rng(3).standard_normal(10**6) * math.sqrt(q)
+    slopes = numeric(derivation.maps.slopes)(x)
+    slope = sigma_w2 * slopes.mean() ** 2
+    error = 2 * sigma_w2 * abs(slopes.mean()) * slopes.std() / 1e3 * scipy.stats.norm.isf(1e-6)
+    found = derivation.depth_scales(sigma_w2)[1]
+    assert abs(math.exp(-1 / found) - slope) < error
+    assert abs(math.exp(-1 / (2 * found)) - slope) > error  # another scale
+
+
+def test_correlations_of_a_vanishing_signal():
+    """x + sin²x is x + x² where x is small: c ↦ c, with nothing lost to cancellation."""
+    assert derive("snake").cmap(0.5, 1e-14) == pytest.approx(0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("call", [Derivation.dual, Derivation.cmap])
+def test_no_correlation_where_the_moment_diverges(call):
+    with pytest.raises(ValueError, match=r"E\[φ²\] = inf at q = 3.0"):
+        call(derive("exp(x**2/8)"), 0.5, 3.0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sympy import Expr
 from flaxinit.theory import balls
 from flaxinit.theory.meanfield import Maps
 from flaxinit.theory.pieces import Piece, derivative, jumps
-from flaxinit.theory.quadrature import find_root
+from flaxinit.theory.quadrature import find_roots
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.tidy import tidy
 
@@ -26,6 +26,8 @@ UniversalityClass = Literal[
     "scale-invariant", "K* = 0", "half-stable", "every K*", "no criticality"
 ]
 
+# Where a half-stable K* is looked for.
+SEARCHED = (1e-8, 1e8)
 # The quadrature is accurate to some 1e-15; a share below this has no certain sign.
 _ROUNDING = 1e-11
 
@@ -35,7 +37,7 @@ class Criticality:
     """An activation's class, and the variances that realise it.
 
     Attributes:
-        kind: the universality class.
+        kind: the universality class; "no criticality" if no half-stable K* lies in `SEARCHED`.
         q: K*, the variance that is kept; None where there is none, or any will do.
         sigma_w2: C_W, with Var W = C_W / fan_in.
         sigma_b2: C_b = Var b.
@@ -112,25 +114,24 @@ def _half_stable(maps: Maps) -> Criticality:
     """K > 0 with χ_∥ = χ_⊥, that is d/dK E[φ²] = E[φ'²], and C_b ≥ 0."""
 
     def gap(v: float) -> float:
-        """(χ_∥ − χ_⊥)/χ_⊥, 0 where it is rounding."""
-        slopes = maps.slope_energy(v)
-        share = (maps.energy_slope(v) - slopes) / slopes if slopes > 0 else 0.0
-        return share if abs(share) > _ROUNDING else 0.0
+        """(χ_∥ − χ_⊥)/χ_⊥, 0 where it is rounding, nan where it is not known."""
+        try:
+            slopes = maps.slope_energy(v)
+            share = (maps.energy_slope(v) - slopes) / slopes if slopes > 0 else math.nan
+        except balls.NotCertifiable:
+            return math.nan
+        return 0.0 if abs(share) < _ROUNDING else share
 
     if _is_one_disturbance(maps.pieces):
         sigma_w2 = 1 / maps.slope_energy(1.0)
         return Criticality("every K*", 1.0, sigma_w2, 1 - sigma_w2 * maps.energy(1.0))
-    grid = [float(v) for v in np.logspace(-3, 3, 61)]
-    values = [gap(v) for v in grid]
-    for low, high, a, b in zip(grid, grid[1:], values, values[1:], strict=False):
-        if a * b < 0:
-            root = find_root(gap, low, high, rtol=1e-13)
-            exact = _exact_root(maps, root)
-            root = root if exact is None else float(exact)
-            sigma_w2 = 1 / maps.slope_energy(root)
-            sigma_b2 = root - sigma_w2 * maps.energy(root)
-            if sigma_b2 >= 0:
-                return Criticality("half-stable", root, sigma_w2, sigma_b2, exact)
+    for root in find_roots(gap, [float(v) for v in np.geomspace(*SEARCHED, 81)]):
+        exact = _exact_root(maps, root)
+        root = root if exact is None else float(exact)
+        sigma_w2 = 1 / maps.slope_energy(root)
+        sigma_b2 = root - sigma_w2 * maps.energy(root)
+        if sigma_b2 >= 0:
+            return Criticality("half-stable", root, sigma_w2, sigma_b2, exact)
     return Criticality("no criticality")
 
 

@@ -1,8 +1,7 @@
 """The mean-field maps of a wide network: how a signal and its gradients pass a layer.
 
-The maps are exact where the engine has a closed form; elsewhere they are the composite
-Gauss–Legendre quadrature of `quadrature`, accurate to rounding
-for what decays with a Gaussian of 12 standard deviations.
+The maps are closed forms where the engine has one; elsewhere they are the quadrature of
+`quadrature`, to rounding, and where that gives up the certified enclosure.
 
 References:
     Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli (2016), Exponential expressivity.
@@ -12,7 +11,6 @@ References:
 
 import contextlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -23,16 +21,24 @@ from sympy import Expr
 from flaxinit.theory import balls
 from flaxinit.theory.balls import NotCertifiable
 from flaxinit.theory.dual import dual
-from flaxinit.theory.enclosure import Diverges
+from flaxinit.theory.enclosure import Diverges, enclose
 from flaxinit.theory.moment import Moment, may_diverge
 from flaxinit.theory.pieces import Piece, derivative, jumps
-from flaxinit.theory.quadrature import expect, expect_pair, find_root, numeric
-from flaxinit.theory.symbols import c, q
+from flaxinit.theory.quadrature import (
+    Unresolved,
+    expect,
+    expect_pair,
+    find_root,
+    find_roots,
+    numeric,
+)
+from flaxinit.theory.symbols import c, q, z
 from flaxinit.theory.terms import NoClosedForm
 
 # Where fixed points are looked for. Beyond, a map is followed as a power law.
 _LOWEST, _HIGHEST = 1e-12, 1e8
 _ROUNDING = 1e-12  # relative; the quadrature is accurate to some 1e-15
+_CANCELLED = 1e-3  # of an integrand's size: less is left to balls
 _GRID = [float(v) for v in np.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), 241)]
 
 
@@ -95,8 +101,14 @@ class Maps:
         if self.second_moment.exact is not None:
             with contextlib.suppress(NotCertifiable):
                 return float(balls.sharp(self._exact_slope, {q: variance}).mid())
-        weighted = expect(numeric(self.second_moment.pieces), variance, lambda t: t**2 - 1)
-        return weighted / (2 * variance)
+        pieces = self.second_moment.pieces
+        with contextlib.suppress(Unresolved):
+            found = expect(numeric(pieces), variance, lambda t: t**2 - 1)
+            if abs(found.value) > _CANCELLED * found.size:
+                return found.value / (2 * variance)
+        stein = z**2 / sympy.Rational(variance) - 1
+        weighted = tuple(Piece(p.low, p.high, p.expr * stein) for p in pieces)
+        return float(enclose(weighted, variance).mid()) / (2 * variance)
 
     @cached_property
     def _exact_slope(self) -> Expr:
@@ -117,17 +129,14 @@ class Maps:
         _check(variance=variance)
         if not -1 <= correlation <= 1:
             raise ValueError(f"a correlation lies in [-1, 1]; got {correlation}")
-        if self.dual_expr is not None:
-            return self._dual_function(correlation, variance)
+        if math.isinf(self.energy(variance)):
+            raise ValueError(
+                f"{self.name} has E[φ²] = inf at q = {variance}: no correlation exists"
+            )
+        if self.dual_expr is not None and abs(correlation) != 1:  # at ±1 a form may read 0·∞
+            with contextlib.suppress(NotCertifiable):
+                return float(balls.sharp(self.dual_expr, {c: correlation, q: variance}).mid())
         return expect_pair(numeric(self.pieces), correlation, variance)
-
-    @cached_property
-    def _dual_function(self) -> Callable[[float, float], float]:
-        assert self.dual_expr is not None
-        function = sympy.lambdify((c, q), self.dual_expr, ["scipy", "numpy"])
-        # At c = ±1 a closed form may read 0·∞; there the pair is one variable.
-        pieces = numeric(self.pieces)
-        return lambda r, v: expect_pair(pieces, r, v) if abs(r) == 1 else float(function(r, v))
 
     def derivative_dual(self, correlation: float, variance: float) -> float:
         """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem).
@@ -151,8 +160,10 @@ class Maps:
         """c ↦ (σ_w² E[φ(u)φ(v)] + σ_b²) / (σ_w² E[φ²] + σ_b²), at fixed q."""
         _check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
         total = self.qmap(variance, sigma_w2, sigma_b2)
-        if total == 0:
-            raise ValueError(f"{self.name} has no signal at q = {variance}, and so no correlation")
+        if total == 0 or math.isinf(total):
+            raise ValueError(
+                f"{self.name} has E[φ²] = {total:g} at q = {variance}: no correlation exists"
+            )
         if correlation == 1:
             return 1.0
         return (sigma_w2 * self.dual(correlation, variance) + sigma_b2) / total
@@ -167,13 +178,14 @@ class Maps:
     def hermite(self, count: int, variance: float = 1.0) -> np.ndarray:
         """The first coefficients a_k = E[φ(√q z) He_k(z)]/√k!, with Σ a_k² = E[φ²]."""
         _check(variance=variance)
-        function = numeric(self.pieces)
-        return np.array(
-            [expect(function, variance, partial(_hermite, degree=k)) for k in range(count)]
-        )
+        weights = [partial(_hermite, degree=k) for k in range(count)]
+        return np.array([expect(numeric(self.pieces), variance, w).value for w in weights])
 
     def fixed_points(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
-        """Every isolated q with qmap(q) = q: 0, and the crossings on [1e-12, 1e8].
+        """Every isolated q with qmap(q) = q: 0, and those on [1e-12, 1e8] as far as it is known.
+
+        What lies closer together than the grid, 12 points a decade and finer where the map bends
+        towards q, or where the map can be neither resolved nor certified, is not seen.
 
         Raises:
             ValueError: if every q is a fixed point (a scale-invariant activation at its gain).
@@ -181,23 +193,34 @@ class Maps:
         _check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
 
         def excess(v: float) -> float:
-            return self.qmap(v, sigma_w2, sigma_b2) / v - 1
+            """(qmap(q) − q)/(qmap(q) + q), which is finite where the map is not."""
+            return _certain(1 - 2 / (1 + (sigma_w2 * self._known(v)[0] + sigma_b2) / v))
 
-        # What is 0 to rounding has no sign; a run of such values is kept as a whole.
-        values = [0.0 if abs(e := excess(v)) < _ROUNDING else e for v in _GRID]
-        if not any(values):
+        if all(excess(v) == 0 for v in _GRID):
             raise ValueError(
                 f"{self.name} with sigma_w2 = {sigma_w2} keeps every variance: all q are fixed "
                 "points, none attracts. Any q may be used"
             )
-        found = []
+        found = find_roots(excess, _GRID)
         if sigma_b2 == 0 and self.energy(0.0) == 0:
-            found.append(self._fixed_point(0.0, sigma_w2))
-        for low, high, a, b in zip(_GRID, _GRID[1:], values, values[1:], strict=False):
-            if a * b < 0:
-                root = find_root(excess, low, high)
-                found.append(self._fixed_point(float(root), sigma_w2))
-        return tuple(found)
+            found.insert(0, 0.0)
+        return tuple(self._fixed_point(v, sigma_w2) for v in found)
+
+    def _known(self, variance: float) -> tuple[float, float]:
+        """E[φ²] and E[φ'²], nan where they can be neither resolved nor certified."""
+        if variance not in self._energies:
+            found = []
+            for moment in (self.second_moment, self.derivative_second_moment):
+                try:
+                    found.append(_evaluate(moment, variance))
+                except NotCertifiable:
+                    found.append(math.nan)
+            self._energies[variance] = found[0], found[1]
+        return self._energies[variance]
+
+    @cached_property
+    def _energies(self) -> dict[float, tuple[float, float]]:
+        return {}
 
     def _fixed_point(self, variance: float, sigma_w2: float) -> FixedPoint:
         # At q = 0, where φ(0) = 0, both slopes are the mean square of φ' on the two sides.
@@ -214,24 +237,25 @@ class Maps:
         _check(sigma_b2=sigma_b2)
 
         def gap(v: float) -> float:
-            return v - self.energy(v) / self.slope_energy(v) - sigma_b2
+            """(q − E[φ²]/E[φ'²] − σ_b²)/q; not known where no gradient passes."""
+            energy, slopes = self._known(v)
+            return _certain(1 - (energy / slopes + sigma_b2) / v) if slopes > 0 else math.nan
 
-        usable = [v for v in _GRID if self.slope_energy(v) > 0]
-        if not usable:
+        if all(self._known(v)[1] == 0 for v in _GRID):
             raise ValueError(f"{self.name} has slope 0 almost everywhere: χ = 0 for every sigma_w2")
-        values = [gap(v) for v in usable]
-        if sigma_b2 == 0 and all(abs(a) < 1e-12 * v for v, a in zip(usable, values, strict=True)):
+        if sigma_b2 == 0 and all(gap(v) == 0 for v in _GRID):
             raise ValueError(
                 f"{self.name} is scale-invariant: with sigma_w2 = {1 / self.slope_energy(1.0):g} "
                 "and no bias every q is on the edge of chaos"
             )
         if sigma_b2 == 0 and self.energy(0.0) == 0 and self.slope_energy(0.0) > 0:
             return 0.0, 1 / self.slope_energy(0.0)
-        for low, high, a, b in zip(usable, usable[1:], values, values[1:], strict=False):
-            if a * b <= 0:
-                root = find_root(gap, low, high)
-                return root, 1 / self.slope_energy(root)
-        raise ValueError(f"{self.name} has no edge of chaos with sigma_b2 = {sigma_b2}")
+        for root in find_roots(gap, _GRID):
+            return root, 1 / self.slope_energy(root)
+        raise ValueError(
+            f"{self.name} has no edge of chaos with sigma_b2 = {sigma_b2} and q on "
+            f"[{_LOWEST:g}, {_HIGHEST:g}]"
+        )
 
     def critical_line(self, variances: np.ndarray) -> np.ndarray:
         """The edge of chaos as a curve: rows (q*, σ_w², σ_b²), where σ_b² ≥ 0."""
@@ -264,7 +288,10 @@ class Maps:
         def excess(r: float) -> float:
             return self.cmap(r, point.q, sigma_w2, sigma_b2) - r
 
-        resting = find_root(excess, -1.0, 1 - 1e-9) if excess(1 - 1e-9) < 0 else 1.0
+        # On [0, 1] the C-map is convex, for its power series has no negative term: it starts at
+        # E[φ]² ≥ 0, and where it leaves 1 more steeply than c, it meets c once more.
+        near = 1 - 1e-9
+        resting = 1.0 if excess(near) >= 0 else find_root(excess, 0.0, near) if excess(0.0) else 0.0
         return _scale(point.slope), _scale(self.cmap_slope(resting, point.q, sigma_w2, sigma_b2))
 
 
@@ -292,7 +319,15 @@ def _evaluate(moment: Moment, variance: float) -> float:
     if moment.exact is not None:
         with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
             return float(balls.sharp(moment.exact, {q: variance}).mid())
-    return expect(numeric(moment.pieces), variance)
+    try:
+        return expect(numeric(moment.pieces), variance).value
+    except Unresolved:
+        return moment.at(variance)
+
+
+def _certain(relative: float) -> float:
+    """What is 0 to rounding has no sign."""
+    return 0.0 if abs(relative) < _ROUNDING else relative
 
 
 def _hermite(t: np.ndarray, degree: int) -> np.ndarray:

@@ -1,23 +1,34 @@
 """Gaussian expectations in floating point, for curves, fixed points and duals.
 
-Composite Gauss–Legendre between the kinks, so that ReLU is integrated as accurately as tanh.
-Certified values come from `enclosure`; this is for where thousands are needed.
+Composite Gauss–Legendre between the kinks, so that ReLU is integrated as accurately as tanh, with
+panels that are halved until the integral no longer changes. Certified values come from
+`enclosure`; this is for where thousands are needed.
 """
 
+import contextlib
+import itertools
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import sympy
+from flint import acb
 from sympy import exp, log
 
+from flaxinit.theory import balls
 from flaxinit.theory.constants import NamedConstant
 from flaxinit.theory.pieces import Piece
 from flaxinit.theory.symbols import z
 
-# Beyond 12 standard deviations the normal tail is below 1e-32.
-REACH = 12.0
+# Beyond 12 standard deviations the normal tail is below 1e-32; what grows may need more.
+_REACHES = (12.0, 24.0, 36.0)
+_NEGLIGIBLE = 1e-18  # at the ends, relative to the integral
+_ROUNDING = 16 * np.finfo(float).eps  # of the sum over a panel, relative to the integral
+_PANELS, _HALVINGS = 20_000, 60  # where the quadrature gives up
+_CHUNK = 4_000_000  # nodes of a double integral in memory at once
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
@@ -29,12 +40,79 @@ def find_root(function: Callable[[float], float], low: float, high: float, rtol=
     return float(brentq(function, low, high, xtol=1e-300, rtol=rtol))
 
 
+def find_roots(function: Callable[[float], float], grid: Sequence[float]) -> list[float]:
+    """The roots that a grid of positive numbers shows: crossings, touchings and isolated zeros.
+
+    Two or more zeros in a row are a stretch on which the function vanishes, not a root. What is
+    nan is not known, and nothing is found beside it.
+
+    >>> cubic = lambda x: round((x - 3) * (x - 5) ** 2, 12)  # what is 0 to rounding is 0
+    >>> [round(x, 5) for x in find_roots(cubic, [1, 2, 4, 8, 16])]
+    [3.0, 5.0]
+    """
+    from scipy.optimize import minimize_scalar
+
+    def cross(low: float, high: float) -> list[float]:
+        with contextlib.suppress(_NotKnown):
+            return [find_root(known, low, high)]
+        return []
+
+    def known(x: float) -> float:
+        if math.isnan(value := function(x)):
+            raise _NotKnown
+        return value
+
+    grid = _where_it_may_touch(function, grid)
+    values = np.array([function(x) for x in grid])
+    roots = []
+    for i, x in enumerate(grid[:-1]):
+        before, here, after = values[i - 1] if i else math.nan, values[i], values[i + 1]
+        if here == 0 and abs(before) > 0 and abs(after) > 0:
+            roots.append(x)
+        elif before * here > 0 and here * after > 0 and abs(here) <= min(abs(before), abs(after)):
+            ends = math.log(grid[i - 1]), math.log(grid[i + 1])
+            nearest = minimize_scalar(
+                lambda t, here=here: function(math.exp(t)) / here,
+                bounds=ends,
+                options={"xatol": 1e-10},
+            )
+            place = math.exp(nearest.x)
+            if nearest.fun == 0:
+                roots.append(place)
+            elif nearest.fun < 0:  # it crosses twice between two places of the grid
+                roots += cross(grid[i - 1], place) + cross(place, grid[i + 1])
+        if here * after < 0:
+            roots += cross(x, grid[i + 1])
+    return roots
+
+
+class _NotKnown(Exception):
+    """A root lies where the function is not known."""
+
+
+def _where_it_may_touch(function: Callable[[float], float], grid: Sequence[float]) -> list[float]:
+    """The grid, finer where a function that bends as it does there may reach 0 and turn back."""
+    values = np.array([function(x) for x in grid])
+    bends = np.abs(np.diff(values, 2, prepend=math.nan, append=math.nan)) / 8
+    finer = []
+    for i, (low, high) in enumerate(itertools.pairwise(grid)):
+        a, b, bend = values[i], values[i + 1], np.fmax(bends[i], bends[i + 1])
+        near = a * b > 0 and min(abs(a), abs(b)) <= 2 * bend
+        finer += np.geomspace(low, high, 9)[:-1].tolist() if near else [low]
+    return [*finer, grid[-1]]
+
+
+class Unresolved(ValueError):
+    """A function changes too fast, in too many places, for a quadrature in floating point."""
+
+
 class Numeric:
     """Smooth pieces as a NumPy function, with the places of its kinks."""
 
     def __init__(self, pieces: Sequence[Piece]):
         self.ends = np.array([float(piece.high) for piece in pieces[:-1]])
-        self._functions = [_lambdify(piece.expr) for piece in pieces]
+        self._exprs = [piece.expr for piece in pieces]
+        self._functions = [_lambdify(expr) for expr in self._exprs]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, float)
@@ -42,7 +120,23 @@ class Numeric:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = [np.broadcast_to(function(x), x.shape) for function in self._functions]
-        return np.choose(which, values) if len(values) > 1 else np.array(values[0])
+        chosen = np.choose(which, values) if len(values) > 1 else np.array(values[0])
+        # An intermediate result overflowed, as eˣ/(1 + eˣ)² does; exponents of balls do not.
+        for place in zip(*np.nonzero(~np.isfinite(chosen)), strict=True):
+            chosen[place] = self._exactly(int(which[place]), float(x[place]))
+        return chosen
+
+    def _exactly(self, piece: int, x: float) -> float:
+        with balls.precision():
+            try:
+                value = self._programs[piece](acb(x))
+            except balls.NotCertifiable:
+                return math.nan
+        return float(value.real.mid()) if value.is_finite() and value.imag == 0 else math.nan
+
+    @cached_property
+    def _programs(self) -> list[balls.Program]:
+        return [balls.Program(expr, (z,)) for expr in self._exprs]
 
 
 def _lambdify(expr: sympy.Expr) -> Callable:
@@ -90,60 +184,115 @@ def density(x: np.ndarray) -> np.ndarray:
     return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
-def expect(function: Numeric, variance: float, weight: Callable | None = None) -> float:
+class Integral(NamedTuple):
+    """An integral, that of the absolute value, and the ends of the panels that it took."""
+
+    value: float
+    size: float
+    ends: np.ndarray
+
+
+def resolve(function: Callable[[np.ndarray], np.ndarray], ends: np.ndarray) -> Integral:
+    """The integral over the panels between `ends`, each halved until that changes nothing more.
+
+    Raises:
+        Unresolved: if it takes too many panels, or the function is not finite.
+
+    >>> round(resolve(lambda x: 1 / (1e-12 + x**2), np.array([-1.0, 0.0, 1.0])).value * 1e-6, 5)
+    3.14159
+    """
+    low, high = ends[:-1], ends[1:]
+    whole, size = _on_panels(function, low, high)
+    value, settled, cuts, total = 0.0, 0.0, [ends], float(size.sum())
+    while low.size:
+        middle = (low + high) / 2
+        halves = [_on_panels(function, low, middle), _on_panels(function, middle, high)]
+        finer, size = sum(h[0] for h in halves), sum(h[1] for h in halves)
+        total = max(total, settled + float(size.sum()))
+        if not math.isfinite(total):
+            raise Unresolved("it is not finite everywhere")
+        rough = np.abs(finer - whole) > _ROUNDING * total
+        value, settled = value + float(finer[~rough].sum()), settled + float(size[~rough].sum())
+        cuts.append(middle[rough])
+        whole = np.concatenate([h[0][rough] for h in halves])
+        low, high = np.append(low[rough], middle[rough]), np.append(middle[rough], high[rough])
+        if low.size > _PANELS or len(cuts) > _HALVINGS:
+            raise Unresolved("it changes too fast, in too many places")
+    return Integral(value, settled, np.unique(np.concatenate(cuts)))
+
+
+def _on_panels(function, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The integrals of a function and of its absolute value over each panel."""
+    half = (high - low)[:, None] / 2
+    values = half * _WEIGHTS * function((high + low)[:, None] / 2 + half * _NODES)
+    return values.sum(axis=1), np.abs(values).sum(axis=1)
+
+
+def expect(function: Numeric, variance: float, weight: Callable | None = None) -> Integral:
     """E[f(√q z) w(z)], w = 1 unless given.
 
     >>> from flaxinit.theory.pieces import split
-    >>> round(expect(Numeric(split(sympy.Max(0, z) ** 2)), 4.0), 12)
+    >>> round(expect(Numeric(split(sympy.Max(0, z) ** 2)), 4.0).value, 12)
     2.0
     """
     deviation = np.sqrt(variance)
+
+    def integrand(x):
+        values = density(x) * function(deviation * x)
+        return values if weight is None else values * weight(x)
+
     breaks = np.append(function.ends, 0.0) / deviation
-    # An activation varies on the scale 1 in x, which is 1/√q in units of z.
+    # An activation varies on the scale 1 in x, which is 1/√q in units of z, or is halved further.
     scales = np.full(breaks.shape, min(1.0, 1 / (4 * deviation)))
-    x, weights = rule(panels(breaks, scales, -REACH, REACH))
-    values = function(deviation * x) if weight is None else function(deviation * x) * weight(x)
-    return float(np.sum(weights * density(x) * values))
+    for reach in _REACHES:
+        found = resolve(integrand, panels(breaks, scales, -reach, reach))
+        if np.all(np.abs(integrand(np.array([-reach, reach]))) <= _NEGLIGIBLE * found.size):
+            return found
+    raise Unresolved("it grows too fast")
+
+
+@lru_cache(256)
+def _square(function: Numeric, variance: float) -> Integral:
+    """E[f(√q z)²], and the panels that resolve f."""
+    return expect(function, variance, lambda x: function(np.sqrt(variance) * x))
 
 
 def expect_pair(function: Numeric, c: float, variance: float) -> float:
     """E[f(u) f(v)] for u, v ~ N(0, q) with correlation c: an integral in an integral.
 
-    Given u = √q x, v = √q (c x + s y) with s = √(1−c²). The inner panels are cut where v meets
-    a kink; the outer ones where u does, and where the inner integral, a kink smoothed over the
-    width s, changes fast.
+    Given u = √q x, v = √q (c x + s y) with s = √(1−c²). The panels that resolve f are those of
+    x, and their images those of y. At the image of a kink, where the inner integral is the kink
+    smoothed over the width s, the outer panels are graded towards it.
     """
     if not -1 <= c <= 1:
         raise ValueError(f"a correlation lies in [-1, 1]; got {c}")
     deviation = np.sqrt(variance)
     s = np.sqrt((1 - c) * (1 + c))
-    kinks = np.append(function.ends, 0.0) / deviation
-    fine = min(1.0, 1 / (4 * deviation))
+    ends = _square(function, variance).ends
     if s == 0:
-        x, weights = rule(
-            panels(np.append(kinks, -kinks), np.full(2 * kinks.size, fine), -REACH, REACH)
-        )
-        return float(
-            np.sum(weights * density(x) * function(deviation * x) * function(c * deviation * x))
-        )
-    smooth = kinks[np.abs(kinks) < REACH * abs(c)] / c if c != 0 else np.zeros(0)
-    narrow = np.full(smooth.shape, min(fine, s))
-    outer = panels(
-        np.append(kinks, smooth), np.append(np.full(kinks.shape, fine), narrow), -REACH, REACH
-    )
-    x, weights = rule(outer)
-    inner = _inner(function, x, c, s, deviation, kinks, fine)
-    return float(np.sum(weights * density(x) * function(deviation * x) * inner))
+        return resolve(
+            lambda x: density(x) * function(deviation * x) * function(c * deviation * x),
+            np.union1d(ends, c * ends),
+        ).value
+    reach = ends[-1]
+    kinks = function.ends / deviation
+    smooth = kinks[np.abs(kinks) < reach * abs(c)] / c if c != 0 else np.zeros(0)
+    graded = panels(smooth, np.full(smooth.shape, min(1.0, s)), -reach, reach)
+    x, weights = rule(np.union1d(ends, graded))
+    rows = max(1, _CHUNK // (_NODES.size * (ends.size + int(2 * reach))))
+    inner = [
+        _inner(function, part, c, s, deviation, ends)
+        for part in np.split(x, range(rows, x.size, rows))
+    ]
+    return float(np.sum(weights * density(x) * function(deviation * x) * np.concatenate(inner)))
 
 
-def _inner(function, x, c, s, deviation, kinks, fine) -> np.ndarray:
-    """E[f(√q (c x + s y))] over y, for every x."""
-    grid = np.arange(-REACH, REACH + 1)
-    steps = fine / s * 2.0 ** np.arange(max(0, int(np.ceil(np.log2(s / fine)))) + 1)
-    offsets = np.concatenate([-steps, [0.0], steps]) if s > fine else np.zeros(1)
-    cuts = ((kinks[None, :, None] - c * x[:, None, None]) / s + offsets).reshape(x.size, -1)
-    ends = np.concatenate([np.broadcast_to(grid, (x.size, grid.size)), cuts], axis=1)
-    ends = np.sort(np.clip(ends, -REACH, REACH), axis=1)
-    y, weights = rule(ends)
+def _inner(function: Numeric, x: np.ndarray, c: float, s: float, deviation, ends) -> np.ndarray:
+    """E[f(√q (c x + s y))] over y, for every x; `ends` are those of panels that resolve f."""
+    reach = ends[-1]
+    grid = np.arange(-reach, reach + 1)
+    images = (ends - c * x[:, None]) / s
+    cuts = np.concatenate([np.broadcast_to(grid, (x.size, grid.size)), images], axis=1)
+    y, weights = rule(np.sort(np.clip(cuts, -reach, reach), axis=1))
     values = function(deviation * (c * x[:, None] + s * y))
     return np.sum(weights * density(y) * values, axis=1)
