@@ -13,6 +13,8 @@ import flaxinit
 
 KEY = jax.random.key(6)
 MESH = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+ROW = jax.make_mesh((8,), ("row",))
+MIXED = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Explicit, AxisType.Auto))
 he = jax.nn.initializers.he_normal()
 
 
@@ -57,11 +59,27 @@ EXPLICIT = {
     "auto_axes": lambda key: jax.sharding.auto_axes(
         lambda w: jnp.linalg.qr(w)[0], out_sharding=P(None, "model")
     )(rows(key)),
+    "auto_axes alone": lambda key: jax.sharding.auto_axes(
+        lambda key: jax.random.normal(key, (8, 8)), out_sharding=P("data")
+    )(key),
+    "device_put": lambda key: jax.device_put(he(key, (8, 16)), P("data")),
+    "jit with a spec": jax.jit(lambda key: he(key, (8, 16)), out_shardings=P("data")),
+    "on another mesh": lambda key: reshard(he(key, (8, 16)), NamedSharding(ROW, P("row"))),
+    "in memory of the host": lambda key: jax.device_put(
+        he(key, (8, 16)), NamedSharding(MESH, P("data"), memory_kind="pinned_host")
+    ),
     "other generator": lambda key: jax.random.normal(
         jax.random.key(3, impl="rbg"), (8, 8), out_sharding=P("data")
     ),
 }
 TABLE = np.arange(16, dtype=np.float32)
+
+
+def assert_same_place(made, eager):
+    for x, expected in zip(jax.tree.leaves(made), jax.tree.leaves(eager), strict=True):
+        assert x.sharding.is_equivalent_to(expected.sharding, x.ndim)
+        assert x.sharding.memory_kind == expected.sharding.memory_kind
+        assert jax.typeof(x) == jax.typeof(expected)  # with the types of the mesh's axes
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
@@ -72,9 +90,51 @@ def test_values_and_layouts_are_those_of_an_eager_call(name):
         eager = init(KEY)
         made = flaxinit.fast_init(init)(KEY)
         elsewhere = flaxinit.fast_init(init, other)(KEY)
-    assert made.sharding.is_equivalent_to(eager.sharding, made.ndim)
+    assert_same_place(made, eager)
     assert elsewhere.sharding == other
     assert_same_bits([made, elsewhere], [eager, eager])
+
+
+def test_arguments_keep_their_types():
+    table = jax.device_put(np.ones((8, 16), np.float32), NamedSharding(MESH, P("data", "model")))
+
+    def init(key, x):
+        return {
+            "twice": x * 2,
+            "same": x,
+            "none": jnp.zeros_like(x),
+            "closed": table,
+            "w": rows(key),
+        }
+
+    with jax.set_mesh(MESH):
+        made, eager = flaxinit.fast_init(init)(KEY, table), init(KEY, table)
+    assert_same_place(made, eager)
+    assert_same_bits(made, eager)
+
+
+def test_constraints_on_the_auto_axes_of_a_mixed_mesh():
+    def init(key):
+        free = jax.lax.with_sharding_constraint(he(key, (8, 16)), P(None, "model"))
+        return {"typed": rows(key), "free": free}
+
+    with jax.set_mesh(MIXED):
+        made, eager = flaxinit.fast_init(init)(KEY), init(KEY)
+    assert_same_place(made, eager)
+    assert_same_bits(made, eager)
+
+
+LAYOUTS = {
+    "device_put": lambda key: jax.device_put(he(key, (8, 16)), NamedSharding(MESH, P("data"))),
+    "reshard": lambda key: reshard(he(key, (8, 16)), NamedSharding(MESH, P("data", "model"))),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_mesh_that_is_not_set(name):
+    made, eager = flaxinit.fast_init(LAYOUTS[name])(KEY), LAYOUTS[name](KEY)
+    assert_same_place(made, eager)
+    assert_same_bits(made, eager)
 
 
 def test_the_devices_of_another_mesh():

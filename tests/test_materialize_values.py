@@ -1,5 +1,6 @@
 """fast_init returns what the init function returns, to the last bit."""
 
+import threading
 from functools import partial
 
 import flax.linen as nn
@@ -283,3 +284,86 @@ def test_a_mean_is_no_sum_and_quotient():
     """Negative control of the test above: in two programs its last bit is another."""
     w = jax.random.normal(KEYS["typed"], (1001, 7))
     assert any(bits(w[:n].mean()) != bits(w[:n].sum() / np.float32(7 * n)) for n in range(3, 40))
+
+
+def test_the_memory_of_the_caller_is_not_used():
+    """JAX takes NumPy's aligned memory as it is, where that is on the host."""
+    space = np.empty(64 + 16, np.float32)
+    table = space[-space.ctypes.data // 4 % 16 :][:64]
+    table[:] = 1
+    places = [None, *map(jax.sharding.SingleDeviceSharding, jax.devices()[:2])]
+    made = [
+        flaxinit.fast_init(init, place)(KEYS["typed"], table)
+        for init in (lambda key, x: jnp.asarray(x), lambda key, x: jnp.asarray(table))
+        for place in places
+    ]
+    table[:] = 7
+    assert_same_bits(made, [np.ones(64, np.float32)] * len(made))
+
+
+TWINS = {
+    "derived scalars": lambda key: [jnp.zeros(()) + 1, jnp.zeros(()) + 1],
+    "literals": lambda key: [jnp.float32(1) / 3, jnp.float32(1) / 3],
+    "a table": lambda key: [jnp.asarray(TABLE), jnp.asarray(TABLE)],
+    "keys": lambda key: [jax.random.key(0), jax.random.key(0)],
+}
+TABLE = np.arange(4, dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_equal_arrays_can_be_donated(name):
+    """They share no memory unless they are one array."""
+    pair = flaxinit.fast_init(TWINS[name])(KEYS["typed"])
+    jax.jit(lambda pair: [x.reshape(-1) for x in pair], donate_argnums=0)(pair)
+    shared = lambda key: (lambda x: [x, x])(jax.random.normal(key, (3,)))  # noqa: E731
+    one, other = flaxinit.fast_init(shared)(KEYS["typed"])
+    assert one is other
+
+
+def test_weak_types_stay_weak():
+    def init(key):
+        return {
+            "full": jnp.full((3,), 0.5),
+            "scalar": jnp.array(3),
+            "derived": jnp.log(jnp.array(10.0)),
+            "product": 2 * jax.random.normal(key, (3,)),
+        }
+
+    made, eager = flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"])
+    assert jax.tree.map(jax.typeof, made) == jax.tree.map(jax.typeof, eager)
+    assert made["full"].weak_type and not made["product"].weak_type
+    assert_same_bits(made, eager)
+
+
+def test_arrays_are_where_what_they_are_made_of_was_put():
+    def init(key, x):
+        return {"drawn": jax.random.normal(key, (3,)), "twice": x * 2, "x": x, "new": jnp.ones(3)}
+
+    first, third = jax.devices()[0], jax.devices()[3]
+    x = jnp.arange(8.0)
+    put = [jax.device_put(a, third) for a in (KEYS["typed"], x)]
+    for arguments in (put, [put[0], x], [KEYS["typed"], put[1]]):
+        made, eager = flaxinit.fast_init(init)(*arguments), init(*arguments)
+        assert_same_bits(made, eager)
+        assert {k: v.devices() for k, v in made.items()} == {
+            k: v.devices() for k, v in eager.items()
+        }
+    assert made["new"].devices() == {first}
+
+
+def test_other_threads_may_draw():
+    """From the generators that all threads share."""
+    stop = threading.Event()
+
+    def loader():
+        while not stop.is_set():
+            np.random.normal()
+
+    thread = threading.Thread(target=loader)
+    thread.start()
+    try:
+        made = flaxinit.fast_init(nn.Dense(3).init)(KEYS["typed"], np.ones((1, 2), np.float32))
+    finally:
+        stop.set()
+        thread.join()
+    assert made["params"]["kernel"].shape == (2, 3)

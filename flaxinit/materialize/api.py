@@ -14,7 +14,7 @@ from jax.extend.core import Var
 from jax.sharding import Mesh, Sharding
 
 from flaxinit.materialize.atoms import has_64_bits
-from flaxinit.materialize.axes import auto_mesh, without_types
+from flaxinit.materialize.axes import auto_mesh, has_types, without_types
 from flaxinit.materialize.execute import Executor
 from flaxinit.materialize.flatten import Flat, flatten
 from flaxinit.materialize.layouts import stated
@@ -23,7 +23,7 @@ from flaxinit.materialize.placement import checked_out_shardings, place_outputs
 from flaxinit.materialize.progress import Progress
 from flaxinit.materialize.report import Report
 from flaxinit.materialize.trace import Trace, check_arguments, check_function, name_of, trace
-from flaxinit.materialize.transfer import local_bytes
+from flaxinit.materialize.transfer import local_bytes, origins
 
 # Programs of several devices that two threads enqueue, on each device in another order, would wait
 # for each other forever.
@@ -47,7 +47,9 @@ def fast_init(
 
     Initializers that are made of matrix products or reductions (``orthogonal``) agree to
     rounding when they are sharded, since the mesh decides the order of the sums. So does, on one
-    device, a mean inside a function that has a derivative of its own (``jax.custom_jvp``).
+    device, a mean inside a function that has a derivative of its own (``jax.custom_jvp``). What JAX
+    rounds otherwise where a mesh is set (a jitted function of the caller's, on explicit axes) has
+    the bits that it has without a mesh.
 
     Args:
       init_fn: any traceable init function: Linen's ``model.init``, a function that builds an NNX
@@ -58,7 +60,8 @@ def fast_init(
         function itself leaves an array last (``with_sharding_constraint``, an initializer's
         ``out_sharding``, its type on explicit axes); on a mesh, that of the metadata or of
         ``jax.set_mesh``, all other arrays are copied to all devices; without a mesh, they are
-        where the arrays that they are computed from are, or else on JAX's default device.
+        where the arrays that they are computed from were put, or else on JAX's default device. (A
+        ``device=`` in ``jnp.zeros`` leaves no trace in what JAX traces; ``device_put`` does.)
         A pytree, or prefix of one, of ``NamedSharding``, ``PartitionSpec`` (on the mesh of
         ``jax.set_mesh``) or None, with the structure of the result (of ``nnx.state(module)``
         for an NNX module): what ``nn.get_sharding``, ``nnx.get_named_sharding``,
@@ -116,6 +119,12 @@ def fast_init(
             traced, own = _traced(init_fn, args, kwargs, mesh)
             shardings = place_outputs(out_shardings, traced.tree, traced.paths, own, mesh)
             flat = flatten(traced.jaxpr, traced.constants)
+            if mesh.empty:
+                home = origins(flat)
+                shardings = [
+                    home.get(a) if s is None and isinstance(a, Var) else s
+                    for a, s in zip(flat.outputs, shardings, strict=True)
+                ]
             parts = partition(flat)
             outcome.trace_seconds = time.perf_counter() - start
             bar = Progress(sum(d.size for d in parts.draws), enabled=progress)
@@ -151,26 +160,31 @@ def fast_init(
 def _traced(
     init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh
 ) -> tuple[Trace, list[Sharding | None]]:
-    """The trace of an init function on Auto axes, and the layouts that it states itself.
+    """The trace of an init function, without types, and the layouts that it states itself.
 
-    A function that was written without layouts, with a product of weights, would not type on
-    explicit axes. One that lays out arrays by the types of explicit axes is traced on these.
+    It is traced on the axes that are set, as an eager call is. A function that was written without
+    layouts, with a product of weights, may not type on explicit axes: then on Auto axes.
     """
-    try:
-        with jax.set_mesh(auto_mesh(mesh)):
-            traced = trace(init_fn, args, kwargs)
-            return traced, stated(traced.jaxpr, mesh)
-    except ValueError as error:
-        if "`set_mesh` can only be used" in str(error):
-            raise ValueError(
-                f"{name_of(init_fn)} sets a mesh, which JAX refuses while it is traced. Set it "
-                "around the call of what fast_init returns: `with jax.set_mesh(mesh): ...`."
-            ) from error
-        if not mesh.explicit_axes:
-            raise
-    traced = trace(init_fn, args, kwargs)
-    jaxpr, constants = without_types(traced.jaxpr, traced.constants, mesh)
-    return replace(traced, jaxpr=jaxpr, constants=constants), stated(traced.jaxpr, mesh)
+    errors = []
+    for axes in (mesh, auto_mesh(mesh)) if mesh.explicit_axes else (mesh,):
+        try:
+            with jax.set_mesh(axes):
+                traced = trace(init_fn, args, kwargs)
+            break
+        except Exception as error:
+            errors.append(error)
+    else:
+        if "`set_mesh` can only be used" not in str(errors[0]):
+            raise errors[0]
+        raise ValueError(
+            f"{name_of(init_fn)} sets a mesh, which JAX refuses while it is traced. Set it "
+            "around the call of what fast_init returns: `with jax.set_mesh(mesh): ...`."
+        ) from errors[0]
+    own = stated(traced.jaxpr, mesh)
+    if has_types(traced.jaxpr):
+        jaxpr, constants = without_types(traced.jaxpr, traced.constants)
+        traced = replace(traced, jaxpr=jaxpr, constants=constants)
+    return traced, own
 
 
 def _passed_bytes(flat: Flat, parts: Partition, shardings: list[Sharding | None]) -> int:

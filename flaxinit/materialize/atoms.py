@@ -33,6 +33,14 @@ def wrapped(words: Any, dtype: Any) -> Any:
     return jax.random.wrap_key_data(words, impl=_impl(dtype))
 
 
+def weakly(x: jax.Array, kind: Any) -> jax.Array:
+    """`x` with the weak type that the trace gave it, as of ``jnp.full((3,), 0.5)``."""
+    if not kind.weak_type or x.weak_type:
+        return x
+    spec = jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=True, sharding=x.sharding)
+    return jax.jit(lambda x: x, out_shardings=x.sharding).lower(spec).compile()(x)
+
+
 @functools.cache
 def _impl(dtype: Any) -> str:
     """The name of the PRNG of a key dtype; JAX tells it of arrays and tracers only."""

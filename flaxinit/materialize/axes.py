@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
-from jax.sharding import AxisType, Mesh, NamedSharding, Sharding
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, Sharding
 
 from flaxinit.materialize.atoms import aval
 
@@ -18,9 +18,12 @@ from flaxinit.materialize.atoms import aval
 _CASTS = {"reshard", "mesh_cast"}
 
 
-def auto_mesh(mesh: Any) -> Mesh:
+def auto_mesh(mesh: Any) -> Any:
     """`mesh` with axes of type Auto."""
-    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+    types = (AxisType.Auto,) * len(mesh.axis_names)
+    if isinstance(mesh, AbstractMesh):
+        return mesh.update(axis_types=types)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
 
 
 def auto(sharding: Sharding | None) -> Sharding | None:
@@ -36,11 +39,21 @@ def is_explicit(v: Var | Literal) -> bool:
     return sharding is not None and bool(sharding.mesh.explicit_axes)
 
 
-def without_types(
-    jaxpr: Jaxpr, constants: dict[Var, Any], mesh: Mesh
-) -> tuple[Jaxpr, dict[Var, Any]]:
-    """A program traced on the explicit axes of `mesh`, as if it had been on Auto axes."""
-    implicit = auto_mesh(mesh)
+def has_types(jaxpr: Jaxpr) -> bool:
+    """Whether any type in a program says how an array is laid out."""
+
+    @functools.cache  # layers share the bodies of their calls
+    def found(jaxpr: Jaxpr) -> bool:
+        return any(map(is_explicit, jaxpr.invars + jaxpr.constvars)) or any(
+            any(map(is_explicit, eqn.outvars)) or any(map(found, jaxprs_in_params(eqn.params)))
+            for eqn in jaxpr.eqns
+        )
+
+    return found(jaxpr)
+
+
+def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[Var, Any]]:
+    """The program as it is traced where all axes are Auto."""
 
     def parameter(x: Any) -> Any:
         match x:
@@ -48,10 +61,10 @@ def without_types(
                 return body(x)
             case ClosedJaxpr():
                 return x.replace(jaxpr=body(x.jaxpr))
-            case Mesh() if x.explicit_axes:
-                return implicit
+            case Mesh() | AbstractMesh() if x.explicit_axes:
+                return auto_mesh(x)
             case NamedSharding() if x.mesh.explicit_axes:
-                return NamedSharding(implicit, x.spec)
+                return auto(x)
         return tuple(map(parameter, x)) if type(x) is tuple else x
 
     def parameters(eqn: JaxprEqn) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def without_types(
                     invars=inputs,
                     outvars=bind(eqn.outvars),
                     params=parameters(eqn),
-                    ctx=_context(eqn.ctx, implicit),
+                    ctx=_context(eqn.ctx),
                 )
             )
         outvars = list(map(read, jaxpr.outvars))
@@ -98,7 +111,8 @@ def without_types(
 
 
 @functools.cache
-def _context(settings: Any, mesh: Mesh) -> Any:
-    """The settings of an equation, on this mesh."""
-    with jax.set_mesh(mesh), jax.threefry_partitionable(settings.threefry_partitionable):
+def _context(settings: Any) -> Any:
+    """The settings of an equation, without its mesh."""
+    threefry = jax.threefry_partitionable(settings.threefry_partitionable)
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), ())), threefry:
         return jax.make_jaxpr(jnp.negative)(0.0).eqns[0].ctx

@@ -35,10 +35,10 @@ def lower(
 
     specs = []
     for v, source in zip(segment.inputs, sources, strict=True):
-        spec = jax.ShapeDtypeStruct(aval(v).shape, aval(v).dtype)
+        spec = jax.ShapeDtypeStruct(aval(v).shape, aval(v).dtype, weak_type=aval(v).weak_type)
         if is_key(v):
             spec = jax.eval_shape(jax.random.key_data, spec)
-        specs.append(jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=auto(source)))
+        specs.append(spec.update(sharding=auto(source)))
     return jax.jit(run, out_shardings=list(targets)).lower(*specs)
 
 

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import Literal, Var
 from jax.sharding import Sharding
 
-from flaxinit.materialize.atoms import aval, unwrapped, value, wrapped
+from flaxinit.materialize.atoms import aval, unwrapped, value, weakly, wrapped
 from flaxinit.materialize.axes import auto
 from flaxinit.materialize.compile import compiled, is_exact, lower, memory
 from flaxinit.materialize.fingerprint import Fingerprints
@@ -84,18 +85,23 @@ class Executor:
             | self._draw(calls, inputs, places, names, seconds, report, advance)
         )
 
-        @functools.cache  # what is shared stays shared
         def array(v, sharding):
             x = unwrapped(env[v])
             # Not drawn, or an array that is wanted on two sets of devices.
             if v not in drawn or auto(sharding) != places[v]:
-                x = place(x, sharding)
+                # The key program evaluates equal equations once, and JAX traces a table once.
+                made_once = v not in drawn and v not in flat.constants
+                x = place(np.asarray(x) if made_once else x, sharding)
             elif sharding != places[v]:  # the same shards, on a mesh of explicit axes
                 x = jax.device_put(x, sharding)
-            return wrapped(x, aval(v).dtype)
+            return wrapped(weakly(x, aval(v)), aval(v).dtype)
 
+        shared = functools.cache(array)  # what is shared stays shared
+        tables = {v for v, x in flat.constants.items() if not isinstance(x, jax.Array)}
         return [
-            place(value(a), s) if isinstance(a, Literal) else array(a, s)
+            weakly(place(value(a), s), aval(a))
+            if isinstance(a, Literal)
+            else (array if a in tables else shared)(a, s)
             for a, s in zip(flat.outputs, shardings, strict=True)
         ]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr, JaxprEqn, Var, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from jax.sharding import (
     AbstractMesh,
     Mesh,
@@ -31,29 +31,33 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
     @functools.cache  # of a call with many outputs each asks for its own
     def of_outputs(jaxpr: Jaxpr) -> list[Sharding | None]:
         makers = {v: (eqn, i) for eqn in jaxpr.eqns for i, v in enumerate(eqn.outvars)}
-        known = [makers.get(a) if isinstance(a, Var) else None for a in jaxpr.outvars]
-        return [None if maker is None else of_output(*maker) for maker in known]
+        return [
+            of_output(*makers[a]) if isinstance(a, Var) and a in makers else typed(a)
+            for a in jaxpr.outvars
+        ]
+
+    def typed(a: Var | Literal) -> Sharding | None:
+        return _on_devices(aval(a).sharding, mesh) if is_explicit(a) else None
 
     def of_output(eqn: JaxprEqn, index: int) -> Sharding | None:
-        if is_explicit(eqn.outvars[index]):
-            return _on_devices(aval(eqn.outvars[index]).sharding, mesh)
+        layout, inside = None, body(eqn)
         match eqn.primitive.name:
-            case "jit" if isinstance(eqn.params["out_shardings"][index], Sharding):
-                layout = eqn.params["out_shardings"][index]
             case "jit":
-                return of_outputs(eqn.params["jaxpr"].jaxpr)[index]
+                layout, inside = eqn.params["out_shardings"][index], eqn.params["jaxpr"]
             case "sharding_constraint":
                 layout = eqn.params["sharding"]
             case "reshard":
                 layout = eqn.params["dst_sharding"]
+                if concrete := eqn.params["concrete_mesh"]:
+                    layout = NamedSharding(concrete, layout.spec)
             case "shard_map":
                 layout = NamedSharding(eqn.params["mesh"], eqn.params["out_specs"][index])
             case "device_put":
                 layout = eqn.params["devices"][index]
-            case _:
-                inside = body(eqn)
-                return None if inside is None else of_outputs(inside.jaxpr)[index]
-        return _on_devices(layout, mesh)
+        found = _on_devices(layout, mesh)
+        if found is None and inside is not None:
+            found = of_outputs(inside.jaxpr)[index]
+        return found or typed(eqn.outvars[index])
 
     return of_outputs(jaxpr)
 
@@ -66,7 +70,10 @@ def _on_devices(layout: Any, mesh: Mesh) -> Sharding | None:
         if PartitionSpec.UNCONSTRAINED in layout.spec:
             return None
         if isinstance(layout.mesh, AbstractMesh):
-            return NamedSharding(mesh, layout.spec) if layout.mesh.shape == mesh.shape else None
+            fits = layout.mesh.shape == mesh.shape
+            return (
+                NamedSharding(mesh, layout.spec, memory_kind=layout.memory_kind) if fits else None
+            )
         return layout
     return layout if isinstance(layout, SingleDeviceSharding) else None
 

@@ -73,8 +73,13 @@ def _calls(
         read = [a for s in chain for a in s.arguments if isinstance(a, Var)]
         candidates = [wanted[v] for v in draw.outputs] + [places.get(v) for v in read]
         home = next((s for s in candidates if s is not None), None)
+        alike = {aval(a).shape: places[a] for a in read if a in places}
         for v in draw.outputs:
-            places[v] = wanted[v] if same_devices(wanted[v], home) else everywhere(home)
+            places[v] = (
+                wanted[v]
+                if same_devices(wanted[v], home)
+                else alike.get(aval(v).shape, everywhere(home))
+            )
         # An intermediate array is as large as an output: it is split as one of its shape is, or
         # else in as many parts. Where it lies changes no value. So is a large argument, which
         # would otherwise be copied as a whole to each device.

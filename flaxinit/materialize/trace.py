@@ -25,6 +25,7 @@ from jax.extend.core import (
     take_current_trace,
 )
 from jax.interpreters.partial_eval import dce_jaxpr
+from jax.sharding import NamedSharding
 
 from flaxinit.materialize.atoms import aval
 from flaxinit.materialize.brevity import brief_messages
@@ -82,14 +83,7 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
     if any(np.ndim(x) > 0 for x in constants.values()):
         # A table made by NumPy while tracing, such as a sinusoidal embedding, is the one place
         # where a private random generator could have spoken. A second trace would disagree.
-        again = _guarded(init_fn, run, seen)
-        prints = Fingerprints()
-        if prints(ClosedJaxpr(*_live(closed))) != prints(ClosedJaxpr(*_live(again))):
-            raise TypeError(
-                f"{name_of(init_fn)} computed something else when it was traced a second time: it "
-                "draws from a NumPy or Python generator, or depends on state that it changes. "
-                "Derive every random number from the JAX key that is passed in."
-            )
+        _check_same(init_fn, closed, _guarded(init_fn, run, seen))
     inputs = [leaves[i] for i, keep in zip(dynamic, used, strict=True) if keep]
     for v, x in zip(jaxpr.invars, inputs, strict=True):
         if isinstance(x, jax.ShapeDtypeStruct):
@@ -121,9 +115,10 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
     try:
         before = _generators()
         closed = run()
-        if _generators() != before:  # an import, made on first use, may draw too: look again
-            before = _generators()
-            closed = run()
+        if _generators() != before:
+            # An import, made on first use, or another thread may have drawn: what of it is in the
+            # result is something else in a second trace.
+            _check_same(init_fn, closed, run())
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,
@@ -142,11 +137,6 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
             f"{name} changes an NNX object that was made outside of it, such as its nnx.Rngs: a "
             f"side effect that a traced call cannot have. {_BUILD_INSIDE}"
         ) from e
-    if _generators() != before:
-        raise TypeError(
-            f"{name} drew from Python's or NumPy's global random generator: its result would not "
-            "be a function of the key. Derive every random number from the JAX key."
-        )
     if closed.effects:
         raise TypeError(
             f"{name} has side effects that fast_init would reorder or drop: "
@@ -167,6 +157,17 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
                 f"the value instead. {str(e).splitlines()[0]}"
             ) from e
     return closed
+
+
+def _check_same(init_fn: Callable, first: ClosedJaxpr, second: ClosedJaxpr) -> None:
+    """Refuse an init function of which two traces differ."""
+    prints = Fingerprints()
+    if prints(ClosedJaxpr(*_live(first))) != prints(ClosedJaxpr(*_live(second))):
+        raise TypeError(
+            f"{name_of(init_fn)} computed something else when it was traced a second time: it "
+            "draws from a NumPy or Python generator, or depends on state that it changes. "
+            "Derive every random number from the JAX key that is passed in."
+        )
 
 
 def check_function(init_fn: Any) -> None:
@@ -209,14 +210,17 @@ def _is_array(x: Any) -> bool:
 
 
 def _type(x: Any) -> Any:
-    """What is traced: shape and dtype, without the explicit mesh axes an argument may be spread on.
+    """What is traced: shape and dtype, and the layout if it is on the explicit axes that are set.
 
     Where results go is decided by `out_shardings`, and the rest of the program has no axes.
     """
     if not isinstance(x, jax.Array | jax.ShapeDtypeStruct):
         return x
-    kind = x if isinstance(x, jax.ShapeDtypeStruct) else x.aval
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=kind.weak_type)
+    weak_type = (x if isinstance(x, jax.ShapeDtypeStruct) else x.aval).weak_type
+    mesh, sharding = jax.sharding.get_abstract_mesh(), x.sharding
+    named = isinstance(sharding, NamedSharding) and sharding.mesh.abstract_mesh == mesh
+    typed = sharding if named and mesh.explicit_axes else None
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=weak_type, sharding=typed)
 
 
 def _used_vars(jaxpr: Jaxpr) -> set[Var]:

@@ -10,16 +10,30 @@ import numpy as np
 from jax.extend.core import Var
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
-from flaxinit.materialize.atoms import aval, size, unwrapped
+from flaxinit.materialize.atoms import aval, size, unwrapped, variables
+from flaxinit.materialize.flatten import Flat
 
 
 def place(value: Any, sharding: Sharding | None) -> jax.Array:
     """`value`, no key, on the devices of `sharding`; None leaves it where it is."""
+    if not isinstance(value, jax.Array):
+        value = np.array(value)  # a copy: JAX may go on reading the caller's memory
     if sharding is None or sharding.is_fully_addressable or is_spread(value):
         return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
     # On a mesh of several processes each puts its own shards; no collective is needed.
     host = np.asarray(value)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def origins(flat: Flat) -> dict[Var, Sharding]:
+    """Where an eager run makes what it computes from arrays that were put on devices."""
+    committed = {v: unwrapped(x) for v, x in flat.constants.items() if isinstance(x, jax.Array)}
+    found = {v: x.sharding for v, x in committed.items() if x.committed and not is_spread(x)}
+    for step in flat.steps:
+        homes = [found[v] for v in variables(step.eqn) if v in found]
+        if homes:
+            found.update(dict.fromkeys(step.eqn.outvars, homes[0]))
+    return found
 
 
 def host_values(needed: set[Var], env: Mapping[Var, Any]) -> dict[Var, Any]:
@@ -41,7 +55,7 @@ def is_spread(x: Any) -> bool:
 def everywhere(sharding: Sharding | None) -> Sharding | None:
     """The sharding that copies to all devices of `sharding`."""
     if isinstance(sharding, NamedSharding):
-        return NamedSharding(sharding.mesh, PartitionSpec())
+        return NamedSharding(sharding.mesh, PartitionSpec(), memory_kind=sharding.memory_kind)
     return sharding  # one device
 
 
@@ -54,7 +68,8 @@ def split(sharding: Sharding | None, shape: tuple[int, ...]) -> Sharding | None:
     parts = math.prod(sharding.mesh.shape[axis] for axis in axes)
     for dimension, n in enumerate(shape):
         if axes and n % parts == 0:
-            return NamedSharding(sharding.mesh, PartitionSpec(*[None] * dimension, axes))
+            spec = PartitionSpec(*[None] * dimension, axes)
+            return NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)
     return everywhere(sharding)
 
 
