@@ -141,6 +141,13 @@ def test_a_moment_that_diverges_at_a_larger_variance(text):
             moment.at(variance)
 
 
+def test_a_gaussian_exactly_at_the_boundary_leaves_the_other_factor_to_decide():
+    # E[(e^{z²/4} sech z)²] = ∫ sech² / √(2π) = 2/√(2π)
+    low, high = derive("exp(x**2 / 4) / cosh(x)").second_moment.bounds
+    with mpmath.workdps(45):
+        assert low <= mpmath.sqrt(2 / mpmath.pi) <= high
+
+
 @pytest.mark.parametrize("text", ["tan(x)", "1 / sin(x)", "sin(exp(x))"])
 def test_what_has_no_proof_is_no_number(text):
     with pytest.raises(ValueError, match=r"certif|bound|singular|infinite"):

@@ -5,9 +5,23 @@ import re
 import pytest
 import sympy
 from hypothesis import given, settings, strategies as st
-from sympy import Integer, Rational, cos, erf, exp, factorial2, oo, sin, sqrt
+from sympy import (
+    Abs,
+    Heaviside,
+    I,
+    Integer,
+    Max,
+    Rational,
+    cos,
+    erf,
+    exp,
+    factorial2,
+    oo,
+    sin,
+    sqrt,
+)
 
-from flaxinit.theory import balls, derive, q, z
+from flaxinit.theory import NotCertifiable, balls, derive, q, z
 from flaxinit.theory.enclosure import enclose
 from flaxinit.theory.gaussian import expectation
 from flaxinit.theory.moment import substitute
@@ -90,6 +104,31 @@ def test_closed_form_against_rigorous_integration(name):
             assert balls.evaluate(found, {q: variance}).overlaps(enclose(split(f), variance))
 
 
+# Growing Gaussians e^{az²}, a > 0: finite up to q = 1/(2a), with roots of 1 − 2aq in every form.
+GROWING = {
+    "erfc": exp(z**2 / 8 - Abs(z)),
+    "half-line": Heaviside(z) * exp(z**2 / 8 + z),
+    "interval": Max(z, 1) * exp(z**2 / 16),
+    "bessel": exp(z**2 / 8) / sqrt(1 + z**2),
+    "inverse": exp(z**2 / 8) / (1 + z**2),
+    "goodwin-staton": exp(z**2 / 8) / (1 + Abs(z)),
+    "exponential integral": exp(z**2 / 8) * Max(z, 0) / (2 + z**2) ** 2,
+    "arctangent": exp(z**2 / 8) * Abs(z) * erf(Abs(z)),
+    "arcsine": exp(z**2 / 8) * erf(z) * erf(2 * z),
+    "gamma": exp(z**2 / 8) * sqrt(Abs(z)),
+}
+
+
+@pytest.mark.parametrize("variance", [Rational(1, 9), 1, Rational(7, 2)])
+@pytest.mark.parametrize("name", GROWING)
+def test_a_growing_gaussian_takes_the_positive_root(name, variance):
+    found = expect(GROWING[name])
+    assert not found.has(I)
+    with balls.precision():
+        exact = balls.evaluate(found, {q: variance})
+        assert exact.overlaps(enclose(split(GROWING[name]), variance)) and exact.rad() < 1e-25
+
+
 def test_the_parts_of_the_line_add_up():
     f = z**3 * exp(-z) + z * sin(z)
     at = Rational(3, 10)
@@ -124,7 +163,7 @@ VALUES = ({"a": Rational(2, 3), "b": Rational(1, 5)}, {"a": Rational(7, 3), "b":
 
 
 def test_number_of_cases():
-    assert (len(SMOOTH), len(PARAMETRIC)) == (11, 20)
+    assert (len(SMOOTH), len(GROWING), len(PARAMETRIC)) == (11, 10, 20)
 
 
 @pytest.mark.parametrize("name", PARAMETRIC)
@@ -144,6 +183,14 @@ def test_parameters_may_stay_open(name):
                     exact = balls.evaluate(moment.exact.subs(swap), {q: variance})
                 if moment.exact != 0:
                     assert exact.overlaps(enclose(substitute(moment.pieces, swap), variance))
+
+
+def test_a_parameter_that_may_make_it_infinite_asks_for_a_number():
+    for text in ("where(x > 0, x * exp(a * x**2), 0)", "exp(a * x**2)"):
+        with pytest.raises(NotCertifiable, match="give a a number"):
+            derive(text)
+    growing = derive("max(x, 0) * exp(a * x**2 / 16)")
+    assert growing.subs(a=3).gain == derive("max(x, 0) * exp(3 * x**2 / 16)").gain
 
 
 @pytest.mark.parametrize("name", PARAMETRIC)

@@ -133,7 +133,7 @@ def _tail(expr: Expr, tail: Tail, spread: arb, tolerance: arb) -> _TailMass:
     length = balls.evaluate(tail.start)
     # The logarithmic derivative n/t + β − 2At falls with t, so at L it is largest.
     steepness = 2 * rate * length - growth.beta - growth.n.max(arb(0)) / length
-    if not (rate > 0 and steepness > 0):
+    if not (rate >= 0 and steepness > 0):
         _refuse_if_infinite(expr, tail, spread)
         raise NotCertifiable(f"the growth of {expr} could not be bounded below a Gaussian's decay")
     at_start = (growth.beta * length - rate * length**2).exp() * length**growth.n

@@ -30,6 +30,19 @@ from flaxinit.theory.tidy import tidy
 _SMALL = 40
 
 
+class Positive(sympy.Function):
+    """1 − 2aq for a > 0, which is positive wherever the expectation is finite.
+
+    SymPy does not know that, and would take the root of q/(1 − 2aq) from (2aq − 1).
+    """
+
+    is_positive = True
+
+    def _latex(self, printer, exp=None):
+        body = rf"\left({printer.doprint(self.args[0])}\right)"
+        return body if exp is None else rf"{body}^{{{exp}}}"
+
+
 def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tuple[Step, ...]]:
     """E[f(z)] for z ~ N(0, q), as an expression in q, with the steps that lead to it.
 
@@ -59,7 +72,7 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
             work.check()
             unevaluated.append((coefficient, Expectation(term.expr, low, high)))
             total += coefficient * _term(term, low, high, work)
-    value = tidy(total)
+    value = tidy(total.replace(Positive, lambda u: u))
     work.note("Add the terms up", "E", unevaluated_sum(unevaluated), value)
     return value, tuple(work.steps)
 
@@ -150,6 +163,8 @@ def _square(term: Term, work: Work) -> tuple[Expr, Expr, Expr]:
     if at_one.is_number and not at_one.is_positive:
         # Not yet a proof that the whole diverges: another term may cancel this one.
         raise NoClosedForm(f"{term.expr} alone outgrows the decay of the normal density")
+    if not denominator.is_positive:
+        denominator = Positive(denominator)
     s = sympy.cancel(q / denominator)
     m = sympy.expand(term.b * s) if term.b != 0 else Integer(0)
     mass = 1 / sqrt(denominator)

@@ -196,12 +196,13 @@ def _open(found: Moment) -> Moment:
     values = samples(found.parameters)
     try:
         ball = balls.sharp(found.exact.subs(values), {q: 1})
-    except NotCertifiable as error:
+        integral = enclose(substitute(found.pieces, values))
+    except (NotCertifiable, Diverges) as error:
         raise NotCertifiable(
             f"{found.integrand} = {found.exact} could not be checked at {values}, where it may be "
             f"infinite ({error}); give {names} a number"
         ) from None
-    _agree(found, ball, enclose(substitute(found.pieces, values)))
+    _agree(found, ball, integral)
     return found
 
 
