@@ -11,6 +11,7 @@ from scipy import integrate, stats
 from sympy import Integer, Rational, Symbol, atan, cosh, erf, exp, log, sqrt, tanh
 
 from flaxinit.theory import CATALOGUE, Diverges, NotCertifiable, balls, derive, z
+from flaxinit.theory.algebra import steady
 from flaxinit.theory.enclosure import DIGITS, enclose
 from flaxinit.theory.growth import Tail
 from flaxinit.theory.pieces import split
@@ -66,6 +67,38 @@ WIDE = ("tanh", "silu", "softplus", "mish", "log_cosh", "gelu_tanh", "asinh(x)",
 def test_thirty_digits_at_any_variance(name, variance):
     ball = derive(name).second_moment.ball(variance)
     assert ball.rad() < ball.mid() * arb(10) ** -DIGITS
+
+
+@pytest.mark.parametrize("variance", [1, 4, 100])
+@pytest.mark.parametrize("sharpness", [20, 50, 1000])
+def test_a_sharp_softplus_is_a_softplus_of_a_wider_normal(sharpness, variance):
+    k = sharpness
+    sharp, softplus = derive(f"softplus({k} * x) / {k}"), derive("softplus")
+    for moment, factor in (("second_moment", k**2), ("derivative_second_moment", 1)):
+        ball = getattr(sharp, moment).ball(variance)
+        wider = getattr(softplus, moment).ball(k**2 * variance)
+        assert (factor * ball).overlaps(wider) and ball.rad() < ball.mid() * arb(10) ** -DIGITS
+
+
+STEADY = [
+    log(1 + exp(50 * z)),
+    log(cosh(3 * z) + 1),
+    exp(100 * z) / (exp(50 * z) + 1) ** 2,
+    sympy.sinh(7 * z) ** 2 / cosh(7 * z) ** 2,
+    sqrt(exp(z) + exp(-2 * z)) * tanh(log(1 + exp(z))),
+    (z * exp(2 * z + 1) - 3) / (z**2 + exp(z / 3)),
+    cosh(z**2) / (2 + sympy.sin(z)),
+]
+
+
+@pytest.mark.parametrize("expr", STEADY, ids=str)
+def test_a_steady_form_is_the_same_function(expr):
+    with balls.precision(400):
+        for side in (-1, 1):
+            form = steady(expr, side)
+            for at in (Rational(1, 3), Rational(-2, 7), Integer(2)):  # on either side
+                left, right = balls.evaluate(expr.subs(z, at)), balls.evaluate(form.subs(z, at))
+                assert left.overlaps(right) and right.rad() < 1e-80
 
 
 # φ² = c² zᵏ + …, so that E[φ(√q z)²] → c² (k − 1)!! q^{k/2} as q → 0: catalogue name, c and k.

@@ -1,6 +1,7 @@
 """Closed forms: identities that hold for every q, and open parameters."""
 
 import re
+import time
 
 import pytest
 import sympy
@@ -23,6 +24,7 @@ from sympy import (
 
 from flaxinit.theory import NotCertifiable, balls, derive, q, z
 from flaxinit.theory.enclosure import enclose
+from flaxinit.theory.formula import logistic
 from flaxinit.theory.gaussian import expectation
 from flaxinit.theory.moment import substitute
 from flaxinit.theory.pieces import split
@@ -232,6 +234,16 @@ def test_what_is_of_no_known_kind_is_left_to_the_enclosure(expr):
 def test_no_time_means_no_closed_form():
     with pytest.raises(NoClosedForm, match="budget"):
         expectation(split(z**2 * erf(z) ** 2), budget=0)
+
+
+def test_a_nested_function_is_given_up_in_no_time():
+    nested = z
+    for _ in range(4):
+        nested = nested * logistic(nested)
+    start = time.perf_counter()
+    with pytest.raises(NoClosedForm, match="not a function of a polynomial"):
+        expectation(split(sympy.diff(nested, z) ** 2), budget=1)
+    assert time.perf_counter() - start < 5  # multiplied out, it takes minutes
 
 
 def test_every_step_has_a_reason():

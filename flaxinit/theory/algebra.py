@@ -3,8 +3,10 @@
 import math
 
 import sympy
-from sympy import Dummy, Expr, Wild, cosh, exp, log
+from flint import acb
+from sympy import Dummy, Expr, cosh, exp, expand, log, sinh
 
+from flaxinit.theory import balls
 from flaxinit.theory.symbols import z
 
 MAX_TERMS = 2000
@@ -26,7 +28,23 @@ def count_terms(expr: Expr) -> int:
 
 def vanishes(expr: Expr) -> bool:
     """Whether the expression is 0 once multiplied out (False where that would be too long)."""
-    return expr == 0 or (count_terms(expr) <= MAX_TERMS and sympy.expand(expr) == 0)
+    if expr == 0:
+        return True
+    # Multiplying out a nested function takes minutes; one point shows that most are not 0.
+    return not _differs_from_zero(expr) and count_terms(expr) <= MAX_TERMS and expand(expr) == 0
+
+
+def _differs_from_zero(expr: Expr) -> bool:
+    """Whether a ball proves it, at one arbitrary point of z and the parameters."""
+    values = {s: sympy.Rational(n + 3, n + 2) for n, s in enumerate(expr.free_symbols)}
+    try:
+        with balls.precision():
+            ball = balls.Program(expr, tuple(values))(
+                *map(acb, map(balls.to_ball, values.values()))
+            )
+    except balls.NotCertifiable:
+        return False
+    return ball.is_finite() and not ball.contains(0)
 
 
 def expand_numerators(expr: Expr) -> Expr:
@@ -56,30 +74,40 @@ def expand_numerators(expr: Expr) -> Expr:
         ),
         freeze,
     )
-    expanded = sympy.expand(frozen, power_exp=False, power_base=False)
+    expanded = expand(frozen, power_exp=False, power_base=False)
     for name, value in reversed(whole.items()):  # the outermost was frozen last
         expanded = expanded.xreplace({name: value})
     return expanded
 
 
 def steady(expr: Expr, side: int) -> Expr:
-    """log(1 + e^u) and log cosh u with their linear part taken out, where z has the given sign.
+    """The same function without exponentials that grow, as far as sums and logarithms allow.
+
+    In balls 1/(1 + e^u) is 1/0 over a wide range of u, and log(1 + e^u) loses its digits; e^u
+    taken out of the sum, both are tame. `side` is the sign of z where the function is used.
 
     >>> steady(log(1 + exp(z)), 1)
     z + log(1 + exp(-z))
+    >>> steady(exp(2 * z) / (1 + exp(z)) ** 2, 1)
+    (1 + exp(-z))**(-2)
     """
-    u = Wild("u")
 
-    def grows(argument: Expr) -> int:
-        """+1 or −1 where the argument is k·z, by its sign on this side."""
-        rate = argument / z
-        return 0 if rate.has(z) or not rate.is_real else (1 if rate * side > 0 else -1)
+    def rate(term: Expr) -> Expr:
+        """k of the factor e^{kz + c}."""
+        exponents = [f.exp for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
+        poly = exponents[0].as_poly(z) if exponents and exponents[0].is_polynomial(z) else None
+        return poly.coeff_monomial(z) if poly and poly.degree() == 1 else sympy.Integer(0)
 
-    def softplus(u: Expr) -> Expr:
-        return u + log(1 + exp(-u)) if grows(u) > 0 else log(1 + exp(u))
+    def taken_out(total: Expr) -> Expr:
+        fastest = max(map(rate, total.args), key=lambda k: side * k)
+        return exp(fastest * z) * sympy.Add(*[term * exp(-fastest * z) for term in total.args])
 
-    def log_cosh(u: Expr) -> Expr:
-        size = u if grows(u) >= 0 else -u
-        return size - log(2) + log(1 + exp(-2 * size)) if grows(u) else log(cosh(u))
+    def logarithm(power: Expr) -> Expr:
+        growth = rate(power.args[0]) * z
+        return growth + log(power.args[0] * exp(-growth))
 
-    return expr.replace(log(1 + exp(u)), softplus).replace(log(cosh(u)), log_cosh)
+    return (
+        expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp))
+        .replace(lambda e: e.is_Add and any(side * rate(t) > 0 for t in e.args), taken_out)
+        .replace(lambda e: isinstance(e, log), logarithm)
+    )

@@ -173,10 +173,11 @@ def _middle(pieces, spread: arb, left, right, tolerance: arb, deadline: float) -
 
 
 def _steady_parts(low: Expr, high: Expr, expr: Expr):
-    """log(1 + e^u) is analytic in a narrow strip only; cut at 0, it is smooth on either side."""
-    if not (expr.has(sympy.log) and expr.has(sympy.exp, sympy.cosh) and low < 0 < high):
-        return [(low, high, steady(expr, 1 if low >= 0 else -1))]
-    return [(low, sympy.Integer(0), steady(expr, -1)), (sympy.Integer(0), high, steady(expr, 1))]
+    """Cut at 0 where exponentials grow to one side: log(1 + e^u) is smooth on either."""
+    left, right = steady(expr, -1), steady(expr, 1)
+    if left == right or not low < 0 < high:
+        return [(low, high, right if low >= 0 else left)]
+    return [(low, sympy.Integer(0), left), (sympy.Integer(0), high, right)]
 
 
 def _integral(expr, low, high, decay: arb, tolerance: arb, deadline: float) -> arb:

@@ -87,8 +87,11 @@ def _is_odd(pieces: Sequence[Piece]) -> bool:
 def _even_part(pieces: Sequence[Piece], work: Work) -> Sequence[Piece]:
     """The even part of a rational function of exponentials, where that is simpler."""
     expr = pieces[0].expr
-    functions = {type(function) for function in expr.atoms(sympy.Function)}
-    if len(pieces) > 1 or functions != {exp} or expr.count_ops() > _SMALL:
+    functions = expr.atoms(sympy.Function)
+    exponentials = bool(functions) and all(
+        isinstance(f, exp) and f.exp.is_polynomial(z) for f in functions
+    )
+    if len(pieces) > 1 or not exponentials or expr.count_ops() > _SMALL:
         return pieces
     even = sympy.cancel((expr + expr.subs(z, -z)) / 2)
     if even.has(exp):

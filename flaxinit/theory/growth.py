@@ -190,7 +190,8 @@ class Tail:
 
     def _exponential(self, exponent: Expr, direction: int) -> Growth:
         """Above (direction 1) or below (−1) exp(u)."""
-        poly = exponent.as_poly(z)
+        # The question is cheap; as_poly multiplies out inside nested functions.
+        poly = exponent.as_poly(z) if exponent.is_polynomial(z) else None
         if poly is not None and poly.degree() <= 2:
             a, b, c = (evaluate(poly.coeff_monomial(z**k)) for k in (2, 1, 0))
             return Growth(c.exp(), _ZERO, b * self.side, a)

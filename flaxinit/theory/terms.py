@@ -67,6 +67,10 @@ def expand(expr: Expr) -> dict[Term, Expr]:
     """
     elementary = expr.rewrite(sympy.erfc, sympy.erf)
     elementary = _exponentials(elementary)
+    for part in sympy.preorder_traversal(elementary):
+        # Before SymPy multiplies out inside it, which may take minutes.
+        if isinstance(part, sympy.Function) and not part.args[0].is_polynomial(z):
+            raise NoClosedForm(f"{part} is not a function of a polynomial")
     if count_terms(elementary) > MAX_TERMS:
         raise NoClosedForm(f"more than {MAX_TERMS} terms after expansion")
     terms: dict[Term, Expr] = {}
