@@ -257,6 +257,23 @@ def test_a_wrong_rule_is_caught(monkeypatch):
         derive(lambda x: jnp.tanh(x))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.nan_to_num(jnp.sqrt(x)),
+        lambda x: jnp.where(jnp.isnan(jnp.log(x)), 0.0, jnp.log(x)),
+        lambda x: jnp.where(jnp.isfinite(1 / jnp.sqrt(x)), jnp.sqrt(x), 0.0),
+    ],
+)
+def test_a_guard_against_nan_is_not_read_over(function):
+    with pytest.raises(ValueError, match=r"no real number at x = -.*guard against NaN"):
+        derive(function)
+
+
+def test_a_guard_that_never_acts_changes_nothing():
+    assert derive(lambda x: jnp.nan_to_num(jnp.tanh(x))).gain == derive("tanh").gain
+
+
 def test_a_new_rule_is_used(monkeypatch):
     monkeypatch.setattr(rules, "RULES", rules.RULES)  # undone below: the registry is global
     monkeypatch.delitem(rules.RULES, "digamma", raising=False)

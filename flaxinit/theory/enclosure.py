@@ -188,14 +188,17 @@ def _integral(expr, low, high, decay: arb, tolerance: arb, deadline: float) -> a
             return acb("nan")
         return program(x, analytic=analytic) * (decay * x * x).exp()
 
-    return acb.integral(
+    value = acb.integral(
         integrand,
         balls.evaluate(low),
         balls.evaluate(high),
         rel_tol=tolerance,
         abs_tol=tolerance,
         eval_limit=_EVALUATIONS,
-    ).real
+    )
+    if not value.imag.contains(0):
+        raise NotCertifiable(f"{expr} is not real between {low} and {high}")
+    return value.real
 
 
 def _explain_singularity(pieces: Sequence[Piece]) -> None:

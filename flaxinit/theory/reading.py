@@ -201,23 +201,31 @@ def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):
 
 def _disagreement(
     pieces, assigned, values: np.ndarray, tolerance: float
-) -> tuple[float, float, float] | None:
+) -> tuple[float, float, complex] | None:
     """The first grid point at which reading and function part, with both values."""
     for at, ball in _balls(pieces, assigned):
-        own, read = float(values[at]), float(ball.real.mid())
+        own, imaginary = float(values[at]), 0.0 if ball.imag.contains(0) else ball.imag.mid()
+        read = complex(ball.real.mid(), imaginary)
         if not (np.isfinite(own) and ball.is_finite()):
             continue
-        if abs(own - read) > tolerance * (1 + abs(read)):
+        if read.imag or abs(own - read) > tolerance * (1 + abs(read)):
             return float(_GRID[at]), own, read
     return None
 
 
 def _require_agreement(name, pieces, assigned, values, tolerance) -> None:
     parted = _disagreement(pieces, assigned, values, tolerance)
-    if parted:
-        x, own, read = parted
+    if not parted:
+        return
+    x, own, read = parted
+    understood = f"{name} was read as {sympy.Tuple(*[p.expr for p in pieces])}"
+    if read.imag:
         raise ValueError(
-            f"{name} was read as {sympy.Tuple(*[p.expr for p in pieces])}, but at x = {x:.6g} it "
-            f"returns {own:.9g} and the reading {read:.9g}; a rule is wrong, or the function "
-            "rounds on purpose. Pass a formula instead"
+            f"{understood}, which is no real number at x = {x:.6g}, where the function returns "
+            f"{own:.9g}: a guard against NaN (nan_to_num, isnan, isfinite) is not read. Write the "
+            "guard as a condition on x, such as jnp.where(x > 0, jnp.sqrt(x), 0)"
         )
+    raise ValueError(
+        f"{understood}, but at x = {x:.6g} it returns {own:.9g} and the reading {read.real:.9g}; "
+        "a rule is wrong, or the function rounds on purpose. Pass a formula instead"
+    )
