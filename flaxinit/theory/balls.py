@@ -25,6 +25,14 @@ class NotCertifiable(ValueError):
     """The expression has a function for which no rigorous evaluation is known here."""
 
 
+class Continued(sympy.Function):
+    """f(z)/(z − p)^k, continued over the point p at which f vanishes to order k.
+
+    Its arguments are f, z, p, k and f^(k)/k!. By Taylor's formula f/(z − p)^k is a mean of
+    f^(k)/k! on the way from p to z, and so lies in the hull of its values there.
+    """
+
+
 def _off_imaginary_cut(function: Callable) -> Callable:
     """Guards a function whose branch cuts lie on the imaginary axis beyond ±i."""
 
@@ -102,6 +110,16 @@ def _power(exponent: Expr) -> Callable:
     return lambda x, y, analytic: x.pow(y, analytic=analytic)
 
 
+def _continuation(f: Expr, variable: Expr, point: Expr, order: Expr, coefficient: Expr) -> Callable:
+    power, mean = int(order), Program(coefficient, (variable,))
+
+    def step(f: acb, x: acb, p: acb, analytic: bool) -> acb:
+        distance = x - p
+        return mean(x.union(p), analytic=analytic) if distance.contains(0) else f / distance**power
+
+    return step
+
+
 class Program:
     """A SymPy expression compiled to ball arithmetic: call it with a ball for each symbol."""
 
@@ -152,6 +170,10 @@ class Program:
         if isinstance(expr, sympy.expint):
             order, argument = (self._compile(part) for part in expr.args)
             return self._add(expr, lambda n, x, analytic: x.expint(n), (order, argument))
+        if isinstance(expr, Continued):
+            return self._add(
+                expr, _continuation(*expr.args), tuple(map(self._compile, expr.args[:3]))
+            )
         if expr.func in _STEPS:
             return self._add(expr, _STEPS[expr.func], (self._compile(expr.args[0]),))
         raise NotCertifiable(f"no rigorous evaluation of {expr.func.__name__} is known here")

@@ -198,6 +198,9 @@ class Tail:
         if direction < 0 and self.sign(exponent) > 0:
             return self._steep(exponent)
         if self.sign(exponent) == -direction:
+            if direction > 0:
+                with contextlib.suppress(NotCertifiable):
+                    return self._steep(-exponent).power(arb(-1))
             return Growth()  # exp(u) ≤ 1 for u ≤ 0, and ≥ 1 for u ≥ 0
         if poly is not None and direction * self._leading_sign(poly) < 0:
             return Growth()

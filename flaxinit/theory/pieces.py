@@ -105,7 +105,7 @@ def _kinks(expr: Expr) -> tuple[Expr, ...]:
             if piece.expr.has(z):
                 # A switch changes its sign where it is 0, and where it has a pole.
                 below = sympy.denom(sympy.together(piece.expr))
-                found = _roots(piece.expr) + (_roots(below) if below.has(z) else [])
+                found = roots(piece.expr) + (roots(below) if below.has(z) else [])
                 places |= {root for root in found if _inside(root, piece)}
             # A switch that is itself cut in pieces may jump over zero at a cut.
             places |= {end for end in (piece.low, piece.high) if end.is_finite}
@@ -140,7 +140,7 @@ _INVERSES = {
 }
 
 
-def _roots(expr: Expr) -> list[Expr]:
+def roots(expr: Expr) -> list[Expr]:
     """All real roots of a smooth expression, exactly."""
     poly = expr.as_poly(z)
     if poly is not None:
@@ -152,10 +152,10 @@ def _roots(expr: Expr) -> list[Expr]:
         factors = sympy.Mul.make_args(numerator)
         bases = [factor.as_base_exp()[0] if factor.is_Pow else factor for factor in factors]
         if len(bases) > 1 or bases[0] != numerator:
-            return [root for base in bases if base.has(z) for root in _roots(base)]
+            return [root for base in bases if base.has(z) for root in roots(base)]
     peeled = _peel(numerator)
     if peeled is not None:
-        return [] if peeled is sympy.S.EmptySet else _roots(peeled)
+        return [] if peeled is sympy.S.EmptySet else roots(peeled)
     exponential = _exponential_roots(numerator)
     if exponential is not None:
         return exponential

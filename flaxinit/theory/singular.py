@@ -1,0 +1,73 @@
+"""Points at which a formula is not defined, or not analytic, though its integral may exist."""
+
+import contextlib
+import math
+
+import sympy
+from flint import acb, arb
+from sympy import Expr, log
+
+from flaxinit.theory import balls
+from flaxinit.theory.balls import Continued, Program
+from flaxinit.theory.pieces import Piece, roots
+from flaxinit.theory.symbols import z
+
+_MAX_ORDER = 8
+_NEIGHBOURHOOD = arb(0, arb(2) ** -60)
+
+
+def singularities(piece: Piece) -> list[Expr]:
+    """The points of a piece, its ends included, around which its formula has no finite value.
+
+    >>> singularities(Piece(-sympy.oo, sympy.oo, sympy.sin(z) / z))
+    [0]
+    """
+    suspects = {end for end in (piece.low, piece.high) if end.is_finite}
+    for part in piece.expr.atoms(sympy.Pow, log):
+        base = part.args[0]
+        entire = part.is_Pow and part.exp.is_integer and part.exp.is_nonnegative
+        if base.has(z) and not entire and not (base.is_positive or base.is_negative):
+            with contextlib.suppress(ValueError, NotImplementedError):  # no root known exactly
+                suspects |= {r for r in roots(base) if piece.low <= r and r <= piece.high}
+    with balls.precision():
+        program = Program(piece.expr, (z,))
+        return sorted(
+            p for p in suspects if not program(acb(balls.evaluate(p) + _NEIGHBOURHOOD)).is_finite()
+        )
+
+
+def continued(expr: Expr, point: Expr) -> Expr | None:
+    """The same function without its removable singularity at the point; None if it has another.
+
+    A quotient N/D is continued where both vanish, N at least to the order k of D, as
+    (N/(z − p)^k) / (D/(z − p)^k).
+    """
+    numerator, denominator = sympy.fraction(sympy.together(expr))
+    order = _order(denominator, point)
+    if not order or (_order(numerator, point) or 0) < order:
+        return None
+    return sympy.Mul(_lowered(numerator, point, order), 1 / _lowered(denominator, point, order))
+
+
+def _lowered(expr: Expr, point: Expr, order: int) -> Expr:
+    coefficient = sympy.diff(expr, z, order) / math.factorial(order)
+    return Continued(expr, z, point, sympy.Integer(order), coefficient)
+
+
+def _order(expr: Expr, point: Expr) -> int | None:
+    """The order of a zero, up to a limit; None at a point where the expression is not finite."""
+    for order in range(_MAX_ORDER):
+        value = expr.subs(z, point)
+        if not value.is_finite:
+            return None
+        if sympy.simplify(value) != 0:
+            return order
+        expr = sympy.diff(expr, z)
+    return _MAX_ORDER
+
+
+def has_pole(expr: Expr, point: Expr, side: str) -> bool:
+    """Whether the function grows at least like 1/|z − p|, so that its integral is infinite."""
+    with contextlib.suppress(NotImplementedError, ValueError):  # no limit known
+        return sympy.limit(expr * (z - point), z, point, side).is_zero is False
+    return False
