@@ -22,6 +22,13 @@ INTEGRALS = {
     "tanh squared": (tanh(z) ** 2, lambda x: mpmath.tanh(x) ** 2),
     "log cosh": (log(cosh(z)), lambda x: mpmath.log(mpmath.cosh(x))),
     "arctan squared": (atan(z) ** 2, lambda x: mpmath.atan(x) ** 2),
+    "gudermannian": (sympy.asin(tanh(z)) ** 2, lambda x: mpmath.asin(mpmath.tanh(x)) ** 2),
+    "arc cosine": (sympy.acos(tanh(z)), lambda x: mpmath.acos(mpmath.tanh(x))),
+    "area cosine": (sympy.acosh(2 + z**2), lambda x: mpmath.acosh(2 + x * x)),
+    "area tangent": (
+        sympy.atanh(tanh(z) / 2) ** 2,
+        lambda x: mpmath.atanh(mpmath.tanh(x) / 2) ** 2,
+    ),
     "rational": (1 / (1 + z**4), lambda x: 1 / (1 + x**4)),
     "exponential of sine": (exp(sympy.sin(z)), lambda x: mpmath.exp(mpmath.sin(x))),
 }
@@ -296,6 +303,11 @@ GROWTHS = [
     exp(tanh(z)),
     exp(-(z**4)),
     sympy.Pow(1 + z**2, Rational(-3, 10)),
+    sympy.asin(tanh(z)),
+    sympy.acos(tanh(z)) * z,
+    sympy.atanh(tanh(z) / 2),
+    sympy.acosh(2 + z**2),
+    exp(-exp(z)),
 ]
 
 

@@ -86,7 +86,7 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
         return total  # zero, to far more digits than were asked for
     raise NotCertifiable(
         f"E[{_describe(pieces)}] could not be certified at q = {variance}: only {total} is "
-        "certain. It may oscillate too fast far out; a function that settles there can be certified"
+        "certain. A function that does not oscillate ever faster can be certified"
     )
 
 

@@ -98,12 +98,16 @@ class Tail:
                 if self.sign(argument) < 1:
                     raise NotCertifiable(f"{expr} is not known to be real for large |z|")
                 return self._logarithm(argument)
-            case sympy.sinc():
-                return Growth()
             case sympy.tanh() | sympy.sin() | sympy.cos() | sympy.erf() | sympy.sech():
                 return Growth()
             case sympy.atan() | sympy.erfc():
                 return Growth(c=arb(2))  # π/2 and 2
+            case sympy.asin() | sympy.acos() if self._size(argument) <= 1:
+                return Growth(c=arb.pi())
+            case sympy.atanh() if (size := self._size(argument)) < 1:
+                return Growth(c=size.atanh())
+            case sympy.acosh() if self.sign(argument - 1) > 0:
+                return self.upper(argument)  # acosh u ≤ u
             case sympy.asinh():
                 return self.upper(argument)  # |asinh u| ≤ |u|
             case sympy.sinh() | sympy.cosh():
@@ -153,6 +157,12 @@ class Tail:
                     at = {sympy.tanh: arb.tanh, sympy.erf: arb.erf, sympy.atan: arb.atan}
                     return Growth(c=at.get(expr.func, arb.asinh)(smallest))
         raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+
+    def _size(self, expr: Expr) -> arb:
+        """A constant above |expr| on the tail; infinite if none is known."""
+        bound = self.upper(expr)
+        falls = bound.n <= 0 and bound.beta <= 0 and bound.alpha <= 0
+        return bound.c if falls else arb("inf")
 
     def _floor(self, growth: Growth) -> arb:
         """The least value of an increasing growth on the tail; 0 if it is not increasing."""
