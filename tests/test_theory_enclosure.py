@@ -174,6 +174,8 @@ SINGULAR = {
     "sinc": (sympy.sin(z) / z, 0),
     "slope of sinc": (sympy.diff(sympy.sin(z) / z, z) ** 2, 0),
     "sinc elsewhere": (sympy.sin(z - third) / (z - third), third),
+    "two points": (sympy.sin(sympy.pi * z) / (z * (1 - z)), [0, 1]),
+    "of either kind": (sympy.sin(z) / z * log(sympy.Abs(z - third)), [0, third]),
     "at no binary fraction": ((exp(z) - 2) / (z - ln2), ln2),
     "bernoulli": (z / (exp(z) - 1), 0),
     "over tanh": (sympy.diff(z / tanh(z), z) ** 2, 0),
@@ -189,8 +191,9 @@ SINGULAR = {
 def test_a_singular_point_whose_integral_exists(name):
     expr, point = SINGULAR[name]
     with mpmath.workdps(60):  # the quotients cancel beside the point
-        f, p = sympy.lambdify(z, expr, modules="mpmath"), mpmath.mpf(sympy.N(point, 60))
-        points = [-16, -8, -4, -2, -1, p, 1, 2, 4, 8, 16]
+        f = sympy.lambdify(z, expr, modules="mpmath")
+        singular = [mpmath.mpf(sympy.N(p, 60)) for p in np.ravel(point)]
+        points = sorted({-16, -8, -4, -2, -1, *singular, 1, 2, 4, 8, 16})
         known = mpmath.quad(lambda x: f(x) * mpmath.npdf(x), points, maxdegree=9)
         low, high = balls.bounds(enclose(split(expr)))
         # mpmath's tanh-sinh rule halves its digits at a singular end; 25 of 60 are left.

@@ -1,14 +1,17 @@
 """Kinks are found exactly, and between two of them a function is one smooth expression."""
 
+import pickle
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 import pytest
 import sympy
 from hypothesis import given, settings, strategies as st
+from scipy import stats
 from sympy import Abs, Max, Min, Piecewise, Rational, Symbol, exp, log, oo, sign, sqrt, tanh
 
-from flaxinit.theory import CATALOGUE, z
+from flaxinit.theory import CATALOGUE, balls, derive, z
 from flaxinit.theory.formula import logistic
 from flaxinit.theory.pieces import split
 
@@ -38,7 +41,7 @@ KINKS = {
 
 
 def test_number_of_cases():
-    assert len(KINKS) == 20
+    assert (len(KINKS), len(ISOLATED)) == (20, 12)
 
 
 @pytest.mark.parametrize("name", KINKS)
@@ -50,6 +53,59 @@ def test_kinks(name):
     assert all(sympy.simplify((f - k).rewrite(log)) == 0 for f, k in zip(found, kinks, strict=True))
     assert pieces[0].low == -oo and pieces[-1].high == oo
     assert all(left.high == right.low for left, right in pairwise(pieces))
+
+
+# Kinks without a formula: each where a function that mpmath knows as well changes its sign.
+ISOLATED = {
+    "dottie": (Max(z, sympy.cos(z)), [0.739]),
+    "omega": (Max(z * exp(z), 1), [0.567]),
+    "sine": (Max(sympy.sin(z) - z / 4, 0), [-2.47, 0, 2.47]),
+    "a threefold root": (Max(z, sympy.sin(z)), [0]),
+    "a twofold root": (Max(exp(z) - 1 - z, Rational(1, 4)), [-0.8, 0.63]),
+    "tanh": (Max(z - tanh(2 * z), 0), [-0.96, 0, 0.96]),
+    "silu": (Max(z * logistic(z), Rational(1, 2)), [0.77]),
+    "gelu": (Max(z * (1 + sympy.erf(z / sqrt(2))) / 2, Rational(1, 10)), [0.177]),
+    "mish": (Max(z * tanh(log(1 + exp(z))), Rational(1, 10)), [0.15]),
+    "erf": (Max(sympy.erf(z), Rational(1, 2)), [0.477]),
+    "softplus": (Abs(log(1 + exp(z)) - z / 2 - 1), [-1.65, 1.65]),
+    "gaussian": (Abs(z - exp(-(z**2))), [0.65]),
+}
+
+
+@pytest.mark.parametrize("name", ISOLATED)
+def test_a_kink_without_a_formula_is_isolated(name):
+    expr, guesses = ISOLATED[name]
+    pieces = split(expr)
+    assert len(pieces) == len(guesses) + 1
+    for (left, right), guess in zip(pairwise(pieces), guesses, strict=True):
+        with mpmath.workdps(60):
+            gap = sympy.lambdify(z, left.expr - right.expr, modules="mpmath")
+            known = mpmath.findroot(gap, guess) if guess else mpmath.mpf(0)
+            with balls.precision():
+                low, high = balls.bounds(balls.evaluate(left.high))
+            assert low - mpmath.mpf(10) ** -50 <= known <= high + mpmath.mpf(10) ** -50
+            assert high - low < mpmath.mpf(10) ** -45
+
+
+def test_an_isolated_kink_is_a_number():
+    (root,) = (piece.high for piece in split(ISOLATED["dottie"][0])[:-1])
+    assert root.is_real and root.is_positive and not root.free_symbols and 0 < root < 1
+    assert float(root) == pytest.approx(0.7390851332151607, rel=1e-15)
+    assert root == pickle.loads(pickle.dumps(root))
+    for digits in (20, 200):
+        assert (
+            abs(root.evalf(digits) - sympy.cos(root.evalf(digits))) < sympy.Float(10) ** -digits * 9
+        )
+    # One switch read both ways round has one set of roots.
+    both = Max(z, sympy.cos(z)) + Min(z, sympy.cos(z)) * Abs(sympy.cos(z) - z)
+    assert [piece.high for piece in split(both)] == [root, oo]
+
+
+def test_an_isolated_kink_in_a_derivation():
+    slopes = derive("where(x * exp(x) > 1, x, 0)").derivative_second_moment
+    assert slopes.method == "closed form"
+    # P(z > Ω)
+    assert slopes.value == pytest.approx(stats.norm.sf(float(mpmath.lambertw(1).real)), rel=1e-14)
 
 
 def values(expr, points):
@@ -84,8 +140,9 @@ def test_a_maximum_of_lines_is_its_largest_line(lines):
 @pytest.mark.parametrize(
     ("expr", "message"),
     [
-        (Max(z - tanh(2 * z), 0), "cannot be solved exactly"),
-        (Abs(sympy.sin(z)), "cannot be solved exactly|infinitely many"),
+        (Abs(sympy.sin(z)), "roots without end"),
+        (Max(z, sympy.atan(1 / z) + 1), "told apart"),
+        (Max(sympy.sin(z) - z / 2, tanh(a * z)), "open parameters"),
         (Max(z - a, z - Symbol("b", positive=True), 0), "order|decides"),
         (Abs(z - a) + Abs(z - 1), "assumptions that settle"),
         (Piecewise((z, z > 0)), "not defined everywhere"),

@@ -7,7 +7,8 @@ integration asks of its integrand.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from fractions import Fraction
+from functools import lru_cache, partial
 
 import mpmath
 import sympy
@@ -31,6 +32,56 @@ class Continued(sympy.Function):
     Its arguments are f, z, p, k and f^(k)/k!. By Taylor's formula f/(z − p)^k is a mean of
     f^(k)/k! on the way from p to z, and so lies in the hull of its values there.
     """
+
+
+class IsolatedRoot(sympy.AtomicExpr):
+    """The only root of an expression in z between two rational numbers, where its sign changes."""
+
+    is_number = is_real = is_finite = True
+
+    def __new__(cls, expr: Expr, low: Fraction, high: Fraction):
+        root = super().__new__(cls)
+        root.expr, root.low, root.high = expr, low, high
+        return root
+
+    def _hashable_content(self):
+        return self.expr, self.low, self.high
+
+    def __getnewargs__(self):
+        return self._hashable_content()
+
+    def ball(self) -> arb:
+        """The root to the current precision."""
+        return _bisected(self, ctx.prec)
+
+    def _eval_evalf(self, prec):
+        with precision(prec + 10):
+            mantissa, exponent = self.ball().mid().man_exp()
+        exact = sympy.Integer(int(mantissa)) * sympy.Integer(2) ** int(exponent)
+        return exact._eval_evalf(prec)
+
+    def _latex(self, printer):
+        return rf"z_{{{float(self):.6g}}}"
+
+    def _sympystr(self, printer):
+        return f"root({printer.doprint(self.expr)}, {float(self):.6g})"
+
+
+@lru_cache(maxsize=1024)
+def _bisected(root: IsolatedRoot, bits: int) -> arb:
+    low, high = root.low, root.high
+    with precision(2 * bits):
+        program = Program(root.expr, tuple(root.expr.free_symbols))
+
+        def value(point: Fraction) -> arb:
+            return program(acb(to_ball(point))).real
+
+        above, middle = value(high), value((low + high) / 2)
+        while high - low > Fraction(1, 2 ** (2 * bits)) and not (above * middle).contains(0):
+            centre = (low + high) / 2
+            low, high = (low, centre) if above * middle > 0 else (centre, high)
+            middle = value((low + high) / 2)
+        return to_ball(low).union(to_ball(high))
 
 
 def _off_imaginary_cut(function: Callable) -> Callable:
@@ -147,6 +198,8 @@ class Program:
             raise NotCertifiable(f"the symbol {expr} has no value; substitute a number for it")
         if isinstance(expr, NamedConstant):
             return self._compile(expr.definition())
+        if isinstance(expr, IsolatedRoot):
+            return self._add(expr, partial(_constant, acb(expr.ball())))
         if isinstance(expr, sympy.ComplexRootOf):
             return self._add(expr, partial(_constant, _real_root(expr)))
         if not expr.args:

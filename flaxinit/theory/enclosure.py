@@ -12,7 +12,6 @@ References:
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import sympy
@@ -179,40 +178,40 @@ def _middle(pieces, decay: arb, left, right, tolerance: arb, deadline: float) ->
             continue
         low = -left.start if piece.low == -sympy.oo else piece.low
         high = right.start if piece.high == sympy.oo else piece.high
-        expr, points = _continued(piece)
-        inside = [p for p in points if low <= p and p <= high]
-        cuts = [low, *[p for p in inside if p not in (low, high)], high]
+        singular = [p for p in singularities(piece) if low <= p and p <= high]
+        cuts = [low, *[p for p in singular if p not in (low, high)], high]
         for a, b in pairwise(cuts):
-            width = sympy.Min(1, (b - a) / 2) if inside else 0
+            width = sympy.Min(1, (b - a) / 2) if singular else 0
             start, end = a, b
-            if a in inside:
+            if a in singular:
                 start = a + width
                 total += _beside(piece.expr, a, 1, width, density, tolerance, deadline)
-            if b in inside:
+            if b in singular:
                 end = b - width
                 total += _beside(piece.expr, b, -1, width, density, tolerance, deadline)
-            for first, last, form in _steady_parts(start, end, expr):
-                total += _integral(form, first, last, density, tolerance, deadline)
+            total += _between(piece.expr, start, end, density, tolerance, deadline)
     return total
 
 
-@lru_cache(maxsize=256)
-def _continued(piece: Piece) -> tuple[Expr, tuple[Expr, ...]]:
-    """The piece's function, continued where it can be, and its other singularities."""
-    expr, remaining = piece.expr, []
-    for point in singularities(piece):
-        found = continued(expr, point)
-        if found is None:
-            remaining.append(point)
-        else:
-            expr = found
-    return expr, tuple(remaining)
+def _between(expr: Expr, low: Expr, high: Expr, density, tolerance: arb, deadline: float) -> arb:
+    """The integral, cut at 0 where exponentials grow to one side: log(1 + e^u) is smooth there."""
+    left, right = steady(expr, -1), steady(expr, 1)
+    if left == right or not low < 0 < high:
+        return _integral(right if low >= 0 else left, low, high, density, tolerance, deadline)
+    zero = sympy.Integer(0)
+    return _integral(left, low, zero, density, tolerance, deadline) + _integral(
+        right, zero, high, density, tolerance, deadline
+    )
 
 
 def _beside(
     expr: Expr, point: Expr, side: int, width: Expr, density, tolerance: arb, deadline: float
 ) -> arb:
-    """The integral up to a singular point, which z = p ± e^{-t} moves to infinity."""
+    """The integral up to a singular point p: of f continued there, or with p = p ± e^{-∞}."""
+    smooth = continued(expr, point)
+    if smooth is not None:
+        low, high = sorted((point, point + side * width))
+        return _between(smooth, low, high, density, tolerance, deadline)
     distance = sympy.exp(z)
     moved = expr.subs(z, point + side * distance) * distance
     infinite = f"the Gaussian expectation of {expr} is infinite: it has a pole at {point}"
@@ -241,14 +240,6 @@ def _beside(
         tolerance,
         deadline,
     )
-
-
-def _steady_parts(low: Expr, high: Expr, expr: Expr):
-    """Cut at 0 where exponentials grow to one side: log(1 + e^u) is smooth on either."""
-    left, right = steady(expr, -1), steady(expr, 1)
-    if left == right or not low < 0 < high:
-        return [(low, high, right if low >= 0 else left)]
-    return [(low, sympy.Integer(0), left), (sympy.Integer(0), high, right)]
 
 
 def _integral(

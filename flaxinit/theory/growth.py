@@ -100,6 +100,8 @@ class Tail:
                 return self._logarithm(argument)
             case sympy.tanh() | sympy.sin() | sympy.cos() | sympy.erf() | sympy.sech():
                 return Growth()
+            case sympy.erfc() if self.sign(argument) > 0:
+                return self.upper(sympy.exp(-(argument**2)))
             case sympy.atan() | sympy.erfc():
                 return Growth(c=arb(2))  # π/2 and 2
             case sympy.asin() | sympy.acos() if self._size(argument) <= 1:
@@ -189,10 +191,9 @@ class Tail:
                 below = self.lower(leading)
             except NotCertifiable:
                 continue
-            # The share of the rest is largest at the start if it falls with t.
-            share = above * below.power(arb(-1))
-            if share.n <= 0 and share.beta <= 0 and share.alpha <= 0:
-                t = evaluate(self.start)
+            # The share of the rest is largest at the start if its logarithm falls from there on.
+            share, t = above * below.power(arb(-1)), evaluate(self.start)
+            if share.alpha <= 0 and share.n.max(_ZERO) / t + share.beta + 2 * share.alpha * t <= 0:
                 worst = share.c * t**share.n * (share.beta * t + share.alpha * t**2).exp()
                 if worst < 1:
                     return Growth(below.c * (1 - worst), below.n, below.beta, below.alpha)

@@ -12,11 +12,12 @@ from functools import cache
 from itertools import pairwise
 
 import sympy
-from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Poly, Symbol, exp, log, oo, sign
+from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Symbol, exp, log, oo, sign
 from sympy.core.relational import Eq, Ne, Relational
 
 from flaxinit.theory import balls
 from flaxinit.theory.algebra import vanishes
+from flaxinit.theory.roots import roots
 from flaxinit.theory.symbols import z
 
 KINKED = (Abs, sign, Max, Min, Piecewise, Heaviside)
@@ -126,103 +127,6 @@ def _switches(expr: Expr):
                 yield from (left - right for right in args[i + 1 :] if (left - right).has(z))
         else:
             yield part.args[0]
-
-
-# Increasing functions with their inverses, and the open interval of values they take.
-_INVERSES = {
-    exp: (log, 0, oo),
-    log: (exp, -oo, oo),
-    sympy.tanh: (lambda y: log((1 + y) / (1 - y)) / 2, -1, 1),
-    sympy.atan: (sympy.tan, -sympy.pi / 2, sympy.pi / 2),
-    sympy.sinh: (sympy.asinh, -oo, oo),
-    sympy.asinh: (sympy.sinh, -oo, oo),
-    sympy.erf: (sympy.erfinv, -1, 1),
-}
-
-
-def roots(expr: Expr) -> list[Expr]:
-    """All real roots of a smooth expression, exactly."""
-    poly = expr.as_poly(z)
-    if poly is not None:
-        return _polynomial_roots(poly)
-    numerator = sympy.numer(sympy.together(expr))
-    if numerator.is_positive or numerator.is_negative:
-        return []
-    if numerator.is_Mul or numerator.is_Pow:
-        factors = sympy.Mul.make_args(numerator)
-        bases = [factor.as_base_exp()[0] if factor.is_Pow else factor for factor in factors]
-        if len(bases) > 1 or bases[0] != numerator:
-            return [root for base in bases if base.has(z) for root in roots(base)]
-    peeled = _peel(numerator)
-    if peeled is not None:
-        return [] if peeled is sympy.S.EmptySet else roots(peeled)
-    exponential = _exponential_roots(numerator)
-    if exponential is not None:
-        return exponential
-    raise ValueError(
-        f"the kinks of the activation lie where {expr} = 0, which cannot be solved exactly; "
-        "write the condition as a polynomial in x, such as jnp.where(x > 1, ...)"
-    )
-
-
-def _peel(expr: Expr):
-    """a·f(u) + b = 0 for an increasing f, as u − f⁻¹(−b/a); an empty set if f never gets there."""
-    constant, rest = expr.as_independent(z, as_Add=True)
-    factor, function = rest.as_independent(z, as_Add=False)
-    if type(function) not in _INVERSES:
-        return None
-    inverse, low, high = _INVERSES[type(function)]
-    target = sympy.simplify(-constant / factor)
-    if bool(target <= low) or bool(target >= high):
-        return sympy.S.EmptySet
-    return function.args[0] - inverse(target)
-
-
-def _exponential_roots(expr: Expr) -> list[Expr] | None:
-    """The roots of a polynomial in u = e^{kz}: hyperbolic and logistic functions."""
-    u = Symbol("u", positive=True)
-    hyperbolic = [part for part in expr.atoms(sympy.tanh, sympy.sinh, sympy.cosh) if part.has(z)]
-    rewritten = expr.xreplace({part: part.rewrite(exp) for part in hyperbolic})
-    numerator = sympy.numer(sympy.together(rewritten))
-    exponents = {power: power.exp.as_poly(z) for power in numerator.atoms(exp) if power.has(z)}
-    if not exponents or any(e is None or e.degree() != 1 for e in exponents.values()):
-        return None
-    rates = {power: e.coeff_monomial(z) for power, e in exponents.items()}
-    if not all(rate.is_Rational for rate in rates.values()):
-        return None
-    unit = abs(sympy.gcd_list(list(rates.values())))
-    lowest = min(0, *rates.values())
-    substitutes = {
-        power: u ** ((rate - lowest) / unit) * exp(exponents[power].coeff_monomial(1))
-        for power, rate in rates.items()
-    }
-    # Multiplying by e^{-lowest z} makes every power of u a natural number.
-    terms = sympy.Add.make_args(sympy.expand(numerator))
-    lifted = [
-        term.subs(substitutes) if term.has(z) else term * u ** (-lowest / unit) for term in terms
-    ]
-    poly = sympy.Add(*lifted).as_poly(u)
-    if poly is None or poly.has(z):
-        return None
-    return [log(root) / unit for root in _polynomial_roots(poly) if root.is_positive]
-
-
-def _polynomial_roots(poly: Poly) -> list[Expr]:
-    if poly.degree() == 0:
-        return []
-    if poly.degree() == 1:
-        slope, offset = poly.all_coeffs()
-        return [sympy.simplify(-offset / slope)]
-    if not poly.free_symbols_in_domain and poly.domain.is_Exact:
-        with_radicals = sympy.real_roots(poly)
-        return list(dict.fromkeys(with_radicals))
-    found = sympy.roots(poly)
-    if sum(found.values()) < poly.degree() or any(root.is_real is None for root in found):
-        raise ValueError(
-            f"the kinks of the activation lie where {poly.as_expr()} = 0, whose real roots depend "
-            "on the open parameters; give the parameters numbers"
-        )
-    return [root for root in found if root.is_real]
 
 
 def _value(expr: Expr):

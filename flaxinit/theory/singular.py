@@ -1,26 +1,27 @@
 """Points at which a formula is not defined, or not analytic, though its integral may exist."""
 
 import contextlib
-import math
+from functools import lru_cache
 
 import sympy
 from flint import acb, arb
 from sympy import Expr, log
 
 from flaxinit.theory import balls
-from flaxinit.theory.balls import Continued, Program
-from flaxinit.theory.pieces import Piece, roots
+from flaxinit.theory.balls import Program
+from flaxinit.theory.pieces import Piece
+from flaxinit.theory.roots import lowered, order_of_zero, roots
 from flaxinit.theory.symbols import z
 
-_MAX_ORDER = 8
 _NEIGHBOURHOOD = arb(0, arb(2) ** -60)
 
 
-def singularities(piece: Piece) -> list[Expr]:
+@lru_cache(maxsize=256)
+def singularities(piece: Piece) -> tuple[Expr, ...]:
     """The points of a piece, its ends included, around which its formula has no finite value.
 
     >>> singularities(Piece(-sympy.oo, sympy.oo, sympy.sin(z) / z))
-    [0]
+    (0,)
     """
     suspects = {end for end in (piece.low, piece.high) if end.is_finite}
     for part in piece.expr.atoms(sympy.Pow, log):
@@ -31,11 +32,11 @@ def singularities(piece: Piece) -> list[Expr]:
                 suspects |= {r for r in roots(base) if piece.low <= r and r <= piece.high}
     with balls.precision():
         program = Program(piece.expr, (z,))
-        return sorted(
-            p for p in suspects if not program(acb(balls.evaluate(p) + _NEIGHBOURHOOD)).is_finite()
-        )
+        near = {p: acb(balls.evaluate(p) + _NEIGHBOURHOOD) for p in suspects}
+        return tuple(sorted(p for p in suspects if not program(near[p]).is_finite()))
 
 
+@lru_cache(maxsize=256)
 def continued(expr: Expr, point: Expr) -> Expr | None:
     """The same function without its removable singularity at the point; None if it has another.
 
@@ -43,27 +44,10 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
     (N/(z − p)^k) / (D/(z − p)^k).
     """
     numerator, denominator = sympy.fraction(sympy.together(expr))
-    order = _order(denominator, point)
-    if not order or (_order(numerator, point) or 0) < order:
+    order = order_of_zero(denominator, point)
+    if not order or (order_of_zero(numerator, point) or 0) < order:
         return None
-    return sympy.Mul(_lowered(numerator, point, order), 1 / _lowered(denominator, point, order))
-
-
-def _lowered(expr: Expr, point: Expr, order: int) -> Expr:
-    coefficient = sympy.diff(expr, z, order) / math.factorial(order)
-    return Continued(expr, z, point, sympy.Integer(order), coefficient)
-
-
-def _order(expr: Expr, point: Expr) -> int | None:
-    """The order of a zero, up to a limit; None at a point where the expression is not finite."""
-    for order in range(_MAX_ORDER):
-        value = expr.subs(z, point)
-        if not value.is_finite:
-            return None
-        if sympy.simplify(value) != 0:
-            return order
-        expr = sympy.diff(expr, z)
-    return _MAX_ORDER
+    return sympy.Mul(lowered(numerator, point, order), 1 / lowered(denominator, point, order))
 
 
 def has_pole(expr: Expr, point: Expr, side: str) -> bool:
