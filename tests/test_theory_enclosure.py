@@ -179,6 +179,7 @@ SINGULAR = {
     "at no binary fraction": ((exp(z) - 2) / (z - ln2), ln2),
     "bernoulli": (z / (exp(z) - 1), 0),
     "over tanh": (sympy.diff(z / tanh(z), z) ** 2, 0),
+    "langevin": (sympy.diff(1 / tanh(z) - 1 / z, z) ** 2, 0),
     "entropy": (z**2 * log(sympy.Abs(z)) ** 2, 0),
     "logarithm elsewhere": (log(sympy.Abs(z - third)), third),
     "flat": (sympy.diff(exp(-1 / z**2), z) ** 2, 0),
@@ -311,6 +312,8 @@ GROWTHS = [
     sympy.atanh(tanh(z) / 2),
     sympy.acosh(2 + z**2),
     exp(-exp(z)),
+    z / sympy.sinh(z),
+    2**z / (3**z + z**2),
 ]
 
 

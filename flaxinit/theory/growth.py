@@ -135,14 +135,16 @@ class Tail:
             return total
         if expr.is_Pow:
             base, exponent = expr.as_base_exp()
-            if not exponent.has(z):
-                bound = self.lower(base) if exponent.is_positive else self.upper(base)
-                return bound.power(evaluate(exponent))
-            raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+            if exponent.has(z):
+                return self._exponential(exponent * sympy.log(base), -1)
+            bound = self.lower(base) if exponent.is_positive else self.upper(base)
+            return bound.power(evaluate(exponent))
         argument = expr.args[0]
         match expr:
             case sympy.exp():
                 return self._exponential(argument, -1)
+            case sympy.sinh():
+                return self.lower(expr.rewrite(sympy.exp))
             case sympy.cosh():  # cosh u ≥ e^{±u}/2, whichever grows
                 sign = self.sign(argument) or 1
                 half = Growth(c=arb("0.5"))

@@ -43,6 +43,9 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
     A quotient N/D is continued where both vanish, N at least to the order k of D, as
     (N/(z − p)^k) / (D/(z − p)^k).
     """
+    if expr.is_Pow and expr.exp.is_Integer and expr.exp.is_positive:
+        root = continued(expr.base, point)  # of lower order, and so found much sooner
+        return None if root is None else root**expr.exp
     numerator, denominator = sympy.fraction(sympy.together(expr))
     order = order_of_zero(denominator, point)
     if not order or (order_of_zero(numerator, point) or 0) < order:
