@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -271,6 +272,38 @@ def test_the_maps_are_the_certified_moments(name):
     if name not in ("log_cosh", "mish"):  # of whose E[φ'²] there is no certified value there
         certified = derivation.derivative_second_moment.at(q)
         assert derivation.chi(q, 1.0) == pytest.approx(certified, rel=1e-13)
+
+
+SMALL = {
+    "tanhshrink": lambda q: q**3 * 15 / 9,  # x³/3
+    "x - sin(x)": lambda q: q**3 * 15 / 36,
+    "expm1(x) - x": lambda q: q**2 * 3 / 4,
+    "where(x > 0, x, x + (1 - cos(x)) / x)": lambda q: q / 2 * (1 + 9 / 4),
+}
+
+
+@pytest.mark.parametrize("text", SMALL)
+def test_small_variances_see_the_first_term(text):
+    """Where x − tanh x cancels in floating point, and the next term is 1e-12 of it."""
+    derivation, q = derive(text), 1e-13
+    assert derivation.qmap(q, 1.0) == pytest.approx(SMALL[text](q), rel=1e-6)
+    x = numeric(derivation.maps.pieces)(np.array([1e-9]))
+    assert derivation.maps.energy(0.0) == 0 and 0 < x < 2e-9
+
+
+def test_a_leap_over_the_diagonal_is_no_fixed_point():
+    """E[φ²] of exp(x²/8 − |x|) is finite up to q = 2, and infinite beyond."""
+    points = derive("exp(x**2/8 - abs(x))").fixed_point(2.0)
+    assert [p.q < 1 for p in points] == [True]
+
+
+def test_slopes_without_a_bound():
+    """x log x has a vertical tangent at 0."""
+    derivation = derive(lambda x: jnp.where(x > 0, x * jnp.log(jnp.where(x > 0, x, 1.0)), 0.0))
+    zero, other, last = derivation.fixed_point(2.0)
+    assert (zero.q, zero.chi) == (0.0, math.inf)
+    assert [p.stable for p in (zero, other, last)] == [False, True, False]
+    assert derivation.depth_scales(2.0)[0] > 0
 
 
 def test_a_sharp_step_is_nearly_the_sign():

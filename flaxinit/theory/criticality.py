@@ -115,11 +115,8 @@ def _half_stable(maps: Maps) -> Criticality:
 
     def gap(v: float) -> float:
         """(χ_∥ − χ_⊥)/χ_⊥, 0 where it is rounding, nan where it is not known."""
-        try:
-            slopes = maps.slope_energy(v)
-            share = (maps.energy_slope(v) - slopes) / slopes if slopes > 0 else math.nan
-        except balls.NotCertifiable:
-            return math.nan
+        slopes = maps.known(v)[1]
+        share = maps.known_slope(v) / slopes - 1 if 0 < slopes < math.inf else math.nan
         return 0.0 if abs(share) < _ROUNDING else share
 
     if _is_one_disturbance(maps.pieces):

@@ -101,14 +101,20 @@ class Maps:
         if self.second_moment.exact is not None:
             with contextlib.suppress(NotCertifiable):
                 return float(balls.sharp(self._exact_slope, {q: variance}).mid())
-        pieces = self.second_moment.pieces
-        with contextlib.suppress(Unresolved):
-            found = expect(numeric(pieces), variance, lambda t: t**2 - 1)
-            if abs(found.value) > _CANCELLED * found.size:
-                return found.value / (2 * variance)
+        weighted = self._weighted(variance)
+        if not math.isnan(weighted):
+            return weighted / (2 * variance)
         stein = z**2 / sympy.Rational(variance) - 1
-        weighted = tuple(Piece(p.low, p.high, p.expr * stein) for p in pieces)
-        return float(enclose(weighted, variance).mid()) / (2 * variance)
+        pieces = [Piece(p.low, p.high, p.expr * stein) for p in self.second_moment.pieces]
+        return float(enclose(pieces, variance).mid()) / (2 * variance)
+
+    def _weighted(self, variance: float) -> float:
+        """E[φ² (z²−1)], nan where the quadrature loses it."""
+        try:
+            found = expect(numeric(self.second_moment.pieces), variance, lambda t: t**2 - 1)
+        except Unresolved:
+            return math.nan
+        return found.value if abs(found.value) > _CANCELLED * found.size else math.nan
 
     @cached_property
     def _exact_slope(self) -> Expr:
@@ -136,7 +142,16 @@ class Maps:
         if self.dual_expr is not None and abs(correlation) != 1:  # at ±1 a form may read 0·∞
             with contextlib.suppress(NotCertifiable):
                 return float(balls.sharp(self.dual_expr, {c: correlation, q: variance}).mid())
-        return expect_pair(numeric(self.pieces), correlation, variance)
+        return self._pair(self.pieces, correlation, variance)
+
+    def _pair(self, pieces: tuple[Piece, ...], correlation: float, variance: float) -> float:
+        try:
+            return expect_pair(numeric(pieces), correlation, variance)
+        except Unresolved as error:
+            raise Unresolved(
+                f"{self.name} at q = {variance} and c = {correlation}: the expectation of the pair "
+                f"cannot be computed, for {error}"
+            ) from None
 
     def derivative_dual(self, correlation: float, variance: float) -> float:
         """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem).
@@ -152,7 +167,7 @@ class Maps:
                 )
             slope = sympy.diff(self.dual_expr, c) / q
             return float(slope.subs({c: correlation, q: variance}).evalf())
-        return expect_pair(numeric(self.slopes), correlation, variance)
+        return self._pair(self.slopes, correlation, variance)
 
     def cmap(
         self, correlation: float, variance: float, sigma_w2: float = 1.0, sigma_b2: float = 0.0
@@ -194,7 +209,7 @@ class Maps:
 
         def excess(v: float) -> float:
             """(qmap(q) − q)/(qmap(q) + q), which is finite where the map is not."""
-            return _certain(1 - 2 / (1 + (sigma_w2 * self._known(v)[0] + sigma_b2) / v))
+            return _certain(1 - 2 / (1 + (sigma_w2 * self.known(v)[0] + sigma_b2) / v))
 
         if all(excess(v) == 0 for v in _GRID):
             raise ValueError(
@@ -206,17 +221,19 @@ class Maps:
             found.insert(0, 0.0)
         return tuple(self._fixed_point(v, sigma_w2) for v in found)
 
-    def _known(self, variance: float) -> tuple[float, float]:
-        """E[φ²] and E[φ'²], nan where they can be neither resolved nor certified."""
+    def known(self, variance: float) -> tuple[float, float]:
+        """E[φ²] and E[φ'²], nan where that would take an enclosure: for hundreds of variances."""
         if variance not in self._energies:
-            found = []
-            for moment in (self.second_moment, self.derivative_second_moment):
-                try:
-                    found.append(_evaluate(moment, variance))
-                except NotCertifiable:
-                    found.append(math.nan)
-            self._energies[variance] = found[0], found[1]
+            moments = self.second_moment, self.derivative_second_moment
+            energy, slopes = (_evaluate(m, variance, search=True) for m in moments)
+            self._energies[variance] = energy, slopes
         return self._energies[variance]
+
+    def known_slope(self, variance: float) -> float:
+        """d/dq E[φ(√q z)²], nan where that would take an enclosure."""
+        if self.second_moment.exact is not None:
+            return self.energy_slope(variance)
+        return self._weighted(variance) / (2 * variance)
 
     @cached_property
     def _energies(self) -> dict[float, tuple[float, float]]:
@@ -238,10 +255,11 @@ class Maps:
 
         def gap(v: float) -> float:
             """(q − E[φ²]/E[φ'²] − σ_b²)/q; not known where no gradient passes."""
-            energy, slopes = self._known(v)
-            return _certain(1 - (energy / slopes + sigma_b2) / v) if slopes > 0 else math.nan
+            energy, slopes = self.known(v)
+            usable = 0 < slopes < math.inf
+            return _certain(1 - (energy / slopes + sigma_b2) / v) if usable else math.nan
 
-        if all(self._known(v)[1] == 0 for v in _GRID):
+        if all(self.known(v)[1] == 0 for v in _GRID):
             raise ValueError(f"{self.name} has slope 0 almost everywhere: χ = 0 for every sigma_w2")
         if sigma_b2 == 0 and all(gap(v) == 0 for v in _GRID):
             raise ValueError(
@@ -305,24 +323,32 @@ def _check(**values: float) -> None:
             raise ValueError(f"{name} is a variance: finite and at least 0; got {value}")
 
 
-def _evaluate(moment: Moment, variance: float) -> float:
-    """A moment at q, through its closed form or the quadrature."""
+def _evaluate(moment: Moment, variance: float, *, search: bool = False) -> float:
+    """A moment at q: its closed form, the quadrature, or the enclosure (nan in a search)."""
+    if moment.exact == sympy.oo:
+        return math.inf
     if variance == 0:
         function = numeric(moment.pieces)
-        beside = 1e-300  # the limit from both sides: a jump at 0 counts by halves
-        return float(np.mean(function(np.array([-beside, beside]))))
-    if may_diverge(moment.pieces):
-        try:
-            return moment.at(variance)
-        except Diverges:
-            return math.inf
-    if moment.exact is not None:
-        with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
-            return float(balls.sharp(moment.exact, {q: variance}).mid())
+        # The limit from both sides: a jump at 0 counts by halves.
+        far, beside = (float(np.mean(function(np.array([-x, x])))) for x in (1e-150, 1e-300))
+        if abs(beside - far) > 1e-6 * far:  # it still moves, as a power or a logarithm does
+            return math.inf if beside > far else 0.0
+        return beside
+    diverging = may_diverge(moment.pieces)
     try:
-        return expect(numeric(moment.pieces), variance).value
-    except Unresolved:
-        return moment.at(variance)
+        if moment.exact is not None and not diverging:
+            with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
+                return float(balls.sharp(moment.exact, {q: variance}).mid())
+        if not diverging:
+            with contextlib.suppress(Unresolved):
+                return expect(numeric(moment.pieces), variance).value
+        return moment.at(variance) if diverging or not search else math.nan
+    except Diverges:
+        return math.inf
+    except NotCertifiable:
+        if search:
+            return math.nan
+        raise
 
 
 def _certain(relative: float) -> float:

@@ -74,11 +74,15 @@ def derivative(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
 
 def jumps(pieces: Sequence[Piece]) -> list[Expr]:
     """The places where the function is not continuous."""
-    return [
-        left.high
-        for left, right in pairwise(pieces)
-        if sympy.simplify((left.expr - right.expr).subs(z, left.high)) != 0
-    ]
+    found = []
+    for left, right in pairwise(pieces):
+        gap = sympy.simplify((left.expr - right.expr).subs(z, left.high))
+        if not gap.is_finite:  # as z log z at 0, which has a limit there
+            sides = (sympy.limit(p.expr, z, left.high, d) for p, d in ((left, "-"), (right, "+")))
+            gap = sympy.simplify(-sum(s * side for s, side in zip((-1, 1), sides, strict=True)))
+        if gap != 0:
+            found.append(left.high)
+    return found
 
 
 def join(pieces: list[Piece]) -> list[Piece]:

@@ -27,6 +27,9 @@ from flaxinit.theory.symbols import z
 _REACHES = (12.0, 24.0, 36.0)
 _NEGLIGIBLE = 1e-18  # at the ends, relative to the integral
 _ROUNDING = 16 * np.finfo(float).eps  # of the sum over a panel, relative to the integral
+_JUMP = 1e-6  # a function that is larger than this at its root has leapt over 0
+_CLOSE = 0.5  # where cancellation is looked for
+_VISIBLE = 1e-14  # a relative error that would show in an integral
 _PANELS, _HALVINGS = 20_000, 60  # where the quadrature gives up
 _CHUNK = 4_000_000  # nodes of a double integral in memory at once
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
@@ -54,7 +57,8 @@ def find_roots(function: Callable[[float], float], grid: Sequence[float]) -> lis
 
     def cross(low: float, high: float) -> list[float]:
         with contextlib.suppress(_NotKnown):
-            return [find_root(known, low, high)]
+            root = find_root(known, low, high)
+            return [root] if abs(known(root)) < _JUMP else []
         return []
 
     def known(x: float) -> float:
@@ -121,18 +125,41 @@ class Numeric:
             warnings.simplefilter("ignore")
             values = [np.broadcast_to(function(x), x.shape) for function in self._functions]
         chosen = np.choose(which, values) if len(values) > 1 else np.array(values[0])
-        # An intermediate result overflowed, as eˣ/(1 + eˣ)² does; exponents of balls do not.
-        for place in zip(*np.nonzero(~np.isfinite(chosen)), strict=True):
-            chosen[place] = self._exactly(int(which[place]), float(x[place]))
+        # An intermediate result overflowed, as eˣ/(1 + eˣ)² does, or cancelled, as x − tanh x does.
+        doubtful = ~np.isfinite(chosen)
+        if np.any(np.abs(x) < _CLOSE):
+            doubtful |= np.abs(x) < self._cancels_below
+        for place in zip(*np.nonzero(doubtful), strict=True):
+            exact = self._exactly(int(which[place]), float(x[place]))
+            if not math.isnan(exact) or not math.isfinite(chosen[place]):
+                chosen[place] = exact
         return chosen
 
+    @cached_property
+    def _cancels_below(self) -> float:
+        """Below which |x| rounding shows, 0 for nowhere: a small variance sees nothing else."""
+        for x in _CLOSE * 0.5 ** np.arange(64):
+            for piece, place in ((int(np.searchsorted(self.ends, y)), y) for y in (x, -x)):
+                with np.errstate(all="ignore"):
+                    value = float(np.asarray(self._functions[piece](np.array(place))))
+                exact = self._exactly(piece, place)
+                if abs(value - exact) > _VISIBLE * abs(exact):
+                    return 2 * x
+        return 0.0
+
     def _exactly(self, piece: int, x: float) -> float:
-        with balls.precision():
-            try:
-                value = self._programs[piece](acb(x))
-            except balls.NotCertifiable:
-                return math.nan
-        return float(value.real.mid()) if value.is_finite() and value.imag == 0 else math.nan
+        """The value at x, in as many bits as it takes; nan where there is none."""
+        value = acb("nan")
+        for doublings in range(6):
+            with balls.precision(balls.PRECISION << doublings):
+                try:
+                    value = self._programs[piece](acb(x))
+                except balls.NotCertifiable:
+                    return math.nan
+                if value.real.rel_accuracy_bits() > 60 or value.real == 0:
+                    break
+        real = value.is_finite() and value.imag.contains(0)
+        return float(value.real.mid()) if real else math.nan
 
     @cached_property
     def _programs(self) -> list[balls.Program]:
@@ -284,7 +311,10 @@ def expect_pair(function: Numeric, c: float, variance: float) -> float:
         _inner(function, part, c, s, deviation, ends)
         for part in np.split(x, range(rows, x.size, rows))
     ]
-    return float(np.sum(weights * density(x) * function(deviation * x) * np.concatenate(inner)))
+    total = float(np.sum(weights * density(x) * function(deviation * x) * np.concatenate(inner)))
+    if not math.isfinite(total):
+        raise Unresolved("it is not finite everywhere")
+    return total
 
 
 def _inner(function: Numeric, x: np.ndarray, c: float, s: float, deviation, ends) -> np.ndarray:
@@ -295,4 +325,5 @@ def _inner(function: Numeric, x: np.ndarray, c: float, s: float, deviation, ends
     cuts = np.concatenate([np.broadcast_to(grid, (x.size, grid.size)), images], axis=1)
     y, weights = rule(np.sort(np.clip(cuts, -reach, reach), axis=1))
     values = function(deviation * (c * x[:, None] + s * y))
-    return np.sum(weights * density(y) * values, axis=1)
+    # A panel of width 0, where two cuts meet, may lie on a point where f is not defined.
+    return np.sum(weights * density(y) * np.where(weights > 0, values, 0.0), axis=1)
