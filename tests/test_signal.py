@@ -1,13 +1,17 @@
 """audit() measures what theory forecasts, in Linen, NNX and hand-written models."""
 
+import io
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.stats import chi2
 
 import flaxinit
+from flaxinit.signal import Layer
 
 
 class Deep(nn.Module):
@@ -59,13 +63,302 @@ def test_convolution_attention_and_nnx():
     assert [layer.shape for layer in report.layers] == [(16, 8)]
 
 
-def test_it_prints(capsys):
+def numbers(report):
+    return [
+        (layer.fan_in, layer.kernel, layer.signal_in, layer.signal_out, layer.forecast)
+        for layer in report.layers
+    ]
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv(1024, (3, 3), use_bias=False),
+        nn.Conv(1024, (3, 3), strides=2, feature_group_count=2, use_bias=False),
+        nn.Dense(1024, use_bias=False),
+    ],
+    ids=["padded", "grouped", "dense"],
+)
+def test_forecast_and_spread_are_those_of_the_matrix_of_inputs(conv):
+    """y = P w for each output, where P are the patches: E[y²] = E[w²] tr(PᵀP) / rows."""
+    inputs = x(2, 6, 6, 4)
+    (layer,) = audit(conv, inputs).layers
+    patches = [inputs.reshape(-1, 4)]
+    if isinstance(conv, nn.Conv):
+        patches = [
+            jax.lax.conv_general_dilated_patches(
+                group,
+                (3, 3),
+                (conv.strides or 1,) * 2,
+                "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            ).reshape(-1, 9 * group.shape[-1])
+            for group in jnp.split(inputs, conv.feature_group_count, axis=-1)
+        ]
+    grams = [np.asarray(P.T @ P, np.float64) for P in patches]
+    trace = sum(np.trace(G) for G in grams) / len(grams)
+    assert layer.forecast == pytest.approx(layer.kernel * trace / len(patches[0]), rel=1e-5)
+    assert layer.outputs == 1024 // len(grams)
+    squares = sum(np.sum(G * G) for G in grams) / len(grams)
+    # The estimate of tr(A²) has the relative error √(2/1024) if A has rank 1, and less if not.
+    assert abs(layer.spread**2 / (2 * squares / (1024 * trace**2)) - 1) < 4 * np.sqrt(2 / 1024)
+
+
+@pytest.mark.parametrize("outputs", [1, 10, 64, 1000])
+@pytest.mark.parametrize("level", [0.3, 0.01, 1e-5])
+def test_bounds_hold_the_draws_that_vary_most(outputs, level):
+    """With one input the ratio of normal weights is χ²/outputs: scipy knows its tails."""
+    layer = Layer("", (), 1, 1, 1, 1, 1, np.sqrt(2 / outputs), outputs)
+    low, high = layer.bounds(level)
+    missed = chi2.cdf(low * outputs, outputs) + chi2.sf(high * outputs, outputs)
+    assert missed < level
+    assert chi2.sf((1 + high) / 2 * outputs, outputs) > level**4 / 4  # nor are they idle
+
+
+def test_weights_that_know_their_input_are_marked():
+    w = jax.random.normal(jax.random.key(1), (256, 256)) / 16
+    report = flaxinit.audit(lambda p, v: (v @ p["w"]) @ p["w"].T, {"w": w}, x(64, 256))
+    assert report.outside == report.layers[1:]  # E|WᵀWx|² = 2 E|Wx|² for square W
+    assert [line.endswith("*") for line in str(report).splitlines() if "(256,256)" in line] == [
+        False,
+        True,
+    ]
+    report = flaxinit.audit(lambda p, v: jnp.abs(v) @ p, jnp.ones((256, 8)), x(64, 256))
+    assert report.outside == report.layers  # not centred
+    assert audit(Deep(), x(64, 512)).outside == ()
+
+
+def test_a_strided_transposed_convolution_meets_a_part_of_its_window():
+    init = flaxinit.lecun(strides=2, transposed=True)
+    model = nn.ConvTranspose(64, (4, 4), strides=(2, 2), kernel_init=init, use_bias=False)
+    report = audit(model, x(4, 16, 16, 32))
+    (layer,) = report.layers
+    assert layer.fan_in == 4 * 4 * 32 / 4
+    assert abs(layer.sigma_w2 - 1) < 4 * np.sqrt(2 / (4 * 4 * 32 * 64))
+    assert report.outside == ()
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _=None):
+        return x + nn.Dense(16)(jnp.tanh(nn.Dense(32)(x))), None
+
+
+def test_scanned_blocks_are_layers_each():
+    class Scanned(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            blocks = nn.scan(
+                nn.remat(Block), variable_axes={"params": 0}, split_rngs={"params": True}, length=3
+            )
+            return nn.Dense(2)(blocks(name="blocks")(x, None)[0])
+
+    model, inputs = Scanned(), x(4, 16)
+    params = model.init(jax.random.key(1), inputs)
+    scanned = flaxinit.audit(model.apply, params, inputs)
+    assert [layer.path for layer in scanned.layers] == [
+        *(f"params/blocks/{name}/kernel[{n}]" for n in range(3) for name in ("Dense_1", "Dense_0")),
+        "params/Dense_0/kernel",
+    ]
+    assert [layer.shape for layer in scanned.layers[:2]] == [(16, 32), (32, 16)]
+
+    def unrolled(params, v):
+        for n in range(3):
+            one = jax.tree.map(lambda w, n=n: w[n], params["params"]["blocks"])
+            v, _ = Block().apply({"params": one}, v)
+        return nn.Dense(2).apply({"params": params["params"]["Dense_0"]}, v)
+
+    np.testing.assert_allclose(
+        numbers(scanned), numbers(flaxinit.audit(unrolled, params, inputs)), rtol=1e-5
+    )
+
+
+def test_a_recurrent_kernel_is_the_mean_over_time():
+    inputs = x(4, 7, 8)
+    model = nn.RNN(nn.LSTMCell(16))
+    params = model.init(jax.random.key(1), inputs)
+    layers = flaxinit.audit(model.apply, params, inputs).layers
+    assert [layer.path.split("/")[2] for layer in layers] == [
+        *("ii", "if", "ig", "io", "hi", "hf", "hg", "ho")
+    ]
+    # The state before the first step is zero and no signal; that of the last only leaves.
+    states = model.apply(params, inputs)[:, :-1]
+    assert layers[0].signal_in == pytest.approx(float(jnp.mean(inputs**2)), rel=1e-5)
+    assert layers[4].signal_in == pytest.approx(float(jnp.mean(states**2)), rel=1e-5)
+    recurrent = states @ params["params"]["cell"]["hi"]["kernel"]
+    assert layers[4].signal_out == pytest.approx(float(jnp.mean(recurrent**2)), rel=1e-5)
+
+
+def test_loops_and_branches_of_jax():
+    def step(n, v, p):
+        return jnp.tanh(v @ jax.lax.cond(n < 5, lambda: p["w"], lambda: p["never"]))
+
+    models = {
+        "for": lambda p, v: jax.lax.fori_loop(0, 3, lambda n, v: step(n, v, p), v),
+        "while": lambda p, v: jax.lax.while_loop(
+            lambda c: c[0] < 3, lambda c: (c[0] + 1, step(*c, p)), (0, v)
+        ),
+        "unrolled": lambda p, v: step(2, step(1, step(0, v, p), p), p),
+    }
+    params = {"w": x(8, 8), "never": x(8, 8)}
+    reports = {name: flaxinit.audit(model, params, x(4, 8)) for name, model in models.items()}
+    for report in reports.values():
+        assert {layer.path for layer in report.layers} == {"w"}
+        assert report.others == {"never": ""}
+    mean = np.mean(numbers(reports["unrolled"]), axis=0)
+    np.testing.assert_allclose(numbers(reports["for"]), [mean], rtol=1e-5)
+    np.testing.assert_allclose(numbers(reports["while"]), [mean], rtol=1e-5)
+
+
+def test_a_scan_backwards_takes_and_gives_in_order():
+    def scanned(p, v):
+        def step(v, w):
+            y = v @ w
+            return jnp.tanh(y), y
+
+        _, products = jax.lax.scan(step, v, p["w"], reverse=True)
+        return products[0] @ p["first"] + products[2] @ p["last"]
+
+    def unrolled(p, v):
+        third = v @ p["w"][2]
+        second = jnp.tanh(third) @ p["w"][1]
+        first = jnp.tanh(second) @ p["w"][0]
+        return first @ p["first"] + third @ p["last"]
+
+    params = {"w": x(3, 8, 8), "first": x(8, 8), "last": x(8, 8)}
+    report = flaxinit.audit(scanned, params, x(4, 8))
+    paths = [layer.path for layer in report.layers]
+    assert paths == ["w[2]", "w[1]", "w[0]", "first", "last"]
+    expected = numbers(flaxinit.audit(unrolled, params, x(4, 8)))
+    np.testing.assert_allclose(numbers(report), expected, rtol=1e-5)
+
+
+def test_kernels_computed_from_several_parameters():
+    params = {"w": x(16, 8), "a": x(16, 2), "b": x(2, 8), "bias": x(8), "unused": x(3)}
+    model = lambda p, v: v @ (p["w"] + p["a"] @ p["b"]) + p["bias"]  # noqa: E731
+    report = flaxinit.audit(model, params, x(4, 16))
+    (layer,) = report.layers
+    assert (layer.path, layer.shape, layer.fan_in) == ("a, b, w", (16, 8), 16)
+    kernel = params["w"] + params["a"] @ params["b"]
+    assert layer.kernel == pytest.approx(float(jnp.mean(kernel**2)), rel=1e-5)
+    assert report.others == {"bias": "add", "unused": ""}
+    assert "not measured, never meets the signal: unused" in str(report)
+
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.WeightNorm(nn.Dense(8))(x)
+
+    (layer,) = audit(Normalised(), x(4, 16)).layers
+    assert "params/Dense_0/kernel" in layer.path
+    assert layer.sigma_w2 == pytest.approx(1, rel=1e-5)  # columns of unit length
+
+
+def test_a_tied_embedding_keeps_its_shape():
+    embedding = nn.Embed(100, 32)
+    params = embedding.init(jax.random.key(1), jnp.arange(3))
+    report = flaxinit.audit(lambda p, v: embedding.apply(p, v, method="attend"), params, x(4, 32))
+    assert [(layer.shape, layer.fan_in) for layer in report.layers] == [((100, 32), 32)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(jnp.float16, 300), (jnp.bfloat16, 300), (jnp.float32, 1e25), (jnp.float32, 1e-25)],
+)
+def test_squares_neither_overflow_nor_vanish(dtype, scale):
+    inputs = (scale * x(16, 64)).astype(dtype)
+    kernel = (x(64, 64) / 8).astype(dtype)
+    (layer,) = flaxinit.audit(lambda w, v: v @ w, kernel, inputs).layers
+    ins, out = (np.asarray(v).astype(np.float64) for v in (inputs, inputs @ kernel))
+    assert layer.signal_in == pytest.approx(np.mean(ins**2), rel=1e-5)
+    assert layer.signal_out == pytest.approx(np.mean(out**2), rel=1e-5)
+    assert layer.forecast == pytest.approx(layer.sigma_w2 * layer.signal_in, rel=1e-5)
+
+
+def test_flags_keys_and_collections_go_through():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.BatchNorm(use_running_average=not train)(nn.Dense(32)(x))
+            return nn.Dense(4)(nn.Dropout(0.5, deterministic=not train)(x))
+
+    model, inputs = Net(), x(16, 8)
+    params = model.init(jax.random.key(1), inputs)
+    options = {"rngs": {"dropout": jax.random.key(2)}, "mutable": ["batch_stats"]}
+    report = flaxinit.audit(model.apply, params, inputs, train=True, **options)
+    kept, _ = model.apply(
+        params,
+        inputs,
+        True,
+        **options,
+        capture_intermediates=lambda module, _: isinstance(module, nn.Dense),
+    )
+    assert report.layers[1].signal_out == pytest.approx(float(jnp.mean(kept**2)), rel=1e-5)
+    assert numbers(flaxinit.audit(model.apply, params, inputs, True, **options)) == numbers(report)
+    jitted = jax.jit(model.apply, static_argnames=("train", "mutable"))
+    options["mutable"] = ("batch_stats",)
+    report_of_jitted = flaxinit.audit(jitted, params, inputs, train=True, **options)
+    assert numbers(report_of_jitted) == numbers(report)
+    assert report.others["params/BatchNorm_0/scale"] == "mul"
+
+
+def test_mapped_modules_have_a_kernel_for_each():
+    mapped = nn.vmap(nn.Dense, variable_axes={"params": 0}, split_rngs={"params": True})
+    (layer,) = audit(mapped(8), x(3, 10, 16)).layers
+    assert (layer.shape, layer.fan_in, layer.outputs) == ((3, 16, 8), 16, 8)
+    assert layer.forecast == pytest.approx(layer.sigma_w2 * layer.signal_in, rel=1e-5)
+
+
+class Network(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(8, 16, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.last = nnx.Linear(16, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.dropout(jnp.tanh(self.norm(self.first(x)))))
+
+
+def test_an_nnx_module_is_a_model_and_stays_as_it_is():
+    module = Network(nnx.Rngs(0))
+    before = jax.tree.map(jnp.copy, nnx.state(module, nnx.Not(nnx.RngKey)))
+    report = flaxinit.audit(module, x(4, 8))
+    assert [layer.path for layer in report.layers] == [
+        "first/kernel/value",
+        "last/kernel/value",
+    ]
+    called = flaxinit.audit(lambda module, v: module(v), module, x(4, 8))
+    assert numbers(report) == numbers(called)
+    after = nnx.state(module, nnx.Not(nnx.RngKey))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), before, after))
+
+
+def test_it_prints():
     from rich.console import Console
 
-    Console().print(audit(Deep(), x(4, 512)))
-    assert "params/Dense_9/kernel" in capsys.readouterr().out
+    params = {"blocks": x(3, 8, 8), "zero": jnp.zeros((8, 2))}
+
+    def model(p, v):
+        return jax.lax.scan(lambda v, w: (v @ w, None), v, p["blocks"])[0] @ p["zero"]
+
+    report = flaxinit.audit(model, params, x(4, 8))
+    console = Console(width=80, file=io.StringIO())
+    console.print(report)
+    for text in (console.file.getvalue(), str(report), repr(report)):
+        for expected in ("E[x²]", "E[y²]", "σ_w²", "blocks[2]", "0/0", "growth 0: E[y²] of zero"):
+            assert expected in text
+        assert "…" not in text
+    assert "params/Dense_9/kernel" in str(audit(Deep(), x(4, 512)))
+
+
+def test_what_cannot_be_audited_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"audit\(module.apply, params, x\)"):
+        flaxinit.audit(nn.Dense(3), {}, x(2, 3))
+    with pytest.raises(TypeError, match="parameters and inputs"):
+        flaxinit.audit(nn.Dense(3).apply)
 
 
 def test_no_kernel_is_an_error():
-    with pytest.raises(ValueError, match="no kernel at work"):
+    with pytest.raises(ValueError, match=r"no kernel at work.*scale \(mul\)"):
         flaxinit.audit(lambda p, v: p["scale"] * v, {"scale": jnp.ones(3)}, x(2, 3))

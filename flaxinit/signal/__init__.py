@@ -1,4 +1,4 @@
 """Measures the signal in a model, and holds it against the forecast of the theory."""
 
 from flaxinit.signal.audit import Audit as Audit, audit as audit
-from flaxinit.signal.interpreter import Layer as Layer
+from flaxinit.signal.layer import Layer as Layer

@@ -5,127 +5,198 @@ the signal, whatever library the layers come from.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
 
-# What hands a parameter on without computing with it.
-_CARRIERS = frozenset(
-    {"convert_element_type", "copy", "reshape", "transpose", "broadcast_in_dim", "squeeze"}
-)
+from flaxinit.signal.layer import Layer, mean, product
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One kernel at work: y = W x, summed over fan_in terms.
-
-    Attributes:
-        path: where the kernel is in the parameters.
-        shape: the kernel's shape.
-        fan_in: the number of terms summed into one output.
-        kernel: mean of W².
-        signal_in: mean of x².
-        signal_out: mean of y².
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    fan_in: int
-    kernel: float
-    signal_in: float
-    signal_out: float
-
-    @property
-    def sigma_w2(self) -> float:
-        """fan_in · E[W²], the factor that the theory calls σ_w²."""
-        return self.fan_in * self.kernel
-
-    @property
-    def forecast(self) -> float:
-        """σ_w² E[x²]: what E[y²] is while W is independent of x, as at initialization."""
-        return self.sigma_w2 * self.signal_in
+# A kernel's place among the operands of its product with the signal.
+_PRODUCTS = (("dot_general", 0), ("dot_general", 1), ("conv_general_dilated", 1))
+_CALLS = ("jit", "custom_jvp_call", "custom_vjp_call", "remat2", "closed_call")
+# Parameters by number, each with the slice that every loop around has taken of it.
+Origin = frozenset[tuple[int, tuple[int, ...]]]
+_NOTHING: Origin = frozenset()
 
 
-def measure(model: Callable[..., Any], params: Any, *inputs: Any) -> tuple[Layer, ...]:
+class Held(NamedTuple):
+    """A value and the parameters it is computed from; None for the signal: it needs the inputs."""
+
+    value: Any
+    origin: Origin | None
+
+
+def measure(
+    model: Callable[..., Any], params: Any, inputs: Sequence[Any], options: dict[str, Any]
+) -> tuple[tuple[Layer, ...], dict[str, str]]:
     """Every kernel of a model with the signal that enters and leaves it, in order of use.
 
+    A kernel is what is computed from parameters alone and multiplied with the signal, by
+    dot_general or conv_general_dilated, in calls, branches and loops too.
+
     Args:
-        model: ``model(params, *inputs)``, such as ``module.apply``.
-        params: the parameters, any pytree of arrays.
-        inputs: the model's inputs.
+        model: ``model(params, *inputs, **options)``.
+        params: the parameters, any pytree; its arrays are traced, all else is as it is.
+        inputs: the model's inputs, likewise.
+        options: keyword arguments, likewise.
 
     Returns:
-        One `Layer` a use of a kernel. What runs inside a loop (`jax.lax.scan`) is one equation
-        here and is not looked into.
+        The layers, and for each parameter that is in none, the largest first, the operation in
+        which it first met the signal, or "" if it never did.
     """
-    closed = jax.make_jaxpr(model)(params, *inputs)
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    values = [leaf for _, leaf in leaves] + jax.tree.leaves(inputs)
-    owners = names + [None] * (len(values) - len(names))
-    found: list[Layer] = []
-    _run(closed.jaxpr, closed.consts, values, owners, found)
-    return tuple(found)
+    leaves, tree = jax.tree_util.tree_flatten_with_path((params, inputs, options))
+    traced = [isinstance(leaf, jax.Array | np.ndarray) for _, leaf in leaves]
+
+    def call(arrays):
+        arrays = iter(arrays)
+        whole = (next(arrays) if t else leaf for (_, leaf), t in zip(leaves, traced, strict=True))
+        params, inputs, options = tree.unflatten(whole)
+        return model(params, *inputs, **options)
+
+    arrays = [leaf for (_, leaf), t in zip(leaves, traced, strict=True) if t]
+    paths = [path for (path, _), t in zip(leaves, traced, strict=True) if t]
+    closed = jax.make_jaxpr(call)(arrays)
+    names = [
+        jax.tree_util.keystr(path[1:], simple=True, separator="/") or "params"
+        for path in paths
+        if path[0] == jax.tree_util.SequenceKey(0)
+    ]
+    run = _Run(names, [array.shape for array in arrays])
+    origins = [frozenset({(n, ())}) if n < len(names) else None for n in range(len(arrays))]
+    held = [Held(*pair) for pair in zip(arrays, origins, strict=True)]
+    with jax.numpy_dtype_promotion("standard"):  # the model is traced; moments are in float32
+        run.jaxpr(closed, held, ())
+    used = {number for _, origin in run.found for number, _ in origin}
+    unused = sorted(set(range(len(names))) - used, key=lambda n: -arrays[n].size)
+    others = {names[n]: run.met.get(n, "") for n in unused}
+    return tuple(mean(steps) for steps in run.found.values()), others
 
 
-def _run(jaxpr: Jaxpr, consts, values, owners, found: list[Layer]) -> tuple[list, list]:
-    env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *values), strict=True))
-    owner = dict(zip(jaxpr.invars, owners, strict=True))
+class _Run:
+    """One run of a model. A place is an equation in its calls, the same in each step of a loop."""
 
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else env[atom]
+    def __init__(self, names: list[str], shapes: list[tuple[int, ...]]):
+        self.names, self.shapes = names, shapes
+        self.found: dict[tuple[tuple[int, ...], Origin], list[Layer]] = {}
+        self.met: dict[int, str] = {}
 
-    def owned(atom):
-        return None if isinstance(atom, Literal) else owner.get(atom)
+    def jaxpr(self, closed: ClosedJaxpr, operands: Sequence[Held], place) -> list[Held]:
+        jaxpr, constants = closed.jaxpr, [Held(value, _NOTHING) for value in closed.consts]
+        env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *operands), strict=True))
 
-    for equation in jaxpr.eqns:
-        operands = [read(atom) for atom in equation.invars]
-        held = [owned(atom) for atom in equation.invars]
-        body = _body(equation)
-        if body is not None:
-            results, names = _run(body.jaxpr, body.consts, operands, held, found)
+        def read(atom):
+            return Held(atom.val, _NOTHING) if isinstance(atom, Literal) else env[atom]
+
+        variables = [[*_variables(each.invars), *each.outvars] for each in jaxpr.eqns]
+        last = {var: number for number, each in enumerate(variables) for var in each}
+        last |= dict.fromkeys(_variables(jaxpr.outvars), len(variables))
+        for number, equation in enumerate(jaxpr.eqns):
+            held = [read(atom) for atom in equation.invars]
+            results = self.equation(equation, held, (*place, number))
+            env.update(zip(equation.outvars, results, strict=True))
+            for var in set(variables[number]):  # activations take memory
+                if last[var] == number:
+                    del env[var]
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def equation(self, equation, held: list[Held], place) -> list[Held]:
+        primitive, params = equation.primitive, equation.params
+        values, origins = [each.value for each in held], [each.origin for each in held]
+        if any(origins):
+            if primitive.name in _CALLS:
+                body = params.get("call_jaxpr", params.get("jaxpr"))
+                body = body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
+                return self.jaxpr(body, held, place)
+            if primitive.name == "cond":
+                taken = int(values[0])
+                return self.jaxpr(params["branches"][taken], held[1:], (*place, taken))
+        if any(origins) and None in origins:  # a loop may hold products with the signal
+            if primitive.name == "while":
+                return self.while_loop(params, held, place)
+            if primitive.name == "scan" and params["length"]:
+                return self.scan(params, held, place)
+        with equation.ctx.manager:  # such as the mesh around it
+            results = primitive.bind(*values, **primitive.get_bind_params(params))
+        results = list(results) if primitive.multiple_results else [results]
+        if None in origins:
+            self.meet(equation, values, origins, results[0], place)
+        return [Held(result, _union(origins)) for result in results]
+
+    def while_loop(self, params, held: list[Held], place) -> list[Held]:
+        first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        tested, constants, carry = held[:first], held[first:second], held[second:]
+        while self.jaxpr(params["cond_jaxpr"], [*tested, *carry], (*place, 0))[0].value:
+            carry = self.jaxpr(params["body_jaxpr"], [*constants, *carry], (*place, 1))
+        return carry
+
+    def scan(self, params, held: list[Held], place) -> list[Held]:
+        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
+        constants, carry, stacked = held[:first], held[first:second], held[second:]
+        outputs = []
+        order = range(params["length"])
+        order = order[::-1] if params["reverse"] else order
+        for step in order:
+            slices = [_slice(each, step) for each in stacked]
+            results = self.jaxpr(params["jaxpr"], [*constants, *carry, *slices], place)
+            carry, rest = results[: len(carry)], results[len(carry) :]
+            outputs.append(rest)
+        outputs = outputs[::-1] if params["reverse"] else outputs
+        return [*carry, *(_stack(steps) for steps in zip(*outputs, strict=True))]
+
+    def meet(self, equation, values, origins: list[Origin | None], result, place) -> None:
+        """Measure the kernel if the equation is its product with the signal; else note it."""
+        primitive = equation.primitive
+        sides = {side: origin for side, origin in enumerate(origins) if origin}
+        if (primitive.name, *sides) in _PRODUCTS:
+            ((side, origin),) = sides.items()
+            layer = product(
+                self.path(origin),
+                self.shape(origin, values[side]),
+                primitive,
+                equation.params,
+                side,
+                values,
+                result,
+            )
+            self.found.setdefault((place, origin), []).append(layer)
         else:
-            params = equation.primitive.get_bind_params(equation.params)
-            results = equation.primitive.bind(*operands, **params)
-            results = results if equation.primitive.multiple_results else [results]
-            carried = held[0] if equation.primitive.name in _CARRIERS else None
-            names = [carried] * len(results)
-            found.extend(_layers(equation, operands, held, results[0]))
-        env.update(zip(equation.outvars, results, strict=True))
-        owner.update(zip(equation.outvars, names, strict=True))
-    return [read(atom) for atom in jaxpr.outvars], [owned(atom) for atom in jaxpr.outvars]
+            for number, _ in _NOTHING.union(*sides.values()):
+                self.met.setdefault(number, primitive.name)
+
+    def path(self, origin: Origin) -> str:
+        return ", ".join(
+            self.names[number] + "".join(f"[{step}]" for step in steps)
+            for number, steps in sorted(origin)
+        )
+
+    def shape(self, origin: Origin, kernel) -> tuple[int, ...]:
+        """That of the parameter, if only transposed or reshaped: an embedding's table is."""
+        (number, _), *others = origin
+        shape = self.shapes[number]
+        same = not others and math.prod(shape) == kernel.size
+        return tuple(shape if same else kernel.shape)
 
 
-def _body(equation) -> ClosedJaxpr | None:
-    """The inner jaxpr of a call that only wraps its body."""
-    if equation.primitive.name not in ("jit", "custom_jvp_call", "custom_vjp_call", "remat2"):
-        return None
-    body = equation.params.get("call_jaxpr", equation.params.get("jaxpr"))
-    return body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
+def _variables(atoms: Sequence) -> list:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
-def _layers(equation, operands, held, result) -> Iterator[Layer]:
-    name = equation.primitive.name
-    if name == "dot_general":
-        axes = equation.params["dimension_numbers"][0]
-        sides = [i for i in (0, 1) if held[i] is not None]
-        if len(sides) != 1:  # two activations (attention), or two parameters
-            return
-        (side,) = sides
-        kernel = operands[side]
-        fan_in = math.prod(kernel.shape[axis] for axis in axes[side])
-        yield _layer(held[side], kernel, fan_in, operands[1 - side], result)
-    elif name == "conv_general_dilated" and held[1] is not None:
-        kernel = operands[1]
-        spec = equation.params["dimension_numbers"].rhs_spec
-        fan_in = math.prod(kernel.shape[axis] for axis in spec[1:])
-        yield _layer(held[1], kernel, fan_in, operands[0], result)
+def _union(origins: Sequence[Origin | None]) -> Origin | None:
+    known = [origin for origin in origins if origin is not None]
+    return _NOTHING.union(*known) if len(known) == len(origins) else None
 
 
-def _layer(path: str, kernel, fan_in: int, signal, result) -> Layer:
-    moments = [float(jnp.mean(jnp.abs(jnp.asarray(a)) ** 2)) for a in (kernel, signal, result)]
-    return Layer(path, tuple(kernel.shape), fan_in, *moments)
+def _slice(held: Held, step: int) -> Held:
+    origin = held.origin and frozenset((number, (*steps, step)) for number, steps in held.origin)
+    return Held(held.value[step], origin)
+
+
+def _stack(steps: Sequence[Held]) -> Held:
+    """What a loop has stacked is no longer one of its slices."""
+    value = jnp.stack([each.value for each in steps])
+    origin = _union([each.origin for each in steps])
+    return Held(value, origin and frozenset((number, ()) for number, _ in origin))
