@@ -108,36 +108,35 @@ def _from_expr(name: str, expr: Expr) -> Reading:
 
 
 def _from_function(function: Callable) -> Reading:
-    from flaxinit.theory import trace
+    from flaxinit.theory.trace import trace
 
-    name = getattr(function, "__name__", None) or type(function).__name__
-    expr, spacing = trace.read_function(function)
+    traced = trace(function)
+    name, expr = traced.name, traced.expr()
     # Cancellation may cost the function half of its digits; a wrong reading differs by more.
-    tolerance = spacing**0.5
-    pieces = split(expr)
-    derivative = derivative_of(pieces)
-    assigned = samples(parameters(pieces))
-    values, slopes = trace.evaluate(function, _GRID, assigned)
+    tolerance = traced.spacing**0.5
+    values = traced.evaluate(_GRID)
     _require_finite(name, values)
-    _require_agreement(name, pieces, assigned, values, tolerance)
-    custom = _disagreement(derivative, assigned, slopes, tolerance) is not None
+    pieces = split(expr)
+    derivative, slopes = derivative_of(pieces), traced.derivative.evaluate(_GRID)
+    _require_agreement(name, pieces, {}, values, tolerance)
+    custom = _disagreement(derivative, {}, slopes, tolerance) is not None
     if custom:
         # A custom derivative (a straight-through estimator, say) is what JAX propagates
         # backwards, so it is what the backward gain has to be about.
-        derivative = split(trace.read_derivative(function)[0])
-        _require_agreement(f"the derivative of {name}", derivative, assigned, slopes, tolerance)
+        derivative = split(traced.derivative.expr())
+        _require_agreement(f"the derivative of {name}", derivative, {}, slopes, tolerance)
     return Reading(name, expr, pieces, derivative, custom)
 
 
 def read_gate(function: Callable) -> tuple[str, Expr, Expr]:
     """A function of two arrays as (name, φ, ψ) with f(u, v) = φ(u)·ψ(v), checked on values."""
-    from flaxinit.theory import trace
+    from flaxinit.theory.trace import trace
 
-    name = getattr(function, "__name__", type(function).__name__)
-    expr, spacing = trace.read_gate(function, GATE)
-    left, right = separate(name, expr)
+    traced = trace(function, arguments=2)
+    name, spacing = traced.name, traced.spacing
+    left, right = separate(name, traced.expr(GATE))
     other = _GRID[::-1] / 2
-    own = trace.evaluate_gate(function, _GRID, other)
+    own = traced.evaluate(_GRID, other)
     _require_finite(name, own)
     read = numeric(split(left))(_GRID) * numeric(split(right))(other)
     worst = int(np.argmax(np.abs(own - read) / (1 + np.abs(read))))

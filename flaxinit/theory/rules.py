@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 from sympy import (
+    ITE,
     Abs,
     And,
     Eq,
@@ -26,7 +27,6 @@ from sympy import (
     Rational,
     Xor,
     acos,
-    acosh,
     asin,
     asinh,
     atan,
@@ -35,7 +35,6 @@ from sympy import (
     cosh,
     erf,
     erfc,
-    erfinv,
     exp,
     log,
     sign,
@@ -48,6 +47,7 @@ from sympy import (
 )
 from sympy.logic.boolalg import Boolean
 
+from flaxinit.theory.choice import count
 from flaxinit.theory.formula import logistic
 
 RULES: dict[str, Callable] = {}
@@ -57,13 +57,21 @@ CALLS: dict[str, Callable] = {}
 def register_rule(primitive: str, rule: Callable | None = None):
     """Teaches the tracer a JAX primitive; usable as a decorator.
 
+    Every function read with the rule is held against its own values, so that a rule for a
+    special case, as here for a = 1/2, is refused elsewhere.
+
     Args:
         primitive: the primitive's name, as a jaxpr prints it.
         rule: takes the operands as SymPy expressions (and the equation's parameters as
-            keywords, if it names them) and returns a SymPy expression.
+            keywords, if it names them) and returns a SymPy expression. Moments are certified
+            where it is made of exp, log, erf, tanh and the like.
 
-    >>> from sympy import loggamma
-    >>> _ = register_rule("lgamma", loggamma)
+    >>> import jax
+    >>> from sympy import erf, sqrt
+    >>> from flaxinit.theory import derive
+    >>> _ = register_rule("igamma", lambda a, u: erf(sqrt(u)))
+    >>> derive(lambda x: jax.scipy.special.gammainc(0.5, x**2)).expr
+    erf(Abs(z))
     """
     if rule is None:
         return lambda function: register_rule(primitive, function)
@@ -109,11 +117,10 @@ RULES |= {
     "cosh": cosh,
     "tanh": tanh,
     "asinh": asinh,
-    "acosh": acosh,
+    "acosh": lambda a: log(a + sqrt(a**2 - 1)),
     "atanh": atanh,
     "erf": erf,
     "erfc": erfc,
-    "erf_inv": erfinv,
     "abs": Abs,
     "sign": sign,
     "max": Max,
@@ -125,37 +132,56 @@ RULES |= {
     "le": Le,
     "eq": Eq,
     "ne": Ne,
+    "lt_to": Lt,
+    "le_to": Le,
+    "eq_to": Eq,
     "and": And,
     "or": Or,
     "not": Not,
     "xor": Xor,
     "is_finite": lambda a: true,
-    # Changes of format, and of shape: a vector with one axis longer than 1 keeps its order.
+    # Changes of format alone.
     "reduce_precision": _same,
     "copy": _same,
-    "reshape": _same,
-    "squeeze": _same,
-    "transpose": _same,
-    "copy_p": _same,
     "stop_gradient": _same,
-    "optimization_barrier": _same,
 }
+
+
+@register_rule("atan2")
+def _atan2(y, x):
+    if not x.is_positive:
+        raise ValueError(
+            f"arctan2(y, x) is read where x is positive, as arctan(y/x), but not for x = {x}"
+        )
+    return atan(y / x)
 
 
 @register_rule("convert_element_type")
 def _convert(operand, new_dtype=None):
-    if _is_condition(operand) and new_dtype is not np.dtype(bool):
-        return Piecewise((1, operand), (0, True))
-    return operand
+    condition = _is_condition(operand)
+    match np.dtype(new_dtype).kind:
+        case "b":
+            return operand if condition else Ne(operand, 0)
+        case "i" | "u" if condition:
+            return count(operand)
+        case "i" | "u":
+            raise ValueError(
+                "this function rounds its input to whole numbers, and so has infinitely many "
+                "jumps; write the steps that matter as nested jnp.where"
+            )
+    return Piecewise((1, operand), (0, True)) if condition else operand
 
 
 @register_rule("select_n")
 def _select_n(which, *cases):
-    if _is_condition(which):
-        if_false, if_true = cases
-        return Piecewise((if_true, which), (if_false, True))
-    choices = [(case, Eq(which, index)) for index, case in enumerate(cases[:-1])]
-    return Piecewise(*choices, (cases[-1], True))
+    if not _is_condition(which):
+        return cases[int(which)]
+    if_false, if_true = cases
+    if _is_condition(if_true):
+        return ITE(which, if_true, if_false)
+    if isinstance(which, Eq) and which.lhs.is_Symbol and if_false.subs(*which.args) == if_true:
+        return if_false  # JAX makes one zero of 0 and −0
+    return Piecewise((if_true, which), (if_false, True))
 
 
 # Calls whose body exists for floating point's sake, by the name JAX gives them. A function of
