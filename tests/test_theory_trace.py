@@ -390,6 +390,12 @@ def test_a_function_is_read_as_it_is_now(monkeypatch):
     assert derive(scaled).gain == derive("x * tanh(2 * x)").gain
 
 
+def test_a_function_read_again_is_not_derived_again():
+    first, second = (derive(lambda x: x * jnp.tanh(3 * x)) for _ in range(2))
+    assert first is second
+    assert derive(lambda x: x * jnp.tanh(4 * x)) is not first
+
+
 def test_an_own_derivative_is_not_forgotten():
     """Two functions of one formula and one name, of which one has a derivative of its own."""
 

@@ -366,7 +366,9 @@ def _derive_text(text: str, budget: float) -> Derivation:
     return _derive(read_activation(text), budget)
 
 
+@lru_cache(maxsize=256)
 def _derive(reading: Reading, budget: float) -> Derivation:
+    """Derived once: functions that are read alike, and a function read again, share it."""
     if not any(piece.expr.has(z) for piece in reading.pieces) and len(reading.pieces) == 1:
         kind = "zero" if reading.pieces[0].expr == 0 else "constant"
         raise ValueError(
