@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from flaxinit.aliases import ALIASES
+from flaxinit.aliases import catalogue_name
 from flaxinit.gains import MOMENTS
-from flaxinit.initializers.contract import checked_choice, did_you_mean
-from flaxinit.initializers.scaling import MODES, Mode
+from flaxinit.initializers.scaling import Mode
+from flaxinit.scales import scales as scales_of
 
 # A catalogue name, a formula, a JAX callable, a SymPy expression or a Derivation.
 Activation = str | Callable[..., Any] | Any
@@ -27,27 +27,25 @@ def moments(activation: Activation) -> tuple[float, float]:
         Both second moments.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or parameters left open.
 
     >>> moments("relu")
     (0.5, 0.5)
     """
-    name = ALIASES.get(activation, activation) if isinstance(activation, str) else None
-    if name in MOMENTS:
+    if isinstance(activation, str) and (name := catalogue_name(activation)):
         return MOMENTS[name]
-    if isinstance(activation, str) and activation.isidentifier():
-        hint = did_you_mean(activation.lower(), [*MOMENTS, *ALIASES], most=3)
-        raise ValueError(
-            f"{activation!r} is not in the catalogue of activations.{hint} "
-            f"The names are {', '.join(MOMENTS)}. A JAX function, a SymPy expression or a "
-            'formula such as "x * sigmoid(1.7 * x)" is taken too.'
-        )
     if hasattr(activation, "second_moment") and hasattr(activation, "derivative_second_moment"):
         derivation: Any = activation
     else:
         from flaxinit.theory import derive  # loads SymPy
 
         derivation = derive(activation)
+    if parameters := derivation.second_moment.parameters:
+        numbers = ", ".join(f"{parameter}=0.1" for parameter in parameters)
+        raise ValueError(
+            f"{activation!r} has open parameters, and so no one gain: write numbers for them, or "
+            f"pass flaxinit.derive(...).subs({numbers}) instead"
+        )
     return (
         float(derivation.second_moment.value),
         float(derivation.derivative_second_moment.value),
@@ -55,14 +53,11 @@ def moments(activation: Activation) -> tuple[float, float]:
 
 
 def scales(activation: Activation, mode: Mode) -> tuple[float, float]:
-    """``(1/E[φ²], 1/E[φ'²])``: the factors on the variance that make up for an activation.
-
-    A moment that the mode does not use may be zero (a step function has no gradient); its factor
-    is then the other one's.
+    """``(1/E[φ²], 1/E[φ'²])``, as `flaxinit.scales.scales` of an activation's moments.
 
     Args:
         activation: any form that `moments` takes.
-        mode: ``"fan_in"`` uses the first, ``"fan_out"`` the second, the means use both.
+        mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
 
     Returns:
         The forward and the backward factor, finite and positive.
@@ -73,24 +68,7 @@ def scales(activation: Activation, mode: Mode) -> tuple[float, float]:
     >>> scales("step", "fan_in")
     (2.0, 2.0)
     """
-    checked_choice("mode", mode, MODES)
-    forward, backward = moments(activation)
-    used = {"fan_in": (forward,), "fan_out": (backward,)}.get(mode, (forward, backward))
-    if not all(map(_usable, used)):
-        raise ValueError(
-            f"mode={mode!r} needs a weight variance that makes up for {activation!r}, but "
-            f"E[φ(z)²] = {forward:g} and E[φ'(z)²] = {backward:g} for z ~ N(0, 1): no finite one "
-            "does. Choose another mode, or pass a scale of your own to flaxinit.variance_scaling."
-        )
-    if not _usable(forward):
-        forward = backward
-    if not _usable(backward):
-        backward = forward
-    return 1 / forward, 1 / backward
-
-
-def _usable(moment: float) -> bool:
-    return math.isfinite(moment) and moment > 0
+    return scales_of(repr(activation), moments(activation), mode)
 
 
 def gain(activation: Activation, mode: Mode = "fan_in") -> float:

@@ -18,12 +18,13 @@ ROOMS = [
     ("flaxinit.fans",),
     ("flaxinit.gains", "flaxinit.aliases"),
     ("flaxinit.initializers",),
+    ("flaxinit.scales",),
     ("flaxinit.theory",),
     ("flaxinit.activations",),
     ("flaxinit.named", "flaxinit.critical_pair"),
     ("flaxinit.signal",),
     ("flaxinit.materialize",),
-    ("flaxinit.cli",),
+    ("flaxinit.cli", "flaxinit.__main__"),
 ]
 OUTSIDE = ("derivations", "tests", "benchmarks")
 # Who may import what only some users have loaded.

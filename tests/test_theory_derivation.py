@@ -14,7 +14,7 @@ from flax import linen
 from sympy import Piecewise, Rational, Symbol, exp, tanh
 
 import flaxinit
-from flaxinit.theory import CATALOGUE, Derivation, derive, q, z
+from flaxinit.theory import CATALOGUE, Derivation, NotCertifiable, derive, q, z
 from flaxinit.theory.moment import Moment
 from flaxinit.theory.pieces import split
 
@@ -105,6 +105,30 @@ def test_parameters():
         leaky.gain
     with pytest.raises(ValueError, match=r"subs\(a="):
         leaky.initializer()
+    with pytest.raises(ValueError, match=r"open parameters.*subs\(a=0.1\)"):
+        flaxinit.he("where(x > 0, x, a * x)")
+    assert flaxinit.he(leaky.subs(a=0.25)) == flaxinit.he("prelu")
+
+
+def test_an_option_that_an_initializer_has_not_is_named():
+    with pytest.raises(TypeError, match=r"no option axis; it has.*in_axis"):
+        derive("gelu").initializer(axis=3)
+    kernel = derive("gelu").initializer(in_axis=0, out_axis=1, dtype=jnp.bfloat16)
+    assert kernel == flaxinit.he("gelu", in_axis=0, out_axis=1, dtype=jnp.bfloat16)
+
+
+def test_the_variable_alone_is_the_identity():
+    assert flaxinit.he("x") == flaxinit.he(" z ") == flaxinit.he("linear")
+
+
+@pytest.mark.parametrize("name", ["gleu", "Swish", "nonesuch"])
+def test_a_name_is_refused_alike_everywhere(name):
+    messages = []
+    for use in (derive, flaxinit.he, flaxinit.gain, flaxinit.critical):
+        with pytest.raises(ValueError, match="not in the catalogue") as caught:
+            use(name)
+        messages.append(str(caught.value))
+    assert len(set(messages)) == 1
 
 
 NO_VALUE = (-1, 0, float("nan"), float("inf"), None, 1j, Symbol("c"), "x")
@@ -127,7 +151,7 @@ def test_a_forward_gain_exists_where_the_gradient_diverges():
     root = derive("sign(x) * sqrt(abs(x))")
     assert root.derivative_second_moment.value == math.inf
     assert root.initializer().variance((100, 10)) == pytest.approx(0.01 / root.second_moment.value)
-    with pytest.raises(ValueError, match="no variance keeps its gradients"):
+    with pytest.raises(ValueError, match="no finite one does"):
         root.initializer("fan_out")
 
 

@@ -8,8 +8,10 @@ import sympy
 from hypothesis import given, settings, strategies as st
 from sympy import Abs, Max, Min, Piecewise, Rational, Symbol, erf, exp, log, sign, sqrt, tanh
 
-from flaxinit.theory import derive, z
-from flaxinit.theory.formula import MAX_LENGTH, read_formula
+from flaxinit.aliases import ALIASES
+from flaxinit.theory import CATALOGUE, derive, z
+from flaxinit.theory.catalogue import ACTIVATIONS
+from flaxinit.theory.formula import FUNCTIONS, MAX_LENGTH, read_formula
 
 a = Symbol("a", positive=True)
 READ = {
@@ -29,6 +31,7 @@ READ = {
     "x * tanh(softplus(x))": z * tanh(log(1 + exp(z))),
     "normal_cdf(x)": (1 + erf(z / sqrt(2))) / 2,
     "relu(x)": Max(z, 0),
+    "acosh(2 + x**2)": log(2 + z**2 + sqrt((2 + z**2) ** 2 - 1)),
     "max(x, 0) + min(x, 1, 2)": Max(z, 0) + Min(z, 1),
     "sign(x) * abs(x)": sign(z) * Abs(z),
     "where(x > 0, x, a * x)": Piecewise((z, z > 0), (a * z, True)),
@@ -100,6 +103,7 @@ REFUSED = {
     "x * tanh": "tanh is a function: call it",
     "x(x)": "unknown function 'x'",
     "sin(x, x)": "sin cannot be applied",
+    "erf_inv(tanh(x))": "unknown function 'erf_inv'",
     "where(x > 0, x)": "where cannot be applied",
     "max(x > 0, 1)": "a condition is not a number",
 }
@@ -121,12 +125,27 @@ BOMBS = {
 
 
 def test_number_of_cases():
-    assert (len(READ), len(REFUSED), len(BOMBS)) == (23, 59, 11)
+    assert (len(READ), len(REFUSED), len(BOMBS)) == (24, 60, 11)
 
 
 @pytest.mark.parametrize("text", READ)
 def test_read(text):
     assert sympy.expand(read_formula(text) - READ[text]) == 0
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, *ALIASES])
+def test_every_activation_is_a_function(name):
+    doubled = CATALOGUE[ALIASES.get(name, name)].expr.subs(z, 2 * z)
+    assert read_formula(f"{name}(2 * x)", FUNCTIONS | ACTIVATIONS) == doubled
+
+
+def test_a_formula_of_activations():
+    assert derive("gelu(x)").second_moment == derive("gelu").second_moment
+    assert derive("0.5 * silu(2 * x)").gain == derive("x * sigmoid(2 * x)").gain
+    with pytest.raises(ValueError, match="did you mean gelu"):
+        derive("x + gleu(x)")
+    with pytest.raises(ValueError, match="gelu is a function: call it"):
+        derive("x * gelu")
 
 
 @pytest.mark.parametrize("text", REFUSED)

@@ -4,10 +4,16 @@ The formula is the definition; ``jax`` names the function it is held against in 
 where JAX has one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from sympy import Expr
+
+from flaxinit.aliases import ALIASES
 from flaxinit.theory.constants import SeluAlpha, SeluScale
 from flaxinit.theory.formula import read_formula
+from flaxinit.theory.symbols import z
 
 
 @dataclass(frozen=True)
@@ -97,4 +103,14 @@ CATALOGUE: dict[str, Entry] = {
     "tanhshrink": Entry("x - tanh(x)", "PyTorch"),
     "serf": Entry("x * erf(softplus(x))", "Nag et al. (2023)"),
     "lisht": Entry("x * tanh(x)", "Roy et al. (2019)"),
+}
+
+
+def _applied(name: str, argument: Expr) -> Expr:
+    return CATALOGUE[name].expr.subs(z, argument)
+
+
+# In a formula each is a function.
+ACTIVATIONS: dict[str, Callable[[Expr], Expr]] = {
+    name: partial(_applied, ALIASES.get(name, name)) for name in (*CATALOGUE, *ALIASES)
 }

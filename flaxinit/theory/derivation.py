@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from numbers import Real
 from types import FunctionType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from sympy import Expr, Symbol
@@ -22,7 +22,9 @@ from flaxinit.theory.report import latex_report, markdown_report, terminal_repor
 from flaxinit.theory.symbols import z
 
 if TYPE_CHECKING:
-    from flaxinit.initializers import VarianceScaling
+    from flaxinit.initializers import KernelOptions, VarianceScaling
+    from flaxinit.initializers.scaling import Mode
+    from flaxinit.sampling import Distribution
 
 
 @dataclass(frozen=True)
@@ -112,34 +114,36 @@ class Derivation:
 
     def initializer(
         self,
-        mode: Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"] = "fan_in",
-        distribution: Literal["truncated_normal", "normal", "uniform"] = "truncated_normal",
-        **axes,
+        mode: "Mode" = "fan_in",
+        distribution: "Distribution" = "truncated_normal",
+        **kernel: "Unpack[KernelOptions]",
     ) -> "VarianceScaling":
         """The initializer for the kernel after this activation.
 
         Args:
             mode: which signal to keep; see `flaxinit.he`.
             distribution: the shape of the draw, which never changes its variance.
-            axes: in_axis, out_axis, batch_axis, dtype as in `flaxinit.variance_scaling`.
+            **kernel: as in `flaxinit.he`.
 
         >>> derive("relu").initializer().variance((100, 50))
         0.02
         """
-        from flaxinit.initializers import VarianceScaling
+        from flaxinit.initializers import KernelOptions, VarianceScaling
+        from flaxinit.scales import scales
 
-        backward = self.derivative_second_moment.value
-        if mode != "fan_in" and not 0 < backward < math.inf:
-            raise ValueError(
-                f"{self.name} has E[φ'²] = {backward}: no variance keeps its gradients; use "
-                'mode="fan_in", or give it a custom derivative'
+        if unknown := sorted(set(kernel) - set(KernelOptions.__annotations__)):
+            raise TypeError(
+                f"initializer has no option {', '.join(unknown)}; it has mode, distribution, "
+                f"{', '.join(KernelOptions.__annotations__)}"
             )
+        moments = self.second_moment.value, self.derivative_second_moment.value
+        forward, backward = scales(repr(self.name), moments, mode)
         return VarianceScaling(
-            scale=1 / self.second_moment.value,
-            mode=mode,
-            distribution=distribution,
-            backward_scale=None if mode == "fan_in" else 1 / backward,
-            **axes,
+            forward,
+            mode,
+            distribution,
+            backward_scale=None if mode == "fan_in" else backward,
+            **kernel,
         )
 
     @cached_property

@@ -7,7 +7,7 @@ calls of the functions listed here are turned into SymPy, everything else is ref
 import ast
 import difflib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from sympy import (
@@ -25,7 +25,6 @@ from sympy import (
     Rational,
     Symbol,
     acos,
-    acosh,
     asin,
     asinh,
     atan,
@@ -33,7 +32,6 @@ from sympy import (
     cosh,
     erf,
     erfc,
-    erfinv,
     exp,
     log,
     pi,
@@ -45,6 +43,7 @@ from sympy import (
     tanh,
 )
 
+from flaxinit.aliases import VARIABLES
 from flaxinit.theory.symbols import z
 
 MAX_LENGTH = 1000  # characters
@@ -52,7 +51,6 @@ MAX_EXPONENT = 64
 MAX_DIGITS = 40
 MAX_MAGNITUDE = 100  # decimal exponent
 MAX_DEPTH = 20  # calls within calls
-VARIABLES = ("x", "z")
 # Names that stand for something else here or elsewhere, and so cannot name a parameter.
 RESERVED = {
     "q": "the variance of x",
@@ -87,7 +85,7 @@ def where(condition, if_true, if_false):
 FUNCTIONS: dict[str, Callable] = {
     "abs": Abs,
     "acos": acos,
-    "acosh": acosh,
+    "acosh": lambda u: log(u + sqrt(u**2 - 1)),
     "asin": asin,
     "asinh": asinh,
     "atan": atan,
@@ -96,7 +94,6 @@ FUNCTIONS: dict[str, Callable] = {
     "cosh": cosh,
     "erf": erf,
     "erfc": erfc,
-    "erf_inv": erfinv,
     "exp": exp,
     "expm1": lambda u: exp(u) - 1,
     "log": log,
@@ -127,9 +124,10 @@ _COMPARISONS = {
 
 
 class _Reader(ast.NodeVisitor):
-    def __init__(self, text: str, variable: str):
+    def __init__(self, text: str, variable: str, functions: Mapping[str, Callable]):
         self.text = text
         self.variable = variable
+        self.functions = functions
 
     def refuse(self, node: ast.AST, rule: str):
         part = ast.get_source_segment(self.text, node) or type(node).__name__
@@ -157,7 +155,7 @@ class _Reader(ast.NodeVisitor):
             return z
         if node.id in CONSTANTS:
             return CONSTANTS[node.id]
-        if node.id in FUNCTIONS:
+        if node.id in self.functions:
             self.refuse(node, f"{node.id} is a function: call it, as in {node.id}(x)")
         if node.id in RESERVED:
             self.refuse(node, f"the name {node.id} is taken ({RESERVED[node.id]})")
@@ -229,10 +227,12 @@ class _Reader(ast.NodeVisitor):
         if not isinstance(node.func, ast.Name) or node.keywords:
             self.refuse(node, "a call is a function's name with its arguments in order")
         name = node.func.id
-        if name not in FUNCTIONS:
-            near = difflib.get_close_matches(name, FUNCTIONS, n=3)
+        if name not in self.functions:
+            near = difflib.get_close_matches(name, self.functions, n=3)
             hint = (
-                f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FUNCTIONS)}"
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"known: {', '.join(self.functions)}"
             )
             self.refuse(node, f"unknown function {name!r} ({hint})")
         if not node.args:
@@ -242,7 +242,7 @@ class _Reader(ast.NodeVisitor):
             self.refuse(node.args[0], "the first argument of where is a condition, such as x > 0")
         arguments = [first(node.args[0]), *map(self.number, node.args[1:])]
         try:
-            return FUNCTIONS[name](*arguments)
+            return self.functions[name](*arguments)
         except (TypeError, ValueError) as error:
             self.refuse(node, f"{name} cannot be applied ({error})")
 
@@ -262,7 +262,7 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def read_formula(text: str) -> Expr:
+def read_formula(text: str, functions: Mapping[str, Callable] = FUNCTIONS) -> Expr:
     """The SymPy expression, in the symbol z, that a formula stands for.
 
     The variable is called x (or z); every other name that is not a known function or
@@ -270,12 +270,13 @@ def read_formula(text: str) -> Expr:
 
     Args:
         text: a formula in Python's notation, at most 1000 characters.
+        functions: what may be called, by name.
 
     Returns:
         A SymPy expression in `flaxinit.theory.z`.
 
     Raises:
-        ValueError: if the text is not a formula over the functions of `FUNCTIONS`, or has a
+        ValueError: if the text is not a formula over these functions, or has a
             number or an exponent too large to be meant.
 
     >>> read_formula("x * sigmoid(1.702 * x)")
@@ -295,7 +296,7 @@ def read_formula(text: str) -> Expr:
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     variable = next((name for name in VARIABLES if name in names), VARIABLES[0])
     try:
-        expr = _Reader(text.strip(), variable).visit(tree.body)
+        expr = _Reader(text.strip(), variable, functions).visit(tree.body)
     except RecursionError:
         raise ValueError(f"formula {_short(text)} is nested too deeply") from None
     except OverflowError:

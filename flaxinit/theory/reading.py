@@ -1,6 +1,5 @@
 """Any form of activation (name, formula, SymPy expression, JAX function) to one expression."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,11 +8,11 @@ import sympy
 from flint import acb
 from sympy import Expr, Float, Symbol
 
-from flaxinit.aliases import ALIASES
+from flaxinit.aliases import catalogue_name
 from flaxinit.theory import balls
-from flaxinit.theory.catalogue import CATALOGUE
+from flaxinit.theory.catalogue import ACTIVATIONS, CATALOGUE
 from flaxinit.theory.constants import read_constant
-from flaxinit.theory.formula import MAX_LENGTH, read_formula
+from flaxinit.theory.formula import FUNCTIONS, read_formula
 from flaxinit.theory.gated import GATE, separate
 from flaxinit.theory.moment import samples, substitute
 from flaxinit.theory.pieces import Piece, derivative as derivative_of, parameters, split
@@ -64,17 +63,8 @@ def read_activation(activation) -> Reading:
 
 
 def _named(text: str) -> Expr:
-    name = ALIASES.get(text, text)
-    if name in CATALOGUE:
-        return CATALOGUE[name].expr
-    if text.isidentifier() and text not in ("x", "z") and len(text) <= MAX_LENGTH:
-        near = difflib.get_close_matches(text.lower(), [*CATALOGUE, *ALIASES], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `flaxinit table`"
-        raise ValueError(
-            f"no activation is called {text!r} ({hint}); a new one is given as a formula in x, "
-            "such as 'x * tanh(softplus(x))', or as a JAX function"
-        )
-    return read_formula(text)
+    name = catalogue_name(text)
+    return CATALOGUE[name].expr if name else read_formula(text, FUNCTIONS | ACTIVATIONS)
 
 
 def _in_z(expr: Expr) -> Expr:
