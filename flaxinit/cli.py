@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -12,23 +13,37 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from flaxinit import __version__
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 for input that cannot be used."""
+    """Runs the command.
+
+    Returns:
+        Its exit status: 0, 1 for a defect of flaxinit, 2 for input that cannot be used.
+    """
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
     except (ValueError, TypeError, ImportError, OSError) as error:
-        Console(stderr=True).print(f"flaxinit: {error}", style="red", markup=False, soft_wrap=True)
+        _complain(f"flaxinit: {error}")
         return 2
+    except AssertionError as error:  # two routes to one number that part
+        _complain(f"flaxinit contradicts itself, please report it: {error}")
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="flaxinit", description="With what variance must this weight be drawn, and why?"
     )
+    parser.add_argument("--version", action="version", version=f"flaxinit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     derive = commands.add_parser("derive", help="derive the gains of an activation")
@@ -93,9 +108,8 @@ def _facts(derivation) -> dict:
             "bounds": None if moment.bounds is None else _ends(moment),
         }
     if not derivation.second_moment.parameters:
-        backward = derivation.backward_gain
         facts["gain"] = derivation.gain
-        facts["backward_gain"] = backward if backward < float("inf") else None
+        facts["backward_gain"] = derivation.backward_gain
     return facts
 
 
@@ -106,13 +120,26 @@ def _ends(moment) -> list[str]:
     return [str(mpmath.nstr(end, 45)) for end in moment.bounds]
 
 
+def _print_json(facts) -> None:
+    print(json.dumps(_finite(facts), ensure_ascii=False, indent=2))
+
+
+def _finite(facts):
+    """JSON has no infinity: null stands for it."""
+    if isinstance(facts, dict):
+        return {key: _finite(value) for key, value in facts.items()}
+    if isinstance(facts, list):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
 def _derive(options) -> int:
     from flaxinit.theory import derive
     from flaxinit.theory.report import flax_line
 
     derivation = derive(_activation(options.activation))
     if options.json:
-        print(json.dumps(_facts(derivation), ensure_ascii=False, indent=2))
+        _print_json(_facts(derivation))
     elif options.steps:
         print(derivation.markdown())
     else:
@@ -121,7 +148,8 @@ def _derive(options) -> int:
         module, colon, name = options.activation.partition(":")
         if colon:
             console.print(f"from {module} import {name.split('.')[0]}", style="green")
-        console.print(flax_line(derivation, name if colon else None), style="green", markup=False)
+        line = flax_line(derivation, name if colon else None)
+        console.print(line, style="green", markup=False, soft_wrap=True)
     return 0
 
 
@@ -145,9 +173,8 @@ def _meanfield(options) -> int:
             {"q": p.q, "slope": p.slope, "chi": p.chi, "stable": p.stable}
             for p in derivation.fixed_point(*pair)
         ]
-        facts["depth scales"] = dict(
-            zip(("xi_q", "xi_c"), derivation.depth_scales(*pair), strict=True)
-        )
+        scales = zip(("xi_q", "xi_c"), derivation.depth_scales(*pair), strict=True)
+        facts["depth scales"] = dict(scales)
     elif options.sigma_b2:
         q, sigma_w2 = derivation.edge_of_chaos(options.sigma_b2)
         facts["edge of chaos"] = {"q": q, "sigma_w2": sigma_w2, "sigma_b2": options.sigma_b2}
@@ -157,16 +184,31 @@ def _meanfield(options) -> int:
         path = Path(options.plot or f"{_file_name(derivation.name)}_meanfield.png")
         facts["plot"] = str(plot_meanfield(derivation, path))
     if options.json:
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        _print_json(facts)
         return 0
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    labels = {"q": "K*", "q_exact": "K* exactly", "sigma_w2": "σ_w²", "sigma_b2": "σ_b²"}
-    labels["dual"] = "E[φ(u)φ(v)]"
+    labels = _SIGNS | {"q": "K*", "q_exact": "K* exactly", "dual": "E[φ(u)φ(v)]"}
     for key, value in facts.items():
-        if value is not None:
-            table.add_row(labels.get(key, key), str(value))
+        for row in value if isinstance(value, list) else [value]:
+            if row is not None:
+                text = _line(row) if isinstance(row, dict) else str(row)
+                table.add_row(labels.get(key, key), text)
     Console().print(table)
     return 0
+
+
+_SIGNS = {
+    **{"q": "q", "slope": "slope", "chi": "χ", "xi_q": "ξ_q", "xi_c": "ξ_c"},
+    **{"sigma_w2": "σ_w²", "sigma_b2": "σ_b²"},
+}
+
+
+def _line(facts: dict) -> str:
+    """Numbers by name, on one line."""
+    named = [f"{_SIGNS[key]} = {value:.6g}" for key, value in facts.items() if key in _SIGNS]
+    if "stable" in facts:
+        named.append("stable" if facts["stable"] else "not stable")
+    return ", ".join(named)
 
 
 def _file_name(name: str) -> str:
@@ -179,7 +221,7 @@ def _table(options) -> int:
     derivations = [derive(name) for name in CATALOGUE]
     if options.json:
         rows = [_facts(d) | {"class": d.criticality.kind} for d in derivations]
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        _print_json(rows)
         return 0
     table = Table(title="Gains at q = 1", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     numbers = ("gain", "backward", "χ at gain")

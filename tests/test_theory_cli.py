@@ -33,6 +33,43 @@ def test_the_line_to_paste_is_code(capsys):
     assert kernel == flaxinit.he("x * sigmoid(2 * x)")
 
 
+def test_the_line_for_open_parameters_is_code(capsys):
+    line = run(capsys, "derive", "x + a*x + b*x").strip().splitlines()[-1]
+    call = line[line.index("flaxinit.he(") : line.rindex(")")]
+    kernel = eval(call, {"flaxinit": flaxinit})
+    assert kernel.scale == pytest.approx(1.2**-2, rel=1e-15)
+
+
+def test_fixed_points_are_printed_line_by_line(capsys):
+    printed = run(capsys, "meanfield", "tanh", "--sigma-w2", "1.5")
+    assert "{" not in printed and "[" not in printed
+    assert [line.split("  ")[0] for line in printed.splitlines()].count("fixed points") == 2
+    _, point = derive("tanh").fixed_point(1.5)
+    assert f"q = {point.q:.6g}" in printed and f"χ = {point.chi:.6g}, stable" in printed
+
+
+def test_infinite_depth_is_json(capsys):
+    printed = run(capsys, "meanfield", "tanh", "--sigma-w2", "1", "--json")
+    assert "Infinity" not in printed
+    assert json.loads(printed)["depth scales"] == {"xi_q": None, "xi_c": None}
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"flaxinit {flaxinit.__version__}\n"
+
+
+def test_a_contradiction_is_a_message(capsys, monkeypatch):
+    def contradicted(_):
+        raise AssertionError("the closed form gives 1, rigorous integration 2")
+
+    monkeypatch.setattr("flaxinit.theory.derive", contradicted)
+    assert main(["derive", "relu"]) == 1
+    assert "please report it: the closed form gives 1" in capsys.readouterr().err
+
+
 def test_a_function_in_a_module(capsys, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import jax.numpy as jnp\nclass A:\n    f = staticmethod(lambda x: x * jnp.tanh(x))\n"
@@ -106,10 +143,11 @@ def test_a_wrong_call_prints_the_usage(capsys, arguments):
 RUN = "import sys; from flaxinit.cli import main; sys.exit(main())"
 
 
-def test_the_installed_command_runs():
+@pytest.mark.parametrize("program", [["-c", RUN], ["-m", "flaxinit"]])
+def test_the_installed_command_runs(program):
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", RUN, "derive", "relu"],
+        [sys.executable, *program, "derive", "relu"],
         capture_output=True,
         text=True,
         env=environment,

@@ -23,14 +23,18 @@ def _moments(derivation: "Derivation") -> tuple["Moment", ...]:
 
 
 def flax_line(derivation: "Derivation", written: str | None = None) -> str:
-    """The line of Flax code for the kernel after this activation.
+    """The line of Flax code for the kernel after this activation, open parameters at 0.1.
 
     Args:
         derivation: the derivation.
         written: how the activation is written in Python; by default its name as a string.
     """
     activation = repr(derivation.name) if written is None else written
-    return f"nn.Dense(features, kernel_init=flaxinit.he({activation}))"
+    kernel = f"flaxinit.he({activation})"
+    if parameters := derivation.second_moment.parameters:
+        numbers = ", ".join(f"{parameter}=0.1" for parameter in parameters)
+        kernel = f"flaxinit.he(flaxinit.derive({activation}).subs({numbers}))"
+    return f"nn.Dense(features, kernel_init={kernel})"
 
 
 def markdown_report(derivation: "Derivation") -> str:
