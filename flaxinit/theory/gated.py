@@ -74,14 +74,31 @@ def combine(symbol: str, products: tuple[tuple[Moment, ...], ...]) -> CombinedMo
 
 
 def takes_two(function: Callable) -> bool:
-    """Whether a function has exactly two arguments that need a value."""
+    """Whether a function has exactly two arguments that need a value.
+
+    Raises:
+        ValueError: if it has more.
+    """
+    count = _needed(function)
+    if count > 2:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"{name} needs {count} arguments, but an activation is a function of one array, or, as "
+            "a gate φ(u)·ψ(v), of two; give the others values with functools.partial"
+        )
+    return count == 2
+
+
+def _needed(function: Callable) -> int:
+    """How many arguments need a value, as far as can be told."""
+    if isinstance(count := getattr(function, "nin", None), int):  # a ufunc
+        return count
     try:
         arguments = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return False
+        return 1
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [a for a in arguments if a.kind in positional and a.default is a.empty]
-    return len(needed) == 2
+    return sum(a.kind in positional and a.default is a.empty for a in arguments)
 
 
 def separate(name: str, expr: Expr) -> tuple[Expr, Expr]:
