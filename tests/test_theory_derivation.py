@@ -207,6 +207,14 @@ def test_a_moment_beyond_a_float_is_said_to_be(text):
         derive(text).gain
 
 
+def test_a_power_that_varies_has_no_closed_form():
+    with pytest.raises(NotCertifiable, match="the growth of"):
+        derive("abs(x)**x")
+    power = derive("(1 + x**2)**(-1 / (1 + x**2))")
+    assert power.second_moment.exact is None
+    assert power.second_moment.value < 1
+
+
 def test_no_closed_form_is_claimed_of_another_function():
     tanh_form, exact = derive(jax.nn.gelu), derive("gelu")
     assert tanh_form.second_moment.exact is None

@@ -115,7 +115,7 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
             raise NoClosedForm(f"the exponent {exponent} is not quadratic")
         a, b, c = (poly.coeff_monomial(z**k) for k in (2, 1, 0))
         return replace(term, a=term.a + a, b=term.b + b), exp(c)
-    if base == z:
+    if base == z and not power.has(z):
         return replace(term, n=term.n + power), Integer(1)
     if isinstance(base, sympy.erf) and power in (1, 2):
         poly = base.args[0].as_poly(z)
