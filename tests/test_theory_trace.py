@@ -415,6 +415,49 @@ def test_an_own_derivative_is_not_forgotten():
     assert derive(estimator).backward_gain == derive(straight_through).backward_gain
 
 
+def jitted(function):
+    return lambda: jax.jit(lambda x: (function(), x)[1])(1.0)
+
+
+def mapped_over_shards(function):
+    mesh = jax.make_mesh((8,), ("a",), (jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("a")
+
+    def run():
+        body = jax.shard_map(lambda x: (function(), x)[1], mesh=mesh, in_specs=spec, out_specs=spec)
+        jax.jit(body)(jnp.ones(8))
+
+    return run
+
+
+def on_explicit_axes(function):
+    def run():
+        with jax.set_mesh(jax.make_mesh((8,), ("a",), (jax.sharding.AxisType.Explicit,))):
+            function()
+
+    return run
+
+
+def with_debugging(function):
+    def run():
+        with jax.debug_nans(True), jax.disable_jit():
+            function()
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["select", "interp", "cond"])
+@pytest.mark.parametrize(
+    "inside",
+    [jitted, mapped_over_shards, on_explicit_axes, with_debugging],
+    ids=lambda f: f.__name__,
+)
+def test_an_activation_is_derived_wherever_a_model_is_built(name, inside):
+    function, found = READ[name][0], []
+    inside(lambda: found.append(derive(lambda x: function(x)).gain))()
+    assert found == [derive(lambda x: function(x)).gain]
+
+
 def test_a_wrong_rule_is_caught(monkeypatch):
     monkeypatch.setitem(rules.RULES, "tanh", lambda u: tanh(u) * (1 + sympy.Rational(1, 10**6)))
     with pytest.raises(ValueError, match=r"was read as .* but at x"):

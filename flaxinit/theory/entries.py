@@ -129,7 +129,16 @@ def bind(equation, arrays: Sequence[np.ndarray]) -> list:
 
 @contextlib.contextmanager
 def concretely():
-    """Computes in float64 on the CPU at once, even while some model is being traced."""
+    """Computes in float64 on the CPU at once, even while some model is being traced.
+
+    Values that are not finite are looked at here, whatever is set for the model.
+    """
     cpu = jax.local_devices(backend="cpu")[0]
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True), jax.default_device(cpu):
+    with (
+        jax.ensure_compile_time_eval(),
+        jax.enable_x64(True),
+        jax.default_device(cpu),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+    ):
         yield

@@ -192,6 +192,10 @@ STRUCTURE: dict[str, Callable] = {
     **dict.fromkeys(_ACCUMULATING, _accumulate),
     **dict.fromkeys(("argmax", "argmin"), _arg_extreme),
     "dot_general": _contract,
-    "optimization_barrier": lambda equation, operands: operands,
+    # Where arrays go, and when, changes no number.
+    **dict.fromkeys(
+        ("device_put", "mesh_cast", "optimization_barrier", "reshard", "sharding_constraint"),
+        lambda equation, operands: operands,
+    ),
     "select_n": _select,
 }
