@@ -193,7 +193,7 @@ READ = {
 
 def test_number_of_cases():
     assert len(READ) == 71
-    assert len(REFUSED) == 43
+    assert len(REFUSED) == 45
 
 
 def same(read, meant) -> bool:
@@ -326,6 +326,11 @@ REFUSED = {
         "2000 numbers for each of its inputs",
     ),
     "to whole numbers": (lambda x: x.astype(jnp.int32).astype(x.dtype), "whole numbers"),
+    "length": (lambda x: x / x.shape[0], "was read as .*z/103.* but at x"),
+    "length of a loop": (
+        lambda x: jax.lax.fori_loop(0, x.size - 50, lambda _, u: u + 1, x),
+        "was read as|loops more than",
+    ),
     "floor": (jnp.floor, "'floor' has infinitely many jumps"),
     "remainder": (lambda x: x % 2.0, "'rem' has infinitely many jumps"),
     "atan2 around": (lambda x: jnp.arctan2(x, x), "arctan2.*where x is positive"),

@@ -18,7 +18,7 @@ from flaxinit.theory.constants import read_constant
 
 # A prime that nobody writes by hand, so that a function which splits, pairs up or counts its
 # inputs betrays itself by its shapes.
-LENGTH = 97
+LENGTH = 103
 MAX_SIZE = 1024  # numbers that a function may hold for each of its inputs
 
 

@@ -1,4 +1,4 @@
-"""Traces a JAX function once: its expression, its values and its gradient come of one program."""
+"""Traces a JAX function: its expression, its values and its gradient."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
 from sympy import Expr, Symbol
 
 from flaxinit.theory.entries import LENGTH, concretely, not_elementwise
@@ -18,23 +18,37 @@ from flaxinit.theory.symbols import z
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A JAX function of one or more vectors, as the program that it is.
+    """A JAX function of one or more vectors, read and run as the program that it traces to.
 
     It is traced in float64, so that its constants can be read exactly.
 
     Attributes:
         name: what the function is called.
-        program: the jaxpr, on vectors of `LENGTH` numbers.
+        function: the function.
+        arguments: how many vectors it takes.
     """
 
     name: str
-    program: ClosedJaxpr
+    function: Callable
+    arguments: int = 1
+
+    @cached_property
+    def program(self) -> ClosedJaxpr:
+        """The jaxpr on vectors of `LENGTH` numbers.
+
+        Raises:
+            ValueError: if it cannot be traced, or does not return one real array of that shape.
+        """
+        return self._trace(LENGTH)
 
     def expr(self, *others: Symbol) -> Expr:
         """What it computes, its first argument as z and the others as the given symbols.
 
         Raises:
             ValueError: if it is not elementwise, or uses a primitive that has no rule.
+
+        >>> trace(jax.nn.silu).expr()
+        z/(1 + exp(-z))
         """
         return interpret(self.program, (z, *others))
 
@@ -46,27 +60,54 @@ class Traced:
     @cached_property
     def derivative(self) -> "Traced":
         """The derivative as JAX propagates it, custom rules included."""
-        function = jaxpr_as_fun(self.program)
 
         def derivative(x):
-            (value,), pullback = jax.vjp(function, x)
-            return pullback([jnp.ones_like(value)])[0]
+            value, pullback = jax.vjp(lambda u: jnp.asarray(self.function(u)), x)
+            return pullback(jnp.ones_like(value))[0]
 
-        derivative.__name__ = f"the derivative of {self.name}"
-        return trace(derivative)
+        return Traced(f"the derivative of {self.name}", derivative)
 
     def evaluate(self, *points: np.ndarray) -> np.ndarray:
-        """Its own values at the points, in float64 on the CPU."""
-        (count,) = points[0].shape
-        rounds = -(-count // LENGTH)
-        vectors = [np.resize(p, (rounds, LENGTH)) for p in points]
-        with concretely():
-            values = [self._call(*arguments) for arguments in zip(*vectors, strict=True)]
-        return np.concatenate(values)[:count]
+        """Its own values at the points, in float64 on the CPU.
 
-    def _call(self, *vectors: np.ndarray) -> np.ndarray:
-        (value,) = _run(self.program.jaxpr, self.program.consts, vectors)
-        return np.broadcast_to(np.asarray(value, np.float64), LENGTH)
+        It is traced anew for them: what it makes of the length of a vector is then another thing
+        than what was read.
+        """
+        (count,) = points[0].shape
+        assert count != LENGTH
+        program = self._trace(count)
+        with concretely():
+            (value,) = _run(program.jaxpr, program.consts, points)
+            return np.broadcast_to(np.asarray(value, np.float64), count)
+
+    def _trace(self, length: int) -> ClosedJaxpr:
+        vectors = [jax.ShapeDtypeStruct((length,), np.float64)] * self.arguments
+
+        def fresh(*args):  # of the function itself JAX would remember how its closure once was
+            return self.function(*args)
+
+        with jax.enable_x64(True):
+            try:
+                program, out = jax.make_jaxpr(fresh, return_shape=True)(*vectors)
+            except Exception as error:
+                # A function of one number (lax.cond, lax.switch) is elementwise once mapped.
+                try:
+                    program, out = jax.make_jaxpr(jax.vmap(fresh), return_shape=True)(*vectors)
+                except Exception:
+                    raise ValueError(_failure(self.name, error)) from error
+        if not isinstance(out, jax.ShapeDtypeStruct):
+            raise not_elementwise(f"this one returns {type(out).__name__}, not one array")
+        if out.shape not in ((length,), ()):
+            raise not_elementwise(f"this one maps the shape {(length,)} to {out.shape}")
+        if not jnp.issubdtype(out.dtype, jnp.floating):
+            raise ValueError(f"an activation is real-valued, but this one returns {out.dtype}")
+        return program
+
+
+def trace(function: Callable, arguments: int = 1) -> Traced:
+    """A function of one array, or of several, to be read."""
+    name = getattr(function, "__name__", None) or type(function).__name__
+    return Traced(name, function, arguments)
 
 
 # Calls, and the parameter that holds what is called.
@@ -94,46 +135,6 @@ def _run(jaxpr: Jaxpr, consts: Sequence, arguments: Sequence) -> list:
             results = results if equation.primitive.multiple_results else [results]
         values.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def trace(function: Callable, arguments: int = 1) -> Traced:
-    """Traces a function of one array, or of several.
-
-    Args:
-        function: an elementwise function.
-        arguments: how many arrays it takes.
-
-    Returns:
-        The traced function.
-
-    Raises:
-        ValueError: if it cannot be traced, or does not return one real array of the same shape.
-
-    >>> trace(jax.nn.silu).expr()
-    z/(1 + exp(-z))
-    """
-    name = getattr(function, "__name__", None) or type(function).__name__
-    vectors = [jax.ShapeDtypeStruct((LENGTH,), np.float64)] * arguments
-
-    def fresh(*args):  # JAX would remember the function itself, whose closure may have changed
-        return function(*args)
-
-    with jax.enable_x64(True):
-        try:
-            program, out = jax.make_jaxpr(fresh, return_shape=True)(*vectors)
-        except Exception as error:
-            # A function of one number (lax.cond, lax.switch) is elementwise once mapped.
-            try:
-                program, out = jax.make_jaxpr(jax.vmap(fresh), return_shape=True)(*vectors)
-            except Exception:
-                raise ValueError(_failure(name, error)) from error
-    if not isinstance(out, jax.ShapeDtypeStruct):
-        raise not_elementwise(f"this one returns {type(out).__name__}, not one array")
-    if out.shape not in ((LENGTH,), ()):
-        raise not_elementwise(f"this one maps the shape {(LENGTH,)} to {out.shape}")
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"an activation is real-valued, but this one returns {out.dtype}")
-    return Traced(name, program)
 
 
 def _spacings(jaxpr: Jaxpr):
