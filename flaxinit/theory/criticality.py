@@ -18,7 +18,7 @@ from sympy import Expr
 from flaxinit.theory import balls
 from flaxinit.theory.meanfield import Maps
 from flaxinit.theory.pieces import Piece, derivative, jumps
-from flaxinit.theory.quadrature import find_roots
+from flaxinit.theory.search import find_roots
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.tidy import tidy
 

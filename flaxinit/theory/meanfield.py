@@ -24,14 +24,8 @@ from flaxinit.theory.dual import dual
 from flaxinit.theory.enclosure import Diverges, enclose
 from flaxinit.theory.moment import Moment, may_diverge
 from flaxinit.theory.pieces import Piece, derivative, jumps
-from flaxinit.theory.quadrature import (
-    Unresolved,
-    expect,
-    expect_pair,
-    find_root,
-    find_roots,
-    numeric,
-)
+from flaxinit.theory.quadrature import Unresolved, expect, expect_pair, numeric
+from flaxinit.theory.search import find_root, find_roots
 from flaxinit.theory.symbols import c, q, z
 from flaxinit.theory.terms import NoClosedForm
 
