@@ -35,7 +35,7 @@ class Fingerprints:
         self._number: dict[Hashable, int] = {}  # structure -> short name, so that hashing is cheap
         self._names = itertools.count()
         self._jaxprs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # compared by identity
-        self._alive: list[Any] = []  # what is known by its id, which must not be used again
+        self._alive: dict[int, Any] = {}  # what is known by its id, which must not be used again
 
     def intern(self, structure: Hashable) -> int:
         """A short name for `structure`: equal structures get equal names.
@@ -60,8 +60,7 @@ class Fingerprints:
         try:
             hash(x)
         except TypeError:
-            self._alive.append(x)
-            return "object", id(x)
+            return self._itself(x)
         return type(x), x
 
     def _jaxpr(self, x: Jaxpr | ClosedJaxpr) -> Hashable:
@@ -101,9 +100,12 @@ class Fingerprints:
     def constant(self, value: Any) -> Hashable:
         """By value, except for an array that is spread over devices: that one is not fetched."""
         if isinstance(value, jax.Array) and (len(value.devices()) > 1 or is_key(value)):
-            self._alive.append(value)
-            return "object", id(value)
+            return self._itself(value)
         return self(np.asarray(value))
+
+    def _itself(self, x: Any) -> Hashable:
+        self._alive[id(x)] = x
+        return "object", id(x)
 
     @staticmethod
     def aval(a: Any) -> Hashable:
