@@ -216,10 +216,19 @@ class Maps:
         return tuple(self._fixed_point(v, sigma_w2) for v in found)
 
     def known(self, variance: float) -> tuple[float, float]:
-        """E[φ²] and E[φ'²], nan where that would take an enclosure: for hundreds of variances."""
+        """E[φ²] and E[φ'²], nan where that would take an enclosure: for hundreds of variances.
+
+        What diverges at q₀ diverges beyond: there, the density is at least √(q₀/q) times as large.
+        """
         if variance not in self._energies:
+            smaller = [found for v, found in self._energies.items() if v <= variance]
             moments = self.second_moment, self.derivative_second_moment
-            energy, slopes = (_evaluate(m, variance, search=True) for m in moments)
+            energy, slopes = (
+                math.inf
+                if any(math.isinf(found[i]) for found in smaller)
+                else _evaluate(moment, variance, search=True)
+                for i, moment in enumerate(moments)
+            )
             self._energies[variance] = energy, slopes
         return self._energies[variance]
 
