@@ -66,7 +66,8 @@ def fast_init(
         ``jax.set_mesh``) or None, with the structure of the result (of ``nnx.state(module)``
         for an NNX module): what ``nn.get_sharding``, ``nnx.get_named_sharding``,
         ``nnx.get_partition_spec`` and ``nnx.get_abstract_model`` return. None in it, for an array
-        or a subtree, is JAX's default device or a copy on each of the mesh that is set.
+        or a subtree, is a copy on each device of the mesh that is set, without one where JAX
+        leaves it.
         A function from a path such as ``"params/Dense_0/kernel"`` and a
         ``jax.ShapeDtypeStruct`` to one of these.
       report: True prints a table of the distinct draws, their compile and draw seconds and bytes
