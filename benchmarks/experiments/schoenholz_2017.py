@@ -4,6 +4,7 @@ tanh networks with `Var b = 0.05`: a grid of σ_w² and depths, trained for a fi
 The theory says that information survives some multiple, theirs is 6, of the depth scale ξ_c.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -59,8 +60,12 @@ def grid(records: list[dict]) -> tuple[list[float], list[int], np.ndarray]:
 
 def scales(sigma_w2: list[float]) -> np.ndarray:
     """ξ_c of each σ_w²."""
-    tanh = flaxinit.derive("tanh")
-    return np.array([tanh.depth_scales(value, SIGMA_B2)[1] for value in sigma_w2])
+    return np.array([_scale(float(value)) for value in sigma_w2])
+
+
+@functools.cache  # the table and the figure ask for the same
+def _scale(sigma_w2: float) -> float:
+    return flaxinit.derive("tanh").depth_scales(sigma_w2, SIGMA_B2)[1]
 
 
 def trainable(records: list[dict]) -> np.ndarray:

@@ -312,7 +312,12 @@ class Maps:
         # On [0, 1] the C-map is convex, for its power series has no negative term: it starts at
         # E[φ]² ≥ 0, and where it leaves 1 more steeply than c, it meets c once more.
         near = 1 - 1e-9
-        resting = 1.0 if excess(near) >= 0 else find_root(excess, 0.0, near) if excess(0.0) else 0.0
+        if excess(near) >= 0:
+            resting = 1.0
+        elif _certain(excess(0.0)) == 0:
+            resting = 0.0
+        else:
+            resting = find_root(excess, 0.0, near)
         return _scale(point.slope), _scale(self.cmap_slope(resting, point.q, sigma_w2, sigma_b2))
 
 
