@@ -56,7 +56,7 @@ class slope(_Named):  # noqa: N801 - written as in the formulas
     symbol = r"\phi'"
 
 
-class g(_Named):  # noqa: N801
+class g(_Named):  # noqa: N801 - written as in the formulas
     """Standard normal density: g(u) = exp(-u²/2)/√(2π), g' = -u g."""
 
     symbol = "g"
@@ -86,7 +86,7 @@ class Phi(_Named):
         return sp.erfc(-u / sp.sqrt(2)) / 2
 
 
-class p(_Named):  # noqa: N801
+class p(_Named):  # noqa: N801 - written as in the formulas
     """Density of x ~ N(0, q): p(x) = exp(-x²/2q)/√(2πq), p' = -(x/q) p."""
 
     symbol = "p"
@@ -99,7 +99,7 @@ class p(_Named):  # noqa: N801
         return sp.exp(-(u**2) / (2 * q)) / sp.sqrt(2 * sp.pi * q)
 
 
-class sigma(_Named):  # noqa: N801
+class sigma(_Named):  # noqa: N801 - written as in the formulas
     """Logistic function: σ(u) = 1/(1 + e^{-u}), σ' = σ(1 - σ)."""
 
     symbol = r"\sigma"
@@ -112,7 +112,7 @@ class sigma(_Named):  # noqa: N801
         return 1 / (1 + sp.exp(-u))
 
 
-class softplus(_Named):  # noqa: N801
+class softplus(_Named):  # noqa: N801 - written as in the formulas
     """s(u) = log(1 + e^u), s' = σ."""
 
     symbol = "s"
@@ -214,7 +214,7 @@ class _Printer(LatexPrinter):
             return f"{self.parenthesize(rest, PRECEDENCE['Mul'], strict=True)} {root}"
         return super()._print_Mul(expr)
 
-    def _print_Derivative(self, expr):  # noqa: N802
+    def _print_Derivative(self, expr):  # noqa: N802 - SymPy's naming
         (variable, order), *_ = expr.variable_count
         power = "" if order == 1 else f"^{order}"
         d = rf"\frac{{d{power}}}{{d{self._print(variable)}{power}}}"

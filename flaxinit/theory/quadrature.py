@@ -124,12 +124,10 @@ def panels(breaks: np.ndarray, scales: np.ndarray, low: float, high: float) -> n
     return joined[(joined >= low) & (joined <= high)]
 
 
-def rule(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss–Legendre on every panel; panels along the last axis but one."""
-    half = np.diff(ends, axis=-1)[..., None] / 2
-    middle = (ends[..., 1:] + ends[..., :-1])[..., None] / 2
-    nodes, weights = middle + half * _NODES, half * _WEIGHTS
-    return nodes.reshape(*ends.shape[:-1], -1), weights.reshape(*ends.shape[:-1], -1)
+def rule(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss–Legendre on every panel, a row each."""
+    half = (high - low)[:, None] / 2
+    return (high + low)[:, None] / 2 + half * _NODES, half * _WEIGHTS
 
 
 def density(x: np.ndarray) -> np.ndarray:
@@ -176,8 +174,8 @@ def resolve(function: Callable[[np.ndarray], np.ndarray], ends: np.ndarray) -> I
 
 def _on_panels(function, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The integrals of a function and of its absolute value over each panel."""
-    half = (high - low)[:, None] / 2
-    values = half * _WEIGHTS * function((high + low)[:, None] / 2 + half * _NODES)
+    nodes, weights = rule(low, high)
+    values = weights * function(nodes)
     return values.sum(axis=1), np.abs(values).sum(axis=1)
 
 
@@ -231,7 +229,8 @@ def expect_pair(function: Numeric, c: float, variance: float) -> float:
     kinks = function.ends / deviation
     smooth = kinks[np.abs(kinks) < reach * abs(c)] / c if c != 0 else np.zeros(0)
     graded = panels(smooth, np.full(smooth.shape, min(1.0, s)), -reach, reach)
-    x, weights = rule(np.union1d(ends, graded))
+    cuts = np.union1d(ends, graded)
+    x, weights = map(np.ravel, rule(cuts[:-1], cuts[1:]))
     rows = max(1, _CHUNK // (_NODES.size * (ends.size + int(2 * reach))))
     inner = [
         _inner(function, part, c, s, deviation, ends)
@@ -253,7 +252,6 @@ def _inner(function: Numeric, x: np.ndarray, c: float, s: float, deviation, ends
     cuts = np.sort(np.clip(cuts, -reach, reach), axis=1)
     low, high = cuts[:, :-1], cuts[:, 1:]
     of = np.nonzero(low < high)
-    half = (high[of] - low[of])[:, None] / 2
-    y = (high[of] + low[of])[:, None] / 2 + half * _NODES
-    values = half * _WEIGHTS * density(y) * function(deviation * (c * x[of[0], None] + s * y))
+    y, weights = rule(low[of], high[of])
+    values = weights * density(y) * function(deviation * (c * x[of[0], None] + s * y))
     return np.bincount(of[0], values.sum(axis=1), x.size)
