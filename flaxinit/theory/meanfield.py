@@ -127,12 +127,16 @@ class Maps:
     def dual(self, correlation: float, variance: float) -> float:
         """E[φ(u)φ(v)] for u, v ~ N(0, q) with the given correlation."""
         _check(variance=variance)
-        if not -1 <= correlation <= 1:
-            raise ValueError(f"a correlation lies in [-1, 1]; got {correlation}")
         if math.isinf(self.energy(variance)):
             raise ValueError(
                 f"{self.name} has E[φ²] = inf at q = {variance}: no correlation exists"
             )
+        return self._dual(correlation, variance)
+
+    def _dual(self, correlation: float, variance: float) -> float:
+        """The dual where E[φ²] is known to be finite."""
+        if not -1 <= correlation <= 1:
+            raise ValueError(f"a correlation lies in [-1, 1]; got {correlation}")
         if self.dual_expr is not None and abs(correlation) != 1:  # at ±1 a form may read 0·∞
             with contextlib.suppress(NotCertifiable):
                 return float(balls.sharp(self.dual_expr, {c: correlation, q: variance}).mid())
@@ -175,7 +179,7 @@ class Maps:
             )
         if correlation == 1:
             return 1.0
-        return (sigma_w2 * self.dual(correlation, variance) + sigma_b2) / total
+        return (sigma_w2 * self._dual(correlation, variance) + sigma_b2) / total
 
     def cmap_slope(
         self, correlation: float, variance: float, sigma_w2: float = 1.0, sigma_b2: float = 0.0
