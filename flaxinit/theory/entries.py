@@ -13,6 +13,7 @@ import numpy as np
 from sympy import nan, sympify
 from sympy.logic.boolalg import BooleanAtom
 
+from flaxinit import jaxpr
 from flaxinit.theory.choice import Choice, are_choices, combine
 from flaxinit.theory.constants import read_constant
 
@@ -123,8 +124,7 @@ def compute(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
 def bind(equation, arrays: Sequence[np.ndarray]) -> list:
     """What JAX itself makes of arrays of numbers."""
     with concretely():
-        results = equation.primitive.bind(*map(jnp.asarray, arrays), **equation.params)
-    return list(results) if equation.primitive.multiple_results else [results]
+        return jaxpr.bind(equation, list(map(jnp.asarray, arrays)))
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 from sympy import Expr, nan, preorder_traversal, true
 
+from flaxinit.jaxpr import called, closed, evaluate, run_while, scan_operands, unroll_scan
 from flaxinit.theory.choice import are_choices
 from flaxinit.theory.entries import (
     LENGTH,
@@ -46,38 +47,24 @@ def interpret(program: ClosedJaxpr, arguments: Iterable[Expr]) -> Expr:
         np.full(shape_of(var), symbol, object)
         for var, symbol in zip(program.jaxpr.invars, arguments, strict=True)
     ]
-    (result,) = _run(program.jaxpr, program.consts, inputs)
+    (result,) = _run(program, inputs)
     expr = written(result.item())
     if expr.has(nan):
         raise ValueError("the function returns the constant nan; an activation has to be real")
     return expr
 
 
-def _run(jaxpr: Jaxpr, consts: Sequence, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
-    values = dict(zip(jaxpr.invars, arguments, strict=True))
-    values |= {var: constant(const) for var, const in zip(jaxpr.constvars, consts, strict=True)}
-
-    def read(atom) -> np.ndarray:
-        return constant(atom.val) if isinstance(atom, Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        results = _apply(equation, [read(atom) for atom in equation.invars])
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _run_closed(body: ClosedJaxpr | Jaxpr, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
-    if isinstance(body, ClosedJaxpr):
-        return _run(body.jaxpr, body.consts, arguments)
-    return _run(body, (), arguments)
+def _run(program: ClosedJaxpr, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return evaluate(program, operands, _apply, lambda atom, value: constant(value))
 
 
 def _apply(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     name, params = equation.primitive.name, equation.params
-    body = params.get("call_jaxpr", params.get("jaxpr"))
+    body = called(equation)
     shape = shape_of(equation.outvars[0]) if equation.outvars else ()
-    if (called := _called_name(body)) in CALLS:
-        return [each(CALLS[called], operands, shape)]
+    if (function := _called_name(body)) in CALLS:
+        rules = CALLS[function]
+        return [each(rule, operands, shape) for rule in rules]
     if name.startswith("random_") or name in ("threefry2x32", "rng_bit_generator"):
         raise draws_random(f"primitive {name!r}")
     if name in _LOOPS:
@@ -91,8 +78,8 @@ def _apply(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
         return [each(_whole_rule(equation), operands, shape)]
     if name in RULES:
         return [each(_rule(name, params), operands, shape)]
-    if isinstance(body, ClosedJaxpr | Jaxpr):
-        return _run_closed(body, operands)
+    if body is not None:
+        return _run(body, operands)
     if name in _MIXING:
         raise not_elementwise(
             f"this one mixes its inputs, or numbers made of them (primitive {name!r})"
@@ -117,10 +104,9 @@ _MIXING = (
 )
 
 
-def _called_name(body) -> str | None:
-    """The Python name of the function that an inner jaxpr was traced from."""
-    jaxpr = getattr(body, "jaxpr", body)
-    info = getattr(jaxpr, "debug_info", None)
+def _called_name(body: ClosedJaxpr | None) -> str | None:
+    """The Python name of the function that a program was traced from."""
+    info = None if body is None else body.jaxpr.debug_info
     return info.func_name if info else None
 
 
@@ -163,47 +149,43 @@ def _whole_rule(equation) -> Callable:
 
 def _branch(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     which, *arguments = operands
-    cases = [_run_closed(branch, arguments) for branch in equation.params["branches"]]
+    cases = [_run(closed(branch), arguments) for branch in equation.params["branches"]]
     return [pick(var, which, *outs) for var, *outs in zip(equation.outvars, *cases, strict=True)]
 
 
 def _scan(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     params = equation.params
-    consts, carried = params["num_consts"], params["num_consts"] + params["num_carry"]
-    fixed, carry, rows = operands[:consts], operands[consts:carried], operands[carried:]
-    steps = range(params["length"])
-    if len(steps) == LENGTH:  # over the inputs themselves
+    if params["length"] == LENGTH:  # over the inputs themselves: one step stands for all
+        constants, carry, rows = scan_operands(equation, operands)
         if carry:
             raise mixes(equation)
-        steps = range(1)
-    _check_steps(len(steps))
-    collected = []
-    for step in reversed(steps) if params["reverse"] else steps:
-        results = _run_closed(params["jaxpr"], [*fixed, *carry, *[row[step] for row in rows]])
-        carry = results[: params["num_carry"]]
-        _check_nodes(carry)
-        collected.append(results[params["num_carry"] :])
-    if params["reverse"]:
-        collected.reverse()
-    return [*carry, *[np.stack(column) for column in zip(*collected, strict=True)]]
+        results = _run(closed(params["jaxpr"]), [*constants, *(row[0] for row in rows)])
+        return [result[np.newaxis] for result in results]
+    _check_steps(params["length"])
+    return unroll_scan(equation, operands, _step, lambda rows, step: rows[step], np.stack)
+
+
+def _step(body: ClosedJaxpr, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
+    results = _run(body, operands)
+    _check_nodes(results)
+    return results
 
 
 def _while(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
-    params = equation.params
-    start, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    tested, fixed, carry = operands[:start], operands[start:end], operands[end:]
-    for step in itertools.count():
-        (goes_on,) = _run_closed(params["cond_jaxpr"], [*tested, *carry])
+    steps = itertools.count()
+
+    def holds(goes_on: np.ndarray) -> bool:
         if not are_numbers([goes_on]):
             raise ValueError(
                 "this function loops until a condition on its input holds, which is not read; "
                 "write a loop of fixed length, or the choices as nested jnp.where"
             )
         if goes_on.item() != true:
-            return carry
-        _check_steps(step + 1)
-        carry = _run_closed(params["body_jaxpr"], [*fixed, *carry])
-        _check_nodes(carry)
+            return False
+        _check_steps(next(steps) + 1)
+        return True
+
+    return run_while(equation, operands, _step, holds)
 
 
 def _check_steps(steps: int) -> None:

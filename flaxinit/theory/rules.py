@@ -24,6 +24,7 @@ from sympy import (
     Not,
     Or,
     Piecewise,
+    Poly,
     Rational,
     Xor,
     acos,
@@ -51,7 +52,7 @@ from flaxinit.theory.choice import count
 from flaxinit.theory.formula import logistic
 
 RULES: dict[str, Callable] = {}
-CALLS: dict[str, Callable] = {}
+CALLS: dict[str, tuple[Callable, ...]] = {}
 
 
 def register_rule(primitive: str, rule: Callable | None = None):
@@ -96,6 +97,8 @@ RULES |= {
     "div": lambda a, b: a / b,
     "neg": lambda a: -a,
     "square": lambda a: a**2,
+    "one_minus_square": lambda a: 1 - a**2,
+    "polynomial": lambda a, *coefficients: Poly(coefficients[::-1], a).as_expr(),
     "sqrt": lambda a: sqrt(a),
     "rsqrt": lambda a: 1 / sqrt(a),
     "cbrt": lambda a: sign(a) * Abs(a) ** Rational(1, 3),
@@ -106,6 +109,7 @@ RULES |= {
     "expm1": lambda a: exp(a) - 1,
     "log": log,
     "log1p": lambda a: log(1 + a),
+    "log2": lambda a: log(a, 2),
     "logistic": logistic,
     "sin": sin,
     "cos": cos,
@@ -147,6 +151,10 @@ RULES |= {
 }
 
 
+def _hypot(a, b):
+    return sqrt(a**2 + b**2)
+
+
 @register_rule("atan2")
 def _atan2(y, x):
     if not x.is_positive:
@@ -184,6 +192,11 @@ def _select_n(which, *cases):
     return Piecewise((if_true, which), (if_false, True))
 
 
-# Calls whose body exists for floating point's sake, by the name JAX gives them. A function of
-# another meaning under such a name would be caught by the trace's check against samples.
-CALLS["logaddexp"] = lambda a, b: log(exp(a) + exp(b))
+# Calls whose body exists for floating point's sake, by the name JAX gives them: a rule for each
+# result. A function of another meaning under such a name would be caught by the trace's check
+# against samples.
+CALLS |= {
+    "logaddexp": (lambda a, b: log(exp(a) + exp(b)),),
+    # The length of (a, b), and its derivatives.
+    "_hypot": (_hypot, lambda a, b: a / _hypot(a, b), lambda a, b: b / _hypot(a, b)),
+}

@@ -1,16 +1,17 @@
 """Traces a JAX function: its expression, its values and its gradient."""
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 from sympy import Expr, Symbol
 
+from flaxinit.jaxpr import bind, called, equations, evaluate
 from flaxinit.theory.entries import LENGTH, concretely, not_elementwise
 from flaxinit.theory.interpret import interpret
 from flaxinit.theory.symbols import z
@@ -55,7 +56,7 @@ class Traced:
     @cached_property
     def spacing(self) -> float:
         """The relative spacing of the coarsest float format that it computes in."""
-        return max(_spacings(self.program.jaxpr))
+        return max(_spacings(self.program))
 
     @cached_property
     def derivative(self) -> "Traced":
@@ -77,7 +78,7 @@ class Traced:
         assert count != LENGTH
         program = self._trace(count)
         with concretely():
-            (value,) = _run(program.jaxpr, program.consts, points)
+            (value,) = evaluate(program, points, _compute)
             return np.broadcast_to(np.asarray(value, np.float64), count)
 
     def _trace(self, length: int) -> ClosedJaxpr:
@@ -110,42 +111,19 @@ def trace(function: Callable, arguments: int = 1) -> Traced:
     return Traced(name, function, arguments)
 
 
-# Calls, and the parameter that holds what is called.
-_CALLS = {
-    **{"jit": "jaxpr", "checkpoint": "jaxpr", "closed_call": "call_jaxpr"},
-    **{"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"},
-}
+def _compute(equation: JaxprEqn, operands: list) -> list:
+    """One primitive at once: these JAX keeps compiled, but not a function made anew."""
+    body = called(equation)
+    return bind(equation, operands) if body is None else evaluate(body, operands, _compute)
 
 
-def _run(jaxpr: Jaxpr, consts: Sequence, arguments: Sequence) -> list:
-    """Computes primitive by primitive: these JAX keeps compiled, but not a function made anew."""
-    values = dict(zip(jaxpr.invars, arguments, strict=True))
-    values |= dict(zip(jaxpr.constvars, consts, strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        inputs = [read(atom) for atom in equation.invars]
-        if (name := equation.primitive.name) in _CALLS:
-            body = equation.params[_CALLS[name]]
-            results = _run(getattr(body, "jaxpr", body), getattr(body, "consts", ()), inputs)
-        else:
-            results = equation.primitive.bind(*inputs, **equation.params)
-            results = results if equation.primitive.multiple_results else [results]
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _spacings(jaxpr: Jaxpr):
+def _spacings(program: ClosedJaxpr) -> Iterator[float]:
     """The relative spacing of every float format that a computation passes through."""
     yield float(jnp.finfo(jnp.float64).eps)
-    for equation in jaxpr.eqns:
+    for equation in equations(program):
         for atom in (*equation.invars, *equation.outvars):
             if jnp.issubdtype(atom.aval.dtype, jnp.floating):
                 yield float(jnp.finfo(atom.aval.dtype).eps)
-        for inner in jaxprs_in_params(equation.params):
-            yield from _spacings(inner)
 
 
 def _failure(name: str, error: Exception) -> str:

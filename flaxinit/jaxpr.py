@@ -1,0 +1,194 @@
+"""Programs: what an equation calls, how a loop divides its operands, and how a program is run.
+
+A program is what ``jax.make_jaxpr`` returns. Running one takes a meaning for each equation, on
+values of any kind: arrays, SymPy expressions, variables of a new program. JAX changes the layout
+of its programs from version to version; only this file knows it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun, jaxprs_in_params
+
+# The equations that run one program once on their operands. ``shard_map`` runs it on each device,
+# on that device's part of them.
+_CALLS = {
+    *("call", "checkpoint", "closed_call", "composite", "core_call", "custom_jvp_call"),
+    *("custom_vjp_call", "custom_vmap_call", "jit", "remat2", "shard_map"),
+}
+_BODIES = ("call_jaxpr", "jaxpr", "call")  # the parameter that holds the program
+_EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
+
+Run = Callable[[ClosedJaxpr, list], list]  # a program and its operands -> its results
+
+
+def closed(program: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
+    """A program with the values of its constants: since JAX 0.11 each has them."""
+    return program if isinstance(program, ClosedJaxpr) else ClosedJaxpr(program, ())
+
+
+def is_wide(atom: Var | Literal) -> bool:
+    """Whether an atom has 64 bits that the settings of the caller do not allow."""
+    dtype = getattr(atom.aval, "dtype", None)
+    return isinstance(dtype, np.dtype) and dtype != jax.dtypes.canonicalize_dtype(dtype)
+
+
+def called(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """The program that an equation calls with its operands; None if it is no call.
+
+    >>> (equation,) = jax.make_jaxpr(jax.jit(lambda x: x + 1))(0.0).eqns
+    >>> [inner.primitive.name for inner in called(equation).eqns]
+    ['add']
+    """
+    primitive = equation.primitive
+    if primitive.name == "call_hi_primitive":  # since JAX 0.12: a program that is written when asked
+        with jax.enable_x64(any(map(is_wide, equation.invars)) or jax.config.jax_enable_x64):
+            specs = [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in equation.invars]
+            return jax.make_jaxpr(partial(primitive.to_lojax, **equation.params))(*specs)
+    if primitive.name not in _CALLS:
+        return None
+    (body,) = (equation.params[name] for name in _BODIES if name in equation.params)
+    return closed(body)
+
+
+def equations(*programs: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
+    """Every equation of programs and of the programs in these; of one that is shared, once.
+
+    >>> program = jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 3, lambda i, x: x * x, x))(1.0)
+    >>> [equation.primitive.name for equation in equations(program)]
+    ['scan', 'add', 'mul']
+    """
+    seen: set[int] = set()
+    waiting = list(programs)
+    while waiting:
+        program = waiting.pop()
+        if id(program) not in seen:
+            seen.add(id(program))
+            for equation in program.eqns:
+                yield equation
+                inside = list(jaxprs_in_params(equation.params)) or [called(equation)]
+                waiting.extend(program for program in inside if program is not None)
+
+
+def bind(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    """What JAX makes of arrays, or of values that it traces, by one equation."""
+    inputs: list[Any] = [Var(atom.aval) for atom in equation.invars]
+    alone = equation.replace(invars=inputs)
+    program = _EMPTY.replace(invars=inputs, outvars=alone.outvars, eqns=[alone])
+    return jaxpr_as_fun(closed(program))(*operands)
+
+
+def _value(atom: Var | Literal, value: Any) -> Any:
+    return value
+
+
+def evaluate(
+    program: ClosedJaxpr,
+    operands: Sequence[Any],
+    apply: Callable[[JaxprEqn, list], Sequence[Any]],
+    constant: Callable[[Var | Literal, Any], Any] = _value,
+) -> list[Any]:
+    """The results of a program, with a given meaning of each equation.
+
+    A value is dropped after the last equation that reads it.
+
+    Args:
+        program: with the values of its constants.
+        operands: what it is applied to.
+        apply: from an equation and its operands to its results.
+        constant: what a constant of the program, or a literal in it, stands for; given the atom
+            and its value.
+
+    Returns:
+        The results.
+
+    >>> program = jax.make_jaxpr(lambda x: 2 * x + 1)(0.0)
+    >>> def written(equation, operands):
+    ...     return [(equation.primitive.name, *operands)]
+    >>> evaluate(program, ["x"], written, lambda atom, value: float(value))
+    [('add', ('mul', 2.0, 'x'), 1.0)]
+    """
+    jaxpr = program.jaxpr
+    last = {atom: i for i, each in enumerate(jaxpr.eqns) for atom in _variables(each)}
+    for atom in jaxpr.outvars:
+        last.pop(atom, None) if isinstance(atom, Var) else None
+    values = {
+        var: constant(var, value)
+        for var, value in zip(jaxpr.constvars, program.consts, strict=True)
+    }
+    values.update(zip(jaxpr.invars, operands, strict=True))
+
+    def read(atom):
+        return constant(atom, atom.val) if isinstance(atom, Literal) else values[atom]
+
+    for i, equation in enumerate(jaxpr.eqns):
+        results = apply(equation, [read(atom) for atom in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+        for var in _variables(equation):
+            if last.get(var) == i:
+                del values[var]
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _variables(equation: JaxprEqn) -> set[Var]:
+    return {a for a in (*equation.invars, *equation.outvars) if isinstance(a, Var)}
+
+
+def scan_operands(equation: JaxprEqn, operands: Sequence[Any]) -> tuple[list, list, list]:
+    """What each step of a scan reads, what it hands on, and what has a row for each step."""
+    params = equation.params
+    if "ft_in" in params:  # since JAX 0.11
+        constants, carried = (len(part) for part in params["ft_in"].unpack()[:2])
+    else:
+        constants, carried = params["num_consts"], params["num_carry"]
+    end = constants + carried
+    return list(operands[:constants]), list(operands[constants:end]), list(operands[end:])
+
+
+def unroll_scan(
+    equation: JaxprEqn,
+    operands: Sequence[Any],
+    run: Run,
+    row: Callable[[Any, int], Any],
+    stack: Callable[[Sequence[Any]], Any],
+) -> list[Any]:
+    """The results of a scan of at least one step, step by step.
+
+    Args:
+        equation: the scan.
+        operands: what it is applied to.
+        run: runs the body.
+        row: the part of an operand that a step reads.
+        stack: rows of results put together.
+    """
+    body, length = closed(equation.params["jaxpr"]), equation.params["length"]
+    constants, carry, rows = scan_operands(equation, operands)
+    steps = range(length)[:: -1 if equation.params["reverse"] else 1]
+    collected: list[Any] = [None] * length
+    for step in steps:
+        results = run(body, [*constants, *carry, *(row(each, step) for each in rows)])
+        carry, collected[step] = results[: len(carry)], results[len(carry) :]
+    return [*carry, *map(stack, zip(*collected, strict=True))]
+
+
+def run_while(
+    equation: JaxprEqn, operands: Sequence[Any], run: Run, holds: Callable[[Any], bool]
+) -> list[Any]:
+    """The results of a while loop.
+
+    Args:
+        equation: the loop.
+        operands: what it is applied to.
+        run: runs the condition and the body.
+        holds: whether the result of the condition says to go on.
+    """
+    params = equation.params
+    start, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    tested, fixed, carry = operands[:start], operands[start:end], list(operands[end:])
+    test, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
+    while holds(run(test, [*tested, *carry])[0]):
+        carry = run(body, [*fixed, *carry])
+    return carry
