@@ -11,7 +11,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import (
+    ClosedJaxpr,
+    Jaxpr,
+    JaxprEqn,
+    Literal,
+    Var,
+    jaxpr_as_fun,
+    jaxprs_in_params,
+)
+from jax.sharding import PartitionSpec
 
 # The equations that run one program once on their operands. ``shard_map`` runs it on each device,
 # on that device's part of them.
@@ -44,7 +53,9 @@ def called(equation: JaxprEqn) -> ClosedJaxpr | None:
     ['add']
     """
     primitive = equation.primitive
-    if primitive.name == "call_hi_primitive":  # since JAX 0.12: a program that is written when asked
+    if (
+        primitive.name == "call_hi_primitive"
+    ):  # since JAX 0.12: a program that is written when asked
         with jax.enable_x64(any(map(is_wide, equation.invars)) or jax.config.jax_enable_x64):
             specs = [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in equation.invars]
             return jax.make_jaxpr(partial(primitive.to_lojax, **equation.params))(*specs)
@@ -175,20 +186,55 @@ def unroll_scan(
 
 
 def run_while(
-    equation: JaxprEqn, operands: Sequence[Any], run: Run, holds: Callable[[Any], bool]
+    equation: JaxprEqn,
+    operands: Sequence[Any],
+    holds: Callable[[ClosedJaxpr, list], bool],
+    run: Run,
 ) -> list[Any]:
     """The results of a while loop.
 
     Args:
         equation: the loop.
         operands: what it is applied to.
-        run: runs the condition and the body.
-        holds: whether the result of the condition says to go on.
+        holds: whether the condition, given as a program and its operands, holds.
+        run: runs the body.
     """
     params = equation.params
     start, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     tested, fixed, carry = operands[:start], operands[start:end], list(operands[end:])
-    test, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
-    while holds(run(test, [*tested, *carry])[0]):
+    condition, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
+    while holds(condition, [*tested, *carry]):
         carry = run(body, [*fixed, *carry])
     return carry
+
+
+def on_shards(
+    equation: JaxprEqn, operands: Sequence[Any], run: Callable[[ClosedJaxpr, list], tuple]
+) -> tuple[list[Any], Any]:
+    """The results of a ``shard_map``, and what else was computed on its shards.
+
+    Args:
+        equation: the call.
+        operands: what it is applied to.
+        run: runs the body on a shard; returns its results, and any tree of other arrays.
+
+    Returns:
+        The results, and the tree; its arrays have the shards along a first axis.
+    """
+    params, body = equation.params, called(equation)
+    axes = params.get("newly_manual_axes", params.get("manual_axes"))  # before JAX 0.10.2
+
+    def one(*shards):
+        results, others = run(body, list(shards))
+        return results, jax.tree.map(lambda x: x[np.newaxis], others)
+
+    mapped = jax.shard_map(
+        one,
+        mesh=params["mesh"],
+        in_specs=tuple(params["in_specs"]),
+        out_specs=(list(params["out_specs"]), PartitionSpec(tuple(axes))),
+        axis_names=set(axes),
+        check_vma=params["check_vma"],
+    )
+    with equation.ctx.manager:
+        return jax.jit(mapped)(*operands)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from scipy.stats import chi2
 
 import flaxinit
@@ -208,6 +209,49 @@ def test_loops_and_branches_of_jax():
     mean = np.mean(numbers(reports["unrolled"]), axis=0)
     np.testing.assert_allclose(numbers(reports["for"]), [mean], rtol=1e-5)
     np.testing.assert_allclose(numbers(reports["while"]), [mean], rtol=1e-5)
+
+
+def test_a_composite_is_a_call():
+    def mlp(x, a, b):
+        return jnp.maximum(x @ a, 0) @ b
+
+    params = {"a": x(64, 128), "b": x(128, 64)}
+    plain = flaxinit.audit(lambda p, v: mlp(v, p["a"], p["b"]), params, x(8, 64))
+    named = jax.lax.composite(mlp, "my.mlp")
+    report = flaxinit.audit(lambda p, v: named(v, p["a"], p["b"]), params, x(8, 64))
+    assert numbers(report) == numbers(plain)
+    assert [layer.path for layer in report.layers] == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_mapped_function_is_measured_on_its_shards(kind):
+    """Each device holds a part of `a`'s outputs and of `b`'s inputs: the mean of four products."""
+    mesh = jax.make_mesh((4,), ("model",), axis_types=(kind,))
+    specs = {"a": P(None, "model"), "b": P("model"), "x": P()}
+
+    def mlp(params, inputs):
+        def on_one(a, b, v):
+            (b,), _ = jax.lax.scan(lambda c, _: (c, None), (b,), length=2)
+            return jax.lax.psum(jnp.maximum(v @ a, 0) @ b, "model")
+
+        return jax.shard_map(on_one, mesh=mesh, in_specs=tuple(specs.values()), out_specs=P())(
+            params["a"], params["b"], inputs
+        )
+
+    arrays = {"a": x(64, 128), "b": x(128, 64), "x": x(8, 64)}
+    a, b, inputs = map(np.asarray, arrays.values())
+    placed = {
+        name: jax.device_put(array, NamedSharding(mesh, specs[name]))
+        for name, array in arrays.items()
+    }
+    report = flaxinit.audit(mlp, {k: placed[k] for k in "ab"}, placed["x"])
+    assert [(layer.path, layer.fan_in) for layer in report.layers] == [("a", 64), ("b", 32)]
+    first, second = report.layers
+    hidden = np.maximum(inputs @ a, 0)
+    parts = [hidden[:, i : i + 32] @ b[i : i + 32] for i in range(0, 128, 32)]
+    assert first.signal_out == pytest.approx(np.mean((inputs @ a) ** 2), rel=1e-5)
+    assert second.signal_in == pytest.approx(np.mean(hidden**2), rel=1e-5)
+    assert second.signal_out == pytest.approx(np.mean(np.square(parts)), rel=1e-5)
 
 
 def test_a_scan_backwards_takes_and_gives_in_order():

@@ -4,6 +4,8 @@ The model is a function of its parameters and inputs; its jaxpr shows where each
 the signal, whatever library the layers come from.
 """
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
+from flaxinit.jaxpr import bind, called, closed, evaluate, on_shards, run_while, unroll_scan
 from flaxinit.signal.layer import Layer, mean, product
 
 # A kernel's place among the operands of its product with the signal.
 _PRODUCTS = (("dot_general", 0), ("dot_general", 1), ("conv_general_dilated", 1))
-_CALLS = ("jit", "custom_jvp_call", "custom_vjp_call", "remat2", "closed_call")
 # Parameters by number, each with the slice that every loop around has taken of it.
 Origin = frozenset[tuple[int, tuple[int, ...]]]
 _NOTHING: Origin = frozenset()
@@ -28,6 +30,16 @@ class Held(NamedTuple):
 
     value: Any
     origin: Origin | None
+
+
+class _Product(NamedTuple):
+    """An equation with what it reads and makes on one shard, still traced."""
+
+    equation: Any
+    values: list[Any]
+    origins: list[Origin | None]
+    result: Any
+    place: tuple[int, ...]
 
 
 def measure(
@@ -59,7 +71,7 @@ def measure(
 
     arrays = [leaf for (_, leaf), t in zip(leaves, traced, strict=True) if t]
     paths = [path for (path, _), t in zip(leaves, traced, strict=True) if t]
-    closed = jax.make_jaxpr(call)(arrays)
+    program = jax.make_jaxpr(call)(arrays)
     names = [
         jax.tree_util.keystr(path[1:], simple=True, separator="/") or "params"
         for path in paths
@@ -69,7 +81,7 @@ def measure(
     origins = [frozenset({(n, ())}) if n < len(names) else None for n in range(len(arrays))]
     held = [Held(*pair) for pair in zip(arrays, origins, strict=True)]
     with jax.numpy_dtype_promotion("standard"):  # the model is traced; moments are in float32
-        run.jaxpr(closed, held, ())
+        run.program(program, held, ())
     used = {number for _, origin in run.found for number, _ in origin}
     unused = sorted(set(range(len(names))) - used, key=lambda n: -arrays[n].size)
     others = {names[n]: run.met.get(n, "") for n in unused}
@@ -83,75 +95,78 @@ class _Run:
         self.names, self.shapes = names, shapes
         self.found: dict[tuple[tuple[int, ...], Origin], list[Layer]] = {}
         self.met: dict[int, str] = {}
+        # Products on a shard of the mesh, which have no numbers until all shards have run.
+        self.on_shards: list[_Product] | None = None
 
-    def jaxpr(self, closed: ClosedJaxpr, operands: Sequence[Held], place) -> list[Held]:
-        jaxpr, constants = closed.jaxpr, [Held(value, _NOTHING) for value in closed.consts]
-        env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *operands), strict=True))
-
-        def read(atom):
-            return Held(atom.val, _NOTHING) if isinstance(atom, Literal) else env[atom]
-
-        variables = [[*_variables(each.invars), *each.outvars] for each in jaxpr.eqns]
-        last = {var: number for number, each in enumerate(variables) for var in each}
-        last |= dict.fromkeys(_variables(jaxpr.outvars), len(variables))
-        for number, equation in enumerate(jaxpr.eqns):
-            held = [read(atom) for atom in equation.invars]
-            results = self.equation(equation, held, (*place, number))
-            env.update(zip(equation.outvars, results, strict=True))
-            for var in set(variables[number]):  # activations take memory
-                if last[var] == number:
-                    del env[var]
-        return [read(atom) for atom in jaxpr.outvars]
+    def program(self, program: ClosedJaxpr, operands: Sequence[Held], place) -> list[Held]:
+        numbers = itertools.count()
+        return evaluate(
+            program,
+            operands,
+            lambda equation, held: self.equation(equation, held, (*place, next(numbers))),
+            lambda atom, value: Held(value, _NOTHING),
+        )
 
     def equation(self, equation, held: list[Held], place) -> list[Held]:
-        primitive, params = equation.primitive, equation.params
+        name, params = equation.primitive.name, equation.params
         values, origins = [each.value for each in held], [each.origin for each in held]
+        signal, known = None in origins, self.on_shards is None
         if any(origins):
-            if primitive.name in _CALLS:
-                body = params.get("call_jaxpr", params.get("jaxpr"))
-                body = body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
-                return self.jaxpr(body, held, place)
-            if primitive.name == "cond":
+            if name == "shard_map" and signal and known:
+                return self.shards(equation, held, place)
+            if name != "shard_map" and (body := called(equation)):
+                return self.program(body, held, place)
+            if name == "cond" and known:
                 taken = int(values[0])
-                return self.jaxpr(params["branches"][taken], held[1:], (*place, taken))
-        if any(origins) and None in origins:  # a loop may hold products with the signal
-            if primitive.name == "while":
-                return self.while_loop(params, held, place)
-            if primitive.name == "scan" and params["length"]:
-                return self.scan(params, held, place)
-        with equation.ctx.manager:  # such as the mesh around it
-            results = primitive.bind(*values, **primitive.get_bind_params(params))
-        results = list(results) if primitive.multiple_results else [results]
-        if None in origins:
+                return self.program(closed(params["branches"][taken]), held[1:], (*place, taken))
+        if any(origins) and signal:  # a loop may hold products with the signal
+            if name == "while" and known:
+                return run_while(
+                    equation,
+                    held,
+                    lambda test, held: bool(self.program(test, held, (*place, 0))[0].value),
+                    lambda body, held: self.program(body, held, (*place, 1)),
+                )
+            if name == "scan" and params["length"]:
+                step = functools.partial(self.program, place=place)
+                return unroll_scan(equation, held, step, _slice, _stack)
+        results = bind(equation, values)
+        if signal:
             self.meet(equation, values, origins, results[0], place)
         return [Held(result, _union(origins)) for result in results]
 
-    def while_loop(self, params, held: list[Held], place) -> list[Held]:
-        first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-        tested, constants, carry = held[:first], held[first:second], held[second:]
-        while self.jaxpr(params["cond_jaxpr"], [*tested, *carry], (*place, 0))[0].value:
-            carry = self.jaxpr(params["body_jaxpr"], [*constants, *carry], (*place, 1))
-        return carry
+    def shards(self, equation, held: list[Held], place) -> list[Held]:
+        """A mapped function: what its products read and make is brought out of it."""
+        origins = [each.origin for each in held]
+        products: list[_Product] = []
 
-    def scan(self, params, held: list[Held], place) -> list[Held]:
-        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
-        constants, carry, stacked = held[:first], held[first:second], held[second:]
-        outputs = []
-        order = range(params["length"])
-        order = order[::-1] if params["reverse"] else order
-        for step in order:
-            slices = [_slice(each, step) for each in stacked]
-            results = self.jaxpr(params["jaxpr"], [*constants, *carry, *slices], place)
-            carry, rest = results[: len(carry)], results[len(carry) :]
-            outputs.append(rest)
-        outputs = outputs[::-1] if params["reverse"] else outputs
-        return [*carry, *(_stack(steps) for steps in zip(*outputs, strict=True))]
+        def run(body, values):
+            self.on_shards = []
+            try:
+                results = self.program(body, list(map(Held, values, origins)), place)
+                products[:] = self.on_shards
+            finally:
+                self.on_shards = None
+            made[:] = [each.origin for each in results]
+            return [each.value for each in results], [(p.values, p.result) for p in products]
+
+        made: list[Origin | None] = []
+        results, arrays = on_shards(equation, [each.value for each in held], run)
+        for each, (values, result) in zip(products, arrays, strict=True):
+            for *operands, outcome in zip(*values, result, strict=True):
+                self.meet(each.equation, operands, each.origins, outcome, each.place)
+        return list(map(Held, results, made))
 
     def meet(self, equation, values, origins: list[Origin | None], result, place) -> None:
         """Measure the kernel if the equation is its product with the signal; else note it."""
         primitive = equation.primitive
         sides = {side: origin for side, origin in enumerate(origins) if origin}
-        if (primitive.name, *sides) in _PRODUCTS:
+        if (primitive.name, *sides) not in _PRODUCTS:
+            for number, _ in _NOTHING.union(*sides.values()):
+                self.met.setdefault(number, primitive.name)
+        elif self.on_shards is not None:
+            self.on_shards.append(_Product(equation, values, origins, result, place))
+        else:
             ((side, origin),) = sides.items()
             layer = product(
                 self.path(origin),
@@ -163,9 +178,6 @@ class _Run:
                 result,
             )
             self.found.setdefault((place, origin), []).append(layer)
-        else:
-            for number, _ in _NOTHING.union(*sides.values()):
-                self.met.setdefault(number, primitive.name)
 
     def path(self, origin: Origin) -> str:
         return ", ".join(
@@ -179,10 +191,6 @@ class _Run:
         shape = self.shapes[number]
         same = not others and math.prod(shape) == kernel.size
         return tuple(shape if same else kernel.shape)
-
-
-def _variables(atoms: Sequence) -> list:
-    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def _union(origins: Sequence[Origin | None]) -> Origin | None:

@@ -15,7 +15,10 @@ _COLUMNS = 32
 
 @dataclass(frozen=True)
 class Layer:
-    """A product of one kernel with the signal, y = W x; in a loop, the mean over its steps.
+    """A product of one kernel with the signal, y = W x.
+
+    In a loop it is the mean over the steps. In a ``shard_map`` it is the mean over the devices, of
+    what each multiplies: a kernel whose inputs are divided has the fan_in of one device's part.
 
     Attributes:
         path: where the kernel is in the parameters: several paths where it is computed from

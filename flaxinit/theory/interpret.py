@@ -174,7 +174,8 @@ def _step(body: ClosedJaxpr, operands: Sequence[np.ndarray]) -> list[np.ndarray]
 def _while(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     steps = itertools.count()
 
-    def holds(goes_on: np.ndarray) -> bool:
+    def holds(condition: ClosedJaxpr, operands: Sequence[np.ndarray]) -> bool:
+        (goes_on,) = _run(condition, operands)
         if not are_numbers([goes_on]):
             raise ValueError(
                 "this function loops until a condition on its input holds, which is not read; "
@@ -185,7 +186,7 @@ def _while(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
         _check_steps(next(steps) + 1)
         return True
 
-    return run_while(equation, operands, _step, holds)
+    return run_while(equation, operands, holds, _step)
 
 
 def _check_steps(steps: int) -> None:
