@@ -4,9 +4,9 @@ import argparse
 import importlib
 import json
 import math
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Its exit status: 0, 1 for a defect of flaxinit, 2 for input that cannot be used.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_formulas(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)
     except (ValueError, TypeError, ImportError, OSError) as error:
@@ -33,6 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _formulas(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments, with a space before a formula such as -x, which argparse takes for an option.
+
+    Every option but -h has a long name alone.
+    """
+    for text in arguments:
+        yield f" {text}" if text[:1] == "-" and text[:2] not in ("--", "-h") else text
 
 
 def _complain(message: str) -> None:
@@ -63,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--plot", nargs="?", const="", metavar="FILE", help="draw it (default NAME_meanfield.png)"
     )
     meanfield.add_argument("--sigma-w2", type=float, help="fixed points and depth scales at this")
-    meanfield.add_argument("--sigma-b2", type=float, default=0.0, help="bias variance (default 0)")
+    meanfield.add_argument("--sigma-b2", type=float, help="bias variance: the edge of chaos at it")
     meanfield.set_defaults(run=_meanfield)
     for command in (derive, table, meanfield):
         command.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -77,17 +86,20 @@ def _activation(text: str):
         return text
     if not module or not name:
         raise ValueError(f"{text!r}: write module:function, such as jax.nn:gelu")
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 (sys.path holds strings)
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)  # last, so that no file there hides an installed module
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may raise anything, SystemExit too
         raise ImportError(
-            f"{text!r}: the module {module!r} cannot be imported ({error}); "
-            "run the command in the folder that holds it"
+            f"{text!r}: the module {module!r} cannot be imported ({type(error).__name__}: "
+            f"{error}); run the command in the folder that holds it"
         ) from None
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"{text!r}: {found.__name__} has no {part!r}")
+            raise ValueError(f"{text!r}: {getattr(found, '__name__', found)} has no {part!r}")
         found = getattr(found, part)
     return found
 
@@ -155,29 +167,25 @@ def _derive(options) -> int:
 
 def _meanfield(options) -> int:
     from flaxinit.theory import derive
+    from flaxinit.theory.report import meanfield_report
 
     derivation = derive(_activation(options.activation))
-    found = derivation.criticality
+    dual = derivation.maps.dual_expr
     facts = {
         "name": derivation.name,
-        "class": found.kind,
-        "q": found.q,
-        "q_exact": None if found.exact is None else str(found.exact),
-        "sigma_w2": found.sigma_w2,
-        "sigma_b2": found.sigma_b2,
-        "dual": None if derivation.maps.dual_expr is None else str(derivation.maps.dual_expr),
+        "critical points": [
+            asdict(p) | {"exact": None if p.exact is None else str(p.exact)}
+            for p in derivation.criticality
+        ],
+        "dual": None if dual is None else str(dual),
     }
     if options.sigma_w2 is not None:
-        pair = options.sigma_w2, options.sigma_b2
-        facts["fixed points"] = [
-            {"q": p.q, "slope": p.slope, "chi": p.chi, "stable": p.stable}
-            for p in derivation.fixed_point(*pair)
-        ]
+        pair = options.sigma_w2, options.sigma_b2 or 0.0
+        facts["fixed points"] = [_point(p) for p in derivation.fixed_point(*pair)]
         scales = zip(("xi_q", "xi_c"), derivation.depth_scales(*pair), strict=True)
         facts["depth scales"] = dict(scales)
-    elif options.sigma_b2:
-        q, sigma_w2 = derivation.edge_of_chaos(options.sigma_b2)
-        facts["edge of chaos"] = {"q": q, "sigma_w2": sigma_w2, "sigma_b2": options.sigma_b2}
+    elif options.sigma_b2 is not None:
+        facts["edge of chaos"] = _point(derivation.edge_of_chaos(options.sigma_b2))
     if options.plot is not None:
         from flaxinit.theory.plot import plot_meanfield
 
@@ -186,29 +194,13 @@ def _meanfield(options) -> int:
     if options.json:
         _print_json(facts)
         return 0
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    labels = _SIGNS | {"q": "K*", "q_exact": "K* exactly", "dual": "E[φ(u)φ(v)]"}
-    for key, value in facts.items():
-        for row in value if isinstance(value, list) else [value]:
-            if row is not None:
-                text = _line(row) if isinstance(row, dict) else str(row)
-                table.add_row(labels.get(key, key), text)
-    Console().print(table)
+    Console().print(meanfield_report(facts))
     return 0
 
 
-_SIGNS = {
-    **{"q": "q", "slope": "slope", "chi": "χ", "xi_q": "ξ_q", "xi_c": "ξ_c"},
-    **{"sigma_w2": "σ_w²", "sigma_b2": "σ_b²"},
-}
-
-
-def _line(facts: dict) -> str:
-    """Numbers by name, on one line."""
-    named = [f"{_SIGNS[key]} = {value:.6g}" for key, value in facts.items() if key in _SIGNS]
-    if "stable" in facts:
-        named.append("stable" if facts["stable"] else "not stable")
-    return ", ".join(named)
+def _point(point) -> dict:
+    """A fixed point, or an edge of chaos, as plain data."""
+    return asdict(point) | {"stability": point.stability}
 
 
 def _file_name(name: str) -> str:
@@ -217,10 +209,11 @@ def _file_name(name: str) -> str:
 
 def _table(options) -> int:
     from flaxinit.theory import CATALOGUE, derive
+    from flaxinit.theory.report import classes
 
     derivations = [derive(name) for name in CATALOGUE]
     if options.json:
-        rows = [_facts(d) | {"class": d.criticality.kind} for d in derivations]
+        rows = [_facts(d) | {"class": classes(d)} for d in derivations]
         _print_json(rows)
         return 0
     table = Table(title="Gains at q = 1", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -230,6 +223,6 @@ def _table(options) -> int:
     for d in derivations:
         chi = d.derivative_second_moment.value / d.second_moment.value
         numbers = (f"{d.gain:.6f}", f"{d.backward_gain:.6f}", f"{chi:.6f}")
-        table.add_row(d.name, d.second_moment.method, *numbers, d.criticality.kind)
+        table.add_row(d.name, d.second_moment.method, *numbers, classes(d))
     Console().print(table)
     return 0

@@ -1,5 +1,6 @@
 """The kernel and bias initializers that put a network at criticality."""
 
+import warnings
 from typing import NamedTuple, Unpack
 
 from flaxinit.activations import Activation
@@ -25,7 +26,8 @@ def critical(
 
     ``Var W = C_W / fan_in`` and ``Var b = C_b``, with (C_W, C_b, K*) from the activation's
     universality class: (1/E[φ'²], 0, any) for a scale-invariant one, (1/φ'(0)², 0, 0) where the
-    signal settles to 0, and the half-stable point otherwise.
+    signal settles to 0, and the half-stable point otherwise. Where there are several such points
+    it takes the first, that of the smallest K*, and a warning names the others.
 
     Args:
         activation: any form that `flaxinit.he` takes.
@@ -38,6 +40,9 @@ def critical(
     Raises:
         ValueError: if no pair of variances makes the activation critical.
 
+    Warns:
+        UserWarning: if others do too.
+
     >>> kernel, bias, q = critical("gelu")
     >>> round(kernel.variance((100, 100)) * 100, 6), round(bias.variance(()), 6), round(q, 6)
     (1.983058, 0.172922, 3.561553)
@@ -48,13 +53,22 @@ def critical(
     from flaxinit.theory.criticality import SEARCHED
 
     derivation = derive(activation)
-    found = derivation.criticality
-    if found.sigma_w2 is None or found.sigma_b2 is None:
+    points = derivation.criticality
+    if not points:
         raise ValueError(
             f"{derivation.name} has no criticality: no kernel and bias variances with a K* between "
             f"{SEARCHED[0]:g} and {SEARCHED[1]:g} keep signal and gradients at once. "
             "flaxinit.he(activation) keeps the signal, "
             'flaxinit.he(activation, mode="fan_out") the gradients.'
+        )
+    found, *others = points
+    if others:
+        named = ", ".join(f"K* = {point.q:.6g} ({point.kind})" for point in others)
+        warnings.warn(
+            f"{derivation.name} is critical at several variances. This pair keeps K* = "
+            f"{found.q:.6g} ({found.kind}); flaxinit.derive(activation).criticality also has "
+            f"{named}.",
+            stacklevel=2,
         )
     init = VarianceScaling(found.sigma_w2, "fan_in", distribution, **kernel)
     return Critical(init, normal(found.sigma_b2**0.5) if found.sigma_b2 else zeros, found.q)

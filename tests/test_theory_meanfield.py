@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import sympy
 from flaxinit.theory import CATALOGUE, Derivation, derive
 from flaxinit.theory.criticality import classify
 from flaxinit.theory.quadrature import expect_pair, numeric
+from flaxinit.theory.search import find_roots
 
 CORRELATIONS = (-1.0, -0.99, -0.5, 0.0, 0.3, 0.9, 0.9999, 1.0)
 VARIANCES = (0.25, 1.0, 4.0)
@@ -135,7 +137,7 @@ def test_hermite_coefficients(name):
 
 def test_critical_points_of_the_literature():
     """Roberts, Yaida & Hanin (2022), chapter 5: GELU and SWISH are half-stable."""
-    swish, gelu_ = derive("silu").criticality, derive("gelu").criticality
+    (swish,), (gelu_,) = derive("silu").criticality, derive("gelu").criticality
     assert swish.kind == gelu_.kind == "half-stable"
     assert swish.q == pytest.approx(14.32017362, rel=1e-8)
     assert swish.sigma_w2 == pytest.approx(1.98800468, rel=1e-8)
@@ -153,34 +155,31 @@ def test_critical_points_of_the_literature():
         ("leaky_relu", "scale-invariant"),
         ("tanh", "K* = 0"),
         ("sin", "K* = 0"),
-        ("sigmoid", "no criticality"),
-        ("softplus", "no criticality"),
+        ("sigmoid", None),
+        ("softplus", None),
     ],
 )
 def test_universality_classes_of_the_literature(name, kind):
-    assert derive(name).criticality.kind == kind
+    assert [point.kind for point in derive(name).criticality] == [kind] * bool(kind)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_criticality_keeps_what_it_says(name):
     """At (K*, C_W, C_b): the variance is kept, and χ_∥ = χ_⊥ = 1."""
     maps = derive(name).maps
-    found = classify(maps)
-    if found.sigma_w2 is None:
-        assert found.kind == "no criticality"
-        return
-    # K* = 0 is approached: a corner in φ' leaves a correction of order √q.
-    q = 1.0 if found.q is None else max(found.q, 1e-12)
-    assert maps.qmap(q, found.sigma_w2, found.sigma_b2) == pytest.approx(q, rel=1e-5)
-    assert maps.chi(q, found.sigma_w2) == pytest.approx(1, rel=1e-5)
-    assert found.sigma_w2 * maps.energy_slope(q) == pytest.approx(1, rel=1e-5)
+    for found in classify(maps):
+        # K* = 0 is approached: a corner in φ' leaves a correction of order √q.
+        q = 1.0 if found.q is None else max(found.q, 1e-12)
+        assert maps.qmap(q, found.sigma_w2, found.sigma_b2) == pytest.approx(q, rel=1e-5)
+        assert maps.chi(q, found.sigma_w2) == pytest.approx(1, rel=1e-5)
+        assert found.sigma_w2 * maps.energy_slope(q) == pytest.approx(1, rel=1e-5)
 
 
 def test_edge_of_chaos_of_tanh():
     """Schoenholz et al. (2017): tanh is critical at σ_w = 1 without bias; with σ_b² = 0.05 the
     point satisfies both conditions."""
     tanh = derive("tanh")
-    assert tanh.edge_of_chaos() == (0.0, 1.0)
+    assert tuple(tanh.edge_of_chaos()) == (0.0, 1.0)
     q, sigma_w2 = tanh.edge_of_chaos(0.05)
     assert tanh.qmap(q, sigma_w2, 0.05) == pytest.approx(q, rel=1e-12)
     assert tanh.chi(q, sigma_w2) == pytest.approx(1, rel=1e-12)
@@ -222,14 +221,15 @@ def test_selu_was_made_for_variance_1():
 def test_relu_with_a_bias():
     """q = σ_w² q/2 + σ_b²."""
     (point,) = derive("relu").fixed_point(1.0, 0.5)
-    assert (point.q, point.slope, point.stable) == (1.0, 0.5, True)
+    assert (point.slope, point.stable) == (0.5, True)
+    assert point.q == pytest.approx(1, rel=1e-15)
     assert derive("relu").depth_scales(1.0, 0.5)[0] == pytest.approx(1 / math.log(2))
 
 
 def test_a_half_stable_point_is_a_fixed_point():
     """The Q-map touches the diagonal at K*, where slope and χ are 1."""
     gelu_ = derive("gelu")
-    found = gelu_.criticality
+    (found,) = gelu_.criticality
     points = gelu_.fixed_point(found.sigma_w2, found.sigma_b2)
     touching = min(points, key=lambda p: abs(p.q - found.q))
     # A double root is known to the root of the rounding.
@@ -240,7 +240,7 @@ def test_a_half_stable_point_is_a_fixed_point():
 @pytest.mark.parametrize("b", [1e-3, 0.01, 30.0, 1000.0])
 def test_half_stable_points_scale(b):
     """φ(bx)/b is critical at K*/b², with the same C_W and C_b/b²."""
-    silu, scaled = derive("silu").criticality, derive(f"x*sigmoid({b!r}*x)").criticality
+    (silu,), (scaled,) = (derive(f).criticality for f in ("silu", f"x*sigmoid({b!r}*x)"))
     assert scaled.kind == "half-stable"
     assert scaled.q * b**2 == pytest.approx(silu.q, rel=1e-7)
     assert scaled.sigma_w2 == pytest.approx(silu.sigma_w2, rel=1e-9)
@@ -345,7 +345,8 @@ def test_no_correlation_where_the_moment_diverges(call):
     [
         (lambda d: d.dual(1.5), "correlation lies in"),
         (lambda d: d.qmap(-1.0, 2.0), "variance"),
-        (lambda d: d.chi(1.0, math.nan), "sigma_w2 is a variance"),
+        (lambda d: d.qmap(-1.0, 2.0), "q, a variance, is finite and at least 0"),
+        (lambda d: d.chi(1.0, math.nan), "sigma_w2, a variance"),
         (lambda d: d.fixed_point(2.0), "every variance"),
         (lambda d: d.edge_of_chaos(), "scale-invariant"),
         (lambda d: d.edge_of_chaos(0.1), "no edge of chaos"),
@@ -355,3 +356,141 @@ def test_no_correlation_where_the_moment_diverges(call):
 def test_bad_questions_about_relu(call, message):
     with pytest.raises(ValueError, match=message):
         call(derive("relu"))
+
+
+# ξ_c where φ jumps: the C-map's slope is infinite at c = 1, so that correlations settle below 1.
+# The C-maps of sign and step are (2/π) asin c and 1/4 + asin(c)/2π, whose c* is a root of c ↦ C(c) − c.
+JUMPS = {
+    ("sign", 1.0, 0.0): (0.0, 2.2144),
+    ("sign", 1.0, 0.1): (0.218, 1.9139),
+    ("step", 2.0, 0.1): (0.8275, 1.5085),
+}
+
+
+@pytest.mark.parametrize("case", JUMPS)
+def test_correlations_settle_below_1_where_a_function_jumps(case):
+    (name, sigma_w2, sigma_b2), (c, printed) = case, JUMPS[case]
+    derivation = derive(name)
+    (point,) = derivation.fixed_point(sigma_w2, sigma_b2)
+    assert (point.chi, point.chi_correlation) == (0, math.inf)
+    assert derivation.cmap(c, point.q, sigma_w2, sigma_b2) == pytest.approx(c, abs=1e-4)
+    assert derivation.depth_scales(sigma_w2, sigma_b2)[1] == pytest.approx(printed, abs=1e-4)
+
+
+def test_the_slope_of_a_jumping_c_map():
+    """Stein's identity against the closed form of sign, 2/(π √(1 − c²)), near 1 too."""
+    sign = derive("sign").maps
+    hidden = derive("where(x > 0, 1, -1)").maps
+    object.__setattr__(hidden, "dual_expr", None)
+    for c in (-0.999, -0.5, 0.0, 0.3, 0.99, 1 - 1e-6, 1 - 1e-9):
+        published = 2 / (math.pi * math.sqrt((1 - c) * (1 + c)))
+        assert sign.derivative_dual(c, 2.0) * 2.0 == pytest.approx(published, rel=1e-13)
+        assert hidden.derivative_dual(c, 2.0) * 2.0 == pytest.approx(published, rel=1e-10)
+    assert sign.derivative_dual(1.0, 2.0) == math.inf
+
+
+@pytest.mark.parametrize("name", ["tanh", "silu", "hard_tanh", "tanhshrink"])
+def test_stein_and_price_agree(name):
+    """−½ E[(φ(u) − φ(v))² w] is q E[φ'(u)φ'(v)] where φ does not jump."""
+    maps = derive(name).maps
+    for c in (-0.9, 0.0, 0.7, 1 - 1e-8):
+        price = expect_pair(numeric(maps.slopes), c, 1.5)
+        assert maps.derivative_dual(c, 1.5) == pytest.approx(price, rel=1e-12)
+
+
+@pytest.mark.parametrize("text", ["sign", "tanh(x) + sign(x)/10", "step", "hardshrink"])
+def test_no_edge_of_chaos_where_a_function_jumps(text):
+    derivation = derive(text)
+    with pytest.raises(ValueError, match=r"jumps at .*, where its C-map has the slope inf"):
+        derivation.edge_of_chaos(0.05)
+    assert len(derivation.critical_line([0.5, 1.0])) == 0
+    assert not derivation.criticality
+
+
+def test_a_jump_away_from_0_is_not_seen_by_a_vanishing_signal():
+    (point,) = derive("tanh(x) + where(x > 1, 0.1, 0)").criticality
+    assert (point.kind, point.q) == ("K* = 0", 0.0)
+
+
+@jax.custom_vjp
+def straight_through(x):
+    return jnp.tanh(x)
+
+
+straight_through.defvjp(lambda x: (jnp.tanh(x), None), lambda _, g: (2 * g,))
+
+
+@jax.custom_vjp
+def binary(x):
+    return jnp.sign(x)
+
+
+binary.defvjp(lambda x: (jnp.sign(x), x), lambda x, g: (jnp.where(jnp.abs(x) <= 1, g, 0.0),))
+
+
+def test_the_gradient_and_the_correlation_have_each_a_chi():
+    """Of tanh with the gradient 2: χ of the gradient is 4 σ_w², the rest is tanh's."""
+    rule, tanh = derive(straight_through), derive("tanh")
+    assert rule.chi(0.7, 1.5) == 4 * 1.5
+    assert rule.cmap_slope(1.0, 0.7, 1.5) == tanh.cmap_slope(1.0, 0.7, 1.5)
+    assert rule.cmap_slope(0.3, 0.7, 1.5) == tanh.cmap_slope(0.3, 0.7, 1.5)
+    for own, plain in zip(rule.fixed_point(1.5, 0.1), tanh.fixed_point(1.5, 0.1), strict=True):
+        assert (own.q, own.slope, own.chi_correlation) == (plain.q, plain.slope, plain.chi)
+        assert (own.chi, plain.chi_correlation) == (4 * 1.5, plain.chi)
+    assert rule.depth_scales(1.5, 0.1) == tanh.depth_scales(1.5, 0.1)
+    assert tuple(rule.edge_of_chaos(0.05)) == tuple(tanh.edge_of_chaos(0.05))
+    assert rule.critical_line([0.5]).tolist() == tanh.critical_line([0.5]).tolist()
+    assert rule.criticality == tanh.criticality
+
+
+def test_a_binary_network_with_a_straight_through_gradient():
+    """Sign forward, 1 on [−1, 1] backward: at q = 1, E[g²] = erf(1/√2)."""
+    rule = derive(binary)
+    (point,) = rule.fixed_point(1.0)
+    assert point.chi == pytest.approx(math.erf(0.5**0.5), rel=1e-14)
+    assert point.chi_correlation == math.inf
+    assert rule.depth_scales(1.0) == derive("sign").depth_scales(1.0)
+
+
+def test_the_edge_of_chaos_says_whether_it_keeps_the_variance():
+    gelu_ = derive("gelu")
+    edge = gelu_.edge_of_chaos(0.1)
+    assert edge.q == pytest.approx(1.632, abs=1e-3) and edge.slope == pytest.approx(1.037, abs=1e-3)
+    assert edge.stability == "unstable" and not edge.stable
+    (other,) = (p for p in gelu_.fixed_point(edge.sigma_w2, 0.1) if p.stable)
+    assert (round(other.q, 3), round(other.chi, 3)) == (0.423, 0.819)
+    assert gelu_.edge_of_chaos(0.3).stable  # beyond the half-stable point
+    assert derive("tanh").edge_of_chaos(0.05).stable
+    assert derive("tanh").edge_of_chaos().stability == "marginal"
+
+
+def test_every_critical_point():
+    """x³ − 3x: E[φ²] = 15q³ − 18q² + 9q and E[φ'²] = 27q² − 18q + 9."""
+    zero, one = derive("x**3 - 3*x").criticality
+    assert (zero.kind, zero.q, zero.sigma_w2, zero.sigma_b2) == ("K* = 0", 0, 1 / 9, 0)
+    assert (one.kind, one.exact) == ("half-stable", 1)
+    assert (one.sigma_w2, one.sigma_b2) == pytest.approx((1 / 18, 2 / 3), rel=1e-15)
+    zero, other = derive("tanh(x) + 0.05*x**3").criticality
+    assert (zero.kind, zero.sigma_w2, other.kind) == ("K* = 0", 1.0, "half-stable")
+    assert other.q == pytest.approx(1.3307, abs=5e-5)
+
+
+def test_fixed_points_close_together_are_told_apart():
+    """SiLU's half-stable pair: the map touches the diagonal, and 2 % beyond crosses it."""
+    silu = derive("silu")
+    (found,) = silu.criticality
+    touching, crossing = silu.fixed_point(found.sigma_w2, found.sigma_b2)
+    assert touching.q == pytest.approx(found.q, rel=1e-6) and touching.stability == "marginal"
+    assert crossing.q == pytest.approx(14.593, abs=1e-3) and crossing.stable
+
+
+@pytest.mark.parametrize("distance", [1e-1, 1e-2, 1e-4])
+def test_the_search_sees_two_roots_however_close(distance):
+    roots = [3.0, 3.0 * (1 + distance), 700.0]
+
+    def function(x):
+        a, b, c = (math.log(x / root) for root in roots)
+        return a * b * c
+
+    assert find_roots(function, 1e-8, 1e8, 1e-12) == pytest.approx(roots, rel=1e-7)
+    assert find_roots(lambda x: function(x) ** 2 + 1e-3, 1e-8, 1e8, 1e-12) == []

@@ -8,10 +8,10 @@ References:
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import sympy
 from sympy import Expr
 
@@ -22,9 +22,7 @@ from flaxinit.theory.search import find_roots
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.tidy import tidy
 
-UniversalityClass = Literal[
-    "scale-invariant", "K* = 0", "half-stable", "every K*", "no criticality"
-]
+UniversalityClass = Literal["scale-invariant", "K* = 0", "half-stable", "every K*"]
 
 # Where a half-stable K* is looked for.
 SEARCHED = (1e-8, 1e8)
@@ -34,38 +32,42 @@ _ROUNDING = 1e-11
 
 @dataclass(frozen=True)
 class Criticality:
-    """An activation's class, and the variances that realise it.
+    """A critical initialization of an activation, and its universality class.
 
     Attributes:
-        kind: the universality class; "no criticality" if no half-stable K* lies in `SEARCHED`.
-        q: K*, the variance that is kept; None where there is none, or any will do.
+        kind: the universality class.
+        q: K*, the variance that is kept; None where any will do.
         sigma_w2: C_W, with Var W = C_W / fan_in.
         sigma_b2: C_b = Var b.
         exact: K* in closed form, where the engine finds it.
     """
 
     kind: UniversalityClass
-    q: float | None = None
-    sigma_w2: float | None = None
-    sigma_b2: float | None = None
+    q: float | None
+    sigma_w2: float
+    sigma_b2: float
     exact: Expr | None = None
 
 
-def classify(maps: Maps) -> Criticality:
-    """The universality class and the critical initialization.
+def classify(maps: Maps) -> tuple[Criticality, ...]:
+    """Every critical initialization, by K*; none if no half-stable K* lies in `SEARCHED`.
+
+    χ_⊥ is that of the correlation: the function's own, whatever gradient it is given.
 
     >>> from flaxinit.theory import derive
     >>> classify(derive("relu").maps)
-    Criticality(kind='scale-invariant', q=None, sigma_w2=2.0, sigma_b2=0.0, exact=None)
+    (Criticality(kind='scale-invariant', q=None, sigma_w2=2.0, sigma_b2=0.0, exact=None),)
     """
     if _is_scale_invariant(maps.pieces):
-        return Criticality("scale-invariant", None, 1 / maps.slope_energy(1.0), 0.0)
+        return (Criticality("scale-invariant", None, 1 / maps.slope_energy(1.0), 0.0),)
     if all(sympy.diff(p.expr, z) == 0 for p in maps.pieces):
-        return Criticality("no criticality")  # φ' = 0: no gradient passes
+        return ()  # φ' = 0: no gradient passes
+    points = []
     slope2 = _slope_at_zero(maps.pieces)
     if slope2 is not None and _settles(maps, slope2):
-        return Criticality("K* = 0", 0.0, float(1 / slope2), 0.0, sympy.Integer(0))
-    return _half_stable(maps)
+        points.append(Criticality("K* = 0", 0.0, float(1 / slope2), 0.0, sympy.Integer(0)))
+    # With a jump χ_⊥ is infinite at every K > 0.
+    return tuple(points) if maps.jumps else (*points, *_half_stable(maps))
 
 
 def _is_scale_invariant(pieces: tuple[Piece, ...]) -> bool:
@@ -107,29 +109,28 @@ def _is_one_disturbance(pieces: tuple[Piece, ...]) -> bool:
         return False
     corners = jumps(derivative(pieces))
     values = [p.expr.subs(z, p.high) for p in pieces[:-1] if p.high in corners]
-    return not jumps(pieces) and all(sympy.simplify(value) == 0 for value in values)
+    return all(sympy.simplify(value) == 0 for value in values)
 
 
-def _half_stable(maps: Maps) -> Criticality:
+def _half_stable(maps: Maps) -> Iterator[Criticality]:
     """K > 0 with χ_∥ = χ_⊥, that is d/dK E[φ²] = E[φ'²], and C_b ≥ 0."""
 
     def gap(v: float) -> float:
-        """(χ_∥ − χ_⊥)/χ_⊥, 0 where it is rounding, nan where it is not known."""
-        slopes = maps.known(v)[1]
-        share = maps.known_slope(v) / slopes - 1 if 0 < slopes < math.inf else math.nan
-        return 0.0 if abs(share) < _ROUNDING else share
+        """(χ_∥ − χ_⊥)/χ_⊥, nan where it is not known."""
+        slopes = maps.known_slope_energy(v)
+        return maps.known_slope(v) / slopes - 1 if 0 < slopes < math.inf else math.nan
 
     if _is_one_disturbance(maps.pieces):
         sigma_w2 = 1 / maps.slope_energy(1.0)
-        return Criticality("every K*", 1.0, sigma_w2, 1 - sigma_w2 * maps.energy(1.0))
-    for root in find_roots(gap, [float(v) for v in np.geomspace(*SEARCHED, 81)]):
+        yield Criticality("every K*", 1.0, sigma_w2, 1 - sigma_w2 * maps.energy(1.0))
+        return
+    for root in find_roots(gap, *SEARCHED, _ROUNDING):
         exact = _exact_root(maps, root)
         root = root if exact is None else float(exact)
         sigma_w2 = 1 / maps.slope_energy(root)
         sigma_b2 = root - sigma_w2 * maps.energy(root)
         if sigma_b2 >= 0:
-            return Criticality("half-stable", root, sigma_w2, sigma_b2, exact)
-    return Criticality("no criticality")
+            yield Criticality("half-stable", root, sigma_w2, sigma_b2, exact)
 
 
 def _exact_root(maps: Maps, near: float) -> Expr | None:

@@ -13,8 +13,16 @@ from sympy import Expr, Symbol
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.criticality import Criticality, classify
 from flaxinit.theory.enclosure import Diverges
+from flaxinit.theory.fixedpoint import (
+    Edge,
+    FixedPoint,
+    critical_line,
+    depth_scales,
+    edge_of_chaos,
+    fixed_points,
+)
 from flaxinit.theory.gated import GATE, combine, takes_two
-from flaxinit.theory.meanfield import FixedPoint, Maps
+from flaxinit.theory.meanfield import Maps
 from flaxinit.theory.moment import BUDGET, Moment, infinite, moment, substitute
 from flaxinit.theory.pieces import derivative, jumps, map_pieces
 from flaxinit.theory.reading import Reading, read_activation, read_gate
@@ -174,7 +182,8 @@ class Derivation:
         if self.second_moment.parameters:
             names = ", ".join(map(str, self.second_moment.parameters))
             raise ValueError(f"the maps need numbers for {names}: call .subs({names}=...) first")
-        return Maps(self.name, self.mean.pieces, self.second_moment, self.derivative_second_moment)
+        moments = self.second_moment, self.derivative_second_moment
+        return Maps(self.name, self.mean.pieces, *moments, self.custom_derivative)
 
     def qmap(self, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
         """q ↦ σ_w² E[φ(√q z)²] + σ_b² (Poole et al. 2016).
@@ -186,6 +195,9 @@ class Derivation:
 
     def chi(self, q: float, sigma_w2: float) -> float:
         """χ = σ_w² E[φ'(√q z)²], the growth of gradients per layer (Schoenholz et al. 2017).
+
+        φ' is the gradient that JAX propagates; the correlation's χ is the function's own,
+        `cmap_slope` at c = 1.
 
         >>> derive("relu").chi(1.0, sigma_w2=2.0)
         1.0
@@ -211,7 +223,7 @@ class Derivation:
     def cmap_slope(
         self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0
     ) -> float:
-        """The derivative of the C-map; at c = 1 and a fixed point it is χ.
+        """The derivative of the C-map; at c = 1 and a fixed point it is χ, inf where φ jumps.
 
         >>> round(derive("relu").cmap_slope(1.0), 12)
         1.0
@@ -232,15 +244,19 @@ class Derivation:
         >>> [point.stable for point in derive("tanh").fixed_point(sigma_w2=1.5)]
         [False, True]
         """
-        return self.maps.fixed_points(sigma_w2, sigma_b2)
+        return fixed_points(self.maps, sigma_w2, sigma_b2)
 
-    def edge_of_chaos(self, sigma_b2: float = 0.0) -> tuple[float, float]:
-        """(q*, σ_w²) at which a signal is kept and χ = 1 (Schoenholz et al. 2017).
+    def edge_of_chaos(self, sigma_b2: float = 0.0) -> Edge:
+        """q* and σ_w² at which a signal is kept and χ = 1 (Schoenholz et al. 2017).
 
-        >>> derive("tanh").edge_of_chaos()
-        (0.0, 1.0)
+        It says whether q* is stable: the variance leaves an unstable one, by the factor `slope` in
+        each layer, so that it is worth little in a deep network.
+
+        >>> q, sigma_w2 = derive("tanh").edge_of_chaos()
+        >>> q, sigma_w2, derive("gelu").edge_of_chaos(0.1).stability
+        (0.0, 1.0, 'unstable')
         """
-        return self.maps.edge_of_chaos(sigma_b2)
+        return edge_of_chaos(self.maps, sigma_b2)
 
     def critical_line(self, variances) -> np.ndarray:
         """The edge of chaos as a curve to plot: rows (q*, σ_w², σ_b²).
@@ -248,7 +264,7 @@ class Derivation:
         >>> derive("relu").critical_line([1.0]).tolist()
         [[1.0, 2.0, 0.0]]
         """
-        return self.maps.critical_line(variances)
+        return critical_line(self.maps, variances)
 
     def depth_scales(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
         """(ξ_q, ξ_c): the layers over which a variance, and a correlation, settle.
@@ -256,14 +272,16 @@ class Derivation:
         >>> derive("tanh").depth_scales(sigma_w2=1.0)
         (inf, inf)
         """
-        return self.maps.depth_scales(sigma_w2, sigma_b2)
+        return depth_scales(self.maps, sigma_w2, sigma_b2)
 
     @cached_property
-    def criticality(self) -> Criticality:
-        """The universality class and its critical variances (Roberts, Yaida & Hanin 2022).
+    def criticality(self) -> tuple[Criticality, ...]:
+        """Every critical pair of variances, each with its class (Roberts, Yaida & Hanin 2022).
 
-        >>> derive("gelu").criticality.exact
-        3/2 + sqrt(17)/2
+        >>> [point.exact for point in derive("gelu").criticality]
+        [3/2 + sqrt(17)/2]
+        >>> [(point.kind, point.q) for point in derive("x**3 - 3*x").criticality]
+        [('K* = 0', 0.0), ('half-stable', 1.0)]
         """
         return classify(self.maps)
 

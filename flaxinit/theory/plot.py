@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flaxinit.theory.fixedpoint import critical_line
 from flaxinit.theory.quadrature import numeric
+from flaxinit.theory.report import classes
 
 if TYPE_CHECKING:
     from flaxinit.theory.derivation import Derivation
@@ -33,13 +35,14 @@ def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
         raise ImportError(
             "plots need matplotlib, which the extra brings: pip install 'flaxinit[bench]'"
         ) from error
-    maps, found = derivation.maps, derivation.criticality
-    sigma_w2 = found.sigma_w2 or 1 / derivation.second_moment.value
-    sigma_b2 = found.sigma_b2 or 0.0
-    variance = found.q or 1.0
+    maps, points = derivation.maps, derivation.criticality
+    found = points[0] if points else None
+    sigma_w2 = found.sigma_w2 if found else 1 / derivation.second_moment.value
+    sigma_b2 = found.sigma_b2 if found else 0.0
+    variance = (found and found.q) or 1.0
     figure = Figure(figsize=(11, 8), layout="constrained")
     (shape, qs), (cs, line) = figure.subplots(2, 2)
-    figure.suptitle(f"{derivation.name}: {found.kind}")
+    figure.suptitle(f"{derivation.name}: {classes(derivation)}")
 
     x = np.linspace(-4, 4, 1601)
     shape.plot(x, numeric(maps.pieces)(x), color=BLUE, label="φ")
@@ -52,7 +55,7 @@ def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
         y = [maps.qmap(float(v), scale * sigma_w2, sigma_b2) for v in q]
         qs.plot(q, y, color=color, label=f"σ_w² = {scale * sigma_w2:.4g}")
     qs.plot(q, q, color=GREY, lw=1)
-    if found.q:
+    if found and found.q:
         qs.plot([found.q], [found.q], "o", color="black", label=f"K* = {found.q:.4g}")
     qs.set(title=f"Q-map, σ_b² = {sigma_b2:.4g}", xlabel="q in", ylabel="q out")
     qs.legend()
@@ -64,14 +67,15 @@ def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
     cs.set(title="C-map without bias", xlabel="correlation in", ylabel="correlation out")
     cs.legend()
 
-    table = maps.critical_line(np.logspace(-3, 2, 160))
-    if np.ptp(table[:, 1]) > 1e-9 * table[:, 1].max(initial=1.0):
-        line.plot(table[:, 1], table[:, 2], color=BLUE)
-        if found.sigma_w2:
-            line.plot([found.sigma_w2], [sigma_b2], "o", color="black", label="critical pair")
-            line.legend()
-    elif len(table):
+    table = critical_line(maps, np.logspace(-3, 2, 160))
+    if len(table) and np.ptp(table[:, 1]) <= 1e-9 * table[0, 1]:
         line.axvline(float(table[0, 1]), color=BLUE)
+    elif len(table):
+        line.plot(table[:, 1], table[:, 2], color=BLUE)
+        if points:
+            pairs = [(point.sigma_w2, point.sigma_b2) for point in points]
+            line.plot(*zip(*pairs, strict=True), "o", color="black", label="critical pair")
+            line.legend()
     line.set(title="Edge of chaos, χ = 1", xlabel="σ_w²", ylabel="σ_b²")
     figure.savefig(path, dpi=130)
     return path

@@ -208,10 +208,15 @@ def _square(function: Numeric, variance: float) -> Integral:
     return expect(function, variance, lambda x: function(np.sqrt(variance) * x))
 
 
-def expect_pair(function: Numeric, c: float, variance: float) -> float:
+def _product(one, other, x, y):
+    return one * other
+
+
+def expect_pair(function: Numeric, c: float, variance: float, kernel: Callable = _product) -> float:
     """E[f(u) f(v)] for u, v ~ N(0, q) with correlation c: an integral in an integral.
 
-    Given u = √q x, v = √q (c x + s y) with s = √(1−c²). The panels that resolve f are those of
+    Given u = √q x, v = √q (c x + s y) with s = √(1−c²). For |c| < 1 a kernel k(f(u), f(v), x, y)
+    may stand in place of the product. The panels that resolve f are those of
     x, and their images those of y. At the image of a kink, where the inner integral is the kink
     smoothed over the width s, the outer panels are graded towards it.
     """
@@ -233,25 +238,28 @@ def expect_pair(function: Numeric, c: float, variance: float) -> float:
     x, weights = map(np.ravel, rule(cuts[:-1], cuts[1:]))
     rows = max(1, _CHUNK // (_NODES.size * (ends.size + int(2 * reach))))
     inner = [
-        _inner(function, part, c, s, deviation, ends)
+        _inner(function, part, c, s, deviation, ends, kernel)
         for part in np.split(x, range(rows, x.size, rows))
     ]
-    total = float(np.sum(weights * density(x) * function(deviation * x) * np.concatenate(inner)))
+    total = float(np.sum(weights * density(x) * np.concatenate(inner)))
     if not math.isfinite(total):
         raise Unresolved("it is not finite everywhere")
     return total
 
 
-def _inner(function: Numeric, x: np.ndarray, c: float, s: float, deviation, ends) -> np.ndarray:
-    """E[f(√q (c x + s y))] over y, for every x; `ends` are those of panels that resolve f."""
+def _inner(
+    function: Numeric, x: np.ndarray, c: float, s: float, deviation, ends, kernel
+) -> np.ndarray:
+    """E[k(f(u), f(v), x, y)] over y, for every x; `ends` are those of panels that resolve f."""
     reach = ends[-1]
     # The images of panels at most 1 wide are at most 1/s wide, and 24 nodes resolve a density on 2.
     grid = np.array([-reach, reach]) if s >= 0.5 else np.arange(-reach, reach + 1)
-    images = (ends - c * x[:, None]) / s
+    size, images = x.size, (ends - c * x[:, None]) / s
     cuts = np.concatenate([np.broadcast_to(grid, (x.size, grid.size)), images], axis=1)
     cuts = np.sort(np.clip(cuts, -reach, reach), axis=1)
     low, high = cuts[:, :-1], cuts[:, 1:]
     of = np.nonzero(low < high)
     y, weights = rule(low[of], high[of])
-    values = weights * density(y) * function(deviation * (c * x[of[0], None] + s * y))
-    return np.bincount(of[0], values.sum(axis=1), x.size)
+    one, x = function(deviation * x)[of[0], None], x[of[0], None]
+    values = kernel(one, function(deviation * (c * x + s * y)), x, y)
+    return np.bincount(of[0], (weights * density(y) * values).sum(axis=1), size)

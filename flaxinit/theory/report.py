@@ -101,6 +101,12 @@ def latex_report(derivation: "Derivation") -> str:
     return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
 
+def classes(derivation: "Derivation") -> str:
+    """The universality class, or several, in a few words."""
+    kinds = dict.fromkeys(point.kind for point in derivation.criticality)
+    return ", ".join(kinds) or "no criticality"
+
+
 def terminal_report(derivation: "Derivation"):
     """A table for the terminal: exact form and certified digits of each moment, the gains."""
     from rich.console import Group
@@ -128,3 +134,42 @@ def terminal_report(derivation: "Derivation"):
         table.add_row("gain", repr(derivation.gain))
         table.add_row("backward gain", repr(derivation.backward_gain))
     return Group(Text(derivation.name, style="bold"), table)
+
+
+def meanfield_report(facts: dict):
+    """A table for the terminal of what the mean-field theory says.
+
+    Args:
+        facts: texts, records of numbers by name, and lists of records, each under its heading.
+    """
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in facts.items():
+        rows = value if isinstance(value, list) else [value]
+        for row in rows or ["none"]:
+            if row is not None:
+                heading = {"dual": "E[φ(u)φ(v)]"}.get(key, key)
+                table.add_row(heading, _record(row) if isinstance(row, dict) else str(row))
+    return table
+
+
+_SIGNS = {
+    **{"q": "q", "sigma_w2": "σ_w²", "sigma_b2": "σ_b²", "slope": "slope", "chi": "χ"},
+    **{"chi_correlation": "χ of correlations", "xi_q": "ξ_q", "xi_c": "ξ_c"},
+}
+
+
+def _record(facts: dict) -> str:
+    """Numbers by name, on one line, between the class and the stability."""
+    numbers = {key: value for key, value in facts.items() if key in _SIGNS and value is not None}
+    if numbers.get("chi_correlation") == numbers.get("chi"):
+        numbers.pop("chi_correlation", None)
+    words = [f"{_SIGNS[key]} = {value:.6g}" for key, value in numbers.items()]
+    if facts.get("exact") is not None:
+        words.insert(1, f"exactly {facts['exact']}")
+    return ", ".join([*_word(facts, "kind"), *words, *_word(facts, "stability")])
+
+
+def _word(facts: dict, key: str) -> list[str]:
+    return [facts[key]] if key in facts else []
