@@ -359,7 +359,7 @@ def test_bad_questions_about_relu(call, message):
 
 
 # ξ_c where φ jumps: the C-map's slope is infinite at c = 1, so that correlations settle below 1.
-# The C-maps of sign and step are (2/π) asin c and 1/4 + asin(c)/2π, whose c* is a root of c ↦ C(c) − c.
+# E[φ(u)φ(v)] is (2/π) asin c for sign and 1/4 + asin(c)/2π for step; c* is a root of C(c) − c.
 JUMPS = {
     ("sign", 1.0, 0.0): (0.0, 2.2144),
     ("sign", 1.0, 0.1): (0.218, 1.9139),
