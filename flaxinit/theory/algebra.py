@@ -3,13 +3,15 @@
 import math
 
 import sympy
-from flint import acb
-from sympy import Dummy, Expr, cosh, exp, expand, log, sinh
+from flint import acb, arb
+from sympy import Dummy, Expr, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
 
 from flaxinit.theory import balls
+from flaxinit.theory.ranges import Range, value_range
 from flaxinit.theory.symbols import z
 
 MAX_TERMS = 2000
+_HALF = sympy.Rational(1, 2)
 
 
 def count_terms(expr: Expr) -> int:
@@ -81,16 +83,20 @@ def expand_numerators(expr: Expr) -> Expr:
     return expanded
 
 
-def steady(expr: Expr, side: int) -> Expr:
+def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
     """The same function without exponentials that grow, as far as sums and logarithms allow.
 
     In balls 1/(1 + e^u) is 1/0 over a wide range of u, and log(1 + e^u) loses its digits; e^u
-    taken out of the sum, both are tame. `side` is the sign of z where the function is used.
+    taken out of the sum, both are tame. So is 1 + erf(u), written as the distance of erf from its
+    limit, and √(z² + 1) − z, written as 1/(√(z² + 1) + z). `side` is the sign of z where the
+    function is used; with `far`, it is used for large |z| alone.
 
     >>> steady(log(1 + exp(z)), 1)
     z + log(1 + exp(-z))
     >>> steady(exp(2 * z) / (1 + exp(z)) ** 2, 1)
     (1 + exp(-z))**(-2)
+    >>> steady(1 + erf(z), -1)
+    erfc(-z)
     """
 
     def rate(term: Expr) -> Expr:
@@ -98,6 +104,10 @@ def steady(expr: Expr, side: int) -> Expr:
         exponents = [f.exp for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
         poly = exponents[0].as_poly(z) if exponents and exponents[0].is_polynomial(z) else None
         return poly.coeff_monomial(z) if poly and poly.degree() == 1 else sympy.Integer(0)
+
+    def grows_or_falls(total: Expr) -> bool:
+        rates = [side * rate(term) for term in total.args]
+        return max(rates) > 0 or max(rates) < 0
 
     def taken_out(total: Expr) -> Expr:
         fastest = max(map(rate, total.args), key=lambda k: side * k)
@@ -109,6 +119,69 @@ def steady(expr: Expr, side: int) -> Expr:
 
     return (
         expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp))
-        .replace(lambda e: e.is_Add and any(side * rate(t) > 0 for t in e.args), taken_out)
+        .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side), side, far))
+        .replace(lambda e: e.is_Add and grows_or_falls(e), taken_out)
         .replace(lambda e: isinstance(e, log), logarithm)
     )
+
+
+def _conjugate(total: Expr, side: int) -> Expr:
+    """a + b with a root in b as (a² − b²)/(a − b), where both cancel for large |z|."""
+
+    def is_root(term: Expr) -> bool:
+        powers = [f for f in sympy.Mul.make_args(term) if f.is_Pow and abs(f.exp) == _HALF]
+        return any(f.base.is_polynomial(z) and f.base.has(z) for f in powers)
+
+    def degree(fraction: Expr) -> int:
+        above, below = map(sympy.Poly, sympy.fraction(sympy.together(fraction)), (z, z))
+        return above.degree() - below.degree()
+
+    roots = [term for term in total.args if is_root(term)]
+    if len(roots) != 1:
+        return total
+    (b,) = roots
+    a = total - b
+    squares = sympy.cancel(sympy.expand(a**2 - b**2))
+    if not (a.is_rational_function(z) and squares.is_rational_function(z)):
+        return total
+    half_line = Range(arb(0)) if side > 0 else Range(high=arb(0))
+    with balls.precision():
+        apart = value_range(a - b, half_line).floor > 0
+    return squares / (a - b) if apart and degree(squares) < 2 * degree(a) else total
+
+
+def _from_limits(total: Expr, side: int, far: bool) -> Expr:
+    """A sum by the distances of its terms from their limits, where the limits cancel."""
+    if not total.is_Add:
+        return total
+    moved = [_from_limit(term, side, far) for term in total.args]
+    if tuple(moved) == total.args:
+        return total
+    result = sympy.Add(*map(sympy.expand_mul, moved))
+    return total if result.as_independent(z, as_Add=True)[0] != 0 else result
+
+
+def _from_limit(term: Expr, side: int, far: bool) -> Expr:
+    """k·f(u) as k·(limit + (f(u) − limit)), for f = erf, tanh, atan or the logistic."""
+    factor, function = term.as_independent(z, as_Add=False)
+    if isinstance(function, erf | tanh) or (far and isinstance(function, atan)):
+        (u,) = function.args
+    elif function.is_Pow and function.exp == -1:
+        one, power = function.base.as_coeff_Add()
+        if one != 1 or not isinstance(power, exp):
+            return term
+        u = -power.exp
+    else:
+        return term
+    poly = u.as_poly(z) if u.is_polynomial(z) else None
+    if poly is None or not poly.LC().is_number:
+        return term
+    sign = sympy.sign(poly.LC()) * side ** poly.degree()
+    if isinstance(function, erf):
+        # Of its own SymPy writes erfc(−z) as 2 − erfc(z), which loses all digits where z is large.
+        return factor * sign * (1 - erfc(sign * u, evaluate=False))
+    if isinstance(function, tanh):
+        return factor * sign * (1 - 2 * exp(-2 * sign * u) / (1 + exp(-2 * sign * u)))
+    if isinstance(function, atan):
+        return factor * (sign * sympy.pi / 2 - atan(1 / u))
+    return factor * (1 - exp(-u) / (1 + exp(-u))) if sign > 0 else term

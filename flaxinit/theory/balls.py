@@ -29,8 +29,9 @@ class NotCertifiable(ValueError):
 class Continued(sympy.Function):
     """f(z)/(z − p)^k, continued over the point p at which f vanishes to order k.
 
-    Its arguments are f, z, p, k and f^(k)/k!. By Taylor's formula f/(z − p)^k is a mean of
-    f^(k)/k! on the way from p to z, and so lies in the hull of its values there.
+    Its arguments are f, z, p, k and the function f^(k)/k! (a `Lambda`). By Taylor's formula
+    f/(z − p)^k is a mean of f^(k)/k! on the way from p to z, and so lies in the hull of its
+    values there.
     """
 
 
@@ -158,8 +159,8 @@ def _power(exponent: Expr) -> Callable:
     return lambda x, y, analytic: x.pow(y, analytic=analytic)
 
 
-def _continuation(f: Expr, variable: Expr, point: Expr, order: Expr, coefficient: Expr) -> Callable:
-    power, mean = int(order), Program(coefficient, (variable,))
+def _continuation(order: Expr, coefficient: sympy.Lambda) -> Callable:
+    power, mean = int(order), Program(coefficient.expr, tuple(coefficient.variables))
 
     def step(f: acb, x: acb, p: acb, analytic: bool) -> acb:
         distance = x - p
@@ -222,7 +223,7 @@ class Program:
             return self._add(expr, lambda n, x, analytic: x.expint(n), (order, argument))
         if isinstance(expr, Continued):
             return self._add(
-                expr, _continuation(*expr.args), tuple(map(self._compile, expr.args[:3]))
+                expr, _continuation(*expr.args[3:]), tuple(map(self._compile, expr.args[:3]))
             )
         if expr.func in _STEPS:
             return self._add(expr, _STEPS[expr.func], (self._compile(expr.args[0]),))

@@ -23,7 +23,7 @@ from flaxinit.theory.algebra import steady
 from flaxinit.theory.balls import NotCertifiable, Program
 from flaxinit.theory.growth import Tail
 from flaxinit.theory.pieces import Piece
-from flaxinit.theory.singular import continued, has_pole, singularities
+from flaxinit.theory.singular import continued, factored, has_pole, singularities
 from flaxinit.theory.symbols import z
 
 DIGITS = 30  # certified digits, relative to the value
@@ -133,7 +133,7 @@ def _tail(expr: Expr, tail: Tail, decay: arb, tolerance: arb) -> _TailMass:
     if expr == 0:
         return _TailMass(tail.start, arb(0))
     try:
-        growth = tail.upper(expr)
+        growth = tail.upper(steady(expr, tail.side, far=True))
     except NotCertifiable:
         _refuse_if_infinite(expr, tail, decay)
         raise
@@ -213,7 +213,7 @@ def _beside(
         low, high = sorted((point, point + side * width))
         return _between(smooth, low, high, density, tolerance, deadline)
     distance = sympy.exp(z)
-    moved = expr.subs(z, point + side * distance) * distance
+    moved = steady(factored(expr, point).subs(z, point + side * distance), -1) * distance
     infinite = f"the Gaussian expectation of {expr} is infinite: it has a pole at {point}"
     failure: NotCertifiable | None = None
     for length in _LENGTHS:

@@ -6,17 +6,18 @@ crude on purpose: a Gaussian tail beyond a dozen standard deviations forgives an
 """
 
 import contextlib
+import math
 from dataclasses import dataclass
 
 import sympy
 from flint import arb
-from sympy import Expr, Symbol
+from sympy import Expr
 
 from flaxinit.theory.balls import NotCertifiable, evaluate
+from flaxinit.theory.ranges import Range, value_range
 from flaxinit.theory.symbols import z
 
-_ONE, _ZERO = arb(1), arb(0)
-_BEYOND = Symbol("s", nonnegative=True)
+_ONE, _ZERO, _HALF = arb(1), arb(0), arb("0.5")
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,25 @@ class Tail:
     side: int
     start: Expr
 
+    def range(self, expr: Expr) -> Range:
+        """A range that holds the values of the expression on the tail."""
+        start = evaluate(self.start)
+        ends = (start.lower(), arb("inf")) if self.side > 0 else (arb("-inf"), -start.lower())
+        return value_range(expr, Range(*ends))
+
     def sign(self, expr: Expr) -> int:
         """+1 or −1 if the expression is proven ≥ 0 or ≤ 0 on the tail, else 0."""
-        there = expr.subs(z, self.side * (self.start + _BEYOND))
-        if there.is_nonnegative or sympy.expand(there).is_nonnegative:
-            return 1
-        return -1 if there.is_nonpositive or sympy.expand(there).is_nonpositive else 0
+        if sign := self.range(expr).sign:
+            return sign
+        if expr.is_Mul:
+            return math.prod(map(self.sign, expr.args))
+        if expr.is_polynomial(z):
+            return self._leading_sign(expr.as_poly(z))
+        if expr.is_Add:
+            with contextlib.suppress(NotCertifiable):
+                leading, _ = self._dominant(expr)
+                return self.sign(leading)
+        return 0
 
     def upper(self, expr: Expr) -> Growth:
         """A growth above |expr|."""
@@ -97,16 +111,23 @@ class Tail:
             case sympy.log():
                 if self.sign(argument) < 1:
                     raise NotCertifiable(f"{expr} is not known to be real for large |z|")
+                values = self.range(argument)
+                if values.low > _HALF and values.high < 2:  # |log u| ≤ |u − 1|/min(u, 1)
+                    return self.upper(argument - 1) * Growth(c=1 / values.low.min(_ONE))
                 return self._logarithm(argument)
+            case sympy.tanh() | sympy.sin() | sympy.erf() | sympy.atan() if (
+                self.range(argument).size < 1
+            ):
+                return self.upper(argument) * Growth(c=2 / arb.pi().sqrt())  # erf'(0)
             case sympy.tanh() | sympy.sin() | sympy.cos() | sympy.erf() | sympy.sech():
                 return Growth()
             case sympy.erfc() if self.sign(argument) > 0:
                 return self.upper(sympy.exp(-(argument**2)))
             case sympy.atan() | sympy.erfc():
                 return Growth(c=arb(2))  # π/2 and 2
-            case sympy.asin() | sympy.acos() if self._size(argument) <= 1:
+            case sympy.asin() | sympy.acos() if self.range(argument).size <= 1:
                 return Growth(c=arb.pi())
-            case sympy.atanh() if (size := self._size(argument)) < 1:
+            case sympy.atanh() if (size := self.range(argument).size) < 1:
                 return Growth(c=size.atanh())
             case sympy.acosh() if self.sign(argument - 1) > 0:
                 return self.upper(argument)  # acosh u ≤ u
@@ -122,6 +143,13 @@ class Tail:
 
     def lower(self, expr: Expr) -> Growth:
         """A growth below |expr|."""
+        with contextlib.suppress(NotCertifiable):
+            return self._lower(expr)
+        if (floor := self.range(expr).floor) > 0:
+            return Growth(c=floor)
+        raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+
+    def _lower(self, expr: Expr) -> Growth:
         if not expr.has(z):
             return Growth(c=abs(evaluate(expr)))
         if expr == z:
@@ -147,26 +175,17 @@ class Tail:
                 return self.lower(expr.rewrite(sympy.exp))
             case sympy.cosh():  # cosh u ≥ e^{±u}/2, whichever grows
                 sign = self.sign(argument) or 1
-                half = Growth(c=arb("0.5"))
-                return half * self._exponential(sign * argument, -1)
-            case sympy.log():
-                # log u ≥ log L for u ≥ L, where L is a constant above 1.
-                floor = self._floor(self.lower(argument))
-                if floor > 1:
-                    return Growth(c=floor.log())
-            case sympy.tanh() | sympy.erf() | sympy.atan() | sympy.asinh():
-                # Odd and increasing: at least the value at the smallest |u| on the tail.
-                smallest = self._floor(self.lower(argument))
-                if smallest > 0:
-                    at = {sympy.tanh: arb.tanh, sympy.erf: arb.erf, sympy.atan: arb.atan}
-                    return Growth(c=at.get(expr.func, arb.asinh)(smallest))
+                return Growth(c=_HALF) * self._exponential(sign * argument, -1)
+            case sympy.log() if self.range(argument).low > 0:
+                values = self.range(argument)
+                if values.high < 2:  # |log u| ≥ |u − 1|/max(u, 1)
+                    return self.lower(argument - 1) * Growth(c=1 / values.high.max(_ONE))
+            case sympy.erfc() if self.sign(argument) > 0:
+                # √π erfc u > 2 e^{−u²}/(u + √(u² + 2)) (Abramowitz & Stegun 1964, 7.1.13).
+                width = self.upper(argument) + Growth(c=_HALF.sqrt())
+                below = self.lower(sympy.exp(-(argument**2)))
+                return below * width.power(arb(-1)) * Growth(c=1 / arb.pi().sqrt())
         raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
-
-    def _size(self, expr: Expr) -> arb:
-        """A constant above |expr| on the tail; infinite if none is known."""
-        bound = self.upper(expr)
-        falls = bound.n <= 0 and bound.beta <= 0 and bound.alpha <= 0
-        return bound.c if falls else arb("inf")
 
     def _floor(self, growth: Growth) -> arb:
         """The least value of an increasing growth on the tail; 0 if it is not increasing."""
@@ -186,11 +205,15 @@ class Tail:
                     bounds.append(self.lower(term))
             if bounds:
                 return max(bounds, key=Growth.rank)
+        _, below = self._dominant(expr)
+        return below
+
+    def _dominant(self, expr: Expr) -> tuple[Expr, Growth]:
+        """The term of a sum that outweighs all others, with a growth below the whole."""
         for i, leading in enumerate(expr.args):
             rest = sympy.Add(*expr.args[:i], *expr.args[i + 1 :])
-            above = self.upper(rest)
             try:
-                below = self.lower(leading)
+                above, below = self.upper(rest), self.lower(leading)
             except NotCertifiable:
                 continue
             # The share of the rest is largest at the start if its logarithm falls from there on.
@@ -198,25 +221,29 @@ class Tail:
             if share.alpha <= 0 and share.n.max(_ZERO) / t + share.beta + 2 * share.alpha * t <= 0:
                 worst = share.c * t**share.n * (share.beta * t + share.alpha * t**2).exp()
                 if worst < 1:
-                    return Growth(below.c * (1 - worst), below.n, below.beta, below.alpha)
+                    return leading, Growth(
+                        below.c * (1 - worst), below.n, below.beta, below.alpha
+                    )
         raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
 
     def _exponential(self, exponent: Expr, direction: int) -> Growth:
         """Above (direction 1) or below (−1) exp(u)."""
         # The question is cheap; as_poly multiplies out inside nested functions.
-        poly = exponent.as_poly(z) if exponent.is_polynomial(z) else None
-        if poly is not None and poly.degree() <= 2:
-            a, b, c = (evaluate(poly.coeff_monomial(z**k)) for k in (2, 1, 0))
-            return Growth(c.exp(), _ZERO, b * self.side, a)
-        if direction < 0 and self.sign(exponent) > 0:
-            return self._steep(exponent)
+        terms = sympy.Add.make_args(exponent)
+        quadratic = [t for t in terms if t.is_polynomial(z) and t.as_poly(z).degree() <= 2]
+        rest = sympy.Add(*[t for t in terms if t not in quadratic])
+        poly = sympy.Poly(sympy.expand(sympy.Add(*quadratic)), z)
+        a, b, c = (evaluate(poly.coeff_monomial(z**k)) for k in (2, 1, 0))
+        values = self.range(rest)
+        bound = values.high if direction > 0 else values.low
+        whole = Growth((c + bound).exp(), _ZERO, b * self.side, a)
+        if bound.is_finite() and not poly.is_zero:
+            return whole
         if self.sign(exponent) == -direction:
-            if direction > 0:
-                with contextlib.suppress(NotCertifiable):
-                    return self._steep(-exponent).power(arb(-1))
-            return Growth()  # exp(u) ≤ 1 for u ≤ 0, and ≥ 1 for u ≥ 0
-        if poly is not None and direction * self._leading_sign(poly) < 0:
-            return Growth()
+            with contextlib.suppress(NotCertifiable):
+                return self._steep(-direction * exponent).power(arb(-direction))
+        if bound.is_finite():
+            return whole
         size = self.upper(exponent)
         if size.alpha <= 0 and size.beta <= 0 and size.n <= 2:
             # |u| ≤ C·tⁿ ≤ C·t (n ≤ 1) or C·t² on t ≥ 1
@@ -225,11 +252,13 @@ class Tail:
         raise NotCertifiable(f"no bound on the growth of exp({exponent}) is known here")
 
     def _steep(self, exponent: Expr) -> Growth:
-        """Below exp(u) for u ≥ 0 that grows at least like t²: exp(α t²), t ≥ start."""
+        """Below exp(u) for u ≥ 0: exp(α t²) or exp(β t) where u grows at least like that."""
         below, t = self.lower(exponent), evaluate(self.start)
         # c tⁿ e^{βt+αt²} / t² increases on the tail if n ≥ 2, or if βt ≥ 2, and so on.
-        if below.alpha >= 0 and below.beta >= 0 and below.n + below.beta * t >= 2:
-            return Growth(alpha=self._floor(below) / t**2)
+        degree = below.n + below.beta * t
+        if below.alpha >= 0 and below.beta >= 0 and degree >= 1:
+            slot, power = ("alpha", 2) if degree >= 2 else ("beta", 1)
+            return Growth(**{slot: self._floor(below) / t**power})
         return Growth()  # exp(u) ≥ 1
 
     def _leading_sign(self, poly: sympy.Poly) -> int:

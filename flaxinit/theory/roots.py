@@ -177,28 +177,28 @@ def _sign(value: acb) -> int:
 def _reach(expr: Expr) -> int:
     """A number beyond which, on either side, the expression is proven to have no root."""
     for reach in _REACHES:
-        tail = Tail(1, sympy.Integer(reach))
         with contextlib.suppress(NotCertifiable):
-            mirrored = (_settled(expr.subs(z, side * z), tail) for side in (-1, 1))
-            if all(tail.lower(form).c > 0 for form in mirrored):
+            tails = (Tail(side, sympy.Integer(reach)) for side in (-1, 1))
+            if all(tail.lower(steady(expr, tail.side, far=True)).c > 0 for tail in tails):
                 return reach
     raise NotCertifiable("it may have roots without end")
-
-
-def _settled(expr: Expr, tail: Tail) -> Expr:
-    """What tends to a limit or a line in a tail, as the distance from it."""
-
-    def distance(u: Expr) -> Expr:
-        return 1 - sympy.erfc(u) if tail.sign(u) > 0 else sympy.erf(u)
-
-    return sympy.expand_mul(steady(expr, tail.side).replace(sympy.erf, distance))
 
 
 def lowered(expr: Expr, point, order: int) -> Expr:
     """expr/(z − p)^k, continued over p, where expr vanishes at least to order k."""
     if order == 0:
         return expr
-    coefficient = sympy.diff(expr, z, order) / math.factorial(order)
+    poly = expr.as_poly(z) if expr.is_polynomial(z) else None
+    if poly is not None:
+        terms = [
+            sympy.simplify(sympy.diff(expr, z, n).subs(z, point)) / math.factorial(n)
+            for n in range(order, poly.degree() + 1)
+        ]
+        return sympy.Add(*[term * (z - point) ** n for n, term in enumerate(terms)])
+    variable = Symbol("w", real=True)
+    coefficient = sympy.Lambda(
+        variable, sympy.diff(expr, z, order).subs(z, variable) / math.factorial(order)
+    )
     return Continued(expr, z, sympy.sympify(point), sympy.Integer(order), coefficient)
 
 

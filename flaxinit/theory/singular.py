@@ -5,10 +5,10 @@ from functools import lru_cache
 
 import sympy
 from flint import acb, arb
-from sympy import Expr, log
+from sympy import Expr, exp, log
 
 from flaxinit.theory import balls
-from flaxinit.theory.balls import Program
+from flaxinit.theory.balls import Continued, Program
 from flaxinit.theory.pieces import Piece
 from flaxinit.theory.roots import lowered, order_of_zero, roots
 from flaxinit.theory.symbols import z
@@ -51,6 +51,24 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
     if not order or (order_of_zero(numerator, point) or 0) < order:
         return None
     return sympy.Mul(lowered(numerator, point, order), 1 / lowered(denominator, point, order))
+
+
+def factored(expr: Expr, point: Expr) -> Expr:
+    """The same function, each part that vanishes at the point as (z − p)^k times the rest.
+
+    >>> factored(sympy.exp(-1 / (1 - z**2)), sympy.Integer(1))
+    exp(-1/((-z - 1)*(z - 1)))
+    """
+
+    def may_vanish(part: Expr) -> bool:
+        kind = part.is_Add or isinstance(part, sympy.Function)
+        return kind and part.has(z) and not isinstance(part, exp | Continued) and part != z - point
+
+    def drawn_out(part: Expr) -> Expr:
+        order = order_of_zero(part, point)
+        return (z - point) ** order * lowered(part, point, order) if order else part
+
+    return expr.replace(may_vanish, drawn_out)
 
 
 def has_pole(expr: Expr, point: Expr, side: str) -> bool:
