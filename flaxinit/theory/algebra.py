@@ -4,7 +4,7 @@ import math
 
 import sympy
 from flint import acb, arb
-from sympy import Dummy, Expr, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
+from sympy import Dummy, Expr, Integer, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
 
 from flaxinit.theory import balls
 from flaxinit.theory.ranges import Range, value_range
@@ -62,7 +62,7 @@ def expand_numerators(expr: Expr) -> Expr:
 
     def freeze(power: Expr) -> Expr:
         base, exponent = power.as_base_exp()
-        unit = sympy.Rational(1, exponent.q) if exponent.q > 1 else sympy.Integer(-1)
+        unit = sympy.Rational(1, exponent.q) if exponent.q > 1 else Integer(-1)
         if base**unit not in names:
             names[base**unit] = Dummy(positive=True)
             whole[names[base**unit]] = base**unit
@@ -103,7 +103,7 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         """k of the factor e^{kz + c}."""
         exponents = [f.exp for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
         poly = exponents[0].as_poly(z) if exponents and exponents[0].is_polynomial(z) else None
-        return poly.coeff_monomial(z) if poly and poly.degree() == 1 else sympy.Integer(0)
+        return poly.coeff_monomial(z) if poly and poly.degree() == 1 else Integer(0)
 
     def grows_or_falls(total: Expr) -> bool:
         rates = [side * rate(term) for term in total.args]
@@ -126,16 +126,19 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
 
 
 def _conjugate(total: Expr, side: int) -> Expr:
-    """a + b with a root in b as (a² − b²)/(a − b), where both cancel for large |z|."""
+    """Algebraic terms that cancel for large |z|: a + √b as (a² − b)/(a − √b), say."""
 
     def is_root(term: Expr) -> bool:
         powers = [f for f in sympy.Mul.make_args(term) if f.is_Pow and abs(f.exp) == _HALF]
         return any(f.base.is_polynomial(z) and f.base.has(z) for f in powers)
 
     def degree(fraction: Expr) -> int:
-        above, below = map(sympy.Poly, sympy.fraction(sympy.together(fraction)), (z, z))
-        return above.degree() - below.degree()
+        above, below = (sympy.degree(part, z) for part in sympy.fraction(sympy.together(fraction)))
+        return above - below
 
+    if total.is_rational_function(z) and not total.is_polynomial(z):
+        whole = sympy.cancel(total)
+        return whole if degree(whole) < max(map(degree, total.args)) else total
     roots = [term for term in total.args if is_root(term)]
     if len(roots) != 1:
         return total
@@ -155,33 +158,34 @@ def _from_limits(total: Expr, side: int, far: bool) -> Expr:
     if not total.is_Add:
         return total
     moved = [_from_limit(term, side, far) for term in total.args]
-    if tuple(moved) == total.args:
-        return total
-    result = sympy.Add(*map(sympy.expand_mul, moved))
-    return total if result.as_independent(z, as_Add=True)[0] != 0 else result
+    limit, distance = map(sum, zip(*moved, strict=True))
+    return distance if sympy.expand(limit) == 0 else total
 
 
-def _from_limit(term: Expr, side: int, far: bool) -> Expr:
-    """k·f(u) as k·(limit + (f(u) − limit)), for f = erf, tanh, atan or the logistic."""
+def _from_limit(term: Expr, side: int, far: bool) -> tuple[Expr, Expr]:
+    """k·f(u) as (k·limit, k·(f(u) − limit)): f = erf, tanh, tanh², atan or the logistic function."""
     factor, function = term.as_independent(z, as_Add=False)
-    if isinstance(function, erf | tanh) or (far and isinstance(function, atan)):
+    square = function.is_Pow and function.exp == 2 and isinstance(function.base, tanh)
+    if square:
+        (u,) = function.base.args
+    elif isinstance(function, erf | tanh) or (far and isinstance(function, atan)):
         (u,) = function.args
-    elif function.is_Pow and function.exp == -1:
-        one, power = function.base.as_coeff_Add()
-        if one != 1 or not isinstance(power, exp):
-            return term
-        u = -power.exp
+    elif function.is_Pow and function.exp == -1 and isinstance(function.base - 1, exp):
+        u = -(function.base - 1).exp
     else:
-        return term
+        return (Integer(0), term) if term.has(z) else (term, Integer(0))
     poly = u.as_poly(z) if u.is_polynomial(z) else None
     if poly is None or not poly.LC().is_number:
-        return term
+        return Integer(0), term
     sign = sympy.sign(poly.LC()) * side ** poly.degree()
     if isinstance(function, erf):
         # Of its own SymPy writes erfc(−z) as 2 − erfc(z), which loses all digits where z is large.
-        return factor * sign * (1 - erfc(sign * u, evaluate=False))
+        return factor * sign, -factor * sign * erfc(sign * u, evaluate=False)
+    small = exp(-2 * sign * u)
+    if square:
+        return factor, -4 * factor * small / (1 + small) ** 2
     if isinstance(function, tanh):
-        return factor * sign * (1 - 2 * exp(-2 * sign * u) / (1 + exp(-2 * sign * u)))
+        return factor * sign, -2 * factor * sign * small / (1 + small)
     if isinstance(function, atan):
-        return factor * (sign * sympy.pi / 2 - atan(1 / u))
-    return factor * (1 - exp(-u) / (1 + exp(-u))) if sign > 0 else term
+        return factor * sign * sympy.pi / 2, -factor * atan(1 / u)
+    return (factor, -factor * exp(-u) / (1 + exp(-u))) if sign > 0 else (Integer(0), term)

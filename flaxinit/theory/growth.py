@@ -6,6 +6,7 @@ crude on purpose: a Gaussian tail beyond a dozen standard deviations forgives an
 """
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass
 
@@ -87,10 +88,7 @@ class Tail:
         if expr == z:
             return Growth(n=_ONE)
         if expr.is_Add:
-            total = self.upper(expr.args[0])
-            for term in expr.args[1:]:
-                total = total + self.upper(term)
-            return total
+            return functools.reduce(self._sum, map(self.upper, expr.args))
         if expr.is_Mul:
             total = Growth()
             for factor in expr.args:
@@ -139,6 +137,8 @@ class Tail:
                 # 0 ≤ log Γ(u) ≤ u² for u ≥ 2; other arguments are not covered.
                 if self.sign(argument - 2) > 0:
                     return self.upper(argument).power(arb(2))
+        if (size := self.range(expr).size).is_finite():
+            return Growth(c=size)
         raise NotCertifiable(f"no bound on the growth of {expr} is known here")
 
     def lower(self, expr: Expr) -> Growth:
@@ -180,6 +180,10 @@ class Tail:
                 values = self.range(argument)
                 if values.high < 2:  # |log u| ≥ |u − 1|/max(u, 1)
                     return self.lower(argument - 1) * Growth(c=1 / values.high.max(_ONE))
+            case sympy.tanh() | sympy.sin() | sympy.erf() | sympy.atan() | sympy.asinh() if (
+                self.range(argument).size <= 1
+            ):
+                return self.lower(argument) * Growth(c=_HALF)  # concave, and f(1) > 1/2
             case sympy.erfc() if self.sign(argument) > 0:
                 # √π erfc u > 2 e^{−u²}/(u + √(u² + 2)) (Abramowitz & Stegun 1964, 7.1.13).
                 width = self.upper(argument) + Growth(c=_HALF.sqrt())
@@ -216,15 +220,25 @@ class Tail:
                 above, below = self.upper(rest), self.lower(leading)
             except NotCertifiable:
                 continue
-            # The share of the rest is largest at the start if its logarithm falls from there on.
-            share, t = above * below.power(arb(-1)), evaluate(self.start)
-            if share.alpha <= 0 and share.n.max(_ZERO) / t + share.beta + 2 * share.alpha * t <= 0:
-                worst = share.c * t**share.n * (share.beta * t + share.alpha * t**2).exp()
-                if worst < 1:
-                    return leading, Growth(
-                        below.c * (1 - worst), below.n, below.beta, below.alpha
-                    )
+            share = self._share(above, below)
+            if share < 1:
+                return leading, Growth(c=1 - share) * below
         raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+
+    def _sum(self, a: Growth, b: Growth) -> Growth:
+        """Above the sum of two growths, in the shape of the one that outweighs the other."""
+        for large, small in ((a, b), (b, a)):
+            if large.c > 0 and (share := self._share(small, large)).is_finite():
+                return Growth(c=1 + share) * large
+        return a + b
+
+    def _share(self, small: Growth, large: Growth) -> arb:
+        """The largest ratio of two growths on the tail; infinite if it may grow."""
+        ratio, t = small * large.power(arb(-1)), evaluate(self.start)
+        # Its logarithm falls from the start on, so that it is largest there.
+        if ratio.alpha <= 0 and ratio.n.max(_ZERO) / t + ratio.beta + 2 * ratio.alpha * t <= 0:
+            return ratio.c * t**ratio.n * (ratio.beta * t + ratio.alpha * t**2).exp()
+        return arb("inf")
 
     def _exponential(self, exponent: Expr, direction: int) -> Growth:
         """Above (direction 1) or below (−1) exp(u)."""

@@ -18,7 +18,9 @@ _NEIGHBOURHOOD = arb(0, arb(2) ** -60)
 
 @lru_cache(maxsize=256)
 def singularities(piece: Piece) -> tuple[Expr, ...]:
-    """The points of a piece, its ends included, around which its formula has no finite value.
+    """The points of a piece around which its formula has no finite value, or is not analytic.
+
+    At an end of the piece it needs to be finite alone.
 
     >>> singularities(Piece(-sympy.oo, sympy.oo, sympy.sin(z) / z))
     (0,)
@@ -33,7 +35,12 @@ def singularities(piece: Piece) -> tuple[Expr, ...]:
     with balls.precision():
         program = Program(piece.expr, (z,))
         near = {p: acb(balls.evaluate(p) + _NEIGHBOURHOOD) for p in suspects}
-        return tuple(sorted(p for p in suspects if not program(near[p]).is_finite()))
+
+        def regular(point: Expr) -> bool:
+            inside = piece.low < point and point < piece.high
+            return program(near[point], analytic=bool(inside)).is_finite()
+
+        return tuple(sorted(p for p in suspects if not regular(p)))
 
 
 @lru_cache(maxsize=256)
