@@ -7,7 +7,7 @@ from typing import Any
 from flaxinit.aliases import catalogue_name
 from flaxinit.gains import MOMENTS
 from flaxinit.initializers.scaling import Mode
-from flaxinit.scales import scales as scales_of
+from flaxinit.scales import moments_of, scales as scales_of
 
 # A catalogue name, a formula, a JAX callable, a SymPy expression or a Derivation.
 Activation = str | Callable[..., Any] | Any
@@ -46,10 +46,7 @@ def moments(activation: Activation) -> tuple[float, float]:
             f"{activation!r} has open parameters, and so no one gain: write numbers for them, or "
             f"pass flaxinit.derive(...).subs({numbers}) instead"
         )
-    return (
-        float(derivation.second_moment.value),
-        float(derivation.derivative_second_moment.value),
-    )
+    return moments_of(derivation)
 
 
 def scales(activation: Activation, mode: Mode) -> tuple[float, float]:

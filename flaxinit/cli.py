@@ -121,7 +121,8 @@ def _facts(derivation) -> dict:
         }
     if not derivation.second_moment.parameters:
         facts["gain"] = derivation.gain
-        facts["backward_gain"] = derivation.backward_gain
+        exists = derivation.derivative_second_moment.exists
+        facts["backward_gain"] = derivation.backward_gain if exists else None
     return facts
 
 

@@ -256,8 +256,21 @@ def test_the_backward_gain_is_that_of_the_gradient_that_jax_propagates(function)
 
 
 def test_no_gradient_is_made_up():
-    with pytest.raises(ValueError, match=r"derivative of <lambda> cannot be traced.*Reverse-mode"):
-        derive(READ["while_loop"][0])
+    """`lax.while_loop` has a value, and so a forward gain, but JAX cannot differentiate it."""
+    looped, formula = derive(READ["while_loop"][0]), derive("tanh(tanh(x))")
+    assert looped.gain == formula.gain == flaxinit.gain(READ["while_loop"][0])
+    assert looped.initializer() == formula.initializer()
+    assert "backward" not in repr(looped) and "does not exist" in looped.markdown()
+    assert looped.qmap(2.0, 1.5) == formula.qmap(2.0, 1.5)
+    for backward in (
+        lambda: looped.backward_gain,
+        lambda: looped.derivative_second_moment.at(2.0),
+        lambda: looped.chi(1.0, 1.0),
+    ):
+        with pytest.raises(ValueError, match=r"E\[φ'²\] does not exist.*Reverse-mode"):
+            backward()
+    with pytest.raises(ValueError, match="JAX cannot differentiate"):
+        flaxinit.gain(looped, mode="fan_avg")
 
 
 def test_a_plain_function_has_no_derivative_of_its_own():

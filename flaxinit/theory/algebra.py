@@ -119,13 +119,13 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
 
     return (
         expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp))
-        .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side), side, far))
+        .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far))
         .replace(lambda e: e.is_Add and grows_or_falls(e), taken_out)
         .replace(lambda e: isinstance(e, log), logarithm)
     )
 
 
-def _conjugate(total: Expr, side: int) -> Expr:
+def _conjugate(total: Expr, side: int, far: bool) -> Expr:
     """Algebraic terms that cancel for large |z|: a + √b as (a² − b)/(a − √b), say."""
 
     def is_root(term: Expr) -> bool:
@@ -138,7 +138,7 @@ def _conjugate(total: Expr, side: int) -> Expr:
 
     if total.is_rational_function(z) and not total.is_polynomial(z):
         whole = sympy.cancel(total)
-        return whole if degree(whole) < max(map(degree, total.args)) else total
+        return whole if far or degree(whole) < max(map(degree, total.args)) else total
     roots = [term for term in total.args if is_root(term)]
     if len(roots) != 1:
         return total
@@ -163,7 +163,7 @@ def _from_limits(total: Expr, side: int, far: bool) -> Expr:
 
 
 def _from_limit(term: Expr, side: int, far: bool) -> tuple[Expr, Expr]:
-    """k·f(u) as (k·limit, k·(f(u) − limit)): f = erf, tanh, tanh², atan or the logistic function."""
+    """k·f(u) as (k·limit, k·(f(u) − limit)), for f = erf, tanh, tanh², atan and the logistic."""
     factor, function = term.as_independent(z, as_Add=False)
     square = function.is_Pow and function.exp == 2 and isinstance(function.base, tanh)
     if square:

@@ -114,15 +114,17 @@ def read_constant(value) -> Expr:
         return oo if exact > 0 else -oo
     if exact < 0:
         return -read_constant(-number)
-    if exact.is_integer():
+    if exact.is_integer() and exact < 2**53:
         return Integer(int(exact))
 
     wide = number.dtype == np.float64
     # The shortest decimal that rounds to this very number in its own format.
-    printed = repr(exact) if wide else np.format_float_positional(np.float32(number), unique=True)
-    digits = len(printed.split("e")[0].replace(".", "").lstrip("0"))
+    printed = repr(exact) if wide else np.format_float_scientific(np.float32(number))
+    digits = len(printed.split("e")[0].replace(".", "").strip("0"))
     if digits < _TYPED_DIGITS:
         return Rational(printed)
+    if exact.is_integer():
+        return Integer(int(exact))
     typed = wide and digits < 16
     bound = _BOUND_FULL if wide and not typed else _BOUND_SHORT
     for number_of_base, base in _bases():

@@ -23,7 +23,7 @@ from flaxinit.theory.fixedpoint import (
 )
 from flaxinit.theory.gated import GATE, combine, takes_two
 from flaxinit.theory.meanfield import Maps
-from flaxinit.theory.moment import BUDGET, Moment, infinite, moment, substitute
+from flaxinit.theory.moment import BUDGET, Moment, infinite, missing, moment, substitute
 from flaxinit.theory.pieces import derivative, jumps, map_pieces
 from flaxinit.theory.reading import Reading, read_activation, read_gate
 from flaxinit.theory.report import latex_report, markdown_report, terminal_report
@@ -63,10 +63,7 @@ class Derivation:
     def __post_init__(self):
         if self.second_moment.bounds and not self.second_moment.parameters:
             if self.second_moment.value == 0:
-                raise ValueError(
-                    f"{self.name} has E[φ²] = {self.second_moment.digits}, too small to make a "
-                    "gain of; rescale the activation"
-                )
+                raise ValueError(_too_small(self.name, self.second_moment))
             spread = self.second_moment.value - self.mean.value**2
             if spread < -1e-15 * self.second_moment.value:  # a few units in the last place
                 raise AssertionError(f"{self.name}: E[φ²] < E[φ]², which cannot be")
@@ -74,9 +71,10 @@ class Derivation:
     def __repr__(self) -> str:
         if self.second_moment.parameters:
             return f"Derivation({self.name!r}, E[phi^2]={self.second_moment.exact})"
-        return (
-            f"Derivation({self.name!r}, gain={self.gain!r}, backward_gain={self.backward_gain!r})"
-        )
+        gains = f"gain={self.gain!r}"
+        if self.derivative_second_moment.exists:
+            gains += f", backward_gain={self.backward_gain!r}"
+        return f"Derivation({self.name!r}, {gains})"
 
     @property
     def gain(self) -> float:
@@ -85,8 +83,14 @@ class Derivation:
 
     @property
     def backward_gain(self) -> float:
-        """1/√E[φ'²], the factor that keeps the gradients; inf where φ' is 0 almost everywhere."""
-        value = self.derivative_second_moment.value
+        """1/√E[φ'²], the factor that keeps the gradients; inf where φ' is 0 almost everywhere.
+
+        Raises:
+            ValueError: if JAX has no gradient of φ, as of `lax.while_loop`, or a gain of no float.
+        """
+        moment = self.derivative_second_moment
+        if (value := moment.value) == 0 and not (moment.bounds and moment.bounds[0] <= 0):
+            raise ValueError(_too_small(self.name, moment))
         return math.sqrt(1 / value) if value > 0 else math.inf
 
     def variance(self, fan_in: int) -> float:
@@ -115,7 +119,7 @@ class Derivation:
         swap = {known[name]: _parameter_value(known[name], v) for name, v in values.items()}
         expr = self.expr.subs(swap)
         moments = [
-            moment(m.symbol, substitute(m.pieces, swap))
+            moment(m.symbol, substitute(m.pieces, swap)) if m.exists else m
             for m in (self.mean, self.second_moment, self.derivative_second_moment)
         ]
         return Derivation(self.name, expr, *moments, self.custom_derivative)
@@ -137,15 +141,14 @@ class Derivation:
         0.02
         """
         from flaxinit.initializers import KernelOptions, VarianceScaling
-        from flaxinit.scales import scales
+        from flaxinit.scales import moments_of, scales
 
         if unknown := sorted(set(kernel) - set(KernelOptions.__annotations__)):
             raise TypeError(
                 f"initializer has no option {', '.join(unknown)}; it has mode, distribution, "
                 f"{', '.join(KernelOptions.__annotations__)}"
             )
-        moments = self.second_moment.value, self.derivative_second_moment.value
-        forward, backward = scales(repr(self.name), moments, mode)
+        forward, backward = scales(repr(self.name), moments_of(self), mode)
         return VarianceScaling(
             forward,
             mode,
@@ -302,6 +305,13 @@ class Derivation:
         return terminal_report(self)
 
 
+def _too_small(name: str, moment: Moment) -> str:
+    return (
+        f"{name} has {moment.integrand} = {moment.digits}, outside the range of a float, so that "
+        "there is no gain; rescale the activation"
+    )
+
+
 def _parameter_value(symbol: Symbol, value) -> Expr:
     """A parameter's value as an exact number that its assumptions allow."""
     if isinstance(value, Expr):
@@ -401,7 +411,9 @@ def _derive(reading: Reading, budget: float) -> Derivation:
     second = moment(r"\mathbb{E}[\varphi^2]", map_pieces(reading.pieces, _square), budget)
     symbol, slopes = r"\mathbb{E}[\varphi'^2]", map_pieces(reading.derivative, _square)
     try:
-        backward = moment(symbol, slopes, budget)
+        backward = (
+            moment(symbol, slopes, budget) if slopes else missing(symbol, reading.no_derivative)
+        )
     except Diverges as error:  # the forward gain of √|x|, say, exists all the same
         backward = infinite(symbol, slopes, str(error))
     return Derivation(reading.name, reading.expr, mean, second, backward, reading.custom_derivative)

@@ -254,6 +254,8 @@ def check(**values: float) -> None:
 
 def _evaluate(moment: Moment, variance: float, *, search: bool = False) -> float:
     """A moment at q: its closed form, the quadrature, or the enclosure (nan in a search)."""
+    if not moment.exists:
+        return moment.value  # which says why
     if moment.exact == sympy.oo:
         return math.inf
     if variance == 0:

@@ -75,7 +75,7 @@ class Moment:
 
     @property
     def value(self) -> float:
-        """The moment at q = 1, rounded to the nearest float."""
+        """The moment at q = 1, rounded to the nearest float: E[cos 40z] = e^{-800} is 0 to one."""
         if self.bounds is None:
             names = ", ".join(map(str, self.parameters))
             raise ValueError(
@@ -86,8 +86,8 @@ class Moment:
         if mpmath.isinf(low):
             return math.inf
         with mpmath.workprec(balls.PRECISION):
-            value = float((low + high) / 2)
-        if math.isinf(value) or (value == 0 and (low > 0 or high < 0)):
+            value = float((low + high) / 2) or 0.0  # without the sign of what underflows
+        if math.isinf(value):
             raise ValueError(
                 f"{self.integrand} = {mpmath.nstr(low, 5)} is outside the range of a float; "
                 "rescale the activation"
@@ -111,6 +111,11 @@ class Moment:
             certified = int(mpmath.floor(mpmath.log10(abs(middle) / radius)))
             return mpmath.nstr(middle, min(certified, 40), strip_zeros=False)
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a moment: not if JAX has no gradient to square."""
+        return True
+
     def ball(self, variance) -> arb:
         """A ball that contains the moment at q = variance."""
         check_variance(variance)
@@ -122,6 +127,28 @@ class Moment:
     def at(self, variance: float) -> float:
         """The moment at q = variance."""
         return float(self.ball(variance).mid())
+
+
+class MissingMoment(Moment):
+    """A moment of a function that does not exist; the remark says why."""
+
+    @property
+    def exists(self) -> bool:
+        return False
+
+    @property
+    def value(self) -> float:
+        raise self._absent()
+
+    @property
+    def digits(self) -> str:
+        return "does not exist"
+
+    def ball(self, variance) -> arb:
+        raise self._absent()
+
+    def _absent(self) -> ValueError:
+        return ValueError(f"{self.integrand} does not exist: {self.remark}")
 
 
 def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Moment:
@@ -186,6 +213,11 @@ def infinite(symbol: str, pieces: Sequence[Piece], reason: str) -> Moment:
     """A moment that is proven infinite."""
     bounds = (mpmath.inf, mpmath.inf)
     return Moment(symbol, tuple(pieces), sympy.oo, bounds, (), reason)
+
+
+def missing(symbol: str, reason: str) -> MissingMoment:
+    """A moment that does not exist."""
+    return MissingMoment(symbol, (), None, None, (), reason)
 
 
 def _open(found: Moment) -> Moment:

@@ -49,7 +49,9 @@ class Numeric:
         which = np.searchsorted(self.ends, x)
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            values = [np.broadcast_to(function(x), x.shape) for function in self._functions]
+            # A whole number beyond 64 bits is an object to NumPy.
+            own = (np.asarray(function(x), float) for function in self._functions)
+            values = [np.broadcast_to(value, x.shape) for value in own]
         chosen = np.choose(which, values) if len(values) > 1 else np.array(values[0])
         # An intermediate result overflowed, as eˣ/(1 + eˣ)² does, or cancelled, as x − tanh x does.
         doubtful = ~np.isfinite(chosen)

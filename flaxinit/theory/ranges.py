@@ -194,7 +194,7 @@ def _power(base: Range, exponent: Expr) -> Range:
     whole = int(exponent) if exponent.is_Integer else None
 
     def raised(end: arb) -> arb:
-        return end if end == 0 or not end.is_finite() else end**(whole if whole else power)
+        return end if end == 0 or not end.is_finite() else end ** (whole if whole else power)
 
     return _between(raised(base.low), raised(base.high))
 

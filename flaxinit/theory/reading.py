@@ -21,17 +21,22 @@ from flaxinit.theory.symbols import z
 
 # A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².
 _GRID = np.arange(-48, 49) / 6 + 1 / np.pi**2
+_SHARP_BITS = 1000
 
 
 @dataclass(frozen=True)
 class Reading:
-    """An activation as it was understood: its name, its expression and its derivative's."""
+    """An activation as it was understood: its name, its expression and its derivative's.
+
+    Where JAX has no derivative, the last field says why.
+    """
 
     name: str
     expr: Expr
     pieces: tuple[Piece, ...]
     derivative: tuple[Piece, ...]
     custom_derivative: bool = False
+    no_derivative: str = ""
 
 
 def read_activation(activation) -> Reading:
@@ -98,7 +103,7 @@ def _from_expr(name: str, expr: Expr) -> Reading:
 
 
 def _from_function(function: Callable) -> Reading:
-    from flaxinit.theory.trace import trace
+    from flaxinit.theory.trace import NotTraceable, trace
 
     traced = trace(function)
     name, expr = traced.name, traced.expr()
@@ -107,8 +112,12 @@ def _from_function(function: Callable) -> Reading:
     values = traced.evaluate(_GRID)
     _require_finite(name, values)
     pieces = split(expr)
-    derivative, slopes = derivative_of(pieces), traced.derivative.evaluate(_GRID)
     _require_agreement(name, pieces, {}, values, tolerance)
+    try:
+        slopes = traced.derivative.evaluate(_GRID)
+    except NotTraceable as error:  # lax.while_loop has a value, but no gradient
+        return Reading(name, expr, pieces, (), no_derivative=str(error))
+    derivative = derivative_of(pieces)
     custom = _disagreement(derivative, {}, slopes, tolerance) is not None
     if custom:
         # A custom derivative (a straight-through estimator, say) is what JAX propagates
@@ -149,12 +158,11 @@ def _require_finite(name: str, values: np.ndarray) -> None:
 
 
 def _require_real(name: str, pieces: tuple[Piece, ...]) -> None:
-    values = np.full(_GRID.shape, np.nan)
+    values = np.zeros(_GRID.shape)
     for at, ball in _balls(pieces, samples(parameters(pieces))):
-        if ball.imag.contains(0) and ball.is_finite():
-            values[at] = float(ball.real.mid())
-        else:
-            _require_finite(name, values)
+        if not (ball.imag.contains(0) and ball.is_finite()):
+            values[at] = np.nan
+    _require_finite(name, values)
 
 
 def _require_whole(name: str, expr: Expr, pieces: tuple[Piece, ...]) -> None:
@@ -185,7 +193,11 @@ def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):
         for at, x in enumerate(_GRID):
             point = balls.to_ball(float(x))
             which = sum(bool(end < point) for end in ends)
-            yield at, programs[which](acb(point), *given)
+            ball = programs[which](acb(point), *given)
+            if not ball.is_finite():  # 1 − erf(8), say, is 0 to 80 bits
+                with balls.precision(_SHARP_BITS):
+                    ball = balls.Program(pieces[which].expr, (z, *symbols))(acb(point), *given)
+            yield at, ball
 
 
 def _disagreement(

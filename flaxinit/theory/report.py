@@ -1,5 +1,6 @@
 """Says what was derived: Markdown, LaTeX, and a panel for the terminal."""
 
+import re
 from typing import TYPE_CHECKING
 
 from sympy import Piecewise, latex
@@ -10,6 +11,13 @@ from flaxinit.theory.symbols import z
 if TYPE_CHECKING:
     from flaxinit.theory.derivation import Derivation
     from flaxinit.theory.moment import Moment
+
+
+def _gains(derivation: "Derivation") -> tuple[str, str]:
+    """The forward and the backward gain in full."""
+    if not derivation.derivative_second_moment.exists:
+        return repr(derivation.gain), "none, as JAX has no gradient of it"
+    return repr(derivation.gain), repr(derivation.backward_gain)
 
 
 def _certified(moment: "Moment") -> str:
@@ -39,19 +47,27 @@ def flax_line(derivation: "Derivation", written: str | None = None) -> str:
 
 def markdown_report(derivation: "Derivation") -> str:
     """Every step the engine took, with its reason, in Markdown and LaTeX."""
-    lines = [f"## {derivation.name}", "", f"$$\\varphi(z) = {latex(derivation.expr)}$$", ""]
+    lines = [
+        f"## {_escaped(derivation.name)}",
+        "",
+        f"$$\\varphi(z) = {latex(derivation.expr)}$$",
+        "",
+    ]
     for moment in _moments(derivation):
+        if not moment.exists:
+            lines += [f"### ${moment.symbol}$", "", f"It does not exist: {moment.remark}", ""]
+            continue
         if moment is derivation.derivative_second_moment and derivation.mean.pieces:
             lines += [f"$$\\varphi'(z) = {latex(_slopes(derivation))}$$", ""]
         lines += _moment_markdown(moment)
     if not derivation.second_moment.parameters:
+        forward, backward = _gains(derivation)
         lines += ["### Gains at $q = 1$", ""]
         lines += [
             "| | |",
             "| --- | --- |",
-            f"| forward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi^2]}}$ | {derivation.gain!r} |",
-            f"| backward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi'^2]}}$ "
-            f"| {derivation.backward_gain!r} |",
+            f"| forward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi^2]}}$ | {forward} |",
+            f"| backward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi'^2]}}$ | {backward} |",
             "",
         ]
     return "\n".join(lines)
@@ -84,6 +100,11 @@ def _moment_markdown(moment: "Moment") -> list[str]:
     return lines
 
 
+def _escaped(name: str) -> str:
+    """A name as text in Markdown: `<lambda>` is no HTML, and x * y * z holds no italics."""
+    return re.sub(r"([\\`*<>\[\]$|]|\b_|_\b)", r"\\\1", name)
+
+
 def _plain(remark: str) -> str:
     return remark.replace("**", "^").replace("*", "·")
 
@@ -97,7 +118,9 @@ def latex_report(derivation: "Derivation") -> str:
         if moment.bounds is not None:
             rows.append(f"{moment.symbol}\\big|_{{q=1}} &\\approx {moment.digits}")
     if not derivation.second_moment.parameters:
-        rows.append(f"g &= {derivation.gain!r}, \\quad g' = {derivation.backward_gain!r}")
+        forward, backward = _gains(derivation)
+        exists = derivation.derivative_second_moment.exists
+        rows.append(f"g &= {forward}" + (f", \\quad g' = {backward}" if exists else ""))
     return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
 
@@ -122,6 +145,9 @@ def terminal_report(derivation: "Derivation"):
     if derivation.custom_derivative:
         table.add_row("φ'(z)", "the function's own rule (a custom derivative)")
     for name, moment in zip(("E[φ]", "E[φ²]", "E[φ'²]"), _moments(derivation), strict=True):
+        if not moment.exists:
+            table.add_row(name, f"does not exist: {moment.remark}")
+            continue
         exact = (
             "no closed form known; certified enclosure"
             if moment.exact is None
@@ -131,8 +157,8 @@ def terminal_report(derivation: "Derivation"):
         if moment.bounds is not None:
             table.add_row("  at q = 1", _certified(moment))
     if not derivation.second_moment.parameters:
-        table.add_row("gain", repr(derivation.gain))
-        table.add_row("backward gain", repr(derivation.backward_gain))
+        for label, gain in zip(("gain", "backward gain"), _gains(derivation), strict=True):
+            table.add_row(label, gain)
     return Group(Text(derivation.name, style="bold"), table)
 
 

@@ -47,6 +47,8 @@ def roots(expr: Expr) -> list[Expr]:
     if poly is not None:
         return _polynomial_roots(poly)
     numerator = sympy.numer(sympy.together(expr))
+    if numerator.is_polynomial(z):
+        return _polynomial_roots(sympy.Poly(numerator, z))
     if numerator.is_positive or numerator.is_negative:
         return []
     if numerator.is_Mul or numerator.is_Pow:
@@ -113,9 +115,14 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
     if poly.degree() == 1:
         slope, offset = poly.all_coeffs()
         return [sympy.simplify(-offset / slope)]
-    if not poly.free_symbols_in_domain and poly.domain.is_Exact:
+    if poly.domain.is_QQ or poly.domain.is_ZZ:
         with_radicals = sympy.real_roots(poly)
         return list(dict.fromkeys(with_radicals))
+    numeric = not poly.as_expr().free_symbols - {z}
+    if (
+        numeric and poly.degree() > 2 and len(poly.terms()) > 2
+    ):  # radicals are long, if there are any
+        return _isolated(sympy.sqf_part(poly).as_expr())
     found = sympy.roots(poly)
     if sum(found.values()) < poly.degree() or any(root.is_real is None for root in found):
         raise ValueError(

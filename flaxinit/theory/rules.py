@@ -49,7 +49,7 @@ from sympy import (
 from sympy.logic.boolalg import Boolean
 
 from flaxinit.theory.choice import count
-from flaxinit.theory.formula import logistic
+from flaxinit.theory.formula import logistic, normal_cdf
 
 RULES: dict[str, Callable] = {}
 CALLS: dict[str, tuple[Callable, ...]] = {}
@@ -197,6 +197,8 @@ def _select_n(which, *cases):
 # against samples.
 CALLS |= {
     "logaddexp": (lambda a, b: log(exp(a) + exp(b)),),
+    # JAX sums an asymptotic series where rounding would leave nothing.
+    "log_ndtr": (lambda a: log(normal_cdf(a)),),
     # The length of (a, b), and its derivatives.
     "_hypot": (_hypot, lambda a, b: a / _hypot(a, b), lambda a, b: b / _hypot(a, b)),
 }

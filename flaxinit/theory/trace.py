@@ -17,6 +17,10 @@ from flaxinit.theory.interpret import interpret
 from flaxinit.theory.symbols import z
 
 
+class NotTraceable(ValueError):
+    """JAX makes no program of the function, or none of its derivative."""
+
+
 @dataclass(frozen=True, eq=False)
 class Traced:
     """A JAX function of one or more vectors, read and run as the program that it traces to.
@@ -95,7 +99,7 @@ class Traced:
                 try:
                     program, out = jax.make_jaxpr(jax.vmap(fresh), return_shape=True)(*vectors)
                 except Exception:
-                    raise ValueError(_failure(self.name, error)) from error
+                    raise NotTraceable(_failure(self.name, error)) from error
         if not isinstance(out, jax.ShapeDtypeStruct):
             raise not_elementwise(f"this one returns {type(out).__name__}, not one array")
         if out.shape not in ((length,), ()):
