@@ -135,6 +135,7 @@ _STEPS: dict[type, Callable] = {
     sympy.erfi: _entire(acb.erfi),
     sympy.loggamma: lambda x, analytic: acb.lgamma(x) if x.real > 0 else _NAN,
     sympy.gamma: _entire(acb.gamma),
+    sympy.zeta: _entire(acb.zeta),
     sympy.log: lambda x, analytic: x.log(analytic=analytic),
     sympy.atan: _off_imaginary_cut(acb.atan),
     sympy.asinh: _off_imaginary_cut(_asinh),
@@ -218,6 +219,9 @@ class Program:
             order, argument = (self._compile(part) for part in expr.args)
             method = acb.bessel_k if isinstance(expr, sympy.besselk) else acb.bessel_i
             return self._add(expr, lambda n, x, analytic: method(x, n), (order, argument))
+        if isinstance(expr, sympy.polygamma):
+            order, argument = (self._compile(part) for part in expr.args)
+            return self._add(expr, lambda n, x, analytic: x.polygamma(n), (order, argument))
         if isinstance(expr, sympy.expint):
             order, argument = (self._compile(part) for part in expr.args)
             return self._add(expr, lambda n, x, analytic: x.expint(n), (order, argument))
@@ -255,6 +259,8 @@ def _atom(expr: Expr) -> acb:
         return acb(fmpq(int(expr.p), int(expr.q)))
     if expr is sympy.pi:
         return acb(arb.pi())
+    if expr is sympy.EulerGamma:
+        return acb(arb.const_euler())
     if expr is sympy.E:
         return acb(arb(1).exp())
     if expr is sympy.I:

@@ -20,14 +20,12 @@ from sympy import Expr, I, Integer, asin, atan, erf, exp, latex, oo, pi, sqrt
 
 from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.algebraic import algebraic_expectation
-from flaxinit.theory.pieces import Piece
-from flaxinit.theory.steps import Expectation, Step, Work, normal, unevaluated_sum, whole_line
+from flaxinit.theory.parity import even_part, is_odd
+from flaxinit.theory.pieces import Piece, join
+from flaxinit.theory.steps import Expectation, Step, Work, normal, unevaluated_sum
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm, Term, expand
 from flaxinit.theory.tidy import tidy
-
-# Operations in an expression that SymPy's `cancel` brings on one denominator in milliseconds.
-_SMALL = 40
 
 
 class Positive(sympy.Function):
@@ -61,10 +59,16 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
     q/2
     """
     work = Work(time.monotonic() + budget)
-    if _is_odd(pieces):
+    if is_odd(pieces):
         work.note("The function is odd: $z$ and $-z$ cancel", "E", Integer(0))
         return Integer(0), tuple(work.steps)
-    pieces = _even_part(pieces, work)
+    if (even := even_part(pieces)) is not None:
+        work.note(
+            r"Only the even part counts: $\mathbb{E}[f(z)] = \mathbb{E}[(f(z) + f(-z))/2]$",
+            unevaluated_sum([(Integer(1), Expectation(p.expr, p.low, p.high)) for p in pieces]),
+            unevaluated_sum([(Integer(1), Expectation(p.expr, p.low, p.high)) for p in even]),
+        )
+        pieces = join(list(even))
     total: Expr = Integer(0)
     unevaluated = []
     for low, high, terms in _gathered(pieces, work):
@@ -75,33 +79,6 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
     value = tidy(total.replace(Positive, lambda u: u))
     work.note("Add the terms up", "E", unevaluated_sum(unevaluated), value)
     return value, tuple(work.steps)
-
-
-def _is_odd(pieces: Sequence[Piece]) -> bool:
-    return all(
-        p.low == -m.high and vanishes(p.expr + m.expr.subs(z, -z))
-        for p, m in zip(pieces, reversed(pieces), strict=True)
-    )
-
-
-def _even_part(pieces: Sequence[Piece], work: Work) -> Sequence[Piece]:
-    """The even part of a rational function of exponentials, where that is simpler."""
-    expr = pieces[0].expr
-    functions = expr.atoms(sympy.Function)
-    exponentials = bool(functions) and all(
-        isinstance(f, exp) and f.exp.is_polynomial(z) for f in functions
-    )
-    if len(pieces) > 1 or not exponentials or expr.count_ops() > _SMALL:
-        return pieces
-    even = sympy.cancel((expr + expr.subs(z, -z)) / 2)
-    if even.has(exp):
-        return pieces
-    work.note(
-        r"Only the even part counts: $\mathbb{E}[f(z)] = \mathbb{E}[(f(z) + f(-z))/2]$",
-        whole_line(expr),
-        whole_line(even),
-    )
-    return [Piece(-oo, oo, even)]
 
 
 def _gathered(pieces: Sequence[Piece], work: Work):
@@ -123,6 +100,13 @@ def _gathered(pieces: Sequence[Piece], work: Work):
                 Expectation(piece.expr, piece.low, piece.high),
                 Expectation(expr, low, high),
             )
+        if low == -high and expr.has(sympy.log) and vanishes(expr - expr.subs(z, -z)):
+            low, expr = Integer(0), 2 * expr
+            work.note(
+                "The function is even: both sides are alike",
+                Expectation(piece.expr, piece.low, piece.high),
+                Expectation(expr, low, high),
+            )
         terms = expand(expr)
         expanded = sympy.Add(*[c * term.expr for term, c in terms.items()])
         if expanded != expr:
@@ -134,7 +118,21 @@ def _gathered(pieces: Sequence[Piece], work: Work):
             whole[term] = whole.get(term, Integer(0)) + coefficient
     for (low, high), terms in intervals.items():
         kept = {term: sympy.expand(c) for term, c in terms.items() if sympy.expand(c) != 0}
+        _require_no_pole(kept, low, high)
         yield low, high, kept
+
+
+def _require_no_pole(terms: dict[Term, Expr], low: Expr, high: Expr) -> None:
+    """Refuses a sum of inverse powers whose poles at 0 do not cancel."""
+    powers = [int(term.n) for term in terms if term.n.is_Integer and not term.logs]
+    if not low < 0 < high or min(powers, default=0) >= 0:
+        return
+    lowest = -min(powers)
+    numerator = sympy.Add(*[c * term.expr * z**lowest for term, c in terms.items()])
+    for _ in range(lowest):
+        if sympy.expand(numerator.subs(z, 0)) != 0:
+            raise NoClosedForm("it has a pole at 0")
+        numerator = sympy.diff(numerator, z)
 
 
 def _term(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
@@ -192,8 +190,10 @@ def _moment(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
 
 
 def _reduced(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
+    if term.n.is_Integer and term.n < 0 and not term.logs and low == -high:
+        return _inverse(term, low, high, work)
     s, m, mass = _square(term, work)
-    if not (term.n.is_Integer and term.n >= 0):
+    if term.logs or not (term.n.is_Integer and term.n >= 0):
         return mass * _fractional(term, s, m, low, high, work)
     if term.n == 0:
         value, reason = _base(term, s, m, low, high)
@@ -278,17 +278,46 @@ def _cdf(end: Expr, m: Expr, s: Expr) -> Expr:
 
 
 def _fractional(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: Work) -> Expr:
-    """E[zᵖ 1(z>0)], for a real power p."""
-    p = term.n
+    """E[zᵖ logᵏz 1(z>0)], for a real power p."""
+    p, k = term.n, term.logs
     if p.is_number and p <= -1 and low <= 0 <= high:
         raise NoClosedForm(f"{term.expr} alone has a pole at 0")
     if term.erfs or m != 0 or (low, high) != (0, oo):
-        raise NoClosedForm(f"the power z**({p}) is known on z > 0 alone")
-    value = (2 * s) ** (p / 2) * sympy.gamma((p + 1) / 2) / (2 * sqrt(pi))
+        raise NoClosedForm(f"the power {term.expr} is known on z > 0 alone")
+    power = sympy.Dummy("p")
+    value = (2 * s) ** (power / 2) * sympy.gamma((power + 1) / 2) / (2 * sqrt(pi))
+    value = sympy.expand(sympy.expand_func(sympy.diff(value, power, k).subs(power, p)))
+    derived = rf", differentiated {k} times in $p = {latex(p)}$" if k else ""
     work.note(
         r"The Gamma integral $\mathbb{E}[z^p;\ z > 0] = (2s)^{p/2}\, \Gamma((p+1)/2)/(2\sqrt\pi)$, "
-        rf"$s = {latex(s)}$",
-        Expectation(z**p, low, high),
+        rf"$s = {latex(s)}${derived}",
+        Expectation(z**p * sympy.log(z) ** k, low, high),
         value,
     )
     return value
+
+
+def _inverse(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
+    """The finite part of E[z^{-n} e^{az²+bz}]: of two such terms in which a pole cancels, the sum.
+
+    The finite part leaves out the powers of 1/ε in the integral over |z| > ε. Stein's identity
+    holds for it, as its boundary terms at ±ε are such powers.
+    """
+    if term.erfs or high != oo:
+        raise NoClosedForm(f"{term.expr} alone has a pole at 0")
+    s, _, mass = _square(replace(term, b=Integer(0)), work)
+    n, b = -int(term.n), term.b
+    before = exp(b**2 * s / 2)
+    value = sqrt(pi / (2 * s)) * sympy.erfi(b * sqrt(s / 2))  # ∫₀ᵇ E[e^{tz}] dt
+    if b.has(I):
+        value = sqrt(pi / (2 * s)) * I * erf(b / I * sqrt(s / 2))
+    for k in range(2, n + 1):
+        before, value = value, (b * value - before / s) / (k - 1)
+    work.note(
+        r"The finite part, by $\mathbb{E}[e^{bz}/z] = \int_0^b \mathbb{E}[e^{tz}]\, dt$ and by "
+        r"Stein's identity $(n-1)\, \mathbb{E}[e^{bz}/z^n] = b\, \mathbb{E}[e^{bz}/z^{n-1}] - "
+        r"\mathbb{E}[e^{bz}/z^{n-2}]/s$; what diverges at $0$ cancels in the sum",
+        Expectation(term.expr, low, high),
+        mass * value,
+    )
+    return mass * value

@@ -38,6 +38,7 @@ from sympy import (
     erfc,
     exp,
     log,
+    pi,
     sign,
     sin,
     sinh,
@@ -197,6 +198,7 @@ def _select_n(which, *cases):
 # against samples.
 CALLS |= {
     "logaddexp": (lambda a, b: log(exp(a) + exp(b)),),
+    "sinc": (lambda a: sin(pi * a) / (pi * a),),
     # JAX sums an asymptotic series where rounding would leave nothing.
     "log_ndtr": (lambda a: log(normal_cdf(a)),),
     # The length of (a, b), and its derivatives.

@@ -1,13 +1,13 @@
 """Expands a smooth piece into the terms whose Gaussian integrals are known.
 
-Every term is  coefficient · zⁿ · e^{az² + bz} · Π erf(γᵢz + δᵢ) · (z^d + β)^ν,  where b is
+Every term is  coefficient · zⁿ · logᵏz · e^{az² + bz} · Π erf(γᵢz + δᵢ) · (z^d + β)^ν,  where b is
 imaginary for the trigonometric functions and the last factor (d = 1 or 2) is often absent.
 """
 
 from dataclasses import dataclass, replace
 
 import sympy
-from sympy import Expr, I, Integer, Poly, exp
+from sympy import Expr, I, Integer, Poly, exp, log
 
 from flaxinit.theory.algebra import MAX_TERMS, count_terms, expand_numerators
 from flaxinit.theory.symbols import z
@@ -28,17 +28,18 @@ class Algebraic:
 
 @dataclass(frozen=True)
 class Term:
-    """zⁿ · e^{az² + bz} · Π erf(γz + δ) · algebraic, without its coefficient."""
+    """zⁿ · logᵏz · e^{az² + bz} · Π erf(γz + δ) · algebraic, without its coefficient."""
 
     n: Expr = Integer(0)
     a: Expr = Integer(0)
     b: Expr = Integer(0)
     erfs: tuple[tuple[Expr, Expr], ...] = ()
     algebraic: Algebraic | None = None
+    logs: int = 0
 
     @property
     def expr(self) -> Expr:
-        factors = [z**self.n, exp(self.a * z**2 + self.b * z)]
+        factors = [z**self.n, log(z) ** self.logs, exp(self.a * z**2 + self.b * z)]
         factors += [sympy.erf(gamma * z + delta) for gamma, delta in self.erfs]
         if self.algebraic:
             factors.append(
@@ -49,7 +50,7 @@ class Term:
     @property
     def is_odd(self) -> bool:
         """Whether the term is an odd function of z."""
-        plain = self.b == 0 and all(delta == 0 for _, delta in self.erfs)
+        plain = self.b == 0 and not self.logs and all(delta == 0 for _, delta in self.erfs)
         if self.algebraic and self.algebraic.degree == 1:
             return False
         return bool(plain and self.n.is_integer and (self.n + len(self.erfs)) % 2 == 1)
@@ -66,7 +67,7 @@ def expand(expr: Expr) -> dict[Term, Expr]:
     2
     """
     elementary = expr.rewrite(sympy.erfc, sympy.erf)
-    elementary = _exponentials(elementary)
+    elementary = _logarithms(_exponentials(elementary))
     for part in sympy.preorder_traversal(elementary):
         # Before SymPy multiplies out inside it, which may take minutes.
         if isinstance(part, sympy.Function) and not part.args[0].is_polynomial(z):
@@ -94,6 +95,17 @@ def _exponentials(expr: Expr) -> Expr:
     return expr.xreplace(replacements)
 
 
+def _logarithms(expr: Expr) -> Expr:
+    """log(c zᵏ) as log c + k log z, as it is for z > 0."""
+    replacements = {}
+    for part in expr.atoms(log):
+        factor, power = part.args[0].as_independent(z, as_Add=False)
+        base, exponent = power.as_base_exp()
+        if base == z and not exponent.has(z) and factor.is_positive:
+            replacements[part] = log(factor) + exponent * log(z)
+    return expr.xreplace(replacements)
+
+
 def _read(addend: Expr) -> tuple[Term, Expr]:
     coefficient: Expr = Integer(1)
     term = Term()
@@ -117,6 +129,8 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
         return replace(term, a=term.a + a, b=term.b + b), exp(c)
     if base == z and not power.has(z):
         return replace(term, n=term.n + power), Integer(1)
+    if base == log(z) and power.is_Integer and power.is_positive:
+        return replace(term, logs=term.logs + int(power)), Integer(1)
     if isinstance(base, sympy.erf) and power in (1, 2):
         poly = base.args[0].as_poly(z)
         if poly is not None and poly.degree() == 1:
