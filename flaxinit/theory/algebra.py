@@ -7,11 +7,13 @@ from flint import acb, arb
 from sympy import Dummy, Expr, Integer, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
 
 from flaxinit.theory import balls
+from flaxinit.theory.effort import size, spend
 from flaxinit.theory.ranges import Range, value_range
 from flaxinit.theory.symbols import z
 
 MAX_TERMS = 2000
 _HALF = sympy.Rational(1, 2)
+_REWRITING = 20  # units of work for each part of an expression, or for each term
 
 
 def count_terms(expr: Expr) -> int:
@@ -57,6 +59,7 @@ def expand_numerators(expr: Expr) -> Expr:
     >>> expand_numerators(x * (1 + x) / (2 + x) ** 2)
     x**2/(x + 2)**2 + x/(x + 2)**2
     """
+    spend(_REWRITING * (count_terms(expr) + size(expr)))
     whole: dict[Dummy, Expr] = {}
     names: dict[Expr, Dummy] = {}
 
@@ -98,6 +101,8 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
     >>> steady(1 + erf(z), -1)
     erfc(-z)
     """
+
+    spend(_REWRITING * size(expr))
 
     def rate(term: Expr) -> Expr:
         """k of the factor e^{kz + c}."""

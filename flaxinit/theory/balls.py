@@ -6,7 +6,7 @@ its whole ball (a branch cut, a pole) returns a non-finite ball, which is what r
 integration asks of its integrand.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
 from functools import lru_cache, partial
 
@@ -15,9 +15,12 @@ import sympy
 from flint import acb, arb, ctx, fmpq
 from sympy import Expr, Symbol
 
+from flaxinit.theory.brief import short
 from flaxinit.theory.constants import NamedConstant
+from flaxinit.theory.effort import spend
 
 PRECISION = 160  # bits: 48 digits, of which rigorous integration keeps well over 30
+_COMPILING = 5  # units of work per step of a program
 _SHARP_BITS = 105  # over 30 digits, relative
 _NAN = acb("nan")
 
@@ -176,18 +179,22 @@ class Program:
     def __init__(self, expr: Expr, symbols: Sequence[Symbol] = ()):
         self._steps: list[Callable] = []
         self._inputs: list[tuple[int, ...]] = []
-        self._index: dict[Expr, int] = {symbol: i for i, symbol in enumerate(symbols)}
+        # By expression, and for the partial results of sums and products by what is joined.
+        self._index: dict[Hashable, int] = {symbol: i for i, symbol in enumerate(symbols)}
         self._arity = len(symbols)
         self._constants: list[acb] = []
         self._result = self._compile(sympy.sympify(expr))
+        self._cost = 1 + 2 * len(self._steps)
 
     def __call__(self, *balls: acb, analytic: bool = False) -> acb:
+        spend(self._cost)
         registers = list(balls)
         for step, inputs in zip(self._steps, self._inputs, strict=True):
             registers.append(step(*[registers[i] for i in inputs], analytic))
         return registers[self._result]
 
-    def _add(self, expr: Expr, step: Callable, inputs: tuple[int, ...] = ()) -> int:
+    def _add(self, expr: Hashable, step: Callable, inputs: tuple[int, ...] = ()) -> int:
+        spend(_COMPILING)
         self._steps.append(step)
         self._inputs.append(inputs)
         self._index[expr] = self._arity + len(self._steps) - 1
@@ -234,14 +241,22 @@ class Program:
         raise NotCertifiable(f"no rigorous evaluation of {expr.func.__name__} is known here")
 
     def _fold(self, expr: Expr) -> int:
-        total = self._compile(expr.args[0])
-        plus = expr.is_Add
-        for n, part in enumerate(expr.args[1:], start=2):
-            step = (lambda a, b, analytic: a + b) if plus else (lambda a, b, analytic: a * b)
-            inputs = (total, self._compile(part))
-            partial = expr if n == len(expr.args) else expr.func(*expr.args[:n], evaluate=False)
-            total = self._add(partial, step, inputs)
+        total, *rest = map(self._compile, expr.args)
+        step = _plus if expr.is_Add else _times
+        for part in rest:
+            joined = (step, total, part)
+            known = self._index.get(joined)
+            total = self._add(joined, step, (total, part)) if known is None else known
+        self._index[expr] = total
         return total
+
+
+def _plus(a: acb, b: acb, analytic: bool) -> acb:
+    return a + b
+
+
+def _times(a: acb, b: acb, analytic: bool) -> acb:
+    return a * b
 
 
 def _constant(value: acb, analytic: bool) -> acb:
@@ -285,7 +300,7 @@ def evaluate(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
     values = values or {}
     result = Program(expr, tuple(values))(*[acb(to_ball(value)) for value in values.values()])
     if not result.imag.contains(0):
-        raise NotCertifiable(f"{expr} is not real at {values}")
+        raise NotCertifiable(f"{short(expr)} is not real at {values}")
     return result.real
 
 
@@ -303,7 +318,7 @@ def sharp(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
                 return ball
     if ball.is_finite() and abs(ball) < arb(2) ** -(2 * PRECISION):
         return ball  # zero, to twice the working precision
-    raise NotCertifiable(f"{expr} at {values} cancels too much: only {ball} is certain")
+    raise NotCertifiable(f"{short(expr)} at {values} cancels too much: only {ball} is certain")
 
 
 def to_ball(value) -> arb:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from sympy import Expr, Symbol
 
+from flaxinit.theory.brief import short, shortened
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.criticality import Criticality, classify
+from flaxinit.theory.effort import OverBudget, limited
 from flaxinit.theory.enclosure import Diverges
 from flaxinit.theory.fixedpoint import (
     Edge,
@@ -23,7 +25,7 @@ from flaxinit.theory.fixedpoint import (
 )
 from flaxinit.theory.gated import GATE, combine, takes_two
 from flaxinit.theory.meanfield import Maps
-from flaxinit.theory.moment import BUDGET, Moment, infinite, missing, moment, substitute
+from flaxinit.theory.moment import Moment, infinite, missing, moment, substitute
 from flaxinit.theory.pieces import derivative, jumps, map_pieces
 from flaxinit.theory.reading import Reading, read_activation, read_gate
 from flaxinit.theory.report import latex_report, markdown_report, terminal_report
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
     from flaxinit.initializers import KernelOptions, VarianceScaling
     from flaxinit.initializers.scaling import Mode
     from flaxinit.sampling import Distribution
+
+
+BUDGET = 20.0  # seconds; the catalogue takes three hundredths of one for an activation
+_LEAST = 1.0  # seconds: what it takes to read and to certify almost any activation
+_SHARE = 1 / 4  # of the budget, for the closed form of each of the three moments
 
 
 @dataclass(frozen=True)
@@ -338,15 +345,17 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
             (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, a JAX
             function of one array (`jax.nn.gelu`, a lambda, a `functools.partial`), or one
             of two arrays that is a gate φ(u)·ψ(v), such as ``lambda u, v: nn.silu(u) * v``.
-        budget: seconds to search for a closed form; after that the certified enclosure
-            stands alone.
+        budget: how much work the whole may take, in seconds of one core. Work is counted, not
+            timed, so that the answer is the same on any machine. A quarter may go into the
+            closed form of each moment, then the certified enclosure stands alone; to read an
+            activation and to certify it, one second is always allowed.
 
     Returns:
         The derivation.
 
     Raises:
-        ValueError: if the activation cannot be read, is not elementwise, is constant, or has
-            a moment that diverges or cannot be certified.
+        ValueError: if the activation cannot be read, is not elementwise, is constant, has a
+            moment that diverges or cannot be certified, or takes more than the budget.
 
     >>> derive("relu").gain == 2**0.5
     True
@@ -357,6 +366,26 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
         return activation
     if not (isinstance(budget, int | float) and budget >= 0):
         raise ValueError(f"the budget is a number of seconds, at least 0; got {budget!r}")
+    allowed = max(budget, _LEAST)
+    try:
+        with limited(allowed):
+            return _derive_any(activation, budget)
+    except OverBudget:
+        raise OverBudget(
+            f"{_called(activation)} takes more work to derive than {allowed:g} s of one core; "
+            "derive a simpler function, or give it a larger budget"
+        ) from None
+
+
+def _called(activation) -> str:
+    """What an activation is called in a message."""
+    if isinstance(activation, Expr):
+        return short(activation)
+    name = activation if isinstance(activation, str) else getattr(activation, "__name__", None)
+    return shortened(name or type(activation).__name__)
+
+
+def _derive_any(activation, budget: float) -> Derivation:
     if isinstance(activation, str):
         return _derive_text(activation, budget)
     if callable(activation) and takes_two(activation):
@@ -407,12 +436,13 @@ def _derive(reading: Reading, budget: float) -> Derivation:
             f"{reading.name} is {kind}: it carries no signal, so no gain can keep one; "
             "remove it from the network"
         )
-    mean = moment(r"\mathbb{E}[\varphi]", reading.pieces, budget)
-    second = moment(r"\mathbb{E}[\varphi^2]", map_pieces(reading.pieces, _square), budget)
+    share = _SHARE * budget
+    mean = moment(r"\mathbb{E}[\varphi]", reading.pieces, share)
+    second = moment(r"\mathbb{E}[\varphi^2]", map_pieces(reading.pieces, _square), share)
     symbol, slopes = r"\mathbb{E}[\varphi'^2]", map_pieces(reading.derivative, _square)
     try:
         backward = (
-            moment(symbol, slopes, budget) if slopes else missing(symbol, reading.no_derivative)
+            moment(symbol, slopes, share) if slopes else missing(symbol, reading.no_derivative)
         )
     except Diverges as error:  # the forward gain of √|x|, say, exists all the same
         backward = infinite(symbol, slopes, str(error))

@@ -9,7 +9,6 @@ References:
     Johansson (2018), Numerical integration in arbitrary-precision ball arithmetic.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +20,8 @@ from sympy import Expr
 from flaxinit.theory import balls
 from flaxinit.theory.algebra import steady
 from flaxinit.theory.balls import NotCertifiable, Program
+from flaxinit.theory.brief import short, short_list
+from flaxinit.theory.effort import OverBudget, limited, spend
 from flaxinit.theory.growth import Tail
 from flaxinit.theory.pieces import Piece
 from flaxinit.theory.singular import continued, factored, has_pole, singularities
@@ -32,7 +33,7 @@ _TOLERANCE_BITS = 125  # absolute goal of the integration, about 37 digits
 _WIDTHS = (14, 20, 30, 60, 120, 250)
 # The same for a singular point moved to infinity, where an integrable function falls like e^{-ct}.
 _LENGTHS = (100, 400, 1600, 6400)
-_SECONDS = 5.0  # for one enclosure; the catalogue takes a hundredth of a second
+_SECONDS = 5.0  # of work for one enclosure; the catalogue takes a hundredth of a second
 _ATTEMPTS = 3
 _ZERO_BITS = 400  # a ball that still contains 0 at this many more bits is taken for zero
 _EVALUATIONS = 30_000  # per piece; the catalogue needs at most a few thousand
@@ -62,18 +63,21 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
     >>> enclose(split(z**2)).contains(1)
     True
     """
-    deadline = time.monotonic() + _SECONDS
+    try:
+        with limited(_SECONDS):
+            return _enclosed(pieces, variance)
+    except OverBudget:
+        spend(0)  # is it this limit, or that of the caller?
+        raise _unsettled(pieces, variance, f"the work of {_SECONDS:g} seconds") from None
+
+
+def _enclosed(pieces: Sequence[Piece], variance: object) -> arb:
     extra = 0  # bits by which the value lies below 1
     for _ in range(_ATTEMPTS):
         with balls.precision(balls.PRECISION + extra):
-            total = _integrate(pieces, variance, arb(2) ** -(_TOLERANCE_BITS + extra), deadline)
+            total = _integrate(pieces, variance, arb(2) ** -(_TOLERANCE_BITS + extra))
             if not total.is_finite():
-                late = time.monotonic() > deadline
-                effort = f"{_SECONDS:g} seconds" if late else f"{_EVALUATIONS} evaluations a piece"
-                raise NotCertifiable(
-                    f"E[{_describe(pieces)}] could not be certified at q = {variance}: the "
-                    f"integral did not settle within {effort}"
-                )
+                raise _unsettled(pieces, variance, f"{_EVALUATIONS} evaluations a piece")
             if total.rad() <= abs(total.mid()) * arb(10) ** -DIGITS:
                 return total
             if extra >= _ZERO_BITS and total.contains(0):
@@ -89,16 +93,22 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
     )
 
 
+def _unsettled(pieces: Sequence[Piece], variance: object, effort: str) -> NotCertifiable:
+    return NotCertifiable(
+        f"E[{_describe(pieces)}] could not be certified at q = {variance}: the integral did not "
+        f"settle within {effort}"
+    )
+
+
 def _describe(pieces: Sequence[Piece]) -> str:
-    texts = [str(piece.expr) for piece in pieces]
-    return "; ".join(text if len(text) < 200 else text[:197] + "..." for text in texts)
+    return short_list(piece.expr for piece in pieces)
 
 
-def _integrate(pieces: Sequence[Piece], variance, tolerance: arb, deadline: float) -> arb:
+def _integrate(pieces: Sequence[Piece], variance, tolerance: arb) -> arb:
     spread = balls.to_ball(variance)
     decay = 1 / (2 * spread)
     left, right = _tails(pieces, decay, spread.sqrt(), tolerance)
-    middle = _middle(pieces, decay, left, right, tolerance, deadline)
+    middle = _middle(pieces, decay, left, right, tolerance)
     return (middle + left.mass + right.mass) / (2 * arb.pi() * spread).sqrt()
 
 
@@ -143,11 +153,15 @@ def _tail(expr: Expr, tail: Tail, decay: arb, tolerance: arb) -> _TailMass:
     steepness = 2 * rate * length - growth.beta - growth.n.max(arb(0)) / length
     if not (rate >= 0 and steepness > 0):
         _refuse_if_infinite(expr, tail, decay)
-        raise NotCertifiable(f"the growth of {expr} could not be bounded below a Gaussian's decay")
+        raise NotCertifiable(
+            f"the growth of {short(expr)} could not be bounded below a Gaussian's decay"
+        )
     at_start = (growth.beta * length - rate * length**2).exp() * length**growth.n
     mass = growth.c * at_start / steepness
     if not mass < tolerance:
-        raise NotCertifiable(f"the tail of {expr} beyond {tail.start} is not negligible: {mass}")
+        raise NotCertifiable(
+            f"the tail of {short(expr)} beyond {tail.start} is not negligible: {mass}"
+        )
     return _TailMass(tail.start, arb(0, mass.upper()))
 
 
@@ -162,12 +176,12 @@ def _refuse_if_infinite(expr: Expr, tail: Tail, decay: arb) -> None:
     if surplus > 0 or (surplus == 0 and (below.beta > 0 or (below.beta == 0 and below.n >= -1))):
         side = "+" if tail.side > 0 else "-"
         raise Diverges(
-            f"the Gaussian expectation of {expr} is infinite: towards {side}oo it outgrows the "
-            f"decay of the normal density of variance {float(1 / (2 * decay)):g}"
+            f"the Gaussian expectation of {short(expr)} is infinite: towards {side}oo it outgrows "
+            f"the decay of the normal density of variance {float(1 / (2 * decay)):g}"
         )
 
 
-def _middle(pieces, decay: arb, left, right, tolerance: arb, deadline: float) -> arb:
+def _middle(pieces, decay: arb, left, right, tolerance: arb) -> arb:
     total = arb(0)
 
     def density(x: acb) -> acb:
@@ -185,51 +199,49 @@ def _middle(pieces, decay: arb, left, right, tolerance: arb, deadline: float) ->
             start, end = a, b
             if a in singular:
                 start = a + width
-                total += _beside(piece.expr, a, 1, width, density, tolerance, deadline)
+                total += _beside(piece.expr, a, 1, width, density, tolerance)
             if b in singular:
                 end = b - width
-                total += _beside(piece.expr, b, -1, width, density, tolerance, deadline)
-            total += _between(piece.expr, start, end, density, tolerance, deadline)
+                total += _beside(piece.expr, b, -1, width, density, tolerance)
+            total += _between(piece.expr, start, end, density, tolerance)
     return total
 
 
-def _between(expr: Expr, low: Expr, high: Expr, density, tolerance: arb, deadline: float) -> arb:
+def _between(expr: Expr, low: Expr, high: Expr, density, tolerance: arb) -> arb:
     """The integral, cut at 0 where exponentials grow to one side: log(1 + e^u) is smooth there."""
     left, right = steady(expr, -1), steady(expr, 1)
     if left == right or not low < 0 < high:
-        return _integral(right if low >= 0 else left, low, high, density, tolerance, deadline)
+        return _integral(right if low >= 0 else left, low, high, density, tolerance)
     zero = sympy.Integer(0)
-    return _integral(left, low, zero, density, tolerance, deadline) + _integral(
-        right, zero, high, density, tolerance, deadline
+    return _integral(left, low, zero, density, tolerance) + _integral(
+        right, zero, high, density, tolerance
     )
 
 
-def _beside(
-    expr: Expr, point: Expr, side: int, width: Expr, density, tolerance: arb, deadline: float
-) -> arb:
+def _beside(expr: Expr, point: Expr, side: int, width: Expr, density, tolerance: arb) -> arb:
     """The integral up to a singular point p: of f continued there, or with p = p ± e^{-∞}."""
     smooth = continued(expr, point)
     if smooth is not None:
         low, high = sorted((point, point + side * width))
-        return _between(smooth, low, high, density, tolerance, deadline)
+        return _between(smooth, low, high, density, tolerance)
     distance = sympy.exp(z)
     moved = steady(factored(expr, point).subs(z, point + side * distance), -1) * distance
-    infinite = f"the Gaussian expectation of {expr} is infinite: it has a pole at {point}"
+    infinite = f"the Gaussian expectation of {short(expr)} is infinite: it has a pole at {short(point)}"
     failure: NotCertifiable | None = None
     for length in _LENGTHS:
         try:
             tail = _tail(moved, Tail(-1, sympy.Integer(length)), arb(0), tolerance)
             break
         except Diverges:
-            raise Diverges(infinite) from None
+            raise _pole(expr, point) from None
         except NotCertifiable as error:
             failure = error
     else:
         if has_pole(expr, point, "+" if side > 0 else "-"):
-            raise Diverges(infinite)
+            raise _pole(expr, point)
         raise NotCertifiable(
-            f"{expr} is singular at {point}, where it can neither be continued nor its integral be "
-            "bounded here; a formula that is smooth there can be certified"
+            f"{short(expr)} is singular at {point}, where it can neither be continued nor its "
+            "integral be bounded here; a formula that is smooth there can be certified"
         ) from failure
     centre = balls.evaluate(point)
     return tail.mass + _integral(
@@ -238,7 +250,12 @@ def _beside(
         sympy.log(width),
         lambda x: density(centre + side * x.exp()),
         tolerance,
-        deadline,
+    )
+
+
+def _pole(expr: Expr, point: Expr) -> Diverges:
+    return Diverges(
+        f"the Gaussian expectation of {short(expr)} is infinite: it has a pole at {point}"
     )
 
 
@@ -248,13 +265,10 @@ def _integral(
     high: Expr,
     density: Callable[[acb], acb],
     tolerance: arb,
-    deadline: float,
 ) -> arb:
     program = Program(expr, (z,))
 
     def integrand(x: acb, analytic: bool) -> acb:
-        if time.monotonic() > deadline:
-            return acb("nan")
         return program(x, analytic=analytic) * density(x)
 
     value = acb.integral(
@@ -266,5 +280,5 @@ def _integral(
         eval_limit=_EVALUATIONS,
     )
     if not value.imag.contains(0):
-        raise NotCertifiable(f"{expr} is not real between {low} and {high}")
+        raise NotCertifiable(f"{short(expr)} is not real between {low} and {high}")
     return value.real

@@ -11,7 +11,6 @@ References:
     Goodwin & Staton (1948), Table of ∫ e^{-u²}/(u+x) du.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,12 +19,15 @@ from sympy import Expr, I, Integer, asin, atan, erf, exp, latex, oo, pi, sqrt
 
 from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.algebraic import algebraic_expectation
+from flaxinit.theory.effort import OverBudget, limited, spend
 from flaxinit.theory.parity import even_part, is_odd
 from flaxinit.theory.pieces import Piece, join
 from flaxinit.theory.steps import Expectation, Step, Work, normal, unevaluated_sum
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm, Term, expand
 from flaxinit.theory.tidy import tidy
+
+_TERM = 3000  # units of work that one integral takes
 
 
 class Positive(sympy.Function):
@@ -41,27 +43,35 @@ class Positive(sympy.Function):
         return body if exp is None else rf"{body}^{{{exp}}}"
 
 
-def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tuple[Step, ...]]:
+def expectation(pieces: Sequence[Piece], budget: float = 5.0) -> tuple[Expr, tuple[Step, ...]]:
     """E[f(z)] for z ~ N(0, q), as an expression in q, with the steps that lead to it.
 
     Args:
         pieces: f as smooth pieces that cover the real line.
-        budget: seconds after which the search is given up.
+        budget: how much work the search may take, in seconds of one core.
 
     Returns:
         The expectation and its derivation.
 
     Raises:
-        NoClosedForm: if a term is of no known kind, or time ran out.
+        NoClosedForm: if a term is of no known kind, or the search takes more work than allowed.
 
     >>> from flaxinit.theory.pieces import split
     >>> expectation(split(sympy.Max(0, z) ** 2))[0]
     q/2
     """
-    work = Work(time.monotonic() + budget)
+    try:
+        with limited(budget):
+            return _expectation(pieces)
+    except OverBudget:
+        raise NoClosedForm("the budget for the closed form is used up") from None
+
+
+def _expectation(pieces: Sequence[Piece]) -> tuple[Expr, tuple[Step, ...]]:
+    work = Work()
     if is_odd(pieces):
         work.note("The function is odd: $z$ and $-z$ cancel", "E", Integer(0))
-        return Integer(0), tuple(work.steps)
+        return Integer(0), work.steps
     if (even := even_part(pieces)) is not None:
         work.note(
             r"Only the even part counts: $\mathbb{E}[f(z)] = \mathbb{E}[(f(z) + f(-z))/2]$",
@@ -73,12 +83,11 @@ def expectation(pieces: Sequence[Piece], budget: float = 20.0) -> tuple[Expr, tu
     unevaluated = []
     for low, high, terms in _gathered(pieces, work):
         for term, coefficient in terms.items():
-            work.check()
             unevaluated.append((coefficient, Expectation(term.expr, low, high)))
             total += coefficient * _term(term, low, high, work)
     value = tidy(total.replace(Positive, lambda u: u))
     work.note("Add the terms up", "E", unevaluated_sum(unevaluated), value)
-    return value, tuple(work.steps)
+    return value, work.steps
 
 
 def _gathered(pieces: Sequence[Piece], work: Work):
@@ -145,6 +154,7 @@ def _term(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
         )
         return Integer(0)
     if term.algebraic is not None:
+        spend(_TERM)
         s, _, mass = _square(term, work)
         value = mass * algebraic_expectation(term, s, low, high, work)
         work.note(
@@ -184,7 +194,7 @@ def _moment(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
     """E[zⁿ e^{az²+bz} Π erf(γz+δ) · 1(low < z < high)] by Stein's identity, down to n = 0."""
     key = (term, low, high)
     if key not in work.cache:
-        work.check()
+        spend(_TERM)
         work.cache[key] = _reduced(term, low, high, work)
     return work.cache[key]
 

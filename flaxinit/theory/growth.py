@@ -15,10 +15,13 @@ from flint import arb
 from sympy import Expr
 
 from flaxinit.theory.balls import NotCertifiable, evaluate
+from flaxinit.theory.brief import short
+from flaxinit.theory.effort import size, spend
 from flaxinit.theory.ranges import Range, value_range
 from flaxinit.theory.symbols import z
 
 _ONE, _ZERO, _HALF = arb(1), arb(0), arb("0.5")
+_SIGN = 50  # units of work for each part of an expression whose sign is asked for
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Tail:
 
     def sign(self, expr: Expr) -> int:
         """+1 or −1 if the expression is proven ≥ 0 or ≤ 0 on the tail, else 0."""
+        spend(_SIGN * size(expr))
         if sign := self.range(expr).sign:
             return sign
         if expr.is_Mul:
@@ -99,7 +103,7 @@ class Tail:
             if exponent.has(z):
                 return self._exponential(exponent * sympy.log(base), 1)
             if not exponent.is_integer and self.sign(base) < 1:
-                raise NotCertifiable(f"{expr} is not known to be real for large |z|")
+                raise NotCertifiable(f"{short(expr)} is not known to be real for large |z|")
             bound = self.upper(base) if exponent.is_positive else self.lower(base)
             return bound.power(evaluate(exponent))
         argument = expr.args[0]
@@ -108,7 +112,7 @@ class Tail:
                 return self._exponential(argument, 1)
             case sympy.log():
                 if self.sign(argument) < 1:
-                    raise NotCertifiable(f"{expr} is not known to be real for large |z|")
+                    raise NotCertifiable(f"{short(expr)} is not known to be real for large |z|")
                 values = self.range(argument)
                 if values.low > _HALF and values.high < 2:  # |log u| ≤ |u − 1|/min(u, 1)
                     return self.upper(argument - 1) * Growth(c=1 / values.low.min(_ONE))
@@ -139,7 +143,7 @@ class Tail:
                     return self.upper(argument).power(arb(2))
         if (size := self.range(expr).size).is_finite():
             return Growth(c=size)
-        raise NotCertifiable(f"no bound on the growth of {expr} is known here")
+        raise NotCertifiable(f"no bound on the growth of {short(expr)} is known here")
 
     def lower(self, expr: Expr) -> Growth:
         """A growth below |expr|."""
@@ -189,7 +193,7 @@ class Tail:
                 width = self.upper(argument) + Growth(c=_HALF.sqrt())
                 below = self.lower(sympy.exp(-(argument**2)))
                 return below * width.power(arb(-1)) * Growth(c=1 / arb.pi().sqrt())
-        raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+        raise NotCertifiable(f"no lower bound on the growth of {short(expr)} is known here")
 
     def _floor(self, growth: Growth) -> arb:
         """The least value of an increasing growth on the tail; 0 if it is not increasing."""
@@ -223,7 +227,7 @@ class Tail:
             share = self._share(above, below)
             if share < 1:
                 return leading, Growth(c=1 - share) * below
-        raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+        raise NotCertifiable(f"no lower bound on the growth of {short(expr)} is known here")
 
     def _sum(self, a: Growth, b: Growth) -> Growth:
         """Above the sum of two growths, in the shape of the one that outweighs the other."""
@@ -263,7 +267,7 @@ class Tail:
             # |u| ≤ C·tⁿ ≤ C·t (n ≤ 1) or C·t² on t ≥ 1
             slot = "beta" if size.n <= 1 else "alpha"
             return Growth(**{slot: direction * size.c})
-        raise NotCertifiable(f"no bound on the growth of exp({exponent}) is known here")
+        raise NotCertifiable(f"no bound on the growth of exp({short(exponent)}) is known here")
 
     def _steep(self, exponent: Expr) -> Growth:
         """Below exp(u) for u ≥ 0: exp(α t²) or exp(β t) where u grows at least like that."""

@@ -20,7 +20,7 @@ from flaxinit.theory.steps import Step
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm
 
-BUDGET = 20.0  # seconds for the closed form, then the enclosure stands alone
+CLOSED_FORM = 5.0  # seconds' worth of work; then the enclosure stands alone
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ class MissingMoment(Moment):
         return ValueError(f"{self.integrand} does not exist: {self.remark}")
 
 
-def moment(symbol: str, pieces: Sequence[Piece], budget: float = BUDGET) -> Moment:
+def moment(symbol: str, pieces: Sequence[Piece], budget: float = CLOSED_FORM) -> Moment:
     """E[f], exactly if the engine finds a closed form, and certified at q = 1.
 
     Args:
         symbol: the moment's name in LaTeX.
         pieces: f, as smooth pieces that cover the real line.
-        budget: seconds for the closed form.
+        budget: work for the closed form, in seconds of one core.
 
     Returns:
         The moment; a closed form has been checked against the enclosure.

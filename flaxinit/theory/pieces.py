@@ -17,9 +17,12 @@ from sympy.core.relational import Eq, Ne, Relational
 
 from flaxinit.theory import balls
 from flaxinit.theory.algebra import vanishes
+from flaxinit.theory.brief import short
+from flaxinit.theory.effort import size, spend
 from flaxinit.theory.roots import roots
 from flaxinit.theory.symbols import z
 
+_SLOPE = 10  # units of work for each part of a derivative
 KINKED = (Abs, sign, Max, Min, Piecewise, Heaviside)
 
 
@@ -69,7 +72,20 @@ def map_pieces(pieces: Sequence[Piece], function: Callable[[Expr], Expr]) -> tup
 
 def derivative(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
     """The derivative where it exists: the jumps at the kinks are of measure zero."""
-    return map_pieces(pieces, lambda expr: sympy.diff(expr, z))
+    return map_pieces(pieces, _differentiated)
+
+
+def _differentiated(expr: Expr) -> Expr:
+    spend(_SLOPE * _size_of_slope(expr))
+    return sympy.diff(expr, z)
+
+
+def _size_of_slope(expr: Expr) -> int:
+    """About how many parts the derivative has: every factor of a product is in every term."""
+    if not expr.has(z):
+        return 0
+    grown = sum(map(_size_of_slope, expr.args))
+    return 1 + grown + (0 if expr.is_Add else size(expr) * len(expr.args))
 
 
 def jumps(pieces: Sequence[Piece]) -> list[Expr]:
@@ -202,7 +218,9 @@ def _branch(expr: Expr, point: Expr) -> Expr:
         for value, condition in expr.args:
             if _holds(condition, point):
                 return _branch(value, point)
-        raise ValueError(f"no branch of {expr} applies at {point}; it is not defined everywhere")
+        raise ValueError(
+            f"no branch of {short(expr)} applies at {point}; it is not defined everywhere"
+        )
     args = [_branch(arg, point) for arg in expr.args]
     if isinstance(expr, Abs):
         return args[0] * _sign(args[0], point)

@@ -18,6 +18,7 @@ from sympy import exp, log
 
 from flaxinit.theory import balls
 from flaxinit.theory.constants import NamedConstant
+from flaxinit.theory.effort import size, spend
 from flaxinit.theory.pieces import Piece
 from flaxinit.theory.symbols import z
 
@@ -28,6 +29,7 @@ _ROUNDING = 16 * np.finfo(float).eps  # of the sum over a panel, relative to the
 _CLOSE = 0.5  # where cancellation is looked for
 _VISIBLE = 1e-14  # a relative error that would show in an integral
 _PANELS, _HALVINGS = 20_000, 60  # where the quadrature gives up
+_PRINTING = 50  # units of work to print a part of an expression as NumPy code
 _CHUNK = 4_000_000  # nodes of a double integral in memory at once
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
@@ -95,6 +97,7 @@ class Numeric:
 
 
 def _lambdify(expr: sympy.Expr) -> Callable:
+    spend(_PRINTING * size(expr))
     constants = {c: sympy.Float(c, 20) for c in expr.atoms(NamedConstant)}
     u = sympy.Wild("u")
     softplus = sympy.Function("softplus")

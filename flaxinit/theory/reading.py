@@ -10,6 +10,7 @@ from sympy import Expr, Float, Symbol
 
 from flaxinit.aliases import catalogue_name
 from flaxinit.theory import balls
+from flaxinit.theory.brief import short_list
 from flaxinit.theory.catalogue import ACTIVATIONS, CATALOGUE
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.formula import FUNCTIONS, read_formula
@@ -178,7 +179,7 @@ def _require_whole(name: str, expr: Expr, pieces: tuple[Piece, ...]) -> None:
     wrong = np.abs(own - read) > 2.0**-26 * (1 + np.abs(read))
     if np.any(wrong):
         raise ValueError(
-            f"{name} was cut into {sympy.Tuple(*[p.expr for p in pieces])}, which differs from it "
+            f"{name} was cut into ({short_list(p.expr for p in pieces)}), which differs from it "
             f"at x = {points[wrong][0]:.6g}; write its conditions as polynomials in x"
         )
 
@@ -219,7 +220,7 @@ def _require_agreement(name, pieces, assigned, values, tolerance) -> None:
     if not parted:
         return
     x, own, read = parted
-    understood = f"{name} was read as {sympy.Tuple(*[p.expr for p in pieces])}"
+    understood = f"{name} was read as ({short_list(p.expr for p in pieces)})"
     if read.imag:
         raise ValueError(
             f"{understood}, which is no real number at x = {x:.6g}, where the function returns "

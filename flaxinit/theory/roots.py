@@ -15,6 +15,7 @@ from sympy import Expr, Poly, Symbol, exp, log, oo
 from flaxinit.theory import balls
 from flaxinit.theory.algebra import steady
 from flaxinit.theory.balls import Continued, IsolatedRoot, NotCertifiable, Program
+from flaxinit.theory.brief import short
 from flaxinit.theory.growth import Tail
 from flaxinit.theory.symbols import z
 
@@ -126,8 +127,8 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
     found = sympy.roots(poly)
     if sum(found.values()) < poly.degree() or any(root.is_real is None for root in found):
         raise ValueError(
-            f"the kinks of the activation lie where {poly.as_expr()} = 0, whose real roots depend "
-            "on the open parameters; give the parameters numbers"
+            f"the kinks of the activation lie where {short(poly.as_expr())} = 0, whose real roots "
+            "depend on the open parameters; give the parameters numbers"
         )
     return [root for root in found if root.is_real]
 
@@ -141,8 +142,8 @@ def _isolated(expr: Expr) -> list[Expr]:
             return _bisected(expr)
     except NotCertifiable as error:
         raise ValueError(
-            f"the kinks of the activation lie where {expr} = 0, which cannot be solved ({error}); "
-            "write the condition as a polynomial in x, such as jnp.where(x > 1, ...)"
+            f"the kinks of the activation lie where {short(expr)} = 0, which cannot be solved "
+            f"({error}); write the condition as a polynomial in x, such as jnp.where(x > 1, ...)"
         ) from None
 
 

@@ -1,7 +1,6 @@
 """Points at which a formula is not defined, or not analytic, though its integral may exist."""
 
 import contextlib
-from functools import lru_cache
 
 import sympy
 from flint import acb, arb
@@ -9,14 +8,16 @@ from sympy import Expr, exp, log
 
 from flaxinit.theory import balls
 from flaxinit.theory.balls import Continued, Program
+from flaxinit.theory.effort import remembered, size, spend
 from flaxinit.theory.pieces import Piece
 from flaxinit.theory.roots import lowered, order_of_zero, roots
 from flaxinit.theory.symbols import z
 
+_REWRITING = 200  # units of work for each part of an expression brought on one denominator
 _NEIGHBOURHOOD = arb(0, arb(2) ** -60)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def singularities(piece: Piece) -> tuple[Expr, ...]:
     """The points of a piece around which its formula has no finite value, or is not analytic.
 
@@ -43,7 +44,7 @@ def singularities(piece: Piece) -> tuple[Expr, ...]:
         return tuple(sorted(p for p in suspects if not regular(p)))
 
 
-@lru_cache(maxsize=256)
+@remembered
 def continued(expr: Expr, point: Expr) -> Expr | None:
     """The same function without its removable singularity at the point; None if it has another.
 
@@ -53,6 +54,7 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
     if expr.is_Pow and expr.exp.is_Integer and expr.exp.is_positive:
         root = continued(expr.base, point)  # of lower order, and so found much sooner
         return None if root is None else root**expr.exp
+    spend(_REWRITING * size(expr))
     numerator, denominator = sympy.fraction(sympy.together(expr))
     order = order_of_zero(denominator, point)
     if not order or (order_of_zero(numerator, point) or 0) < order:

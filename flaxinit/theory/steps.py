@@ -1,13 +1,11 @@
 """The lines of a derivation: what the engine did, as equations that hold, with their reasons."""
 
-import time
 from dataclasses import dataclass, field
 
 import sympy
 from sympy import Expr, latex, oo
 
 from flaxinit.theory.symbols import z
-from flaxinit.theory.terms import NoClosedForm
 
 
 class Expectation(sympy.Function):
@@ -64,22 +62,19 @@ def _tex(side) -> str:
 
 @dataclass
 class Work:
-    """What one search for a closed form has found so far, and until when it may go on."""
+    """What one search for a closed form has found so far."""
 
-    deadline: float
-    steps: list[Step] = field(default_factory=list)
     cache: dict = field(default_factory=dict)
+    _steps: dict[Step, None] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Gives up when the time is over."""
-        if time.monotonic() > self.deadline:
-            raise NoClosedForm("the time budget for the closed form is used up")
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The lines written down so far."""
+        return tuple(self._steps)
 
     def note(self, reason: str, left, right, result: Expr | None = None) -> None:
         """Writes a line down, once."""
-        step = Step(reason, left, right, result)
-        if step not in self.steps:
-            self.steps.append(step)
+        self._steps[Step(reason, left, right, result)] = None
 
 
 def whole_line(expr: Expr) -> Expectation:

@@ -10,6 +10,7 @@ import sympy
 from sympy import Expr, I, Integer, Poly, exp, log
 
 from flaxinit.theory.algebra import MAX_TERMS, count_terms, expand_numerators
+from flaxinit.theory.brief import short
 from flaxinit.theory.symbols import z
 
 
@@ -71,7 +72,7 @@ def expand(expr: Expr) -> dict[Term, Expr]:
     for part in sympy.preorder_traversal(elementary):
         # Before SymPy multiplies out inside it, which may take minutes.
         if isinstance(part, sympy.Function) and not part.args[0].is_polynomial(z):
-            raise NoClosedForm(f"{part} is not a function of a polynomial")
+            raise NoClosedForm(f"{short(part)} is not a function of a polynomial")
     if count_terms(elementary) > MAX_TERMS:
         raise NoClosedForm(f"more than {MAX_TERMS} terms after expansion")
     terms: dict[Term, Expr] = {}
@@ -90,7 +91,7 @@ def _exponentials(expr: Expr) -> Expr:
         if part.has(z):
             argument = part.args[0].as_poly(z)
             if argument is None or argument.degree() > 1:
-                raise NoClosedForm(f"{part} is not an exponential of a linear function")
+                raise NoClosedForm(f"{short(part)} is not an exponential of a linear function")
             replacements[part] = part.rewrite(exp)
     return expr.xreplace(replacements)
 
@@ -124,7 +125,7 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
         exponent = factor.exp if isinstance(factor, exp) else power * sympy.log(base)
         poly = exponent.as_poly(z)
         if poly is None or poly.degree() > 2:
-            raise NoClosedForm(f"the exponent {exponent} is not quadratic")
+            raise NoClosedForm(f"the exponent {short(exponent)} is not quadratic")
         a, b, c = (poly.coeff_monomial(z**k) for k in (2, 1, 0))
         return replace(term, a=term.a + a, b=term.b + b), exp(c)
     if base == z and not power.has(z):
@@ -141,17 +142,17 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
     poly = base.as_poly(z)
     if poly is not None and not power.has(z):
         return _algebraic(term, poly, power)
-    raise NoClosedForm(f"{factor} is not a factor of a known kind")
+    raise NoClosedForm(f"{short(factor)} is not a factor of a known kind")
 
 
 def _algebraic(term: Term, poly: Poly, power: Expr) -> tuple[Term, Expr]:
     degree = poly.degree()
     lead, offset = poly.LC(), poly.coeff_monomial(1)
     if degree not in (1, 2) or (degree == 2 and poly.coeff_monomial(z) != 0):
-        raise NoClosedForm(f"({poly.as_expr()})**({power}) is not of a known kind")
+        raise NoClosedForm(f"({short(poly.as_expr())})**({power}) is not of a known kind")
     if lead.is_negative:  # (β − z)^ν: only whole powers have a sign to take out
         if not power.is_integer:
-            raise NoClosedForm(f"({poly.as_expr()})**({power}) is not of a known kind")
+            raise NoClosedForm(f"({short(poly.as_expr())})**({power}) is not of a known kind")
     elif not lead.is_positive:
         raise NoClosedForm(f"the sign of {lead} is not known")
     factor = Algebraic(degree, offset / lead, power)

@@ -8,6 +8,9 @@ import sympy
 from sympy import Expr, I, Integer, Rational, cos, erf, erfc, exp, sin
 
 from flaxinit.theory.algebra import expand_numerators
+from flaxinit.theory.effort import size, spend
+
+_FACTORING = 50  # units of work for each part of what is factored
 
 
 def tidy(expr: Expr) -> Expr:
@@ -24,6 +27,7 @@ def tidy(expr: Expr) -> Expr:
     for addend in sympy.Add.make_args(expand_numerators(expr)):
         kind, coefficient = _separate(addend)
         groups[kind] = groups.get(kind, Integer(0)) + coefficient
+    spend(_FACTORING * sum(map(size, groups.values())))
     factored = {kind: sympy.factor(c) for kind, c in groups.items()}
     return sympy.Add(*[_rationalised(c, kind) for kind, c in _complement(factored).items()])
 

@@ -1,0 +1,48 @@
+"""Expressions in messages, cut short before they are printed: SymPy prints slowly."""
+
+from collections.abc import Iterable
+
+import sympy
+from sympy import Basic, Expr, Symbol
+
+from flaxinit.theory.effort import size
+
+_LENGTH = 200  # characters
+_PARTS = 60
+_PIECES = 4
+_REST = Symbol("...")
+
+
+def short(expr: Basic) -> str:
+    """An expression in at most 200 characters.
+
+    >>> from flaxinit.theory.symbols import z
+    >>> short(sympy.Mul(*[z + n for n in range(50)]))[-22:]
+    '*(z + 13)*(z + 14)*...'
+    """
+    return shortened(str(_pruned(expr, _PARTS)))
+
+
+def shortened(text: str) -> str:
+    """A text in at most 200 characters."""
+    return text if len(text) <= _LENGTH else text[: _LENGTH - 3] + "..."
+
+
+def short_list(exprs: Iterable[Expr]) -> str:
+    """The first few of some expressions."""
+    first, rest = (listed := list(exprs))[:_PIECES], listed[_PIECES:]
+    return ", ".join([*map(short, first), *(["..."] if rest else [])])
+
+
+def _pruned(expr: Basic, parts: int) -> Basic:
+    """The expression with no more than about so many parts, dots for the others."""
+    if size(expr) <= parts or not expr.args:
+        return expr
+    kept, left = [], parts - 1
+    for argument in expr.args:
+        if left < 1 and isinstance(expr, sympy.Add | sympy.Mul):
+            kept.append(_REST)
+            break
+        kept.append(_pruned(argument, left) if left > 0 else _REST)
+        left -= size(kept[-1])
+    return expr.func(*kept, evaluate=False)
