@@ -15,6 +15,9 @@ MAX_TERMS = 2000
 _HALF = sympy.Rational(1, 2)
 _REWRITING = 20  # units of work for each part of an expression, or for each term
 
+_SIMPLIFYING = 500  # units of work for each part of what SymPy simplifies
+_SLOPE = 10  # units of work for each part of a derivative
+
 
 def count_terms(expr: Expr) -> int:
     """A bound on the number of terms after expansion, without expanding."""
@@ -28,6 +31,16 @@ def count_terms(expr: Expr) -> int:
         inner, power = count_terms(expr.base), int(expr.exp)
         return math.comb(min(inner, MAX_TERMS) + power - 1, power)
     return 1
+
+
+def is_zero(number: Expr) -> bool:
+    """Whether a constant is 0: a ball denies it, or SymPy decides."""
+    if number.is_Rational:
+        return number == 0
+    if _differs_from_zero(number):
+        return False
+    spend(_SIMPLIFYING * size(number))
+    return sympy.simplify(number) == 0
 
 
 def vanishes(expr: Expr) -> bool:
@@ -50,6 +63,31 @@ def _differs_from_zero(expr: Expr) -> bool:
     except balls.NotCertifiable:
         return False
     return ball.is_finite() and not ball.contains(0)
+
+
+def polynomial(expr: Expr) -> sympy.Poly | None:
+    """The expression as a polynomial in z, if it is one.
+
+    The question is cheap, but `as_poly` multiplies out inside nested functions before it asks.
+    """
+    if not expr.is_polynomial(z):
+        return None
+    spend(_REWRITING * size(expr))
+    return expr.as_poly(z)
+
+
+def differentiated(expr: Expr) -> Expr:
+    """dφ/dz."""
+    spend(_SLOPE * _size_of_slope(expr))
+    return sympy.diff(expr, z)
+
+
+def _size_of_slope(expr: Expr) -> int:
+    """About how many parts the derivative has: every factor of a product is in every term."""
+    if not expr.has(z):
+        return 0
+    grown = sum(map(_size_of_slope, expr.args))
+    return 1 + grown + (0 if expr.is_Add else size(expr) * len(expr.args))
 
 
 def expand_numerators(expr: Expr) -> Expr:
@@ -107,7 +145,7 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
     def rate(term: Expr) -> Expr:
         """k of the factor e^{kz + c}."""
         exponents = [f.exp for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
-        poly = exponents[0].as_poly(z) if exponents and exponents[0].is_polynomial(z) else None
+        poly = polynomial(exponents[0]) if exponents else None
         return poly.coeff_monomial(z) if poly and poly.degree() == 1 else Integer(0)
 
     def grows_or_falls(total: Expr) -> bool:
@@ -179,7 +217,7 @@ def _from_limit(term: Expr, side: int, far: bool) -> tuple[Expr, Expr]:
         u = -(function.base - 1).exp
     else:
         return (Integer(0), term) if term.has(z) else (term, Integer(0))
-    poly = u.as_poly(z) if u.is_polynomial(z) else None
+    poly = polynomial(u)
     if poly is None or not poly.LC().is_number:
         return Integer(0), term
     sign = sympy.sign(poly.LC()) * side ** poly.degree()

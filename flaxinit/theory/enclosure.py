@@ -226,7 +226,6 @@ def _beside(expr: Expr, point: Expr, side: int, width: Expr, density, tolerance:
         return _between(smooth, low, high, density, tolerance)
     distance = sympy.exp(z)
     moved = steady(factored(expr, point).subs(z, point + side * distance), -1) * distance
-    infinite = f"the Gaussian expectation of {short(expr)} is infinite: it has a pole at {short(point)}"
     failure: NotCertifiable | None = None
     for length in _LENGTHS:
         try:

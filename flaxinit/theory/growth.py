@@ -14,6 +14,7 @@ import sympy
 from flint import arb
 from sympy import Expr
 
+from flaxinit.theory.algebra import polynomial
 from flaxinit.theory.balls import NotCertifiable, evaluate
 from flaxinit.theory.brief import short
 from flaxinit.theory.effort import size, spend
@@ -77,8 +78,8 @@ class Tail:
             return sign
         if expr.is_Mul:
             return math.prod(map(self.sign, expr.args))
-        if expr.is_polynomial(z):
-            return self._leading_sign(expr.as_poly(z))
+        if (poly := polynomial(expr)) is not None:
+            return self._leading_sign(poly)
         if expr.is_Add:
             with contextlib.suppress(NotCertifiable):
                 leading, _ = self._dominant(expr)
@@ -246,9 +247,8 @@ class Tail:
 
     def _exponential(self, exponent: Expr, direction: int) -> Growth:
         """Above (direction 1) or below (−1) exp(u)."""
-        # The question is cheap; as_poly multiplies out inside nested functions.
         terms = sympy.Add.make_args(exponent)
-        quadratic = [t for t in terms if t.is_polynomial(z) and t.as_poly(z).degree() <= 2]
+        quadratic = [t for t in terms if (p := polynomial(t)) is not None and p.degree() <= 2]
         rest = sympy.Add(*[t for t in terms if t not in quadratic])
         poly = sympy.Poly(sympy.expand(sympy.Add(*quadratic)), z)
         a, b, c = (evaluate(poly.coeff_monomial(z**k)) for k in (2, 1, 0))

@@ -13,6 +13,7 @@ from flint import arb
 from sympy import Expr, Symbol
 
 from flaxinit.theory import balls
+from flaxinit.theory.algebra import polynomial
 from flaxinit.theory.enclosure import Diverges, NotCertifiable, enclose
 from flaxinit.theory.gaussian import expectation
 from flaxinit.theory.pieces import Piece, parameters
@@ -250,7 +251,7 @@ def may_diverge(pieces: Sequence[Piece]) -> bool:
     """Whether f holds an e^{az²} with a > 0, so that its closed form ends at some q."""
     for power in {p for piece in pieces for p in piece.expr.atoms(sympy.exp, sympy.Pow)}:
         base, exponent = (sympy.E, power.exp) if isinstance(power, sympy.exp) else power.args
-        exponent = (exponent * sympy.log(base)).as_poly(z) if exponent.has(z) else None
+        exponent = polynomial(exponent * sympy.log(base)) if exponent.has(z) else None
         if exponent is not None and exponent.degree() == 2 and not exponent.LC().is_negative:
             return True
     return False

@@ -16,13 +16,11 @@ from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Symbol, exp, log, o
 from sympy.core.relational import Eq, Ne, Relational
 
 from flaxinit.theory import balls
-from flaxinit.theory.algebra import vanishes
+from flaxinit.theory.algebra import differentiated, vanishes
 from flaxinit.theory.brief import short
-from flaxinit.theory.effort import size, spend
 from flaxinit.theory.roots import roots
 from flaxinit.theory.symbols import z
 
-_SLOPE = 10  # units of work for each part of a derivative
 KINKED = (Abs, sign, Max, Min, Piecewise, Heaviside)
 
 
@@ -72,20 +70,7 @@ def map_pieces(pieces: Sequence[Piece], function: Callable[[Expr], Expr]) -> tup
 
 def derivative(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
     """The derivative where it exists: the jumps at the kinks are of measure zero."""
-    return map_pieces(pieces, _differentiated)
-
-
-def _differentiated(expr: Expr) -> Expr:
-    spend(_SLOPE * _size_of_slope(expr))
-    return sympy.diff(expr, z)
-
-
-def _size_of_slope(expr: Expr) -> int:
-    """About how many parts the derivative has: every factor of a product is in every term."""
-    if not expr.has(z):
-        return 0
-    grown = sum(map(_size_of_slope, expr.args))
-    return 1 + grown + (0 if expr.is_Add else size(expr) * len(expr.args))
+    return map_pieces(pieces, differentiated)
 
 
 def jumps(pieces: Sequence[Piece]) -> list[Expr]:

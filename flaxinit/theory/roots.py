@@ -13,14 +13,17 @@ from flint import acb
 from sympy import Expr, Poly, Symbol, exp, log, oo
 
 from flaxinit.theory import balls
-from flaxinit.theory.algebra import steady
+from flaxinit.theory.algebra import differentiated, is_zero, polynomial, steady
 from flaxinit.theory.balls import Continued, IsolatedRoot, NotCertifiable, Program
 from flaxinit.theory.brief import short
+from flaxinit.theory.effort import size, spend
 from flaxinit.theory.growth import Tail
 from flaxinit.theory.symbols import z
 
 _REACHES = (5, 15, 50)  # beyond which the growth of the expression may exclude a root
 _CELLS = 5000
+_LARGE = 300  # parts of an expression that is not solved in formulas
+_REWRITING = 200  # units of work for each part of an expression that is
 _MAX_ORDER = 8
 
 # Increasing functions with their inverses, and the open interval of values they take.
@@ -44,9 +47,12 @@ def roots(expr: Expr) -> list[Expr]:
     >>> roots(z**2 - 2), roots(z - sympy.cos(z))
     ([-sqrt(2), sqrt(2)], [root(z - cos(z), 0.739085)])
     """
-    poly = expr.as_poly(z)
+    poly = polynomial(expr)
     if poly is not None:
         return _polynomial_roots(poly)
+    if (parts := size(expr)) > _LARGE:
+        return _isolated(expr)
+    spend(_REWRITING * parts)
     numerator = sympy.numer(sympy.together(expr))
     if numerator.is_polynomial(z):
         return _polynomial_roots(sympy.Poly(numerator, z))
@@ -87,7 +93,7 @@ def _exponential_roots(expr: Expr) -> list[Expr] | None:
     hyperbolic = [part for part in expr.atoms(sympy.tanh, sympy.sinh, sympy.cosh) if part.has(z)]
     rewritten = expr.xreplace({part: part.rewrite(exp) for part in hyperbolic})
     numerator = sympy.numer(sympy.together(rewritten))
-    exponents = {power: power.exp.as_poly(z) for power in numerator.atoms(exp) if power.has(z)}
+    exponents = {power: polynomial(power.exp) for power in numerator.atoms(exp) if power.has(z)}
     if not exponents or any(e is None or e.degree() != 1 for e in exponents.values()):
         return None
     rates = {power: e.coeff_monomial(z) for power, e in exponents.items()}
@@ -152,9 +158,9 @@ def _bisected(expr: Expr) -> list[Expr]:
         expr = -expr  # so that f − g and g − f have the same roots
     # f has the sign changes of f/z^k and 0, and f/z^k is free of the frequent multiple root.
     order = order_of_zero(expr, sympy.Integer(0)) or 0
-    slope = z * sympy.diff(expr, z) - order * expr
+    slope = z * differentiated(expr) - order * expr
     value = Program(lowered(expr, 0, order), (z,))
-    slope = Program(lowered(slope, 0, order + 1) if order else sympy.diff(expr, z), (z,))
+    slope = Program(lowered(slope, 0, order + 1) if order else differentiated(expr), (z,))
     found: list[Expr] = [sympy.Integer(0)] if order else []
     reach = Fraction(_reach(expr))
     cells = [(-reach, reach)]
@@ -216,7 +222,7 @@ def order_of_zero(expr: Expr, point: Expr) -> int | None:
         value = expr.subs(z, point)
         if not value.is_finite:
             return None
-        if sympy.simplify(value) != 0:
+        if not is_zero(value):
             return order
-        expr = sympy.diff(expr, z)
+        expr = differentiated(expr)
     return _MAX_ORDER

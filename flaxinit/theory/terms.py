@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy import Expr, I, Integer, Poly, exp, log
 
-from flaxinit.theory.algebra import MAX_TERMS, count_terms, expand_numerators
+from flaxinit.theory.algebra import MAX_TERMS, count_terms, expand_numerators, polynomial
 from flaxinit.theory.brief import short
 from flaxinit.theory.symbols import z
 
@@ -89,7 +89,7 @@ def _exponentials(expr: Expr) -> Expr:
     replacements = {}
     for part in expr.atoms(sympy.sin, sympy.cos, sympy.sinh, sympy.cosh):
         if part.has(z):
-            argument = part.args[0].as_poly(z)
+            argument = polynomial(part.args[0])
             if argument is None or argument.degree() > 1:
                 raise NoClosedForm(f"{short(part)} is not an exponential of a linear function")
             replacements[part] = part.rewrite(exp)
@@ -123,7 +123,7 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
     base, power = factor.as_base_exp()
     if isinstance(factor, exp) or not base.has(z):
         exponent = factor.exp if isinstance(factor, exp) else power * sympy.log(base)
-        poly = exponent.as_poly(z)
+        poly = polynomial(exponent)
         if poly is None or poly.degree() > 2:
             raise NoClosedForm(f"the exponent {short(exponent)} is not quadratic")
         a, b, c = (poly.coeff_monomial(z**k) for k in (2, 1, 0))
@@ -133,13 +133,13 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
     if base == log(z) and power.is_Integer and power.is_positive:
         return replace(term, logs=term.logs + int(power)), Integer(1)
     if isinstance(base, sympy.erf) and power in (1, 2):
-        poly = base.args[0].as_poly(z)
+        poly = polynomial(base.args[0])
         if poly is not None and poly.degree() == 1:
             pair = tuple(poly.all_coeffs())
             return replace(
                 term, erfs=tuple(sorted((*term.erfs, *[pair] * int(power)), key=str))
             ), Integer(1)
-    poly = base.as_poly(z)
+    poly = polynomial(base)
     if poly is not None and not power.has(z):
         return _algebraic(term, poly, power)
     raise NoClosedForm(f"{short(factor)} is not a factor of a known kind")
