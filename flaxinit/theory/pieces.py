@@ -6,9 +6,10 @@ each branch is decided by its sign at one inner point.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cmp_to_key
 from itertools import pairwise
 
 import sympy
@@ -18,6 +19,8 @@ from sympy.core.relational import Eq, Ne, Relational
 from flaxinit.theory import balls
 from flaxinit.theory.algebra import differentiated, vanishes
 from flaxinit.theory.brief import short
+from flaxinit.theory.effort import remembered
+from flaxinit.theory.order import aligned, between, compare, ordered
 from flaxinit.theory.roots import roots
 from flaxinit.theory.symbols import z
 
@@ -48,11 +51,7 @@ def split(expr: Expr) -> tuple[Piece, ...]:
     >>> split(Max(0, z))
     (Piece(low=-oo, high=0, expr=0), Piece(low=0, high=oo, expr=z))
     """
-    cuts = (-oo, *_kinks(expr), oo)
-    pieces = [
-        Piece(low, high, _branch(expr, _inner_point(low, high))) for low, high in pairwise(cuts)
-    ]
-    return tuple(join(pieces))
+    return join(_cut(expr, -oo, oo), _same)
 
 
 def parameters(pieces: Sequence[Piece]) -> tuple[Symbol, ...]:
@@ -86,141 +85,152 @@ def jumps(pieces: Sequence[Piece]) -> list[Expr]:
     return found
 
 
-def join(pieces: list[Piece]) -> list[Piece]:
-    """Joins neighbours that are the same analytic function."""
-    joined = pieces[:1]
-    for piece in pieces[1:]:
-        last = joined[-1]
-        if last.high == piece.low and _same(last.expr, piece.expr):
-            joined[-1] = Piece(last.low, piece.high, last.expr)
-        else:
-            joined.append(piece)
-    return joined
+def join(
+    pieces: Iterable[Piece], same: Callable[[Expr, Expr], bool] = operator.eq
+) -> tuple[Piece, ...]:
+    """Joins neighbours that are the same function; by default, those that are written alike."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        if joined and joined[-1].high == piece.low and same(joined[-1].expr, piece.expr):
+            last = joined.pop()
+            piece = Piece(last.low, piece.high, last.expr)
+        joined.append(piece)
+    return tuple(joined)
 
 
 def _same(a: Expr, b: Expr) -> bool:
     return a == b or vanishes((a - b).rewrite(sympy.erfc, sympy.erf))
 
 
-@cache
-def _kinks(expr: Expr) -> tuple[Expr, ...]:
-    """Every place where a branch of the expression may change, sorted."""
-    places: set[Expr] = set()
-    for switch in _switches(expr):
-        for piece in split(switch):
-            if piece.expr.has(z):
-                # A switch changes its sign where it is 0, and where it has a pole.
-                below = sympy.denom(sympy.together(piece.expr))
-                found = roots(piece.expr) + (roots(below) if below.has(z) else [])
-                places |= {root for root in found if _inside(root, piece)}
-            # A switch that is itself cut in pieces may jump over zero at a cut.
-            places |= {end for end in (piece.low, piece.high) if end.is_finite}
-    return _sorted(places)
-
-
-def _switches(expr: Expr):
-    """The expressions whose sign decides a branch."""
-    for part in expr.atoms(*KINKED):
-        if not part.has(z):
-            continue
-        if isinstance(part, Piecewise):
-            for _, condition in part.args:
-                yield from (r.lhs - r.rhs for r in condition.atoms(Relational) if r.has(z))
-        elif isinstance(part, Max | Min):
-            args = part.args
-            for i, left in enumerate(args):
-                yield from (left - right for right in args[i + 1 :] if (left - right).has(z))
-        else:
-            yield part.args[0]
-
-
-def _value(expr: Expr):
-    """A number for ordering: parameters are taken at the reciprocals of small primes."""
-    values = {
-        s: sympy.Rational(1, sympy.prime(i + 2))
-        for i, s in enumerate(sorted(expr.free_symbols, key=str))
-    }
-    return expr.subs(values).evalf(30)
-
-
-def _inside(root: Expr, piece: Piece) -> bool:
-    return all(
-        side is sympy.S.true or (side is not sympy.S.false and bool(_decide(side)))
-        for side in (piece.low < root, root < piece.high)
+@remembered
+def _cut(expr: Expr, low: Expr, high: Expr) -> tuple[Piece, ...]:
+    """The smooth pieces of an expression on an interval, by those of its parts."""
+    if not (expr.has(z) and expr.has(*KINKED)):
+        return (Piece(low, high, expr),)
+    if isinstance(expr, Piecewise):
+        return join(_chosen(expr, low, high))
+    rows = [_cut(part, low, high) for part in expr.args]
+    return join(
+        piece
+        for left, right, parts in aligned(rows)
+        for piece in _resolved(expr, [part.expr for part in parts], left, right)
     )
 
 
-def _decide(relation) -> bool:
-    difference = relation.lhs - relation.rhs
-    if difference.free_symbols:
+def _resolved(expr: Expr, args: list[Expr], low: Expr, high: Expr) -> Iterator[Piece]:
+    """The pieces of a function whose arguments are smooth on the interval."""
+    if isinstance(expr, Max | Min):
+        best = [Piece(low, high, args[0])]
+        for other in args[1:]:
+            best = [piece for old in best for piece in _better(expr.func, old, other)]
+        yield from best
+    elif isinstance(expr, Abs | sign | Heaviside):
+        (u,) = args[:1]
+        for left, right, s in _signs(u, low, high):
+            value = {Abs: u * s, sign: s}.get(expr.func, (1 + s) / 2)
+            yield Piece(left, right, value)
+    else:
+        yield Piece(low, high, expr.func(*args))
+
+
+def _better(extreme: type, piece: Piece, other: Expr) -> Iterator[Piece]:
+    direction = 1 if extreme is Max else -1
+    for low, high, s in _signs(other - piece.expr, piece.low, piece.high):
+        yield Piece(low, high, other if direction * s > 0 else piece.expr)
+
+
+def _chosen(expr: Piecewise, low: Expr, high: Expr) -> list[Piece]:
+    """The branch whose condition is the first that holds, on each part of an interval."""
+    chosen: list[Piece] = []
+    waiting = [(low, high)]
+    for value, condition in expr.args:
+        truths = [truth for ends in waiting for truth in where(condition, *ends)]
+        chosen += [p for t in truths if t.holds for p in _cut(value, t.low, t.high)]
+        waiting = [(t.low, t.high) for t in truths if not t.holds]
+    if waiting:
+        at = _inner_point(*waiting[0])
         raise ValueError(
-            f"whether {relation} holds decides the order of the kinks; give the parameters "
-            "assumptions that settle it, such as Symbol('a', positive=True)"
+            f"no branch of {short(expr)} applies at {at}; it is not defined everywhere"
         )
-    return bool(relation)
+    return sorted(chosen, key=cmp_to_key(lambda a, b: compare(a.low, b.low)))
 
 
-def _sorted(places: set[Expr]) -> tuple[Expr, ...]:
-    """Sorts numerically, and proves the order where parameters are involved."""
-    unique: list[Expr] = []
-    for place in places:
-        if not any(sympy.simplify(place - other) == 0 for other in unique):
-            unique.append(place)
-    numbers = [place for place in unique if not place.free_symbols]
-    with balls.precision():
-        located = sorted(((balls.evaluate(place), place) for place in numbers), key=_middle)
-        for (left, a), (right, b) in pairwise(located):
-            if left.overlaps(right):
-                raise ValueError(f"the kinks {a} and {b} are too close to be told apart")
-    if len(numbers) == len(unique):
-        return tuple(place for _, place in located)
-    unique.sort(key=_value)
-    for left, right in pairwise(unique):
-        gap = right - left
-        if gap.free_symbols and not gap.is_positive:
-            raise ValueError(
-                f"the order of the kinks {left} and {right} is not settled; give the parameters "
-                "assumptions that settle it, such as Symbol('a', positive=True)"
-            )
-    return tuple(unique)
+@dataclass(frozen=True)
+class Truth:
+    """Whether a condition holds on the open interval (low, high)."""
+
+    low: Expr
+    high: Expr
+    holds: bool
 
 
-def _middle(located) -> float:
-    return located[0].mid()
+def where(condition, low: Expr, high: Expr) -> list[Truth]:
+    """Where a condition holds within an interval, from left to right.
+
+    >>> [truth.holds for truth in where(z**2 < 4, -oo, oo)]
+    [False, True, False]
+    """
+    truths: list[Truth] = []
+    for truth in _truths(condition, low, high):
+        if truths and truths[-1].holds == truth.holds:
+            truth = Truth(truths.pop().low, truth.high, truth.holds)
+        truths.append(truth)
+    return truths
+
+
+def _truths(condition, low: Expr, high: Expr) -> Iterator[Truth]:
+    if condition in (True, False):
+        yield Truth(low, high, bool(condition))
+    elif isinstance(condition, Relational):
+        yield from _compared(condition, low, high)
+    elif type(condition) in _CONNECTIVES:
+        connect = _CONNECTIVES[type(condition)]
+        for left, right, parts in aligned([where(part, low, high) for part in condition.args]):
+            yield Truth(left, right, bool(connect([part.holds for part in parts])))
+    else:
+        raise ValueError(f"the condition {short(condition)} cannot be decided; use comparisons")
+
+
+# What a condition makes of the truth of its parts.
+_CONNECTIVES: dict[type, Callable] = {
+    sympy.And: all,
+    sympy.Or: any,
+    sympy.Not: lambda parts: not parts[0],
+    sympy.Xor: lambda parts: sum(parts) % 2 == 1,
+    sympy.ITE: lambda parts: parts[1] if parts[0] else parts[2],
+}
+
+
+def _compared(relation: Relational, low: Expr, high: Expr) -> Iterator[Truth]:
+    for piece in _cut(relation.lhs - relation.rhs, low, high):
+        if isinstance(relation, Eq | Ne) and piece.expr.has(z):
+            # Two smooth functions are equal throughout, or at single points.
+            yield Truth(piece.low, piece.high, isinstance(relation, Ne) != vanishes(piece.expr))
+            continue
+        for left, right, s in _signs(piece.expr, piece.low, piece.high):
+            yield Truth(left, right, bool(relation.func(s, 0)))
+
+
+def _signs(expr: Expr, low: Expr, high: Expr) -> Iterator[tuple[Expr, Expr, Expr]]:
+    """The sign of a smooth expression on each interval on which it is constant."""
+    ends = (low, *between(low, _changes(expr), high), high)
+    for left, right in pairwise(ends):
+        yield left, right, _sign(expr, _inner_point(left, right))
+
+
+@remembered
+def _changes(expr: Expr) -> tuple[Expr, ...]:
+    """The places where a smooth expression may change its sign: its zeros and its poles."""
+    if not expr.has(z):
+        return ()
+    below = sympy.denom(sympy.together(expr))
+    return ordered(roots(expr) + (roots(below) if below.has(z) else []))
 
 
 def _inner_point(low: Expr, high: Expr) -> Expr:
     if low == -oo:
         return sympy.Integer(0) if high == oo else high - 1
     return low + 1 if high == oo else (low + high) / 2
-
-
-def _branch(expr: Expr, point: Expr) -> Expr:
-    """The expression with every switch set as it stands at the point."""
-    if not expr.has(*KINKED) or not expr.has(z):
-        return expr
-    if isinstance(expr, Piecewise):
-        for value, condition in expr.args:
-            if _holds(condition, point):
-                return _branch(value, point)
-        raise ValueError(
-            f"no branch of {short(expr)} applies at {point}; it is not defined everywhere"
-        )
-    args = [_branch(arg, point) for arg in expr.args]
-    if isinstance(expr, Abs):
-        return args[0] * _sign(args[0], point)
-    if isinstance(expr, sign):
-        return _sign(args[0], point)
-    if isinstance(expr, Heaviside):
-        return (1 + _sign(args[0], point)) / 2
-    if isinstance(expr, Max | Min):
-        direction = 1 if isinstance(expr, Max) else -1
-        best = args[0]
-        for other in args[1:]:
-            if direction * _sign(other - best, point) > 0:
-                best = other
-        return best
-    return expr.func(*args)
 
 
 def _sign(expr: Expr, point: Expr) -> Expr:
@@ -262,30 +272,3 @@ def _known_sign(value: Expr) -> int | None:
             exceeds = _known_sign(power.exp - log(-constant / factor))
             return None if exceeds is None else exceeds * int(sympy.sign(factor))
     return None
-
-
-def _holds(condition, point: Expr) -> bool:
-    """Whether a condition holds on the open interval around the point."""
-    if condition in (True, False):
-        return bool(condition)
-    if isinstance(condition, Eq | Ne) and condition.has(z):
-        same = sympy.expand(_branch(condition.lhs - condition.rhs, point)) == 0
-        return same == isinstance(condition, Eq)
-    if isinstance(condition, Relational):
-        side = _sign(_branch(condition.lhs - condition.rhs, point), point)
-        if side == 0:
-            return isinstance(condition, sympy.Ge | sympy.Le)
-        return bool(condition.func(side, 0))
-    if isinstance(condition, sympy.ITE):
-        chosen, if_true, if_false = condition.args
-        return _holds(if_true if _holds(chosen, point) else if_false, point)
-    parts = [_holds(part, point) for part in condition.args]
-    if isinstance(condition, sympy.And):
-        return all(parts)
-    if isinstance(condition, sympy.Or):
-        return any(parts)
-    if isinstance(condition, sympy.Not):
-        return not parts[0]
-    if isinstance(condition, sympy.Xor):
-        return sum(parts) % 2 == 1
-    raise ValueError(f"the condition {condition} cannot be decided; use comparisons")
