@@ -322,7 +322,7 @@ REFUSED = {
     "carried over": (lambda x: jax.lax.scan(lambda u, v: (u + v, u), 0.0, x)[1], "mixes.*scan"),
     "bushy": (
         lambda x: jax.lax.fori_loop(0, 20, lambda _, u: u * jnp.sin(u), x),
-        "a formula of more than 20000 parts",
+        "a formula of more than 10000 parts",
     ),
     "scaled by the norm if that is large": (
         lambda x: x / jnp.maximum(1.0, jnp.linalg.norm(x) / 1e6),

@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sympy import nan, sympify
+from sympy import Integer, nan, sympify
 from sympy.logic.boolalg import BooleanAtom
 
 from flaxinit import jaxpr
-from flaxinit.theory.choice import Choice, are_choices, combine
+from flaxinit.theory.cells import Cells, apply, apply_to_all, cells, is_threshold
 from flaxinit.theory.constants import read_constant
+from flaxinit.theory.effort import size, spend
+from flaxinit.theory.symbols import z
 
 # A prime that nobody writes by hand, so that a function which splits, pairs up or counts its
 # inputs betrays itself by its shapes.
 LENGTH = 103
 MAX_SIZE = 1024  # numbers that a function may hold for each of its inputs
+MAX_NODES = 10_000  # parts of an expression
+_APPLYING = 20  # units of work for each part of an expression that a rule is applied to
 
 
 def not_elementwise(what: str) -> ValueError:
@@ -46,25 +50,48 @@ def shape_of(atom) -> tuple[int, ...]:
 
 
 def each(rule: Callable, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """A rule applied to every entry; case by case where it is a choice among numbers."""
+    """A rule applied to every entry."""
+    rows = [np.broadcast_to(operand, shape) for operand in operands]
     result = np.empty(shape, object)
     for index in np.ndindex(shape):
-        entries = [np.broadcast_to(operand, shape)[index] for operand in operands]
-        if are_choices(entries):
-            result[index] = combine(rule, entries)
-        else:
-            result[index] = entry_of(rule(*map(written, entries)))
+        result[index] = applied(rule, [row[index] for row in rows])
     return result
+
+
+def applied(rule: Callable, entries: Sequence):
+    """A rule applied to entries of arrays, cell by cell where one of them is given by cells."""
+
+    def checked(*values):
+        parts = sum(map(size, values))
+        if parts > MAX_NODES:
+            raise ValueError(
+                f"written out, this function is a formula of more than {MAX_NODES} parts; derive a "
+                "simpler one"
+            )
+        spend(_APPLYING * parts)
+        return entry_of(rule(*values))
+
+    if any(isinstance(entry, Cells) for entry in entries) and of_one_input(entries):
+        return apply(checked, entries)
+    return checked(*map(written, entries))
+
+
+def of_one_input(entries: Iterable) -> bool:
+    """Whether there is no second input, of a gate: its product with cells is kept a product."""
+    return all(entry.free_symbols <= {z} for entry in entries)
 
 
 def entry_of(value):
     """What a rule returned, as an entry of an array."""
-    return value if isinstance(value, Choice) else sympify(value)
+    if isinstance(value, Cells):
+        return value
+    value = sympify(value)
+    return cells(value) if is_threshold(value) else value
 
 
 def written(entry):
     """An entry as an expression."""
-    return entry.expr if isinstance(entry, Choice) else entry
+    return entry.expr if isinstance(entry, Cells) else entry
 
 
 def constant(value) -> np.ndarray:
@@ -115,10 +142,45 @@ def compute(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What does not depend on the input, counters and places say, is left to JAX."""
     arrays = []
     for atom, operand in zip(equation.invars, operands, strict=True):
-        entries = [bool(e) if isinstance(e, BooleanAtom) else float(e) for e in operand.flat]
-        array = np.array(entries).reshape(operand.shape).astype(atom.aval.dtype)
+        array = (
+            np.array(list(map(_number, operand.flat)))
+            .reshape(operand.shape)
+            .astype(atom.aval.dtype)
+        )
         arrays.append(np.broadcast_to(array, atom.aval.shape))
     return [constant(np.asarray(result)) for result in bind(equation, arrays)]
+
+
+def are_counts(operands: Iterable[np.ndarray]) -> bool:
+    """Whether all are numbers, on each cell of the line."""
+    entries = [entry for operand in operands for entry in operand.flat]
+    return all(
+        entry.are_numbers if isinstance(entry, Cells) else not entry.free_symbols
+        for entry in entries
+    )
+
+
+def compute_counts(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What JAX makes of whole numbers, the quotients and shifts of which it rounds."""
+    dtypes = [atom.aval.dtype for atom in equation.invars]
+
+    def computed(*columns: Sequence) -> list[Integer]:
+        arrays = [
+            np.array(list(map(_number, c))).astype(t) for c, t in zip(columns, dtypes, strict=True)
+        ]
+        (result,) = bind(equation, arrays)
+        return [Integer(int(number)) for number in np.asarray(result)]
+
+    shape = shape_of(equation.outvars[0])
+    rows = [np.broadcast_to(operand, shape) for operand in operands]
+    result = np.empty(shape, object)
+    for index in np.ndindex(shape):
+        result[index] = apply_to_all(computed, [row[index] for row in rows])
+    return [result]
+
+
+def _number(entry) -> bool | float:
+    return bool(entry) if isinstance(entry, BooleanAtom) else float(entry)
 
 
 def bind(equation, arrays: Sequence[np.ndarray]) -> list:

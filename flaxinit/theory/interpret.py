@@ -1,6 +1,5 @@
 """Runs a traced program on SymPy expressions, and refuses one that is not elementwise."""
 
-import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -8,14 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
-from sympy import Expr, nan, preorder_traversal, true
+from sympy import Expr, nan, true
 
 from flaxinit.jaxpr import called, closed, evaluate, run_while, scan_operands, unroll_scan
-from flaxinit.theory.choice import are_choices
 from flaxinit.theory.entries import (
     LENGTH,
+    are_counts,
     are_numbers,
     compute,
+    compute_counts,
     constant,
     draws_random,
     each,
@@ -27,7 +27,6 @@ from flaxinit.theory.rules import CALLS, RULES
 from flaxinit.theory.structure import STRUCTURE, mixes, pick
 
 MAX_STEPS = 64  # of a loop
-MAX_NODES = 20_000  # of an expression
 
 
 def interpret(program: ClosedJaxpr, arguments: Iterable[Expr]) -> Expr:
@@ -74,8 +73,8 @@ def _apply(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     whole = all(jnp.issubdtype(var.aval.dtype, np.integer) for var in equation.outvars)
     if (whole or name not in RULES) and body is None and are_numbers(operands):
         return compute(equation, operands)
-    if whole and body is None and are_choices([e for operand in operands for e in operand.flat]):
-        return [each(_whole_rule(equation), operands, shape)]
+    if whole and body is None and are_counts(operands):
+        return compute_counts(equation, operands)
     if name in RULES:
         return [each(_rule(name, params), operands, shape)]
     if body is not None:
@@ -135,18 +134,6 @@ def _rule(name: str, params: dict) -> Callable:
     return applied
 
 
-def _whole_rule(equation) -> Callable:
-    """The rule for whole numbers, whose quotients and shifts JAX rounds: its own results."""
-    shapes = [shape_of(atom) for atom in equation.invars]
-
-    @functools.cache
-    def applied(*numbers):
-        operands = [np.full(s, n, object) for s, n in zip(shapes, numbers, strict=True)]
-        return compute(equation, operands)[0].flat[0]
-
-    return applied
-
-
 def _branch(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     which, *arguments = operands
     cases = [_run(closed(branch), arguments) for branch in equation.params["branches"]]
@@ -162,13 +149,7 @@ def _scan(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
         results = _run(closed(params["jaxpr"]), [*constants, *(row[0] for row in rows)])
         return [result[np.newaxis] for result in results]
     _check_steps(params["length"])
-    return unroll_scan(equation, operands, _step, lambda rows, step: rows[step], np.stack)
-
-
-def _step(body: ClosedJaxpr, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
-    results = _run(body, operands)
-    _check_nodes(results)
-    return results
+    return unroll_scan(equation, operands, _run, lambda rows, step: rows[step], np.stack)
 
 
 def _while(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
@@ -186,7 +167,7 @@ def _while(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
         _check_steps(next(steps) + 1)
         return True
 
-    return run_while(equation, operands, holds, _step)
+    return run_while(equation, operands, holds, _run)
 
 
 def _check_steps(steps: int) -> None:
@@ -195,17 +176,6 @@ def _check_steps(steps: int) -> None:
             f"this function loops more than {MAX_STEPS} times for each of its inputs, which is "
             "not read as a formula"
         )
-
-
-def _check_nodes(values: Iterable[np.ndarray]) -> None:
-    for value in values:
-        for entry in value.flat:
-            nodes = itertools.islice(preorder_traversal(entry), MAX_NODES)
-            if sum(1 for _ in nodes) == MAX_NODES:
-                raise ValueError(
-                    f"written out, this function is a formula of more than {MAX_NODES} parts; "
-                    "derive a simpler one"
-                )
 
 
 _LOOPS = {"cond": _branch, "scan": _scan, "while": _while}

@@ -37,6 +37,7 @@ from sympy import (
     erf,
     erfc,
     exp,
+    false,
     log,
     pi,
     sign,
@@ -49,7 +50,7 @@ from sympy import (
 )
 from sympy.logic.boolalg import Boolean
 
-from flaxinit.theory.choice import count
+from flaxinit.theory.cells import count
 from flaxinit.theory.formula import logistic, normal_cdf
 
 RULES: dict[str, Callable] = {}
@@ -183,9 +184,13 @@ def _convert(operand, new_dtype=None):
 
 @register_rule("select_n")
 def _select_n(which, *cases):
+    if isinstance(which, Piecewise):  # a number that depends on the other input
+        return Piecewise(*[(cases[int(number)], condition) for number, condition in which.args])
     if not _is_condition(which):
         return cases[int(which)]
     if_false, if_true = cases
+    if which in (true, false):
+        return if_true if which == true else if_false
     if _is_condition(if_true):
         return ITE(which, if_true, if_false)
     if isinstance(which, Eq) and which.lhs.is_Symbol and if_false.subs(*which.args) == if_true:

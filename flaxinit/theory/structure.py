@@ -3,23 +3,21 @@
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from sympy import And, Expr, Ge, Le, true
+from sympy import Add, And, Expr, Ge, Le, Max, Min, Mul, Or, false, true
 from sympy.logic.boolalg import Boolean
 
-from flaxinit.theory.choice import Choice, are_choices, combine, count, first
+from flaxinit.theory.cells import Cells, apply, count, first
 from flaxinit.theory.entries import (
     LENGTH,
     are_numbers,
     bind,
     check_size,
     each,
-    entry_of,
     not_elementwise,
     shape_of,
-    written,
 )
 from flaxinit.theory.rules import RULES
 
@@ -64,7 +62,11 @@ def _look_up(equation, table: np.ndarray, *places: np.ndarray) -> np.ndarray:
     """A table read at one place that depends on the input: at each place that it can be."""
     place = places[0].flat[0]
     shape = shape_of(equation.outvars[0])
-    if not (isinstance(place, Choice) and len(places) == places[0].size == math.prod(shape) == 1):
+    if not (
+        isinstance(place, Cells)
+        and place.are_numbers
+        and len(places) == places[0].size == math.prod(shape) == 1
+    ):
         raise ValueError(
             f"this function looks up numbers at places that depend on its input (primitive "
             f"{equation.primitive.name!r}), which is not read; write the choice as nested jnp.where"
@@ -75,9 +77,8 @@ def _look_up(equation, table: np.ndarray, *places: np.ndarray) -> np.ndarray:
         (found,) = _move(equation, [table, np.full(places[0].shape, number, object)])
         return found.item()
 
-    found = [at(number) for number, _ in place.cases]
     result = np.empty(shape, object)
-    result[...] = combine(at, [place]) if are_numbers([np.array(found)]) else place.pick(at)
+    result[...] = apply(at, [place])
     return result
 
 
@@ -104,11 +105,14 @@ def _along(equation, *axes: int) -> None:
 def _reduce(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     axes = equation.params["axes"]
     _along(equation, *axes)
-    rule = RULES[_FOLDS[equation.primitive.name]]
-    front = np.moveaxis(operands[0], axes, range(len(axes)))
-    rows = front.reshape(-1, *front.shape[len(axes) :])
-    shape = rows.shape[1:]
-    return [functools.reduce(lambda a, b: each(rule, (a, b), shape), rows)]
+    rows = _in_front(operands[0], axes)
+    return [each(_REDUCING[equation.primitive.name], list(rows), rows.shape[1:])]
+
+
+def _in_front(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """The array with some of its axes as one, before the others."""
+    front = np.moveaxis(array, axes, range(len(axes)))
+    return front.reshape(-1, *front.shape[len(axes) :])
 
 
 def _contract(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
@@ -116,14 +120,22 @@ def _contract(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     axes, batch = equation.params["dimension_numbers"]
     if any(batch) or any(equation.invars[0].aval.shape[axis] == LENGTH for axis in axes[0]):
         raise mixes(equation)
-    left, right = (np.vectorize(written, otypes=[object])(operand) for operand in operands)
-    return [np.asarray(np.tensordot(left, right, axes), object)]
+    left, right = map(_in_front, operands, axes)
+    count = len(left)
+
+    def product(*entries: Expr) -> Expr:
+        return Add(*[a * b for a, b in zip(entries[:count], entries[count:], strict=True)])
+
+    shape = (*left.shape[1:], *right.shape[1:])
+    left = left.reshape(*left.shape, *[1] * (right.ndim - 1))
+    right = right.reshape(count, *[1] * (left.ndim - right.ndim), *right.shape[1:])
+    return [each(product, [*left, *right], shape)]
 
 
 def _accumulate(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     axis = equation.params["axis"]
     _along(equation, axis)
-    rule = RULES[_FOLDS[equation.primitive.name]]
+    rule = _ACCUMULATING[equation.primitive.name]
     step = -1 if equation.params["reverse"] else 1
     rows = np.moveaxis(operands[0], axis, 0)[::step]
     shape = rows.shape[1:]
@@ -156,21 +168,11 @@ def pick(var, *operands: np.ndarray) -> np.ndarray:
     counts = np.issubdtype(var.aval.dtype, np.integer)
 
     def picked(which, *cases):
-        if counts and isinstance(which, Boolean):
-            which = count(which)
-        if are_choices([which, *cases]):
-            return combine(lambda number, *cases: cases[int(number)], [which, *cases])
-        exprs = [written(case) for case in cases]
-        if isinstance(which, Choice):
-            return which.pick(lambda number: exprs[int(number)])
-        return RULES["select_n"](which, *exprs)
+        if counts and isinstance(which, Boolean) and which not in (true, false):
+            return apply(picked, [count(which), *cases])
+        return RULES["select_n"](which, *cases)
 
-    shape = shape_of(var)
-    which, *cases = [np.broadcast_to(operand, shape) for operand in operands]
-    result = np.empty(shape, object)
-    for index in np.ndindex(shape):
-        result[index] = entry_of(picked(which[index], *[case[index] for case in cases]))
-    return result
+    return each(picked, operands, shape_of(var))
 
 
 # Primitives whose operands after the first say where to look.
@@ -179,13 +181,12 @@ _MOVING = (
     *("broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "gather", "pad"),
     *("reshape", "rev", "slice", "split", "squeeze", "stack", "transpose", "unstack"),
 )
-# What a reduction repeats, by the name of its rule.
+# What a reduction repeats.
 _REDUCING = {
-    **{"reduce_sum": "add", "reduce_prod": "mul", "reduce_max": "max", "reduce_min": "min"},
-    **{"reduce_and": "and", "reduce_or": "or"},
+    **{"reduce_sum": Add, "reduce_prod": Mul, "reduce_max": Max, "reduce_min": Min},
+    **{"reduce_and": And, "reduce_or": Or},
 }
-_ACCUMULATING = {"cumsum": "add", "cumprod": "mul", "cummax": "max", "cummin": "min"}
-_FOLDS = _REDUCING | _ACCUMULATING
+_ACCUMULATING = {"cumsum": Add, "cumprod": Mul, "cummax": Max, "cummin": Min}
 STRUCTURE: dict[str, Callable] = {
     **dict.fromkeys(_MOVING, _move),
     **dict.fromkeys(_REDUCING, _reduce),
