@@ -5,4 +5,4 @@ from flaxinit.theory.derivation import Derivation as Derivation, derive as deriv
 from flaxinit.theory.enclosure import Diverges as Diverges, NotCertifiable as NotCertifiable
 from flaxinit.theory.moment import Moment as Moment
 from flaxinit.theory.rules import register_rule as register_rule
-from flaxinit.theory.symbols import q as q, z as z
+from flaxinit.theory.symbols import c as c, q as q, z as z

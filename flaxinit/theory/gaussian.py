@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import sympy
-from sympy import Expr, I, Integer, asin, atan, erf, exp, latex, oo, pi, sqrt
+from sympy import Expr, I, Integer, asin, atan, erf, exp, oo, pi, sqrt
 
 from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.algebraic import algebraic_expectation
 from flaxinit.theory.effort import OverBudget, limited, spend
 from flaxinit.theory.parity import even_part, is_odd
 from flaxinit.theory.pieces import Piece, join
+from flaxinit.theory.printing import latex
 from flaxinit.theory.steps import Expectation, Step, Work, normal, unevaluated_sum
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm, Term, expand
@@ -156,14 +157,7 @@ def _term(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
     if term.algebraic is not None:
         spend(_TERM)
         s, _, mass = _square(term, work)
-        value = mass * algebraic_expectation(term, s, low, high, work)
-        work.note(
-            r"Take powers of $z$ down with $z^2 = (z^2 + \beta) - \beta$, powers of the bracket by "
-            "integration by parts",
-            Expectation(term.expr, low, high),
-            value,
-        )
-        return value
+        return algebraic_expectation(term, s, mass, low, high, work)
     return _moment(term, low, high, work)
 
 
@@ -186,6 +180,14 @@ def _square(term: Term, work: Work) -> tuple[Expr, Expr, Expr]:
             "Complete the square in the exponent",
             rf"{latex(exp(term.a * z**2 + term.b * z))}\, {normal(Integer(0), q)}",
             rf"{latex(mass)}\, {normal(m, s)}",
+        )
+    if m.has(I):
+        work.note(
+            "The mean is complex. The integrand has no singularity and falls like a Gaussian in "
+            "every strip around the real line, so that Cauchy's theorem shifts the contour by it: "
+            "what holds for a real mean holds for this one",
+            r"\int_{-\infty}^{\infty} z^n\, \mathcal{N}(z;\, m,\, s)\, dz",
+            r"\int_{-\infty}^{\infty} (z + m)^n\, \mathcal{N}(z;\, 0,\, s)\, dz",
         )
     return s, m, mass
 
@@ -295,8 +297,12 @@ def _fractional(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: Work)
     if term.erfs or m != 0 or (low, high) != (0, oo):
         raise NoClosedForm(f"the power {term.expr} is known on z > 0 alone")
     power = sympy.Dummy("p")
-    value = (2 * s) ** (power / 2) * sympy.gamma((power + 1) / 2) / (2 * sqrt(pi))
-    value = sympy.expand(sympy.expand_func(sympy.diff(value, power, k).subs(power, p)))
+    # By E[z^p] = s(p − 1) E[z^{p−2}] down to the derivatives of Γ that have a name.
+    steps = int(p // 2) if k and p.is_Rational else 0
+    value = (2 * s) ** (power / 2 - steps) * sympy.gamma((power + 1) / 2 - steps) / (2 * sqrt(pi))
+    value *= sympy.prod(s * (power - 1 - 2 * i) for i in range(steps))
+    value = sympy.diff(value, power, k).subs(power, p)
+    value = sympy.expand(value) if k else value
     derived = rf", differentiated {k} times in $p = {latex(p)}$" if k else ""
     work.note(
         r"The Gamma integral $\mathbb{E}[z^p;\ z > 0] = (2s)^{p/2}\, \Gamma((p+1)/2)/(2\sqrt\pi)$, "

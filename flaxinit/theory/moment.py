@@ -17,6 +17,7 @@ from flaxinit.theory.algebra import polynomial
 from flaxinit.theory.enclosure import Diverges, NotCertifiable, enclose
 from flaxinit.theory.gaussian import expectation
 from flaxinit.theory.pieces import Piece, parameters
+from flaxinit.theory.printing import text
 from flaxinit.theory.steps import Step
 from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm
@@ -31,7 +32,9 @@ class Moment:
     Attributes:
         symbol: what the moment is called, in LaTeX, such as ``E[\\varphi^2]``.
         pieces: f, as smooth pieces.
-        exact: the expectation as an expression in q, or None where no closed form is known.
+        exact: the expectation as an expression in q, or None where no closed form is known. Its
+            terms may cancel at a small q, so that floats put in for q lose their digits there;
+            `at` computes with as many as it takes.
         bounds: certified lower and upper bound at q = 1, of at least 30 digits; None while
             parameters are open.
         steps: how the engine found the closed form.
@@ -58,7 +61,8 @@ class Moment:
                 raise AssertionError(f"{self.integrand}: {self.bounds} do not certify 30 digits")
 
     def __repr__(self) -> str:
-        return f"Moment({self.integrand}, exact={self.exact}, at q = 1: {self.digits})"
+        exact = None if self.exact is None else text(self.exact)
+        return f"Moment({self.integrand}, exact={exact}, at q = 1: {self.digits})"
 
     @property
     def method(self) -> Literal["closed form", "enclosure"]:
@@ -99,7 +103,7 @@ class Moment:
     def digits(self) -> str:
         """The value at q = 1 to all its certified digits: the last is right to one unit."""
         if self.bounds is None:
-            return str(self.exact)
+            return text(self.exact) if self.exact is not None else "unknown"
         low, high = self.bounds
         if mpmath.isinf(low):
             return "infinite"

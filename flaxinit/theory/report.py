@@ -3,9 +3,10 @@
 import re
 from typing import TYPE_CHECKING
 
-from sympy import Piecewise, latex
+from sympy import Piecewise
 
 from flaxinit.theory.pieces import derivative
+from flaxinit.theory.printing import latex, text
 from flaxinit.theory.symbols import z
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def terminal_report(derivation: "Derivation"):
     from rich.text import Text
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("φ(z)", str(derivation.expr))
+    table.add_row("φ(z)", text(derivation.expr))
     parameters = derivation.second_moment.parameters
     if parameters:
         signs = [f"{s} > 0" if s.is_positive else f"{s} real" for s in parameters]
@@ -151,7 +152,7 @@ def terminal_report(derivation: "Derivation"):
         exact = (
             "no closed form known; certified enclosure"
             if moment.exact is None
-            else str(moment.exact)
+            else text(moment.exact)
         )
         table.add_row(name, exact)
         if moment.bounds is not None:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 import sympy
-from sympy import Expr, latex, oo
+from sympy import Expr, oo
 
+from flaxinit.theory.printing import latex
 from flaxinit.theory.symbols import z
 
 
