@@ -23,12 +23,13 @@ from flaxinit.theory.fixedpoint import (
     edge_of_chaos,
     fixed_points,
 )
-from flaxinit.theory.gated import GATE, combine, takes_two
+from flaxinit.theory.gated import gate_moments, takes_two
 from flaxinit.theory.meanfield import Maps
 from flaxinit.theory.moment import Moment, infinite, missing, moment, substitute
 from flaxinit.theory.pieces import derivative, jumps, map_pieces
 from flaxinit.theory.reading import Reading, read_activation, read_gate
 from flaxinit.theory.report import latex_report, markdown_report, terminal_report
+from flaxinit.theory.separable import separated
 from flaxinit.theory.symbols import z
 
 if TYPE_CHECKING:
@@ -344,7 +345,8 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
         activation: a catalogue name (``"gelu"``), a formula in x
             (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, a JAX
             function of one array (`jax.nn.gelu`, a lambda, a `functools.partial`), or one
-            of two arrays that is a gate φ(u)·ψ(v), such as ``lambda u, v: nn.silu(u) * v``.
+            of two arrays that is a gate: sums of products φ(u)·ψ(v), such as
+            ``lambda u, v: nn.silu(u) * v``, and functions of u ± v, such as ``jnp.maximum``.
         budget: how much work the whole may take, in seconds of one core. Work is counted, not
             timed, so that the answer is the same on any machine. A quarter may go into the
             closed form of each moment, then the certified enclosure stands alone; to read an
@@ -407,19 +409,15 @@ def _derive_library(function, budget: float) -> Derivation:
 
 
 def _derive_gate(function, budget: float) -> Derivation:
-    """A gated product f(u, v) = φ(u) ψ(v) of independent u and v."""
-    name, *factors = read_gate(function)
-    left, right = (_derive(read_activation(factor), budget) for factor in factors)
-    moments = {
-        r"\mathbb{E}[f]": ((left.mean, right.mean),),
-        r"\mathbb{E}[f^2]": ((left.second_moment, right.second_moment),),
-        r"\mathbb{E}[f_u^2 + f_v^2]": (
-            (left.derivative_second_moment, right.second_moment),
-            (left.second_moment, right.derivative_second_moment),
-        ),
-    }
-    expr = left.expr * right.expr.subs(z, GATE)
-    return Derivation(name, expr, *(combine(symbol, terms) for symbol, terms in moments.items()))
+    """A gate f(u, v) of independent u and v."""
+    name, expr = read_gate(function)
+    terms = separated(expr)
+    if terms is None:
+        raise ValueError(
+            f"{name} takes two arguments, but {expr} is no sum of products φ(u)·ψ(v), nor of "
+            "functions of a·u + b·v, which the theory of gates covers"
+        )
+    return Derivation(name, expr, *gate_moments(terms, _SHARE * budget))
 
 
 @lru_cache(maxsize=256)

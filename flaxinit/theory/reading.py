@@ -14,11 +14,10 @@ from flaxinit.theory.brief import short_list
 from flaxinit.theory.catalogue import ACTIVATIONS, CATALOGUE
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.formula import FUNCTIONS, read_formula
-from flaxinit.theory.gated import GATE, separate
 from flaxinit.theory.moment import samples, substitute
 from flaxinit.theory.pieces import Piece, derivative as derivative_of, parameters, split
 from flaxinit.theory.quadrature import numeric
-from flaxinit.theory.symbols import z
+from flaxinit.theory.symbols import gate, z
 
 # A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².
 _GRID = np.arange(-48, 49) / 6 + 1 / np.pi**2
@@ -128,24 +127,25 @@ def _from_function(function: Callable) -> Reading:
     return Reading(name, expr, pieces, derivative, custom)
 
 
-def read_gate(function: Callable) -> tuple[str, Expr, Expr]:
-    """A function of two arrays as (name, φ, ψ) with f(u, v) = φ(u)·ψ(v), checked on values."""
+def read_gate(function: Callable) -> tuple[str, Expr]:
+    """A function of two arrays as (name, expression in z and `gate`), checked on values."""
     from flaxinit.theory.trace import trace
 
     traced = trace(function, arguments=2)
-    name, spacing = traced.name, traced.spacing
-    left, right = separate(name, traced.expr(GATE))
+    name, spacing, expr = traced.name, traced.spacing, traced.expr(gate)
     other = _GRID[::-1] / 2
     own = traced.evaluate(_GRID, other)
     _require_finite(name, own)
-    read = numeric(split(left))(_GRID) * numeric(split(right))(other)
+    with np.errstate(all="ignore"):
+        read = sympy.lambdify((z, gate), expr, ["scipy", "numpy"])(_GRID, other)
+    read = np.broadcast_to(np.asarray(read, float), own.shape)
     worst = int(np.argmax(np.abs(own - read) / (1 + np.abs(read))))
     if not abs(own[worst] - read[worst]) <= spacing**0.5 * (1 + abs(read[worst])):
         raise ValueError(
-            f"{name} was read as ({left})·({right.subs(z, GATE)}), but at ({_GRID[worst]:.6g}, "
-            f"{other[worst]:.6g}) it returns {own[worst]:.9g} and the reading {read[worst]:.9g}"
+            f"{name} was read as {expr}, but at ({_GRID[worst]:.6g}, {other[worst]:.6g}) it "
+            f"returns {own[worst]:.9g} and the reading {read[worst]:.9g}"
         )
-    return name, left, right
+    return name, expr
 
 
 def _require_finite(name: str, values: np.ndarray) -> None:

@@ -1,9 +1,12 @@
-"""The three symbols every expression of the theory is written in."""
+"""The symbols every expression of the theory is written in."""
 
 from sympy import Symbol
 
 z = Symbol("z", real=True)
 """A pre-activation: the argument of an activation, modelled as N(0, q)."""
+
+gate = Symbol("v", real=True)
+"""The second pre-activation of a gate, independent of z and of the same law."""
 
 q = Symbol("q", positive=True)
 """The variance of the pre-activation."""
