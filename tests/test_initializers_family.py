@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from bounds import PARENTS, Rounded, ks_bound, z_score
 from flax import nnx
 from scipy import stats
 
 import flaxinit
+from benchmarks.bounds import PARENTS, Rounded, ks_bound, z_score
 
 KEY = jax.random.key(3)
 CASES = 12

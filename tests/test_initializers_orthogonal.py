@@ -2,27 +2,20 @@
 
 import functools
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bounds import ALPHA, z_score
 from scipy import stats
 
 import flaxinit
+from benchmarks.bounds import ALPHA, gram_bound, gram_error, z_score
 from flaxinit.initializers import haar
 
 KEY = jax.random.key(11)
 M = 2**15  # matrices
 CASES = 40  # assertions on samples in this file, an upper bound
-
-
-def gram_error(w, scale=1.0):
-    w = np.asarray(w, np.complex128)
-    gram = w.conj().T @ w if w.shape[0] >= w.shape[1] else w @ w.conj().T
-    return np.abs(gram - scale**2 * np.eye(len(gram))).max()
 
 
 # Wide and tall, in one block, in three even ones and with a ragged last one.
@@ -39,11 +32,7 @@ ORTHONORMAL = [
 def test_rows_or_columns_are_orthonormal(shape, dtype):
     with jax.enable_x64(dtype == "float64"):
         w = np.asarray(flaxinit.orthogonal()(KEY, shape, jnp.dtype(dtype)))
-    # Householder products err by a small multiple of eps for each reflection (Higham 2002,
-    # section 19.3); rounding the result moves each of a row's entries by at most eps/2.
-    compute = jnp.finfo("float32" if w.dtype.itemsize < 4 else w.dtype).eps
-    rounding = float(jnp.finfo(w.dtype).eps) * math.sqrt(max(shape))
-    assert gram_error(w) < 8 * min(shape) * float(compute) + rounding
+    assert gram_error(w) < gram_bound(shape, w.dtype)
 
 
 def test_axes_batches_and_scales():

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bounds import ks_bound, z_score
 from scipy import stats
 
 import flaxinit
+from benchmarks.bounds import ks_bound, z_score
 
 KEY = jax.random.key(4)
 N = 2**18

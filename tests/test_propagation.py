@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bounds import PARENTS, z_score
 from catalogue import ACTIVATIONS
 
 import flaxinit
+from benchmarks.bounds import PARENTS, z_score
 from flaxinit.gains import MOMENTS
 
 DEPTH, WIDTH = 20, 512

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bounds import ALPHA, PARENTS, Rounded, ks_bound, ks_distance, z_score
 from scipy import stats
 
+from benchmarks.bounds import PARENTS, STATISTICS, Rounded, ks_bound, ks_distance, z_score
 from flaxinit import normal, sampling, truncated_normal, variance_scaling
 
 N = 2**22
@@ -17,7 +17,6 @@ LOW = ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 REAL = ("float64", "float32", *LOW)
 COMPLEX = ("complex64", "complex128")
 CASES = list(itertools.product(REAL, PARENTS))
-STATISTICS = ("mean", "variance", "fourth moment", "distribution", "distinct", "largest")
 FAMILY = len(CASES) * len(STATISTICS)
 Z = z_score(FAMILY)
 
@@ -40,30 +39,8 @@ def drawn(init, dtype, seed=0):
 
 def failures(raw: np.ndarray, distribution: str, dtype) -> set[str]:
     """The statistics by which a sample is not from the distribution."""
-    scale = scale_for(dtype)
-    exact = Rounded(PARENTS[distribution], scale, dtype)
-    values, counts = exact.tally(raw)
-    n = raw.size
-    if counts.sum() < n or not np.isfinite(values).all():
-        return set(STATISTICS)
-    mean, second, fourth = (
-        powers @ counts / n for powers in (values, values**2, np.square(values**2))
-    )
-    errors = [np.sqrt((exact.moment(2 * k) - exact.moment(k) ** 2) / n) for k in (1, 2, 4)]
-    largest = np.abs(values[counts > 0]).max()
-    # P(every |x| <= largest) and P(every |x| < largest), which differ after rounding.
-    at_most, below = (exact.absolute_cdf(largest, strict) ** n for strict in (False, True))
-    tail = ALPHA / (2 * FAMILY)
-    expected, spread = exact.distinct(n)
-    checks = {
-        "mean": abs(mean) < Z * errors[0],
-        "variance": abs(second - exact.moment(2)) < Z * errors[1],
-        "fourth moment": abs(fourth - exact.moment(4)) < Z * errors[2],
-        "distribution": exact.ks_statistic(values, counts) < ks_bound(n, FAMILY),
-        "distinct": abs(np.count_nonzero(counts) - expected) < Z * spread + 1,
-        "largest": at_most > tail and below < 1 - tail,
-    }
-    return {name for name, passed in checks.items() if not passed}
+    shares = Rounded(PARENTS[distribution], scale_for(dtype), dtype).shares(raw, FAMILY)
+    return {name for name, share in shares.items() if not share < 1}
 
 
 @pytest.mark.parametrize(("dtype", "distribution"), CASES)

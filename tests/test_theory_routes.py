@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sympy
-from bounds import z_score
 from definitions import DEFINITIONS
 from sympy import Rational
 
+from benchmarks.bounds import z_score
 from flaxinit.theory import CATALOGUE, balls, derive, z
 from flaxinit.theory.enclosure import enclose
 from flaxinit.theory.moment import Moment, moment

@@ -5,9 +5,9 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from bounds import PARENTS, Rounded, z_score
 
 import flaxinit
+from benchmarks.bounds import PARENTS, Rounded, z_score
 from flaxinit.gains import MOMENTS
 
 FAN_IN, FAN_OUT = 256, 1024

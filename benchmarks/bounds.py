@@ -1,9 +1,11 @@
 """How far a sample may stray: bounds computed from sample size and the exact distribution."""
 
 import functools
+import math
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 # The chance that any one assertion of a family of correct cases fails. Keys are fixed, so a
@@ -16,6 +18,10 @@ PARENTS = {
     "uniform": stats.uniform(-np.sqrt(3), 2 * np.sqrt(3)),
     "truncated_normal": stats.truncnorm(-2, 2, scale=1 / stats.truncnorm(-2, 2).std()),
 }
+
+
+# The statistics of `Rounded.shares`.
+STATISTICS = ("mean", "variance", "fourth moment", "distribution", "distinct", "largest")
 
 
 def z_score(cases: int) -> float:
@@ -93,6 +99,38 @@ class Rounded:
         gap = np.cumsum(counts) / counts.sum() - np.cumsum(self.probabilities)
         return float(np.max(np.abs(gap)))
 
+    def shares(self, sample: np.ndarray, cases: int) -> dict[str, float]:
+        """Each statistic of a sample as a share of its bound: 1 and more is another distribution.
+
+        Args:
+            sample: in this dtype.
+            cases: how many statistics are tested in all, of this sample and of others.
+        """
+        values, counts = self.tally(sample)
+        n, z = sample.size, z_score(cases)
+        if counts.sum() < n or not np.isfinite(values).all():
+            return dict.fromkeys(STATISTICS, np.inf)
+        powers = values, values**2, np.square(values**2)
+        moments = []
+        for order, power in zip((1, 2, 4), powers, strict=True):
+            exact = self.moment(order)
+            error = np.sqrt((self.moment(2 * order) - exact**2) / n)
+            moments.append(abs(power @ counts / n - exact) / (z * error))
+        largest = np.abs(values[counts > 0]).max()
+        # P(every |x| <= largest) and P(every |x| < largest), which differ after rounding.
+        at_most, below = (self.absolute_cdf(largest, strict) ** n for strict in (False, True))
+        tail = ALPHA / (2 * cases)
+        expected, spread = self.distinct(n)
+        with np.errstate(divide="ignore"):
+            extreme = max(np.divide(tail, at_most), np.divide(tail, 1 - below))
+        found = [
+            *moments,
+            self.ks_statistic(values, counts) / ks_bound(n, cases),
+            abs(np.count_nonzero(counts) - expected) / (z * spread + 1),
+            extreme,
+        ]
+        return dict(zip(STATISTICS, map(float, found), strict=True))
+
     def mean_error(self, sample: np.ndarray) -> float:
         """The sample mean's distance from 0 in standard errors."""
         return abs(sample.mean()) / np.sqrt(self.moment(2) / sample.size)
@@ -118,13 +156,33 @@ def _finite_values(dtype: np.dtype) -> np.ndarray:
     return np.unique(every[np.isfinite(every)])
 
 
-def ks_distance(ascending: np.ndarray, cdf, counts=1) -> float:
+def ks_distance(ascending: np.ndarray, cdf, counts: ArrayLike = 1) -> float:
     """Kolmogorov and Smirnov's statistic of sorted values; SciPy's own sorts several times."""
     below_or_at = np.cumsum(np.broadcast_to(counts, ascending.shape))
     n, exact = below_or_at[-1], cdf(ascending)
-    return float(max(np.max(below_or_at / n - exact), np.max(exact - (below_or_at - counts) / n)))
+    return float(
+        max(np.max(below_or_at / n - exact), np.max(exact - (below_or_at - np.asarray(counts)) / n))
+    )
 
 
 def ks_bound(n: int, cases: int) -> float:
     """Dvoretzky-Kiefer-Wolfowitz with Massart's constant: P(D > d) <= 2 exp(-2nd²), any n."""
     return float(np.sqrt(np.log(2 * cases / ALPHA) / (2 * n)))
+
+
+def gram_error(w: np.ndarray, scale: float = 1.0) -> float:
+    """How far a matrix's rows, or its fewer columns, are from orthogonal ones of norm `scale`."""
+    w = np.asarray(w, np.complex128)
+    gram = w.conj().T @ w if w.shape[0] >= w.shape[1] else w @ w.conj().T
+    return float(np.abs(gram - scale**2 * np.eye(len(gram))).max())
+
+
+def gram_bound(shape: tuple[int, int], dtype) -> float:
+    """What rounding makes of `gram_error` at scale 1.
+
+    Householder products err by a small multiple of eps for each reflection (Higham 2002,
+    section 19.3); rounding the result moves each of a row's entries by at most eps/2.
+    """
+    compute = jnp.finfo("float32" if np.dtype(dtype).itemsize < 4 else dtype).eps
+    rounding = float(jnp.finfo(dtype).eps) * math.sqrt(max(shape))
+    return 8 * min(shape) * float(compute) + rounding
