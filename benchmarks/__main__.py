@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks`: list | run NAME... | report."""
+"""The command `python -m benchmarks`: list | run NAME... | report | accelerator."""
 
 import argparse
 import dataclasses
@@ -13,9 +13,9 @@ from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from benchmarks import experiments, report, store
+from benchmarks import accelerator, experiments, report, store
 
-COMMANDS = ("list", "run", "report")
+COMMANDS = ("list", "run", "report", "accelerator")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -68,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(do=_run)
     page = commands.add_parser("report", help="write the pages and plots from stored results")
     page.set_defaults(do=_report)
-    for command in (run, page):
+    device = commands.add_parser("accelerator", help="check and time this machine's accelerator")
+    device.add_argument("--size", choices=accelerator.SIZES, default="full")
+    device.set_defaults(do=_accelerator)
+    for command in (run, page, device):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     return parser
 
@@ -103,6 +106,10 @@ def _run(options, console: Console) -> int:
 def _report(options, console: Console) -> int:
     console.print(f"wrote plots, README.md and {report.page(options.results)}", soft_wrap=True)
     return 0
+
+
+def _accelerator(options, console: Console) -> int:
+    return accelerator.run(options.size, options.results, console)
 
 
 def one_device_per_core() -> None:

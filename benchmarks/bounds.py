@@ -2,18 +2,21 @@
 
 import functools
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
+from flaxinit.sampling import Distribution
+
 # The chance that any one assertion of a family of correct cases fails. Keys are fixed, so a
 # family passes always or never; this is the risk that its first run was unlucky.
 ALPHA = 1e-4
 
 # The unit-variance parents of variance scaling, each an exact distribution.
-PARENTS = {
+PARENTS: dict[Distribution, Any] = {
     "normal": stats.norm(),
     "uniform": stats.uniform(-np.sqrt(3), 2 * np.sqrt(3)),
     "truncated_normal": stats.truncnorm(-2, 2, scale=1 / stats.truncnorm(-2, 2).std()),

@@ -17,33 +17,44 @@ DEVICES = 8
 TURN = 0.5  # seconds: LAPACK's threads spin for a while after a QR, and would slow a short call
 
 
-def measure(shape: tuple[int, int], turns: int) -> dict:
-    """Seconds of both, and bytes of temporaries and output on one device and on each of eight."""
+def race(shape: tuple[int, int], turns: int) -> dict:
+    """Seconds of both, and the ratio."""
     import jax
 
     import flaxinit
     from benchmarks.sampling import paired_times, ratio
 
     key = jax.random.key(0)
-    mesh = jax.make_mesh((DEVICES,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
     ours = jax.jit(lambda key: flaxinit.orthogonal()(key, shape))
     theirs = jax.jit(lambda key: jax.nn.initializers.orthogonal()(key, shape))
-    spread = jax.jit(lambda key: flaxinit.orthogonal()(key, shape, None, sharding))
-    memory = {}
-    for name, program in (("alone", ours), ("each of eight", spread)):
-        use = program.lower(key).compile().memory_analysis()
-        if use is None:
-            raise RuntimeError(f"{jax.default_backend()} does not report the memory of a program")
-        memory[name] = {"temporaries": use.temp_size_in_bytes, "result": use.output_size_in_bytes}
     times = paired_times({"flaxinit": lambda: ours(key), "jax": lambda: theirs(key)}, turns, TURN)
-    peaks = {name: sum(parts.values()) for name, parts in memory.items()}
-    temporaries = [memory[name]["temporaries"] for name in ("each of eight", "alone")]
     return {
         "shape": shape,
         "seconds": {name: min(spent) for name, spent in times.items()},
         "ratio": ratio(times, "jax", "flaxinit"),
-        "bytes": memory,
+    }
+
+
+def memory(shape: tuple[int, int]) -> dict:
+    """Bytes of temporaries and output on one device and on each of eight."""
+    import jax
+
+    import flaxinit
+
+    key = jax.random.key(0)
+    mesh = jax.make_mesh((DEVICES,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    found = {}
+    for name, layout in (("alone", None), ("each of eight", sharding)):
+        draw = jax.jit(lambda key, layout=layout: flaxinit.orthogonal()(key, shape, None, layout))
+        use = draw.lower(key).compile().memory_analysis()
+        if use is None:
+            raise RuntimeError(f"{jax.default_backend()} does not report the memory of a program")
+        found[name] = {"temporaries": use.temp_size_in_bytes, "result": use.output_size_in_bytes}
+    peaks = {name: sum(parts.values()) for name, parts in found.items()}
+    temporaries = [found[name]["temporaries"] for name in ("each of eight", "alone")]
+    return {
+        "bytes": found,
         "temporary_share": temporaries[0] / temporaries[1],
         "memory_share": peaks["each of eight"] / peaks["alone"],
     }
@@ -95,7 +106,7 @@ def main() -> None:
         f"{'temporaries':>14}{'memory':>10}   (one of {DEVICES} devices / one alone)"
     )
     for shape in SHAPES:
-        row = measure(shape, options.turns)
+        row = race(shape, options.turns) | memory(shape)
         rows.append(row)
         seconds, turns = row["seconds"], row["ratio"]
         spread = f"({turns['low']:.1f}–{turns['high']:.1f})"

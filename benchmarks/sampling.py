@@ -66,7 +66,9 @@ def ratio(times: dict[str, list[float]], slow: str, fast: str) -> dict[str, floa
     return {"low": float(low), "median": float(median), "high": float(high)}
 
 
-def measure(dtype: str, distribution: Distribution, values: int, turns: int) -> dict:
+def measure(
+    dtype: str, distribution: Distribution, values: int, turns: int, seconds: float = 0.0
+) -> dict:
     """Times of one dtype and distribution, and throughput ratios to JAX's initializer."""
     shape, key = (ROWS, values // ROWS), jax.random.key(0)
     wide = jnp.dtype(dtype)
@@ -87,6 +89,7 @@ def measure(dtype: str, distribution: Distribution, values: int, turns: int) -> 
             "bits": lambda: bits(key),
         },
         turns,
+        seconds,
     )
     return {
         "dtype": dtype,

@@ -183,8 +183,13 @@ def resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
-def in_fresh_process(*arguments: str, **environment: str) -> dict:
-    """Run one measurement where nothing has been compiled or cached."""
+def in_fresh_process(*arguments: str, limit: float | None = None, **environment: str) -> dict:
+    """Run one measurement where nothing has been compiled or cached.
+
+    Raises:
+        subprocess.TimeoutExpired: it took more seconds than the limit.
+        subprocess.CalledProcessError: it failed; `stderr` says why.
+    """
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.startup", *arguments],
@@ -192,6 +197,7 @@ def in_fresh_process(*arguments: str, **environment: str) -> dict:
         capture_output=True,
         text=True,
         check=True,
+        timeout=limit,
     )
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,0 +1,166 @@
+"""The random bits of a program, and how far rounding may take its results on another device.
+
+A running error analysis (Wilkinson 1986; Higham 2002, section 3.3). Two devices that draw the same
+bits compute the same formula, but round it elsewhere: one fuses a product with a sum, another has
+its own logarithm. Let both be as accurate as a standard asks. Then their results of an operation
+``y = f(x_1, ..., x_n)`` differ, to first order, by at most
+
+    e(y) = Σ_i |∂f/∂x_i| e(x_i) + 2 a(f) ulp(y),
+
+with ``a(f)`` the accuracy in units of the last place (ulp). Random bits and all integers have
+``e = 0``.
+
+References: Wilkinson (1986), Error analysis revisited; Higham (2002), Accuracy and Stability of
+Numerical Algorithms; Khronos Group, The OpenCL C Specification, "Relative Error as ULPs"; Giles
+(2010), Approximating the erfinv function.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+
+# What moves numbers, picks among them or changes a sign rounds nothing.
+EXACT = (
+    *("abs", "neg", "sign", "max", "min", "clamp", "nextafter", "real", "imag", "complex", "conj"),
+    *("bitcast_convert_type", "optimization_barrier", "sharding_constraint", "stop_gradient"),
+    *("broadcast_in_dim", "reshape", "squeeze", "transpose", "rev", "slice", "pad", "concatenate"),
+    *("select_n", "gather", "copy", "copy_p", "iota"),
+)
+# Units of the last place by which a result may be off: half of one where it is rounded correctly,
+# else what OpenCL allows of single precision in its full profile.
+ACCURACY = {
+    **dict.fromkeys(EXACT, 0.0),
+    **dict.fromkeys(("add", "sub", "mul", "square", "convert_element_type"), 0.5),
+    "div": 2.5,
+    "sqrt": 3.0,
+    "exp": 3.0,
+    "expm1": 3.0,
+    "log": 3.0,
+    "log1p": 2.0,
+    "sin": 4.0,
+    "cos": 4.0,
+    "erf": 16.0,
+    # Giles: x p(w), w = -log1p(-x²). A relative error of w is at most halved in the result; so the
+    # 2 ulp of log1p, at most 4 half ulp, leave 2 of them. Where x is near 1, p is a polynomial in
+    # √w, whose 3 ulp are at most 6; the last sum and the last two products leave one each.
+    "erf_inv": 11.0,
+}
+# Alike on all devices, if what goes in is; a product is not, which may stay unrounded in a sum.
+ALIKE = {*EXACT, "add", "sub", "convert_element_type"}
+# Of these the argument is rounded as well: 1 - x² is computed from a rounded x², as if x had
+# a relative error of a quarter of eps.
+ROUNDED_ARGUMENT = {"erf_inv": 0.25}
+
+
+class Number(NamedTuple):
+    """A value of a program, and how far another device may be from it; None where it is exact."""
+
+    value: Any
+    error: jax.Array | None = None
+
+
+def random_bits(function: Callable[[jax.Array], Any], key: jax.Array) -> list[jax.Array]:
+    """All words that a function draws from its key, in the order of its program."""
+    drawn = []
+
+    def apply(equation: JaxprEqn, inputs: list) -> list:
+        if (inner := _called(equation)) is not None:
+            return _evaluate(inner, inputs, apply)
+        results = _run(equation, inputs)
+        if equation.primitive.name == "random_bits":
+            drawn.extend(results)
+        return results
+
+    _evaluate(jax.make_jaxpr(function)(key), [key], apply)
+    return drawn
+
+
+def spread(function: Callable[[jax.Array], Any], key: jax.Array) -> jax.Array:
+    """For each entry of the array that a function draws, the bound of the formula above.
+
+    Raises:
+        ValueError: an operation whose accuracy is not known here, such as a sum of products.
+    """
+
+    def apply(equation: JaxprEqn, inputs: list[Number]) -> list[Number]:
+        if (inner := _called(equation)) is not None:
+            return _evaluate(inner, inputs, apply, Number)
+        return _with_errors(equation, inputs)
+
+    (result,) = _evaluate(jax.make_jaxpr(function)(key), [Number(key)], apply, Number)
+    return jnp.zeros(jnp.shape(result.value)) if result.error is None else result.error
+
+
+def _evaluate(
+    program: ClosedJaxpr,
+    operands: list,
+    apply: Callable[[JaxprEqn, list], list],
+    constant: Callable[[Any], Any] = lambda value: value,
+) -> list:
+    """The results of a program with a meaning of each equation, and of each constant."""
+    jaxpr = program.jaxpr
+    inputs = [*map(constant, program.consts), *operands]
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), inputs, strict=True))
+
+    def read(atom):
+        return constant(atom.val) if isinstance(atom, Literal) else known[atom]
+
+    for equation in jaxpr.eqns:
+        results = apply(equation, [read(atom) for atom in equation.invars])
+        known |= zip(equation.outvars, results, strict=True)
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _called(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """The program that an equation calls once with all its inputs."""
+    if equation.primitive.name in ("scan", "while", "cond"):
+        return None
+    programs = [value for value in equation.params.values() if isinstance(value, ClosedJaxpr)]
+    fits = [p for p in programs if len(p.jaxpr.invars) == len(equation.invars)]
+    return fits[0] if fits else None
+
+
+def _run(equation: JaxprEqn, values: list) -> list:
+    results = equation.primitive.bind(*values, **equation.params)
+    return list(results) if equation.primitive.multiple_results else [results]
+
+
+def _with_errors(equation: JaxprEqn, inputs: list[Number]) -> list[Number]:
+    name, values = equation.primitive.name, [number.value for number in inputs]
+    results = _run(equation, values)
+    if not any(_is_inexact(result) for result in results):
+        if any(number.error is not None for number in inputs):
+            raise ValueError(f"{name} makes exact numbers of rounded ones: one may jump")
+        return [Number(result) for result in results]
+    if name in ALIKE and all(number.error is None for number in inputs):
+        return [Number(result) for result in results]
+    if name not in ACCURACY:
+        raise ValueError(f"nothing is known here of how accurate {name} is")
+    errors = [2 * ACCURACY[name] * _ulp(result) for result in results]
+    for place, (value, error) in enumerate(inputs):
+        if name in ROUNDED_ARGUMENT:
+            own = 2 * ROUNDED_ARGUMENT[name] * float(jnp.finfo(value.dtype).eps) * jnp.abs(value)
+            error = own if error is None else error + own
+        if error is None:
+            continue
+
+        def of_this_input(x, place=place):
+            return _run(equation, [*values[:place], x, *values[place + 1 :]])
+
+        tangent = jnp.broadcast_to(error, jnp.shape(value)).astype(value.dtype)
+        _, moved = jax.jvp(of_this_input, (value,), (tangent,))
+        errors = [e + jnp.abs(m) for e, m in zip(errors, moved, strict=True)]
+    return [Number(*pair) for pair in zip(results, errors, strict=True)]
+
+
+def _is_inexact(value) -> bool:
+    return jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+
+
+def _ulp(value: jax.Array) -> jax.Array:
+    """The distance from a number, by its modulus, to the next larger one."""
+    size = jnp.abs(value)
+    return jnp.nextafter(size, jnp.full_like(size, jnp.inf)) - size
