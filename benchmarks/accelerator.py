@@ -285,8 +285,8 @@ def attempt(what: str, measure: Callable[..., Check | Figure], *arguments: Any) 
 
 PARTS: tuple[tuple[str, str, Callable[[Size], Rows]], ...] = (
     (
-        "fast_init, from nothing compiled to every parameter of a transformer",
-        "each in a process of its own; seconds of fast_init and of the other",
+        "fast_init of a transformer",
+        "from nothing compiled to every parameter, each in a process of its own",
         start,
     ),
     (
@@ -327,7 +327,15 @@ def _heading(here: dict[str, Any]) -> str:
 
 
 def _table(title: str, caption: str, rows: list[Check | Figure]) -> Table:
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     figures = all(isinstance(row, Figure) for row in rows)
     for column in ("", "times as fast", "goal") if figures else ("", "found", "of bound", ""):
         table.add_column(column)
@@ -335,7 +343,7 @@ def _table(title: str, caption: str, rows: list[Check | Figure]) -> Table:
         if isinstance(row, Figure):
             table.add_row(row.what, row.found, row.goal)
         else:
-            share = f"{row.share:.0%}" if math.isfinite(row.share) else "—"
+            share = f"{row.share:.1%}" if math.isfinite(row.share) else "—"
             table.add_row(row.what, row.found, share, "ok" if row.passed else "[red]FAILED[/]")
     return table
 

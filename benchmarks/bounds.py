@@ -183,9 +183,10 @@ def gram_error(w: np.ndarray, scale: float = 1.0) -> float:
 def gram_bound(shape: tuple[int, int], dtype) -> float:
     """What rounding makes of `gram_error` at scale 1.
 
-    Householder products err by a small multiple of eps for each reflection (Higham 2002,
-    section 19.3); rounding the result moves each of a row's entries by at most eps/2.
+    Each of a product's reflections errs by a small multiple of eps (Higham 2002, section 19.3), and
+    independent errors add up as the square root of their number (Higham, Mary 2019). Rounding the
+    result moves each of a row's entries by at most eps/2.
     """
     compute = jnp.finfo("float32" if np.dtype(dtype).itemsize < 4 else dtype).eps
     rounding = float(jnp.finfo(dtype).eps) * math.sqrt(max(shape))
-    return 8 * min(shape) * float(compute) + rounding
+    return 8 * math.sqrt(min(shape)) * float(compute) + rounding

@@ -18,6 +18,7 @@ import flaxinit
 from benchmarks import __main__ as command, accelerator, agreement, rounding, store
 from benchmarks.agreement import Check, Draw
 from flaxinit import initializers
+from flaxinit.initializers import haar
 
 KEY = jax.random.key(0)
 SHAPE = (256, 64)
@@ -29,7 +30,10 @@ def test_the_command_checks_and_times_everything(tmp_path, capsys):
     assert record["environment"]["runtime"] and record["failed"] == []
     assert [*record["parts"]] == [title for title, _, _ in accelerator.PARTS]
     start, same, matrices, narrow, throughput, training = record["parts"].values()
-    assert [row["what"] for row in start] == ["beside eager init", "beside jit(init)"]
+    assert [row["what"] for row in start] == [
+        "beside eager init, depth 1",
+        "beside jit(init), depth 1",
+    ]
     assert [row["what"] for row in same] == [*agreement.draws(16), "fast_init beside init"]
     # The device is the CPU.
     assert all(row["detail"].get("largest_difference", 0) == 0 for row in same)
@@ -141,6 +145,18 @@ def test_the_bound_of_rounding_holds_and_is_tight(init):
     assert np.all(np.abs(values - expected) <= bound / 2)
     middle = (np.abs(expected) > 0.5) & (np.abs(expected) < 1.5)
     assert np.max(bound[middle]) < 2.0**-23 * 256
+
+
+def test_rounded_factors_of_products_are_caught(monkeypatch):
+    """Matrix units keep 10 bits of float32's 23 unless they are asked not to."""
+    draw = Draw(flaxinit.orthogonal(), (211, 307), matrix=(211, 307))  # no other test's shape
+
+    def product(left, right):
+        return jax.lax.reduce_precision(left, 8, 10) @ jax.lax.reduce_precision(right, 8, 10)
+
+    monkeypatch.setattr(haar, "_product", product)
+    found = agreement.orthogonality("draw", draw, jax.devices()[0])
+    assert not found.passed and found.share < 1000
 
 
 def test_what_is_not_known_to_be_accurate_is_not_bounded():
