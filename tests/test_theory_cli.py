@@ -81,6 +81,42 @@ def test_a_function_in_a_module(capsys, tmp_path, monkeypatch):
     sys.modules.pop("mine", None)
 
 
+@pytest.mark.parametrize("failure", ["raise SystemExit(3)", "1 / 0", "import no_such_module", "("])
+def test_a_module_that_cannot_be_imported_is_one_message(capsys, tmp_path, monkeypatch, failure):
+    (tmp_path / "broken_module.py").write_text(failure)
+    monkeypatch.chdir(tmp_path)
+    assert main(["derive", "broken_module:f"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "the module 'broken_module' cannot be imported" in said.err
+
+
+def test_a_file_in_the_folder_hides_no_installed_module(capsys, tmp_path, monkeypatch):
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('hidden')\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["derive", "colorsys:no_such_function"]) == 2
+    assert "colorsys has no 'no_such_function'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["-x", "-tanh(x)", "-gelu(-x) + 1"])
+def test_a_formula_may_start_with_a_minus(capsys, text):
+    facts = json.loads(run(capsys, "derive", text, "--json"))
+    assert facts["name"] == text and facts["gain"] == derive(text).gain
+
+
+def test_the_edge_of_chaos_is_printed_with_its_stability(capsys):
+    assert "slope = 1.03742" in run(capsys, "meanfield", "gelu", "--sigma-b2", "0.1")
+    edge = json.loads(run(capsys, "meanfield", "gelu", "--sigma-b2", "0.1", "--json"))
+    assert edge["edge of chaos"]["stability"] == "unstable"
+
+
+def test_every_critical_point_and_both_chi_are_printed(capsys):
+    printed = run(capsys, "meanfield", "x**3 - 3*x")
+    assert "K* = 0, q = 0" in printed and "half-stable, q = 1, exactly 1" in printed
+    assert "χ = 0, χ of correlations = inf" in run(capsys, "meanfield", "sign", "--sigma-w2", "1")
+    assert "critical points  none" in run(capsys, "meanfield", "sigmoid")
+
+
 def test_json_holds_what_the_derivation_holds(capsys):
     facts = json.loads(run(capsys, "derive", "gelu", "--json"))
     d = derive("gelu")
@@ -116,12 +152,15 @@ BAD = {
     "half a path": (["derive", "jax.nn:"], "jax.nn"),
     "half a name": (["derive", ":relu"], "relu"),
     "infinite": (["derive", "exp(x**2)"], "infinite"),
+    "below zero": (["meanfield", "tanh", "--sigma-b2", "-1"], "sigma_b2, a variance, is finite"),
+    "leaves": (["derive", "sys:exit"], "cannot be traced"),
+    "no edge": (["meanfield", "sign", "--sigma-b2", "0.1"], "no edge of chaos"),
     "code": (["derive", "__import__('os').system('true')"], "formula"),
 }
 
 
 def test_number_of_cases():
-    assert len(BAD) == 11
+    assert len(BAD) == 14
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -1,6 +1,7 @@
 """The mean-field maps against closed forms and numbers that others published."""
 
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 import scipy.stats
 import sympy
 
+import flaxinit
 from flaxinit.theory import CATALOGUE, Derivation, derive
 from flaxinit.theory.criticality import classify
 from flaxinit.theory.quadrature import expect_pair, numeric
@@ -494,3 +496,12 @@ def test_the_search_sees_two_roots_however_close(distance):
 
     assert find_roots(function, 1e-8, 1e8, 1e-12) == pytest.approx(roots, rel=1e-7)
     assert find_roots(lambda x: function(x) ** 2 + 1e-3, 1e-8, 1e8, 1e-12) == []
+
+
+def test_the_pair_says_that_there_are_others():
+    with pytest.warns(UserWarning, match=r"keeps K\* = 0 \(K\* = 0\).*K\* = 1 \(half-stable\)"):
+        kernel, _, kept = flaxinit.critical("x**3 - 3*x")
+    assert kept == 0 and kernel.scale == pytest.approx(1 / 9, rel=1e-15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert flaxinit.critical("silu").q == pytest.approx(14.320, abs=1e-3)

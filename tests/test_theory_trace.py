@@ -1,6 +1,7 @@
 """A JAX function is read as the formula it computes, or refused with the cause and the remedy."""
 
 import functools
+import sys
 
 import flax.linen as linen
 import jax
@@ -505,3 +506,27 @@ def test_a_new_rule_is_used(monkeypatch):
     register_rule("digamma", sympy.digamma)
     assert trace(lambda x: jax.lax.digamma(1 + x * x)).expr() == sympy.digamma(1 + z**2)
     monkeypatch.delitem(rules.RULES, "digamma")
+
+
+def _raise(message):
+    def function(x):
+        raise RuntimeError(message)
+
+    return function
+
+
+def _refusing(x):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("function", "cause"),
+    [
+        (_refusing, "AssertionError"),
+        (lambda x: sys.exit(), "SystemExit"),
+        (_raise("\n told"), "told"),
+    ],
+)
+def test_whatever_a_function_raises_is_one_message(function, cause):
+    with pytest.raises(ValueError, match=f"cannot be traced on a vector of float64: .*{cause}$"):
+        derive(function)

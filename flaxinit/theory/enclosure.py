@@ -78,7 +78,7 @@ def _enclosed(pieces: Sequence[Piece], variance: object) -> arb:
             total = _integrate(pieces, variance, arb(2) ** -(_TOLERANCE_BITS + extra))
             if not total.is_finite():
                 raise _unsettled(pieces, variance, f"{_EVALUATIONS} evaluations a piece")
-            if total.rad() <= abs(total.mid()) * arb(10) ** -DIGITS:
+            if 2 * total.rad() <= abs(total.mid()) * arb(10) ** -DIGITS:
                 return total
             if extra >= _ZERO_BITS and total.contains(0):
                 break

@@ -192,6 +192,12 @@ class _Reader(ast.NodeVisitor):
             self.refuse(node, "a condition is not a number: write where(condition, a, b)")
         return value
 
+    def condition(self, node: ast.AST):
+        value = self.visit(node)
+        if isinstance(value, Expr):
+            self.refuse(node, "a number is not a condition: write one such as x > 0")
+        return value
+
     def power(self, node: ast.AST, base: Expr, exponent: Expr) -> Expr:
         if exponent.is_number and abs(exponent) > MAX_EXPONENT:
             self.refuse(node, f"an exponent may be at most {MAX_EXPONENT} in size")
@@ -210,17 +216,17 @@ class _Reader(ast.NodeVisitor):
         for operator, left, right in zip(node.ops, terms, terms[1:], strict=False):
             if type(operator) not in _COMPARISONS:
                 self.refuse(node, "the comparisons are < <= > >= and ==")
-            relations.append(_COMPARISONS[type(operator)](left, right))
+            try:
+                relations.append(_COMPARISONS[type(operator)](left, right))
+            except TypeError:  # SymPy's, of a constant such as acosh(-1)
+                self.refuse(node, "a comparison is between real numbers")
         return And(*relations)
 
     def visit_IfExp(self, node):
-        condition = self.visit(node.test)
-        if isinstance(condition, Expr):
-            self.refuse(node.test, "what stands after `if` is a condition, such as x > 0")
-        return where(condition, self.number(node.body), self.number(node.orelse))
+        return where(self.condition(node.test), self.number(node.body), self.number(node.orelse))
 
     def visit_BoolOp(self, node):
-        terms = [self.visit(term) for term in node.values]
+        terms = [self.condition(term) for term in node.values]
         return And(*terms) if isinstance(node.op, ast.And) else Or(*terms)
 
     def visit_Call(self, node):
@@ -237,9 +243,7 @@ class _Reader(ast.NodeVisitor):
             self.refuse(node, f"unknown function {name!r} ({hint})")
         if not node.args:
             self.refuse(node, f"{name} needs an argument, as in {name}(x)")
-        first = self.visit if name == "where" else self.number
-        if name == "where" and isinstance(self.visit(node.args[0]), Expr):
-            self.refuse(node.args[0], "the first argument of where is a condition, such as x > 0")
+        first = self.condition if name == "where" else self.number
         arguments = [first(node.args[0]), *map(self.number, node.args[1:])]
         try:
             return self.functions[name](*arguments)

@@ -237,7 +237,7 @@ def _open(found: Moment) -> Moment:
     except (NotCertifiable, Diverges) as error:
         raise NotCertifiable(
             f"{found.integrand} = {found.exact} could not be checked at {values}, where it may be "
-            f"infinite ({error}); give {names} a number"
+            f"infinite ({error}); give the parameter {names} a number"
         ) from None
     _agree(found, ball, integral)
     return found

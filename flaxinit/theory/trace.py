@@ -94,11 +94,11 @@ class Traced:
         with jax.enable_x64(True):
             try:
                 program, out = jax.make_jaxpr(fresh, return_shape=True)(*vectors)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # user's code raises anything
                 # A function of one number (lax.cond, lax.switch) is elementwise once mapped.
                 try:
                     program, out = jax.make_jaxpr(jax.vmap(fresh), return_shape=True)(*vectors)
-                except Exception:
+                except (Exception, SystemExit):
                     raise NotTraceable(_failure(self.name, error)) from error
         if not isinstance(out, jax.ShapeDtypeStruct):
             raise not_elementwise(f"this one returns {type(out).__name__}, not one array")
@@ -130,7 +130,7 @@ def _spacings(program: ClosedJaxpr) -> Iterator[float]:
                 yield float(jnp.finfo(atom.aval.dtype).eps)
 
 
-def _failure(name: str, error: Exception) -> str:
+def _failure(name: str, error: BaseException) -> str:
     if "truth value" in str(error) or isinstance(error, jax.errors.TracerBoolConversionError):
         cause = "it branches on its input with a Python `if`; use jnp.where instead"
     elif _is_of_sympy(error):
@@ -141,10 +141,11 @@ def _failure(name: str, error: Exception) -> str:
     elif isinstance(error, jax.errors.TracerArrayConversionError):
         cause = "it uses a NumPy function; use its counterpart in jax.numpy"
     else:
-        cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        said = next(filter(str.strip, str(error).splitlines()), "")
+        cause = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return f"{name} cannot be traced on a vector of float64: {cause}"
 
 
-def _is_of_sympy(error: Exception) -> bool:
+def _is_of_sympy(error: BaseException) -> bool:
     modules = (f.f_globals.get("__name__", "") for f, _ in traceback.walk_tb(error.__traceback__))
     return "sympy" in str(error) or any(name.startswith("sympy.") for name in modules)

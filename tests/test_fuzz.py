@@ -1,0 +1,59 @@
+"""A seeded sample of the fuzzer's formulas; `python -m tests.fuzz_formulas 5000` draws more."""
+
+import itertools
+
+import pytest
+
+from tests import fuzz_formulas
+from tests.fuzz_formulas import answer, commanded, formulas, uses
+
+COUNT, SEED, BATCHES = 300, 0, 10
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_whatever_goes_in_an_answer_comes_out(batch):
+    texts = itertools.islice(formulas(COUNT, SEED), batch, None, BATCHES)
+    found = [finding for text in texts for finding in answer(text)[1]]
+    assert not found, "\n".join(map(str, found))
+
+
+def test_the_command_answers_too():
+    texts = itertools.islice(formulas(COUNT, SEED), 0, None, 15)
+    found = [finding for text in texts for finding in commanded(text)]
+    assert not found, "\n".join(map(str, found))
+
+
+def test_the_sample_holds_answers_of_every_kind():
+    texts = list(formulas(COUNT, SEED))
+    assert texts == list(formulas(COUNT, SEED)) and len(set(texts)) > COUNT / 2
+    assert any(not text.isascii() for text in texts) and max(map(len, texts)) > 500
+
+
+class Wrong:
+    """A derivation of x whose second moment is wrong by a billionth and a half."""
+
+    def __init__(self, found):
+        self.mean, self.derivative_second_moment = found.mean, found.derivative_second_moment
+        self.second_moment = type("Moment", (), {"value": 1 + 1.5e-9, "parameters": ()})
+
+
+def test_the_fuzzer_sees_what_is_wrong(monkeypatch):
+    (finding,) = fuzz_formulas.wrong_moments("x", Wrong(fuzz_formulas.derive("x")))
+    assert finding.kind == "wrong moment"
+    assert not list(uses("x", fuzz_formulas.derive("x")))
+
+    def raising(text, budget):
+        raise RecursionError
+
+    monkeypatch.setattr(fuzz_formulas, "derive", raising)
+    outcome, (finding,), _ = answer("x")
+    assert (outcome, finding.kind) == ("refused", "foreign exception")
+
+    def slow(text, budget):
+        while True:
+            pass
+
+    monkeypatch.setattr(fuzz_formulas, "derive", slow)
+    monkeypatch.setattr(fuzz_formulas, "PATIENCE", 0.2)
+    outcome, (finding,), _ = answer("x", budget=0.1)
+    assert (outcome, finding.kind) == ("interrupted", "over budget")
