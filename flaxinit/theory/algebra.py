@@ -76,6 +76,21 @@ def polynomial(expr: Expr) -> sympy.Poly | None:
     return expr.as_poly(z)
 
 
+def collected(expr: Expr) -> Expr:
+    """The expression with its addends that are polynomials as one polynomial, if that is shorter.
+
+    >>> collected(sympy.exp(z) + (z + 1) * (z + 2) + (z - 1) * (3 - z))
+    7*z + exp(z) - 1
+    """
+    addends = sympy.Add.make_args(expr)
+    powers = [addend for addend in addends if addend.is_polynomial(z)]
+    others = [addend for addend in addends if not addend.is_polynomial(z)]
+    poly = polynomial(sympy.Add(*powers))
+    assert poly is not None
+    shorter = sympy.Add(poly.as_expr(), *others)
+    return shorter if size(shorter) < size(expr) else expr
+
+
 def differentiated(expr: Expr) -> Expr:
     """dφ/dz."""
     spend(_SLOPE * _size_of_slope(expr))

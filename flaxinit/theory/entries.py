@@ -24,6 +24,7 @@ from flaxinit.theory.symbols import z
 LENGTH = 103
 MAX_SIZE = 1024  # numbers that a function may hold for each of its inputs
 MAX_NODES = 10_000  # parts of an expression
+_LONG = 256  # cells that are computed at once, if there are no more
 _APPLYING = 20  # units of work for each part of an expression that a rule is applied to
 
 
@@ -165,11 +166,17 @@ def compute_counts(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]
     dtypes = [atom.aval.dtype for atom in equation.invars]
 
     def computed(*columns: Sequence) -> list[Integer]:
-        arrays = [
-            np.array(list(map(_number, c))).astype(t) for c, t in zip(columns, dtypes, strict=True)
-        ]
-        (result,) = bind(equation, arrays)
-        return [Integer(int(number)) for number in np.asarray(result)]
+        numbers = [np.array(list(map(_number, column))) for column in columns]
+        count = len(numbers[0])
+        # For every new length JAX compiles the primitive anew.
+        padding = max(_LONG, 1 << (count - 1).bit_length()) - count
+        padded = [np.pad(row, (0, padding), "edge") for row in numbers]
+        arrays = [row.astype(dtype) for row, dtype in zip(padded, dtypes, strict=True)]
+        if (alike := _ALIKE.get(equation.primitive.name)) is not None:
+            result = alike(*arrays)
+        else:
+            (result,) = bind(equation, arrays)
+        return [Integer(int(number)) for number in np.asarray(result)[:count]]
 
     shape = shape_of(equation.outvars[0])
     rows = [np.broadcast_to(operand, shape) for operand in operands]
@@ -177,6 +184,13 @@ def compute_counts(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]
     for index in np.ndindex(shape):
         result[index] = apply_to_all(computed, [row[index] for row in rows])
     return [result]
+
+
+# What NumPy computes as JAX does, whole numbers that overflow included, and need not compile.
+_ALIKE = {
+    **{"add": np.add, "sub": np.subtract, "mul": np.multiply},
+    **{"max": np.maximum, "min": np.minimum},
+}
 
 
 def _number(entry) -> bool | float:

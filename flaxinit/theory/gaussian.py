@@ -20,6 +20,7 @@ from sympy import Expr, I, Integer, asin, atan, erf, exp, oo, pi, sqrt
 from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.algebraic import algebraic_expectation
 from flaxinit.theory.effort import OverBudget, limited, spend
+from flaxinit.theory.knots import REASON, knot_expectation, polynomials
 from flaxinit.theory.parity import even_part, is_odd
 from flaxinit.theory.pieces import Piece, join
 from flaxinit.theory.printing import latex
@@ -28,6 +29,7 @@ from flaxinit.theory.symbols import q, z
 from flaxinit.theory.terms import NoClosedForm, Term, expand
 from flaxinit.theory.tidy import tidy
 
+_MANY = 8  # pieces, from which on a piecewise polynomial is taken knot by knot
 _TERM = 3000  # units of work that one integral takes
 
 
@@ -73,6 +75,10 @@ def _expectation(pieces: Sequence[Piece]) -> tuple[Expr, tuple[Step, ...]]:
     if is_odd(pieces):
         work.note("The function is odd: $z$ and $-z$ cancel", "E", Integer(0))
         return Integer(0), work.steps
+    if len(pieces) > _MANY and (polys := polynomials(pieces)) is not None:
+        value = knot_expectation(pieces, polys)
+        work.note(REASON, "E", value)
+        return value, work.steps
     if (even := even_part(pieces)) is not None:
         work.note(
             r"Only the even part counts: $\mathbb{E}[f(z)] = \mathbb{E}[(f(z) + f(-z))/2]$",
@@ -238,7 +244,7 @@ def _reduced(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
         rf"s\, [g \mathcal{{N}}]$ with $m = {latex(m)},\ s = {latex(s)}$, the bracket at the ends",
         Expectation(term.expr, low, high),
         unevaluated_sum(parts),
-        tidy(value) if not value.has(I) else value,
+        value,
     )
     return value
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 import sympy
-from sympy import Expr, oo
+from sympy import Expr, I, oo
 
 from flaxinit.theory.printing import latex
 from flaxinit.theory.symbols import z
+from flaxinit.theory.tidy import tidy
 
 
 class Expectation(sympy.Function):
@@ -37,7 +38,7 @@ class Step:
         reason: why the equation holds.
         left: SymPy, or LaTeX as text; ``"E"`` stands for the moment itself.
         right: SymPy, or LaTeX as text.
-        result: what the right side comes to, where it is not that already.
+        result: what the right side comes to, where it is not that already; tidied in print.
     """
 
     reason: str
@@ -53,7 +54,7 @@ class Step:
         """
         sides = [symbol if self.left == "E" else _tex(self.left), _tex(self.right)]
         if self.result is not None and self.result != self.right:
-            sides.append(_tex(self.result))
+            sides.append(_tex(self.result if self.result.has(I) else tidy(self.result)))
         return " = ".join(sides)
 
 

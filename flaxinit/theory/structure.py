@@ -152,6 +152,8 @@ def _arg_extreme(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     def place(*entries):
         if beats is Ge and all(isinstance(entry, Boolean) for entry in entries):
             return first(entries)
+        if all(entry.is_number for entry in entries):
+            return entries.index((max if beats is Ge else min)(entries))
         best = [And(*[beats(a, b) for b in entries]) for a in entries]
         return best.index(true) if true in best else first(best)
 
