@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+
+from flaxinit.jaxpr import equations, is_wide
 
 
 def aval(a: Var | Literal) -> Any:
@@ -51,22 +53,7 @@ def _impl(dtype: Any) -> str:
 
 def has_64_bits(jaxpr: Jaxpr) -> bool:
     """Whether numbers of 64 bits occur that the settings of the caller do not allow."""
-    seen: set[int] = set()
-
-    def occurs(jaxpr: Jaxpr) -> bool:
-        if id(jaxpr) in seen:  # layers share the bodies of their calls
-            return False
-        seen.add(id(jaxpr))
-        atoms = (a for eqn in jaxpr.eqns for a in (*eqn.invars, *eqn.outvars))
-        inner = (j for eqn in jaxpr.eqns for j in jaxprs_in_params(eqn.params))
-        return any(_has_64_bits(a) for a in atoms) or any(map(occurs, inner))
-
-    return occurs(jaxpr)
-
-
-def _has_64_bits(a: Var | Literal) -> bool:
-    dtype = getattr(aval(a), "dtype", None)
-    return isinstance(dtype, np.dtype) and dtype != jax.dtypes.canonicalize_dtype(dtype)
+    return any(is_wide(a) for eqn in equations(jaxpr) for a in (*eqn.invars, *eqn.outvars))
 
 
 def variables(eqn: JaxprEqn) -> list[Var]:

@@ -5,13 +5,15 @@ decided here for a program as a whole, so that its types must not say it as well
 """
 
 import functools
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, Sharding
 
+from flaxinit.jaxpr import closed, equations, evaluate
 from flaxinit.materialize.atoms import aval
 
 # They change a type and no value.
@@ -41,15 +43,8 @@ def is_explicit(v: Var | Literal) -> bool:
 
 def has_types(jaxpr: Jaxpr) -> bool:
     """Whether any type in a program says how an array is laid out."""
-
-    @functools.cache  # layers share the bodies of their calls
-    def found(jaxpr: Jaxpr) -> bool:
-        return any(map(is_explicit, jaxpr.invars + jaxpr.constvars)) or any(
-            any(map(is_explicit, eqn.outvars)) or any(map(found, jaxprs_in_params(eqn.params)))
-            for eqn in jaxpr.eqns
-        )
-
-    return found(jaxpr)
+    made = (v for eqn in equations(jaxpr) for v in eqn.outvars)
+    return any(map(is_explicit, itertools.chain(jaxpr.invars, made)))
 
 
 def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[Var, Any]]:
@@ -57,10 +52,8 @@ def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[
 
     def parameter(x: Any) -> Any:
         match x:
-            case Jaxpr():
+            case Jaxpr() | ClosedJaxpr():
                 return body(x)
-            case ClosedJaxpr():
-                return x.replace(jaxpr=body(x.jaxpr))
             case Mesh() | AbstractMesh() if x.explicit_axes:
                 return auto_mesh(x)
             case NamedSharding() if x.mesh.explicit_axes:
@@ -75,38 +68,36 @@ def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[
         types = set() if name == "sharding_constraint" else {"sharding", "out_sharding"}
         return {k: None if k in types else parameter(x) for k, x in params.items()}
 
+    def untyped(v: Var) -> Var:
+        return Var(aval(v).update(sharding=None)) if is_explicit(v) else v
+
     @functools.cache  # layers share the bodies of their calls
-    def body(jaxpr: Jaxpr) -> Jaxpr:
-        atoms: dict[Var, Var | Literal] = {}
+    def body(program: Jaxpr | ClosedJaxpr) -> Jaxpr | ClosedJaxpr:
+        constvars: list[Var] = []
+        eqns: list[JaxprEqn] = []
 
-        def bind(variables):
-            made = [Var(aval(v).update(sharding=None)) if is_explicit(v) else v for v in variables]
-            atoms.update(zip(variables, made, strict=True))
-            return made
+        def constant(atom: Var | Literal, _: Any) -> Var | Literal:
+            if isinstance(atom, Literal):
+                return atom
+            constvars.append(untyped(atom))
+            return constvars[-1]
 
-        def read(a):
-            return a if isinstance(a, Literal) else atoms[a]
-
-        constvars, invars = bind(jaxpr.constvars), bind(jaxpr.invars)
-        eqns = []
-        for eqn in jaxpr.eqns:
-            inputs = list(map(read, eqn.invars))
+        def apply(eqn: JaxprEqn, inputs: list) -> list[Any]:
             if eqn.primitive.name in _CASTS:
-                atoms[eqn.outvars[0]] = inputs[0]
-                continue
-            eqns.append(
-                eqn.replace(
-                    invars=inputs,
-                    outvars=bind(eqn.outvars),
-                    params=parameters(eqn),
-                    ctx=_context(eqn.ctx),
-                )
-            )
-        outvars = list(map(read, jaxpr.outvars))
-        return jaxpr.replace(constvars=constvars, invars=invars, eqns=eqns, outvars=outvars)
+                return inputs
+            outputs = list(map(untyped, eqn.outvars))
+            new = {"invars": inputs, "outvars": outputs, "params": parameters(eqn)}
+            eqns.append(eqn.replace(**new, ctx=_context(eqn.ctx)))
+            return outputs
+
+        whole = closed(program)
+        invars = list(map(untyped, whole.jaxpr.invars))
+        outvars = evaluate(whole, invars, apply, constant)
+        plain = whole.jaxpr.replace(constvars=constvars, invars=invars, eqns=eqns, outvars=outvars)
+        return ClosedJaxpr(plain, whole.consts) if isinstance(program, ClosedJaxpr) else plain
 
     plain = body(jaxpr)
-    renamed = zip(jaxpr.constvars + jaxpr.invars, plain.constvars + plain.invars, strict=True)
+    renamed = zip(jaxpr.invars, plain.invars, strict=True)
     return plain, {new: constants[old] for old, new in renamed}
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from flaxinit.jaxpr import closed
 from flaxinit.materialize.atoms import is_key
 
 # Parameters that say nothing about the values: how a call is differentiated, and the Python
@@ -64,7 +65,7 @@ class Fingerprints:
         return type(x), x
 
     def _jaxpr(self, x: Jaxpr | ClosedJaxpr) -> Hashable:
-        jaxpr, constants = (x.jaxpr, x.consts) if isinstance(x, ClosedJaxpr) else (x, ())
+        jaxpr, constants = closed(x).jaxpr, closed(x).consts
         ids: dict[Any, int] = {}
 
         def atom(a):

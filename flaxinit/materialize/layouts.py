@@ -1,7 +1,7 @@
 """Layouts that an init function itself asks for, in calls of JAX."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -15,9 +15,9 @@ from jax.sharding import (
     SingleDeviceSharding,
 )
 
+from flaxinit.jaxpr import called, equations
 from flaxinit.materialize.atoms import aval
 from flaxinit.materialize.axes import is_explicit
-from flaxinit.materialize.flatten import body
 from flaxinit.materialize.schedule import Call
 from flaxinit.materialize.transfer import devices
 
@@ -40,10 +40,10 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
         return _on_devices(aval(a).sharding, mesh) if is_explicit(a) else None
 
     def of_output(eqn: JaxprEqn, index: int) -> Sharding | None:
-        layout, inside = None, body(eqn)
+        layout, inside = None, called(eqn)
         match eqn.primitive.name:
             case "jit":
-                layout, inside = eqn.params["out_shardings"][index], eqn.params["jaxpr"]
+                layout = eqn.params["out_shardings"][index]
             case "sharding_constraint":
                 layout = eqn.params["sharding"]
             case "reshard":
@@ -52,6 +52,7 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
                     layout = NamedSharding(concrete, layout.spec)
             case "shard_map":
                 layout = NamedSharding(eqn.params["mesh"], eqn.params["out_specs"][index])
+                inside = None  # there an array is a part
             case "device_put":
                 layout = eqn.params["devices"][index]
         found = _on_devices(layout, mesh)
@@ -80,9 +81,11 @@ def _on_devices(layout: Any, mesh: Mesh) -> Sharding | None:
 
 def check_layouts(calls: list[Call], names: dict[Var, str]) -> None:
     """Refuse a draw that names other devices than those on which it is made."""
-    inside: dict[int, set[Mesh | AbstractMesh]] = {}
+    inside = functools.cache(lambda program: _meshes(equations(program)))  # layers share these
     for call in calls:
-        for mesh in _meshes([step.eqn for step in call.draw.steps], inside):
+        eqns = [step.eqn for step in call.draw.steps]
+        found = _meshes(eqns).union(*(inside(x) for e in eqns for x in jaxprs_in_params(e.params)))
+        for mesh in found:
             if not _fits(mesh, call.home):
                 where = "JAX's default device" if call.home is None else call.home
                 raise ValueError(
@@ -93,10 +96,8 @@ def check_layouts(calls: list[Call], names: dict[Var, str]) -> None:
                 )
 
 
-def _meshes(
-    eqns: Sequence[JaxprEqn], inside: dict[int, set[Mesh | AbstractMesh]]
-) -> set[Mesh | AbstractMesh]:
-    """The meshes that equations name; `inside` remembers those of jaxprs, which layers share."""
+def _meshes(eqns: Iterable[JaxprEqn]) -> set[Mesh | AbstractMesh]:
+    """The meshes that equations name."""
     found: set[Mesh | AbstractMesh] = set()
     for eqn in eqns:
         layouts = [x for p in eqn.params.values() for x in (p if isinstance(p, tuple) else (p,))]
@@ -104,10 +105,6 @@ def _meshes(
         found.update(aval(v).sharding.mesh for v in eqn.outvars if is_explicit(v))
         if eqn.primitive.name == "shard_map":
             found.add(eqn.params["mesh"])
-        for jaxpr in jaxprs_in_params(eqn.params):
-            if id(jaxpr) not in inside:
-                inside[id(jaxpr)] = _meshes(jaxpr.eqns, inside)
-            found |= inside[id(jaxpr)]
     return {mesh for mesh in found if not mesh.empty}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from flaxinit import paths as names
 from flaxinit.sampling import uneven
 
 OutShardings = Any  # a pytree prefix of shardings, a function of path and shape, or None
@@ -24,7 +25,7 @@ def checked_out_shardings(out_shardings: OutShardings) -> OutShardings:
         return out_shardings
     out_shardings = jax.tree.map(_of_shape, out_shardings)
     for path, leaf in jax.tree_util.tree_leaves_with_path(out_shardings):
-        _check_type(jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        _check_type(names.name(path), leaf)
     return out_shardings
 
 

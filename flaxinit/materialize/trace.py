@@ -5,6 +5,7 @@ error is raised before any work is done.
 """
 
 import gc
+import itertools
 import pickle
 import random
 import sys
@@ -19,26 +20,26 @@ from jax.core import Tracer
 from jax.extend.core import (
     ClosedJaxpr,
     Jaxpr,
-    Literal,
     Var,
     set_current_trace,
     take_current_trace,
 )
-from jax.interpreters.partial_eval import dce_jaxpr
+from jax.interpreters.partial_eval import convert_constvars_jaxpr, dce_jaxpr
 from jax.sharding import NamedSharding
 
+from flaxinit import paths
 from flaxinit.materialize.atoms import aval
-from flaxinit.materialize.brevity import brief_messages
 from flaxinit.materialize.fingerprint import Fingerprints
-from flaxinit.materialize.units import kept_calls
+from flaxinit.materialize.leaks import stored
+from flaxinit.materialize.units import Units
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What ``init_fn`` computes: `jaxpr` maps `args` to the array leaves of `tree`."""
+    """What ``init_fn`` computes: `jaxpr` maps its inputs to the array leaves of `tree`."""
 
-    jaxpr: Jaxpr
-    constants: dict[Var, Any]  # value of each constvar and invar of `jaxpr`
+    jaxpr: Jaxpr  # which has no constants: they are inputs
+    constants: dict[Var, Any]  # the value of each input
     paths: tuple[str, ...]  # one per output of `jaxpr`
     tree: Any  # the state as a pytree of jax.ShapeDtypeStruct
     rebuild: Callable[[Sequence[jax.Array]], Any]  # arrays -> what init_fn returns
@@ -51,41 +52,43 @@ def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
     seen: dict[str, Any] = {}
 
     def flat(*arrays):
-        with take_current_trace() as current, set_current_trace(current):
-            seen["live"] = weakref.ref(current)
-            values = list(leaves)
-            for i, x in zip(dynamic, arrays, strict=True):
-                values[i] = x
-            args, kwargs = jax.tree.unflatten(treedef, values)
-            with brief_messages(), kept_calls(current):
-                result = init_fn(*args, **kwargs)
-            state, seen["whole"] = _split(result)
-            outputs, seen["tree"] = jax.tree_util.tree_flatten_with_path(state)
-            seen["static"] = [None if _is_array(x) else x for _, x in outputs]
-            kept = [(path, x) for path, x in outputs if _is_array(x)]
-            for path, x in kept:
-                if isinstance(x, jax.ShapeDtypeStruct):
-                    raise TypeError(
-                        f"{_path(path)}: {name_of(init_fn)} returns the shape {x} in place of an "
-                        "array. Return what it draws, not the result of jax.eval_shape."
-                    )
-            seen["paths"] = tuple(_path(path) for path, _ in kept)
-            return [x for _, x in kept]
+        values = list(leaves)
+        for i, x in zip(dynamic, arrays, strict=True):
+            values[i] = x
+        args, kwargs = jax.tree.unflatten(treedef, values)
+        with take_current_trace() as current, set_current_trace(Units(current)):
+            result = init_fn(*args, **kwargs)
+        state, seen["whole"] = _split(result)
+        outputs, seen["tree"] = jax.tree_util.tree_flatten_with_path(state)
+        seen["static"] = [None if _is_array(x) else x for _, x in outputs]
+        kept = [(paths.name(path), x) for path, x in outputs if _is_array(x)]
+        for path, x in kept:
+            if isinstance(x, jax.ShapeDtypeStruct):
+                raise TypeError(
+                    f"{path}: {name_of(init_fn)} returns the shape {x} in place of an "
+                    "array. Return what it draws, not the result of jax.eval_shape."
+                )
+        seen["paths"] = tuple(path for path, _ in kept)
+        if searched := seen.get("searched"):
+            roots = {"the result": result, name_of(init_fn): init_fn}
+            seen["stored"] = stored(roots, {current, searched}, {id(x) for _, x in kept})
+        seen["live"] = weakref.ref(current)
+        return [x for _, x in kept]
 
     def run() -> ClosedJaxpr:
         fresh = lambda *arrays: flat(*arrays)  # noqa: E731 JAX remembers traces by function
         return jax.make_jaxpr(fresh)(*(_type(leaves[i]) for i in dynamic))
 
     closed = _guarded(init_fn, run, seen)
-    jaxpr, used = dce_jaxpr(closed.jaxpr, True)
-    alive = _used_vars(jaxpr)
-    constants = {v: x for v, x in zip(jaxpr.constvars, closed.consts, strict=True) if v in alive}
+    jaxpr, used = _without_dead_code(closed)
+    constants = dict(zip(jaxpr.invars, itertools.compress(closed.consts, used), strict=False))
     if any(np.ndim(x) > 0 for x in constants.values()):
         # A table made by NumPy while tracing, such as a sinusoidal embedding, is the one place
         # where a private random generator could have spoken. A second trace would disagree.
         _check_same(init_fn, closed, _guarded(init_fn, run, seen))
-    inputs = [leaves[i] for i, keep in zip(dynamic, used, strict=True) if keep]
-    for v, x in zip(jaxpr.invars, inputs, strict=True):
+    values = [*closed.consts, *(leaves[i] for i in dynamic)]
+    constants = dict(zip(jaxpr.invars, itertools.compress(values, used), strict=True))
+    for v, x in constants.items():
         if isinstance(x, jax.ShapeDtypeStruct):
             raise TypeError(
                 f"an output of {name_of(init_fn)} depends on the values of an argument of which "
@@ -144,25 +147,28 @@ def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> C
         )
     if seen["live"]() is not None:
         gc.collect()  # a tracer caught in a reference cycle is garbage, not a leak
-    if seen["live"]() is not None:
+    if (alive := seen["live"]()) is not None:
         # Something holds a traced value. It may be one of JAX's caches, with a function that
-        # closes over one: JAX's own check, which is slow, works without these.
-        try:
-            with jax.checking_leaks():
-                run()
-        except Exception as e:
+        # closes over one (as of ``jax.checkpoint``): then a second trace finds nothing stored.
+        seen["searched"] = alive
+        run()
+        if place := seen["stored"]:
             raise TypeError(
-                f"{name} stores a traced value outside of what it returns (an attribute, a "
-                "global, a closure): a side effect that would be left without an array. Return "
-                f"the value instead. {str(e).splitlines()[0]}"
-            ) from e
+                f"{name} stores a traced value outside of the arrays that it returns, in {place}: "
+                "a side effect that would be left without an array. Return the value instead."
+            )
     return closed
 
 
 def _check_same(init_fn: Callable, first: ClosedJaxpr, second: ClosedJaxpr) -> None:
     """Refuse an init function of which two traces differ."""
     prints = Fingerprints()
-    if prints(ClosedJaxpr(*_live(first))) != prints(ClosedJaxpr(*_live(second))):
+
+    def identity(closed):
+        jaxpr, used = _without_dead_code(closed)
+        return prints(jaxpr), used, [*map(prints.constant, itertools.compress(closed.consts, used))]
+
+    if identity(first) != identity(second):
         raise TypeError(
             f"{name_of(init_fn)} computed something else when it was traced a second time: it "
             "draws from a NumPy or Python generator, or depends on state that it changes. "
@@ -223,28 +229,13 @@ def _type(x: Any) -> Any:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=weak_type, sharding=typed)
 
 
-def _used_vars(jaxpr: Jaxpr) -> set[Var]:
-    atoms = [a for eqn in jaxpr.eqns for a in eqn.invars] + jaxpr.outvars
-    return {a for a in atoms if not isinstance(a, Literal)}
-
-
-def _live(closed: ClosedJaxpr) -> tuple[Jaxpr, list]:
-    """The jaxpr without dead code and without dead constants."""
-    jaxpr, _ = dce_jaxpr(closed.jaxpr, True, instantiate=True)
-    alive = _used_vars(jaxpr)
-    pairs = [p for p in zip(jaxpr.constvars, closed.consts, strict=True) if p[0] in alive]
-    return jaxpr.replace(constvars=[v for v, _ in pairs]), [c for _, c in pairs]
+def _without_dead_code(closed: ClosedJaxpr) -> tuple[Jaxpr, list[bool]]:
+    """What the outputs need, constants as the first inputs, and which inputs that are."""
+    return dce_jaxpr(convert_constvars_jaxpr(closed.jaxpr), True)
 
 
 def name_of(fn: Callable) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__name__
-
-
-def _path(path: tuple) -> str:
-    """``params/Dense_0/kernel``, without the field in which Flax boxes an array."""
-    if path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "value":
-        path = path[:-1]
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 # A model made of NNX modules has imported nnx. Looking it up among the loaded modules keeps

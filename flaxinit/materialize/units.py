@@ -1,63 +1,65 @@
-"""Inlined calls stay calls, for eagerly each is compiled as a whole.
+"""The trace of an init function: what an eager run compiles as a whole stays a whole.
 
 ``jnp.mean`` is a jitted function that JAX inlines into a trace, where nothing tells any more that
 its sum and its quotient belong together. Eagerly they are one program, in which the compiler
-multiplies by a reciprocal in place of the division, and the last bit is another.
+multiplies by a reciprocal in place of the division, and the last bit is another. A function with
+a derivative of its own, on the other hand, is no program of its own eagerly: its operations are.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
-from jax.extend.core import JaxprEqn, jaxprs_in_params
+import jax
+from jax.core import Trace
+from jax.extend.core import ClosedJaxpr, JaxprEqn, set_current_trace
 from jax.extend.core.primitives import jit_p
 
+from flaxinit.jaxpr import called
 from flaxinit.materialize.atoms import aval
 from flaxinit.materialize.segment import MOVES
 
-# The trace of an init function itself: what is inside a call belongs to that call.
-_own: ContextVar[Any] = ContextVar("own", default=None)
+# What the parameter `inline` of a jitted call says: since JAX 0.11 one of several ways.
+_KINDS = getattr(jax, "Inline", None)
+_INLINED, _KEPT = (_KINDS.JAX_EARLY, _KINDS.AUTO) if _KINDS else (True, False)
 
 
-@contextlib.contextmanager
-def kept_calls(trace: Any) -> Iterator[None]:
-    """Within it, this trace keeps calls of several operations together."""
-    _keep_calls()
-    token = _own.set(trace)
-    try:
-        yield
-    finally:
-        _own.reset(token)
+class Units(Trace):
+    """Hands all operations to the trace of ``jax.make_jaxpr``, calls of several as one.
 
-
-@functools.cache
-def _keep_calls() -> None:
-    """Ask JAX to leave them; once for all threads, and without effect on any other trace.
-
-    How a call is traced is private to JAX. Where that has moved, calls are inlined as before.
+    It stands in front of that trace while an init function runs. What is inside a jitted call, or
+    a loop, is traced apart: there JAX inlines as it does eagerly.
     """
-    with contextlib.suppress(ImportError, KeyError):
-        from jax._src.interpreters.partial_eval import custom_staging_rules as rules
 
-        stage = rules[jit_p]
+    def __init__(self, parent: Trace) -> None:
+        super().__init__()
+        self.parent_trace = parent
 
-        def staged(trace: Any, source: Any, *values: Any, **params: Any) -> Any:
-            inlined = trace is _own.get() and params.get("inline") and params.get("jaxpr")
-            if inlined and _operations(inlined) > 1:
-                params["inline"] = False
-            return stage(trace, source, *values, **params)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["parent_trace"], name)
 
-        rules[jit_p] = staged
+    def stage_value(self, val: Any) -> Any:
+        return self.parent_trace.stage_value(val)
+
+    def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
+        if primitive is jit_p and params["inline"] == _INLINED and _is_unit(params["jaxpr"]):
+            params = params | {"inline": _KEPT}
+        return self.parent_trace.process_primitive(primitive, tracers, params)
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, tracers, /, **options) -> Any:
+        with set_current_trace(self):
+            return fun.call_wrapped(*tracers)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, tracers, /, **options) -> Any:
+        with set_current_trace(self):
+            return fun.call_wrapped(*tracers)
 
 
 @functools.lru_cache(1024)  # of few functions a model makes thousands of calls
-def _operations(jaxpr: Any) -> int:
-    """How many operations of a call compute something: one alone is rounded as it always is."""
-    inner = [_operations(j) for eqn in jaxpr.eqns for j in jaxprs_in_params(eqn.params)]
-    computing = [e for e in jaxpr.eqns if e.primitive.name not in MOVES and not _only_weak(e)]
-    return max(len(computing), sum(inner))
+def _is_unit(program: ClosedJaxpr) -> bool:
+    """Whether a call computes in several operations: one alone is rounded as it always is."""
+    computing = [e for e in program.eqns if e.primitive.name not in MOVES and not _only_weak(e)]
+    inside = [body for body in map(called, computing) if body is not None]
+    return len(computing) > 1 or any(map(_is_unit, inside))
 
 
 def _only_weak(eqn: JaxprEqn) -> bool:
