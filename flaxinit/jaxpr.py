@@ -39,6 +39,13 @@ def closed(program: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
     return program if isinstance(program, ClosedJaxpr) else ClosedJaxpr(program, ())
 
 
+def opened(program: ClosedJaxpr) -> tuple[Jaxpr, list[Any]]:
+    """A program whose constants are its first inputs, and their values."""
+    jaxpr = program.jaxpr
+    inputs = [*jaxpr.constvars, *jaxpr.invars]
+    return jaxpr.replace(constvars=[], invars=inputs), list(program.consts)
+
+
 def is_wide(atom: Var | Literal) -> bool:
     """Whether an atom has 64 bits that the settings of the caller do not allow."""
     dtype = getattr(atom.aval, "dtype", None)

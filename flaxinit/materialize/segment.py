@@ -6,20 +6,25 @@ operation with one rounding, or merges two constant factors, and the last bits c
 ``optimization_barrier`` does not prevent that on CPU, where it is removed before fusion.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import JaxprEqn, Literal, Var, jaxprs_in_params
 
+from flaxinit.jaxpr import bind, equations
 from flaxinit.materialize.atoms import aval, variables
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.partition import Draw
 from flaxinit.materialize.staging import stage
 
+# Their terms are contracted with what makes them, or not, as the compiler divides the program into
+# loops. Where a program has one, its hash stays the loop that it is eagerly.
+_SUMS = {"reduce_sum", "reduce_prod", "dot_general", "cumsum", "cumprod", "cumlogsumexp"}
 # These move numbers and round nothing: they may join the segment that made their input.
 MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
 
@@ -38,8 +43,12 @@ class Segment:
     def __call__(self, *values: Any) -> list[Any]:
         """The values of `outputs`."""
         env = dict(zip(self.inputs, values, strict=True))
+        inside = equations(*(x for eqn in self.eqns for x in jaxprs_in_params(eqn.params)))
+        sums = any(e.primitive.name in _SUMS for e in itertools.chain(self.eqns, inside))
         for eqn in self.eqns:
-            results = stage(eqn, [a.val if isinstance(a, Literal) else env[a] for a in eqn.invars])
+            results = (bind if sums else stage)(
+                eqn, [a.val if isinstance(a, Literal) else env[a] for a in eqn.invars]
+            )
             for v, x in zip(eqn.outvars, results, strict=True):
                 env[v] = jax.lax.optimization_barrier(x) if v in self.barriers else x
         return [env[v] for v in self.outputs]

@@ -24,10 +24,11 @@ from jax.extend.core import (
     set_current_trace,
     take_current_trace,
 )
-from jax.interpreters.partial_eval import convert_constvars_jaxpr, dce_jaxpr
+from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import NamedSharding
 
 from flaxinit import paths
+from flaxinit.jaxpr import opened
 from flaxinit.materialize.atoms import aval
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.leaks import stored
@@ -231,7 +232,7 @@ def _type(x: Any) -> Any:
 
 def _without_dead_code(closed: ClosedJaxpr) -> tuple[Jaxpr, list[bool]]:
     """What the outputs need, constants as the first inputs, and which inputs that are."""
-    return dce_jaxpr(convert_constvars_jaxpr(closed.jaxpr), True)
+    return dce_jaxpr(opened(closed)[0], True)
 
 
 def name_of(fn: Callable) -> str:

@@ -30,12 +30,14 @@ class Units(Trace):
     a loop, is traced apart: there JAX inlines as it does eagerly.
     """
 
+    __slots__ = ("parent_trace",)
+
     def __init__(self, parent: Trace) -> None:
         super().__init__()
         self.parent_trace = parent
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["parent_trace"], name)
+        return getattr(self.parent_trace, name)
 
     def stage_value(self, val: Any) -> Any:
         return self.parent_trace.stage_value(val)
