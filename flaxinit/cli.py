@@ -98,9 +98,11 @@ def _activation(text: str):
             f"{error}); run the command in the folder that holds it"
         ) from None
     for part in name.split("."):
-        if not hasattr(found, part):
-            raise ValueError(f"{text!r}: {getattr(found, '__name__', found)} has no {part!r}")
-        found = getattr(found, part)
+        try:
+            found = getattr(found, part)
+        except Exception:
+            owner = getattr(found, "__name__", found)
+            raise ValueError(f"{text!r}: {owner} has no {part!r}") from None
     return found
 
 

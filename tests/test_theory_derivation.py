@@ -207,6 +207,17 @@ def test_a_moment_beyond_a_float_is_said_to_be(text):
         derive(text).gain
 
 
+@pytest.mark.parametrize("text", ["max(expm1(10**17), x)", "x * exp(-10**16)", "x + sinh(1e20)"])
+def test_a_constant_that_no_algebra_can_hold_is_refused(text):
+    with pytest.raises(ValueError, match="one lies between 1e-1000 and 1e1000"):
+        derive(text)
+
+
+@pytest.mark.parametrize("text", ["sigmoid(321503**4) * x", "min(x, 1e22)"])
+def test_a_whole_number_beyond_64_bits_is_a_number(text):
+    assert derive(text).gain == 1.0
+
+
 def test_a_power_that_varies_has_no_closed_form():
     with pytest.raises(NotCertifiable, match="the growth of"):
         derive("abs(x)**x")

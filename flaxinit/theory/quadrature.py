@@ -51,9 +51,7 @@ class Numeric:
         which = np.searchsorted(self.ends, x)
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # A whole number beyond 64 bits is an object to NumPy.
-            own = (np.asarray(function(x), float) for function in self._functions)
-            values = [np.broadcast_to(value, x.shape) for value in own]
+            values = [np.broadcast_to(function(x), x.shape) for function in self._functions]
         chosen = np.choose(which, values) if len(values) > 1 else np.array(values[0])
         # An intermediate result overflowed, as eˣ/(1 + eˣ)² does, or cancelled, as x − tanh x does.
         doubtful = ~np.isfinite(chosen)
@@ -98,7 +96,9 @@ class Numeric:
 
 def _lambdify(expr: sympy.Expr) -> Callable:
     spend(_PRINTING * size(expr))
-    constants = {c: sympy.Float(c, 20) for c in expr.atoms(NamedConstant)}
+    # A whole number beyond 64 bits is an object to NumPy, which has no exp.
+    long = {n for n in expr.atoms(sympy.Integer) if abs(n) >= 2**63}
+    constants = {c: sympy.Float(c, 20) for c in long | expr.atoms(NamedConstant)}
     u = sympy.Wild("u")
     softplus = sympy.Function("softplus")
     steady = expr.xreplace(constants).replace(log(1 + exp(u)), softplus(u))

@@ -1,11 +1,12 @@
 """Any form of activation (name, formula, SymPy expression, JAX function) to one expression."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import sympy
-from flint import acb
+from flint import acb, arb
 from sympy import Expr, Float, Symbol
 
 from flaxinit.aliases import catalogue_name
@@ -19,6 +20,7 @@ from flaxinit.theory.pieces import Piece, derivative as derivative_of, parameter
 from flaxinit.theory.quadrature import numeric
 from flaxinit.theory.symbols import gate, z
 
+MAX_CONSTANT = arb(10) ** 1000
 # A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².
 _GRID = np.arange(-48, 49) / 6 + 1 / np.pi**2
 _SHARP_BITS = 1000
@@ -96,6 +98,7 @@ def _from_expr(name: str, expr: Expr) -> Reading:
                 f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, real=True), or "
                 "positive=True where its sign decides a branch"
             )
+    _require_moderate(name, expr)
     pieces = split(expr)
     _require_real(name, pieces)
     _require_whole(name, expr, pieces)
@@ -146,6 +149,20 @@ def read_gate(function: Callable) -> tuple[str, Expr]:
             f"returns {own[worst]:.9g} and the reading {read[worst]:.9g}"
         )
     return name, expr
+
+
+def _require_moderate(name: str, expr: Expr) -> None:
+    """Refuses constants so large or small that SymPy's algebra would not end, as in e^(10^16)."""
+    if not expr.is_number:
+        for part in expr.args:
+            _require_moderate(name, part)
+        return
+    with contextlib.suppress(balls.NotCertifiable), balls.precision():
+        size = abs(balls.evaluate(expr))
+        if size > MAX_CONSTANT or (size > 0 and size < 1 / MAX_CONSTANT):
+            raise ValueError(
+                f"{name} holds the constant {expr}, but one lies between 1e-1000 and 1e1000"
+            )
 
 
 def _require_finite(name: str, values: np.ndarray) -> None:
