@@ -17,6 +17,20 @@ def test_whatever_goes_in_an_answer_comes_out(batch):
     assert not found, "\n".join(map(str, found))
 
 
+# What it has found; each is derived, and right.
+FOUND = [
+    "cos(" * 20 + "x" + ")" * 20,
+    "sinh(sin(x))",
+    "sigmoid(321503**4) * x",
+]
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_what_it_has_found(text):
+    outcome, findings, _ = answer(text)
+    assert (outcome, findings) == ("derived", [])
+
+
 def test_the_command_answers_too():
     texts = itertools.islice(formulas(COUNT, SEED), 0, None, 15)
     found = [finding for text in texts for finding in commanded(text)]

@@ -176,7 +176,7 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         return growth + log(power.args[0] * exp(-growth))
 
     return (
-        expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp))
+        expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp, deep=False))
         .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far))
         .replace(lambda e: e.is_Add and grows_or_falls(e), taken_out)
         .replace(lambda e: isinstance(e, log), logarithm)

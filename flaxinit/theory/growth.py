@@ -177,7 +177,7 @@ class Tail:
             case sympy.exp():
                 return self._exponential(argument, -1)
             case sympy.sinh():
-                return self.lower(expr.rewrite(sympy.exp))
+                return self.lower(expr.rewrite(sympy.exp, deep=False))
             case sympy.cosh():  # cosh u ≥ e^{±u}/2, whichever grows
                 sign = self.sign(argument) or 1
                 return Growth(c=_HALF) * self._exponential(sign * argument, -1)

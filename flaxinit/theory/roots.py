@@ -91,7 +91,7 @@ def _exponential_roots(expr: Expr) -> list[Expr] | None:
     """The roots of a polynomial in u = e^{kz}: hyperbolic and logistic functions."""
     u = Symbol("u", positive=True)
     hyperbolic = [part for part in expr.atoms(sympy.tanh, sympy.sinh, sympy.cosh) if part.has(z)]
-    rewritten = expr.xreplace({part: part.rewrite(exp) for part in hyperbolic})
+    rewritten = expr.xreplace({part: part.rewrite(exp, deep=False) for part in hyperbolic})
     numerator = sympy.numer(sympy.together(rewritten))
     exponents = {power: polynomial(power.exp) for power in numerator.atoms(exp) if power.has(z)}
     if not exponents or any(e is None or e.degree() != 1 for e in exponents.values()):
