@@ -261,14 +261,14 @@ def test_no_gradient_is_made_up():
     looped, formula = derive(READ["while_loop"][0]), derive("tanh(tanh(x))")
     assert looped.gain == formula.gain == flaxinit.gain(READ["while_loop"][0])
     assert looped.initializer() == formula.initializer()
-    assert "backward" not in repr(looped) and "does not exist" in looped.markdown()
+    assert "backward" not in repr(looped) and "There is none" in looped.markdown()
     assert looped.qmap(2.0, 1.5) == formula.qmap(2.0, 1.5)
     for backward in (
         lambda: looped.backward_gain,
         lambda: looped.derivative_second_moment.at(2.0),
         lambda: looped.chi(1.0, 1.0),
     ):
-        with pytest.raises(ValueError, match=r"E\[φ'²\] does not exist.*Reverse-mode"):
+        with pytest.raises(ValueError, match=r"no certified E\[φ'²\].*Reverse-mode"):
             backward()
     with pytest.raises(ValueError, match="JAX cannot differentiate"):
         flaxinit.gain(looped, mode="fan_avg")

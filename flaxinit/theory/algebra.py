@@ -207,7 +207,7 @@ def _conjugate(total: Expr, side: int, far: bool) -> Expr:
         return total
     half_line = Range(arb(0)) if side > 0 else Range(high=arb(0))
     with balls.precision():
-        apart = value_range(a - b, half_line).floor > 0
+        apart = value_range(a - b, {z: half_line}).floor > 0
     return squares / (a - b) if apart and degree(squares) < 2 * degree(a) else total
 
 

@@ -29,7 +29,6 @@ from flaxinit.theory.moment import Moment, infinite, missing, moment, substitute
 from flaxinit.theory.pieces import derivative, jumps, map_pieces
 from flaxinit.theory.reading import Reading, read_activation, read_gate
 from flaxinit.theory.report import latex_report, markdown_report, terminal_report
-from flaxinit.theory.separable import separated
 from flaxinit.theory.symbols import z
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ class Derivation:
         if self.second_moment.bounds and not self.second_moment.parameters:
             if self.second_moment.value == 0:
                 raise ValueError(_too_small(self.name, self.second_moment))
+            if not self.mean.exists:
+                return
             spread = self.second_moment.value - self.mean.value**2
             if spread < -1e-15 * self.second_moment.value:  # a few units in the last place
                 raise AssertionError(f"{self.name}: E[φ²] < E[φ]², which cannot be")
@@ -411,13 +412,7 @@ def _derive_library(function, budget: float) -> Derivation:
 def _derive_gate(function, budget: float) -> Derivation:
     """A gate f(u, v) of independent u and v."""
     name, expr = read_gate(function)
-    terms = separated(expr)
-    if terms is None:
-        raise ValueError(
-            f"{name} takes two arguments, but {expr} is no sum of products φ(u)·ψ(v), nor of "
-            "functions of a·u + b·v, which the theory of gates covers"
-        )
-    return Derivation(name, expr, *gate_moments(terms, _SHARE * budget))
+    return Derivation(name, expr, *gate_moments(expr, _SHARE * budget))
 
 
 @lru_cache(maxsize=256)

@@ -17,16 +17,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import mpmath
 import sympy
 from flint import arb
 from sympy import Expr
 
 from flaxinit.theory import balls
+from flaxinit.theory.algebra import vanishes
 from flaxinit.theory.enclosure import Diverges, NotCertifiable
-from flaxinit.theory.moment import Moment, check_variance, infinite, moment
+from flaxinit.theory.moment import Moment, check_variance, infinite, missing, moment
 from flaxinit.theory.parity import is_odd
 from flaxinit.theory.pieces import split
-from flaxinit.theory.separable import Separated
+from flaxinit.theory.plane import enclose_plane
+from flaxinit.theory.separable import Separated, separated
 from flaxinit.theory.steps import Step
 from flaxinit.theory.symbols import gate, z
 
@@ -45,25 +48,62 @@ class CombinedMoment(Moment):
             return _total([[m.ball(variance) for m in product] for product in self.products])
 
 
-def gate_moments(terms: Separated, budget: float) -> tuple[Moment, Moment, Moment]:
-    """E[f], E[f²] and E[f_u² + f_v²] of a gate Σ a(u)·b(v).
+@dataclass(frozen=True)
+class PlaneMoment(Moment):
+    """A moment of a smooth function of two variables that does not separate."""
+
+    function: Expr = sympy.Integer(0)
+
+    def ball(self, variance) -> arb:
+        check_variance(variance)
+        return enclose_plane(self.function, variance)
+
+
+def gate_moments(expr: Expr, budget: float) -> tuple[Moment, Moment, Moment]:
+    """E[f], E[f²] and E[f_u² + f_v²] of a gate in z and `gate`.
 
     Raises:
         Diverges: if E[f²] is proven infinite.
         NotCertifiable: if a moment has no certified enclosure of 30 digits.
     """
+    symbols = r"\mathbb{E}[f]", r"\mathbb{E}[f^2]", r"\mathbb{E}[f_u^2 + f_v^2]"
+    terms = separated(expr)
+    if terms is None:
+        slopes = sympy.diff(expr, z) ** 2 + sympy.diff(expr, gate) ** 2
+        if not slopes.has(sympy.exp):  # which would grow on one denominator
+            slopes = sympy.factor_terms(sympy.together(slopes))
+        second, backward = (
+            _in_the_plane(symbol, integrand, budget)
+            for symbol, integrand in zip(symbols[1:], (expr**2, slopes), strict=True)
+        )
+        try:
+            mean = _in_the_plane(symbols[0], expr, budget)
+        except NotCertifiable as error:  # no gain asks for it
+            mean = missing(symbols[0], str(error))
+        return mean, second, backward
     by_first, by_second = terms.differentiated()
     slopes = Separated((*by_first.squared().pairs, *by_second.squared().pairs))
-    symbol = r"\mathbb{E}[f_u^2 + f_v^2]"
     mean, second = (
-        _combined(name, sums, budget)
-        for name, sums in ((r"\mathbb{E}[f]", terms), (r"\mathbb{E}[f^2]", terms.squared()))
+        _combined(symbol, sums, budget)
+        for symbol, sums in zip(symbols, (terms, terms.squared()), strict=False)
     )
     try:
-        backward = _combined(symbol, slopes, budget)
+        backward = _combined(symbols[2], slopes, budget)
     except Diverges as error:
-        backward = infinite(symbol, (), str(error))
+        backward = infinite(symbols[2], (), str(error))
     return mean, second, backward
+
+
+def _in_the_plane(symbol: str, integrand: Expr, budget: float) -> Moment:
+    """A moment whose integrand may separate, though the gate does not: (√(u² + v²))², say."""
+    if (terms := separated(integrand)) is not None:
+        return _combined(symbol, terms, budget)
+    mirrors = ({z: -z}, {gate: -gate}, {z: -z, gate: -gate})
+    if any(vanishes(integrand + integrand.xreplace(mirror)) for mirror in mirrors):
+        step = Step("The function is odd, and so cancels", "E", sympy.Integer(0))
+        return CombinedMoment(symbol, (), step.right, (mpmath.mpf(0), mpmath.mpf(0)), (step,))
+    bounds = balls.bounds(enclose_plane(integrand))
+    return PlaneMoment(symbol, (), None, bounds, (), "it does not separate", integrand)
 
 
 def _combined(symbol: str, terms: Separated, budget: float) -> Moment:

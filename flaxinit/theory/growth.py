@@ -69,7 +69,7 @@ class Tail:
         """A range that holds the values of the expression on the tail."""
         start = evaluate(self.start)
         ends = (start.lower(), arb("inf")) if self.side > 0 else (arb("-inf"), -start.lower())
-        return value_range(expr, Range(*ends))
+        return value_range(expr, {z: Range(*ends)})
 
     def sign(self, expr: Expr) -> int:
         """+1 or −1 if the expression is proven ≥ 0 or ≤ 0 on the tail, else 0."""

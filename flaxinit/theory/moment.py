@@ -118,7 +118,7 @@ class Moment:
 
     @property
     def exists(self) -> bool:
-        """Whether there is such a moment: not if JAX has no gradient to square."""
+        """Whether there is a value: not if JAX has no gradient to square."""
         return True
 
     def ball(self, variance) -> arb:
@@ -135,7 +135,7 @@ class Moment:
 
 
 class MissingMoment(Moment):
-    """A moment of a function that does not exist; the remark says why."""
+    """A moment that there is none of, or none that is certified; the remark says why."""
 
     @property
     def exists(self) -> bool:
@@ -147,13 +147,13 @@ class MissingMoment(Moment):
 
     @property
     def digits(self) -> str:
-        return "does not exist"
+        return "none"
 
     def ball(self, variance) -> arb:
         raise self._absent()
 
     def _absent(self) -> ValueError:
-        return ValueError(f"{self.integrand} does not exist: {self.remark}")
+        return ValueError(f"there is no certified {self.integrand}: {self.remark}")
 
 
 def moment(symbol: str, pieces: Sequence[Piece], budget: float = CLOSED_FORM) -> Moment:
@@ -221,7 +221,7 @@ def infinite(symbol: str, pieces: Sequence[Piece], reason: str) -> Moment:
 
 
 def missing(symbol: str, reason: str) -> MissingMoment:
-    """A moment that does not exist."""
+    """A moment that there is none of."""
     return MissingMoment(symbol, (), None, None, (), reason)
 
 

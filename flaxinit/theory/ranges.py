@@ -8,7 +8,7 @@ References:
     Moore (1966), Interval Analysis.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sympy
@@ -132,49 +132,48 @@ _IMAGES: dict[type, Callable[[Range], Range]] = {
 }
 
 
-def value_range(expr: Expr, variable: Range) -> Range:
-    """A range that holds every finite value of the expression, for z in the given range.
+def value_range(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
+    """A range that holds every finite value of the expression, for symbols in the given ranges.
 
-    >>> value_range(1 / (1 + sympy.exp(z)), Range(arb(0))).high
+    >>> value_range(1 / (1 + sympy.exp(z)), {z: Range(arb(0))}).high
     0.500000000000000
     """
-    if not expr.has(z):
+    if not expr.free_symbols & ranges.keys():
         value = evaluate(expr)
         return _between(value, value)
-    if expr == z:
-        return variable
+    if expr in ranges:
+        return ranges[expr]
     if isinstance(expr, Continued):
-        return _continued(expr, variable)
+        return _continued(expr, ranges)
     if expr.is_Add:
-        return _sum(expr, variable)
+        return _sum(expr, ranges)
     if expr.is_Mul:
         total = Range(arb(1), arb(1))
         for factor in expr.args:
-            total = total * value_range(factor, variable)
+            total = total * value_range(factor, ranges)
         return total
     if expr.is_Pow:
         base, exponent = expr.as_base_exp()
-        if exponent.has(z):
-            return value_range(sympy.exp(exponent * sympy.log(base)), variable)
-        return _power(value_range(base, variable), exponent)
+        if exponent.free_symbols:
+            return value_range(sympy.exp(exponent * sympy.log(base)), ranges)
+        return _power(value_range(base, ranges), exponent)
     if expr.func in _IMAGES:
-        return _IMAGES[expr.func](value_range(expr.args[0], variable))
+        return _IMAGES[expr.func](value_range(expr.args[0], ranges))
     return _ALL
 
 
-def _sum(expr: Expr, variable: Range) -> Range:
+def _sum(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
     """Term by term, but a polynomial as z·(z·(…) + b) + c, where fewer terms cancel."""
-    terms = [term for term in expr.args if term.is_polynomial(z)]
-    others = [term for term in expr.args if not term.is_polynomial(z)]
-    poly = sympy.Add(*terms).as_poly(z) if len(terms) > 1 else None
+    terms = list(expr.args)
     total = Range(arb(0), arb(0))
-    if poly is not None:
-        for coefficient in poly.all_coeffs():
+    powers = [term for term in terms if term.is_polynomial(z) and term.free_symbols <= {z}]
+    if len(powers) > 1 and z in ranges:
+        terms = [term for term in terms if term not in powers]
+        for coefficient in sympy.Poly(sympy.Add(*powers), z).all_coeffs():
             value = evaluate(coefficient)
-            total = total * variable + _between(value, value)
-        terms = []
-    for term in (*terms, *others):
-        total = total + value_range(term, variable)
+            total = total * ranges[z] + _between(value, value)
+    for term in terms:
+        total = total + value_range(term, ranges)
     return total
 
 
@@ -199,10 +198,10 @@ def _power(base: Range, exponent: Expr) -> Range:
     return _between(raised(base.low), raised(base.high))
 
 
-def _continued(expr: Continued, variable: Range) -> Range:
+def _continued(expr: Continued, ranges: Mapping[Expr, Range]) -> Range:
     """By Taylor's formula, from the range of the derivative between z and the point."""
     _, place, point, _, mean = expr.args
-    ball = value_range(place, variable).ball().union(acb(evaluate(point)))
+    ball = value_range(place, ranges).ball().union(acb(evaluate(point)))
     if not ball.is_finite():
         return _ALL
     value = Program(mean.expr, tuple(mean.variables))(ball).real

@@ -56,7 +56,7 @@ def markdown_report(derivation: "Derivation") -> str:
     ]
     for moment in _moments(derivation):
         if not moment.exists:
-            lines += [f"### ${moment.symbol}$", "", f"It does not exist: {moment.remark}", ""]
+            lines += [f"### ${moment.symbol}$", "", f"There is none: {moment.remark}", ""]
             continue
         if moment is derivation.derivative_second_moment and derivation.mean.pieces:
             lines += [f"$$\\varphi'(z) = {latex(_slopes(derivation))}$$", ""]
@@ -147,7 +147,7 @@ def terminal_report(derivation: "Derivation"):
         table.add_row("φ'(z)", "the function's own rule (a custom derivative)")
     for name, moment in zip(("E[φ]", "E[φ²]", "E[φ'²]"), _moments(derivation), strict=True):
         if not moment.exists:
-            table.add_row(name, f"does not exist: {moment.remark}")
+            table.add_row(name, f"none: {moment.remark}")
             continue
         exact = (
             "no closed form known; certified enclosure"
