@@ -7,7 +7,7 @@ from flint import acb, arb
 from sympy import Dummy, Expr, Integer, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
 
 from flaxinit.theory import balls
-from flaxinit.theory.effort import size, spend
+from flaxinit.theory.effort import remembered, size, spend
 from flaxinit.theory.ranges import Range, value_range
 from flaxinit.theory.symbols import z
 
@@ -91,8 +91,11 @@ def collected(expr: Expr) -> Expr:
     return shorter if size(shorter) < size(expr) else expr
 
 
+@remembered
 def differentiated(expr: Expr) -> Expr:
-    """dφ/dz."""
+    """dφ/dz, of a sum term by term: pieces have most of theirs in common."""
+    if expr.is_Add:
+        return sympy.Add(*map(differentiated, expr.args))
     spend(_SLOPE * _size_of_slope(expr))
     return sympy.diff(expr, z)
 
@@ -139,6 +142,7 @@ def expand_numerators(expr: Expr) -> Expr:
     return expanded
 
 
+@remembered
 def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
     """The same function without exponentials that grow, as far as sums and logarithms allow.
 

@@ -64,16 +64,17 @@ def remembered(function: Callable) -> Callable:
     memory: dict[tuple, tuple] = {}
 
     @functools.wraps(function)
-    def recalled(*args):
-        if args in memory:
-            value, cost = memory[args]
+    def recalled(*args, **options):
+        key = (args, *sorted(options.items()))
+        if key in memory:
+            value, cost = memory[key]
             spend(cost)
             return value
         before = _thread.spent
-        value = function(*args)
+        value = function(*args, **options)
         if len(memory) >= _REMEMBERED:
             memory.pop(next(iter(memory)), None)
-        memory[args] = value, _thread.spent - before
+        memory[key] = value, _thread.spent - before
         return value
 
     return recalled

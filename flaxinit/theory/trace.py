@@ -8,7 +8,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 from sympy import Expr, Symbol
 
 from flaxinit.jaxpr import bind, called, equations, evaluate
@@ -82,7 +82,10 @@ class Traced:
         assert count != LENGTH
         program = self._trace(count)
         with concretely():
-            (value,) = evaluate(program, points, _compute)
+            if _is_compiled_sooner(program):
+                value = jax.jit(jaxpr_as_fun(program))(*points)[0]
+            else:
+                (value,) = evaluate(program, points, _compute)
             return np.broadcast_to(np.asarray(value, np.float64), count)
 
     def _trace(self, length: int) -> ClosedJaxpr:
@@ -113,6 +116,22 @@ def trace(function: Callable, arguments: int = 1) -> Traced:
     """A function of one array, or of several, to be read."""
     name = getattr(function, "__name__", None) or type(function).__name__
     return Traced(name, function, arguments)
+
+
+# Distinct operations of a program, beyond which JAX has hardly compiled all of them before.
+_MANY_KINDS = 16
+_REPEATS = 4  # of an operation in a program, on average, at which it is worth compiling by itself
+
+
+def _is_compiled_sooner(program: ClosedJaxpr) -> bool:
+    """Whether to compile a program as a whole takes less than each of its primitives."""
+    kinds = [
+        (equation.primitive.name, *((a.aval.shape, a.aval.dtype) for a in equation.invars))
+        for equation in equations(program)
+        if called(equation) is None
+    ]
+    distinct = len(set(kinds))
+    return distinct > _MANY_KINDS and len(kinds) < _REPEATS * distinct
 
 
 def _compute(equation: JaxprEqn, operands: list) -> list:
