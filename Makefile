@@ -19,6 +19,8 @@ lint: .venv/ready
 
 book: .venv/ready
 	$(BIN)/python -m derivations
+	$(BIN)/flaxinit table --derive --json > flaxinit/catalogue.new
+	mv flaxinit/catalogue.new flaxinit/catalogue.json
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,7 @@
 """The command: what it prints for people and for machines, and what it answers to bad input."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -139,6 +140,23 @@ def test_the_table_holds_the_catalogue(capsys):
     assert [row["name"] for row in rows] == list(CATALOGUE)
     printed = run(capsys, "table")
     assert all(name in printed for name in CATALOGUE)
+    for row in rows:
+        d = derive(row["name"])
+        backward = d.backward_gain if math.isfinite(d.backward_gain) else None
+        assert (row["gain"], row["backward_gain"]) == (d.gain, backward)
+
+
+def test_what_the_table_knows_is_what_is_derived(capsys):
+    known = run(capsys, "table", "--json")
+    assert run(capsys, "table", "--derive", "--json") == known, "run `make book`"
+
+
+def test_the_table_derives_nothing():
+    program = (
+        "import sys, flaxinit.cli; flaxinit.cli.main(['table'])\n"
+        "sys.exit('sympy' in sys.modules or 'jax' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
 BAD = {
