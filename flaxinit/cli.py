@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -145,7 +146,7 @@ def _print_json(facts) -> None:
     print(json.dumps(_finite(facts), ensure_ascii=False, indent=2))
 
 
-def _finite(facts):
+def _finite(facts) -> Any:
     """JSON has no infinity: null stands for it."""
     if isinstance(facts, dict):
         return {key: _finite(value) for key, value in facts.items()}

@@ -120,10 +120,7 @@ def _cut(expr: Expr, low: Expr, high: Expr) -> tuple[Piece, ...]:
 def _resolved(expr: Expr, args: list[Expr], low: Expr, high: Expr) -> Iterator[Piece]:
     """The pieces of a function whose arguments are smooth on the interval."""
     if isinstance(expr, Max | Min):
-        best = [Piece(low, high, args[0])]
-        for other in args[1:]:
-            best = [piece for old in best for piece in _better(expr.func, old, other)]
-        yield from best
+        yield from _extreme(expr.func, args, low, high)
     elif isinstance(expr, Abs | sign | Heaviside):
         (u,) = args[:1]
         for left, right, s in _signs(u, low, high):
@@ -133,10 +130,18 @@ def _resolved(expr: Expr, args: list[Expr], low: Expr, high: Expr) -> Iterator[P
         yield Piece(low, high, expr.func(*args))
 
 
-def _better(extreme: type, piece: Piece, other: Expr) -> Iterator[Piece]:
+def _extreme(extreme: type, args: list[Expr], low: Expr, high: Expr) -> tuple[Piece, ...]:
+    """The pieces of a maximum or minimum, by those of its two halves."""
+    if len(args) == 1:
+        return (Piece(low, high, args[0]),)
+    middle = len(args) // 2
+    halves = [_extreme(extreme, half, low, high) for half in (args[:middle], args[middle:])]
     direction = 1 if extreme is Max else -1
-    for low, high, s in _signs(other - piece.expr, piece.low, piece.high):
-        yield Piece(low, high, other if direction * s > 0 else piece.expr)
+    return join(
+        Piece(start, end, b.expr if direction * s > 0 else a.expr)
+        for left, right, (a, b) in aligned(halves)
+        for start, end, s in _signs(b.expr - a.expr, left, right)
+    )
 
 
 def _chosen(expr: Piecewise, low: Expr, high: Expr) -> list[Piece]:
@@ -223,6 +228,8 @@ def _changes(expr: Expr) -> tuple[Expr, ...]:
     """The places where a smooth expression may change its sign: its zeros and its poles."""
     if not expr.has(z):
         return ()
+    if expr.is_polynomial(z):
+        return ordered(roots(expr))
     below = sympy.denom(sympy.together(expr))
     return ordered(roots(expr) + (roots(below) if below.has(z) else []))
 

@@ -51,8 +51,9 @@ class Numeric:
         which = np.searchsorted(self.ends, x)
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            values = [np.broadcast_to(function(x), x.shape) for function in self._functions]
-        chosen = np.choose(which, values) if len(values) > 1 else np.array(values[0])
+            chosen = np.empty(x.shape)
+            for piece in np.unique(which):
+                chosen[which == piece] = self._functions[piece](x[which == piece])
         # An intermediate result overflowed, as eˣ/(1 + eˣ)² does, or cancelled, as x − tanh x does.
         doubtful = ~np.isfinite(chosen)
         if np.any(np.abs(x) < _CLOSE):

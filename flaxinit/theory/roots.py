@@ -121,14 +121,14 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
         return []
     if poly.degree() == 1:
         slope, offset = poly.all_coeffs()
-        return [sympy.simplify(-offset / slope)]
+        root = -offset / slope
+        return [root if root.is_Rational else sympy.simplify(root)]
     if poly.domain.is_QQ or poly.domain.is_ZZ:
         with_radicals = sympy.real_roots(poly)
         return list(dict.fromkeys(with_radicals))
     numeric = not poly.as_expr().free_symbols - {z}
-    if (
-        numeric and poly.degree() > 2 and len(poly.terms()) > 2
-    ):  # radicals are long, if there are any
+    # Radicals are long, if there are any.
+    if numeric and poly.degree() > 2 and len(poly.terms()) > 2:
         return _isolated(sympy.sqf_part(poly).as_expr())
     found = sympy.roots(poly)
     if sum(found.values()) < poly.degree() or any(root.is_real is None for root in found):
