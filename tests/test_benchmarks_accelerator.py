@@ -88,6 +88,32 @@ def test_a_platform_without_the_cpu_is_refused_at_once():
     assert done.returncode == 2 and "append `,cpu`" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "late, found",
+    [
+        ((), ["4.0× (2.00 s, 8.00 s)", "4.0× (2.00 s, 8.00 s)"]),
+        (("jit(init)",), ["4.0× (2.00 s, 8.00 s)", "over 60.0× (2.00 s, over 120.00 s)"]),
+        (("fast_init",), ["not done in 120 s"]),
+        (("fast_init", "jit(init)"), ["not done in 120 s"]),
+    ],
+)
+def test_a_way_that_takes_too_long_is_given_up(late, found, monkeypatch):
+    def in_fresh_process(*arguments, limit, **environment):
+        way = arguments[2]
+        if way in late:
+            raise subprocess.TimeoutExpired(way, limit)
+        return {"seconds": 2.0 if way == "fast_init" else 8.0}
+
+    monkeypatch.setattr(accelerator.startup, "in_fresh_process", in_fresh_process)
+    assert [row.found for row in accelerator.start(accelerator.SIZES["smoke"])] == found
+
+
+def test_a_way_that_fails_says_why(monkeypatch):
+    monkeypatch.setattr(accelerator, "GOALS", {"nothing": "2×"})
+    checks = list(accelerator.start(accelerator.SIZES["smoke"]))
+    assert [check.passed for check in checks] == [False] and "KeyError" in checks[0].found
+
+
 def changing(change):
     """An initializer that `change(key, count)` tells what to do in its call number `count`."""
     calls = itertools.count()
