@@ -15,6 +15,11 @@ from flaxinit.sampling import Distribution
 # family passes always or never; this is the risk that its first run was unlucky.
 ALPHA = 1e-4
 
+# A compiler may round a multiply-add once or twice, half a unit in the last place each time, and
+# chooses by the shape and by what else is in the program. The longest chain in an elementwise draw
+# are two logarithms, polynomials of nine terms each.
+ROUNDING = 18 / 2
+
 # The unit-variance parents of variance scaling, each an exact distribution.
 PARENTS: dict[Distribution, Any] = {
     "normal": stats.norm(),

@@ -85,8 +85,8 @@ def disk_variance(cut: float) -> float:
 def factor(distribution: str, variance: float, dtype) -> np.generic:
     """The multiple of its parent that gives a distribution this variance.
 
-    The arithmetic is done in the dtype of the draw and in JAX's order, so that float32 values
-    are those of `jax.nn.initializers` bit for bit.
+    The arithmetic is done in the dtype of the draw and in the order of a jitted initializer of
+    `jax.nn.initializers`, so float32 values are the same ones.
 
     Args:
         distribution: one of `DISTRIBUTIONS`.
@@ -272,6 +272,9 @@ def draw(
         # Behind the barrier the factors are not constants: the same key gives the same bits.
         factor, ends = lax.optimization_barrier((factor, ends))
         values = parent(one_pass(key), shape, compute_dtype(dtype), distribution, ends)
+        factor = lax.convert_element_type(factor, real_dtype(dtype))
+        if distribution == "normal" and parent is _real_parent:
+            factor *= np.array(math.sqrt(2), factor.dtype)  # first, as in jitted JAX
         return (values * lax.convert_element_type(factor, values.dtype)).astype(dtype)
 
     return place(scaled, out_sharding)(key, factor, ends)
@@ -282,10 +285,9 @@ def _real_parent(key, shape, dtype, distribution, ends):
         return jax.random.uniform(key, shape, dtype, ends[0], ends[1])
     if distribution == "truncated_normal":
         return jax.random.truncated_normal(key, ends[0], ends[1], shape, dtype)
-    # jax.random.normal, but for the barrier (see `draw`).
+    # A normal of variance 1/2: that of the parts of a complex one, a real one is √2 times it.
     least = np.nextafter(np.array(-1, dtype), np.array(0, dtype))
-    root2 = lax.optimization_barrier(np.array(math.sqrt(2), dtype))
-    return root2 * lax.erf_inv(jax.random.uniform(key, shape, dtype, least, 1))
+    return lax.erf_inv(jax.random.uniform(key, shape, dtype, least, 1))
 
 
 def _complex_parent(key, shape, dtype, distribution, ends):
@@ -293,8 +295,7 @@ def _complex_parent(key, shape, dtype, distribution, ends):
     real = real_dtype(dtype)
     first, second = jax.random.split(key)
     if distribution == "normal":
-        root2 = np.array(math.sqrt(2), real)
-        parts = (_real_parent(k, shape, real, "normal", ends) / root2 for k in (first, second))
+        parts = (_real_parent(k, shape, real, "normal", ends) for k in (first, second))
         return lax.complex(*parts)
     u = jax.random.uniform(first, shape, real)
     if distribution == "uniform":

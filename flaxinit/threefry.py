@@ -32,7 +32,7 @@ def typed(key: PRNGKeyArray) -> PRNGKeyArray:
 
 
 def one_pass(key: PRNGKeyArray) -> PRNGKeyArray:
-    """A key from which `jax.random` draws the same numbers in one pass.
+    """A key from which `jax.random` draws the same random bits in one pass.
 
     Args:
         key: a typed key or a legacy uint32 one.

@@ -360,7 +360,7 @@ def test_effective_fan_is_the_true_fan(name):
 # Drawn for vectors or for a state, which have no fan.
 NO_KERNEL = re.compile(r"(.*bias|scale|negative_slope|carry)_init")
 NO_ROW = {
-    "no parameters": {"Dropout"},
+    "no parameters": {"Dropout", "RoPE"},
     "hold other layers": {"Bidirectional", "Dict", "List", "RNN", "Sequential", "SpectralNorm"},
     "scales and biases": {"BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"},
     "scales or slopes": {"WeightNorm", "PReLU"},
@@ -392,7 +392,8 @@ def test_the_table_has_every_kernel_of_flax():
     assert {(nn.GRUCell, "recurrent_kernel_init"), (nnx.Embed, "embedding_init")} <= kernels
     # A layer may also hide a kernel that no argument fills.
     rest = {layer.__name__ for layer in set(layers) - {layer for layer, _ in rows}}
-    assert rest == set().union(*NO_ROW.values())
+    # Not every version of Flax that is supported has all of them.
+    assert rest == set().union(*NO_ROW.values()) & {layer.__name__ for layer in layers}
 
 
 PAGE = (Path(__file__).parents[1] / "docs" / "fans.md").read_text()

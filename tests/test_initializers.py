@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bounds import ROUNDING
 
 import flaxinit
 from flaxinit import he, lecun, variance_scaling
@@ -108,6 +109,12 @@ def test_same_key_same_bits_however_it_is_called(name):
 
 
 @every
+def test_no_draw_promotes_ranks(name):
+    with jax.numpy_rank_promotion("raise"):
+        VALUES[name](KEY, SHAPES.get(name, (16, 8)))
+
+
+@every
 def test_empty_arrays_can_be_drawn_and_have_no_variance(name):
     shape = (0, *SHAPES.get(name, (16, 8))[1:])
     assert VALUES[name](KEY, shape, jnp.bfloat16).shape == shape
@@ -199,17 +206,30 @@ def test_typed_and_legacy_keys(impl):
     np.testing.assert_array_equal(typed, legacy)
 
 
+def jitted(init, shape):
+    return jax.jit(lambda key: init(key, shape))(KEY)
+
+
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("mode", MODES)
-def test_float32_is_jax_bit_for_bit(mode, distribution):
+def test_float32_is_jitted_jax_bit_for_bit(mode, distribution):
     ours = variance_scaling(2.0, mode, distribution, -3, 0, 1)
     theirs = jax.nn.initializers.variance_scaling(2.0, mode, distribution, -3, 0, 1)
     # Every axis of another size. Index arithmetic by powers of two compiles five times faster.
     for shape in ((2, 4, 8, 16, 32), (1, 2, 300, 7, 1)):
-        np.testing.assert_array_equal(ours(KEY, shape), theirs(KEY, shape))
+        np.testing.assert_array_equal(ours(KEY, shape), jitted(theirs, shape))
 
 
-def test_plain_and_named_forms_are_jax_bit_for_bit():
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_narrow_arrays_are_jax_up_to_the_rounding_of_erf_inv(distribution, last):
+    ours = variance_scaling(2.0, "fan_in", distribution)(KEY, (512, last))
+    theirs = jitted(jax.nn.initializers.variance_scaling(2.0, "fan_in", distribution), (512, last))
+    units = 0 if distribution == "uniform" else ROUNDING
+    assert (abs(ours - theirs) <= units * np.finfo(np.float32).eps * abs(theirs)).all()
+
+
+def test_plain_and_named_forms_are_jitted_jax_bit_for_bit():
     jax_init = jax.nn.initializers
     for ours, theirs in [
         (flaxinit.normal(0.3), jax_init.normal(0.3)),
@@ -224,7 +244,7 @@ def test_plain_and_named_forms_are_jax_bit_for_bit():
         (flaxinit.lecun_normal(), jax_init.lecun_normal()),
         (flaxinit.lecun_uniform(), jax_init.lecun_uniform()),
     ]:
-        np.testing.assert_array_equal(ours(KEY, (30, 20)), theirs(KEY, (30, 20)))
+        np.testing.assert_array_equal(ours(KEY, (30, 20)), jitted(theirs, (30, 20)))
 
 
 def test_layers_of_one_shape_share_one_program():

@@ -196,6 +196,11 @@ def test_mimetic_heads_are_balanced_best_factors():
     np.testing.assert_allclose(product @ product, product, atol=1e-5)
 
 
+def test_mimetic_promotes_no_ranks():
+    with jax.numpy_rank_promotion("raise"):
+        flaxinit.mimetic()(KEY, 8, 2)
+
+
 def test_mimetic_kernels_fit_flaxs_attention():
     layer = nn.MultiHeadDotProductAttention(2, use_bias=False)
     params = layer.init(KEY, jnp.ones((1, 3, 8)))["params"]

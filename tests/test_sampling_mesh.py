@@ -7,21 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from bounds import ROUNDING
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import flaxinit
 from flaxinit.initializers import haar
 from flaxinit.initializers.mimetic import AttentionKernels
 
 KEY = jax.random.key(5)
-SHAPE = (64, 32)
+SHAPE = (64, 16)  # laid out in wide parts and in narrow ones, which compilers treat apart
 ELEMENTWISE = {
     "truncated_normal": flaxinit.he("gelu"),
     "normal": flaxinit.normal(0.1),
     "uniform": flaxinit.uniform(0.1, minval=-0.1),
     "bfloat16": flaxinit.he_uniform(dtype=jnp.bfloat16),
     "complex": flaxinit.he(dtype=jnp.complex64),
-    "constant": flaxinit.constant(np.arange(32.0)),
+    "constant": flaxinit.constant(np.arange(16.0)),
     "ones": flaxinit.ones,
     "ring": flaxinit.lru_nu(0.9, 0.999),
     "diagonal": flaxinit.s4d_inv(),
@@ -33,6 +34,8 @@ ELEMENTWISE = {
     "identity": flaxinit.identity(),
     "sparse": flaxinit.sparse(0.5),
 }
+# With a logarithm or erf_inv in them, which are rounded by the shape of a device's part.
+TRANSCENDENTAL = ("truncated_normal", "normal", "complex", "ring", "phase", "chrono", "sparse")
 PRODUCTS = {
     "orthogonal": flaxinit.orthogonal(),
     "wide": flaxinit.orthogonal(column_axis=0),
@@ -63,17 +66,19 @@ def as_float(array):
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_elementwise_draws_are_the_same_bits_on_any_mesh(name):
+def test_elementwise_draws_are_the_same_on_any_mesh(name):
     init = ELEMENTWISE[name]
-    alone = init(KEY, SHAPE)
+    alone = as_float(init(KEY, SHAPE))
+    units = ROUNDING if name in TRANSCENDENTAL else 0
+    bound = units * np.finfo(np.float32).eps * np.abs(alone).max()
     for sharding in layouts(2):
         spread = init(KEY, SHAPE, out_sharding=sharding)
         assert spread.sharding.is_equivalent_to(sharding, 2)
-        np.testing.assert_array_equal(spread, alone)
+        assert np.abs(as_float(spread) - alone).max() <= bound
         with jax.set_mesh(sharding.mesh):
             by_spec = jax.jit(lambda key, s=sharding: init(key, SHAPE, None, s.spec))(KEY)
             assert by_spec.sharding.is_equivalent_to(sharding, 2)
-            np.testing.assert_array_equal(by_spec, alone)
+            assert np.abs(as_float(by_spec) - alone).max() <= bound
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -83,7 +88,7 @@ def test_products_agree_to_rounding_on_any_mesh(name):
         "batched": (4, 64, 32),
         "experts": (8, 8, 16, 8),
         "delta_orthogonal": (3, 64, 32),
-    }.get(name, SHAPE)
+    }.get(name, (64, 32))
     alone = init(KEY, shape)
     # A reduction may be split differently: an entry, at most 1, moves by rounding alone.
     eps = float(jnp.finfo(alone.dtype).eps)
@@ -92,6 +97,18 @@ def test_products_agree_to_rounding_on_any_mesh(name):
         assert spread.sharding.is_equivalent_to(sharding, len(shape))
         error = np.abs(as_float(spread) - as_float(alone)).max()
         assert error <= 8 * np.sqrt(max(shape)) * eps
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (2, 3), (6, 1)])
+@pytest.mark.parametrize(
+    "spec", [("x", "y"), ("y", "x"), (("y", "x"),), (None, ("x", "y")), ("y",)]
+)
+def test_products_agree_where_the_sizes_of_a_mesh_differ(sizes, spec):
+    devices = np.array(jax.devices()[:6]).reshape(sizes)
+    mesh = Mesh(devices, ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    init, shape = flaxinit.gated_orthogonal(3), (30, 36)
+    spread = init(KEY, shape, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+    np.testing.assert_allclose(spread, init(KEY, shape), atol=1e-5)
 
 
 @pytest.fixture
@@ -131,7 +148,7 @@ def compiled(draw, key=KEY):
 @pytest.mark.parametrize("name", [n for n in ELEMENTWISE if n != "sparse"])
 def test_each_device_draws_its_own_shard(name):
     init = ELEMENTWISE[name]
-    shape = (512, 32) if name == "constant" else (512, 256)
+    shape = (512, 16) if name == "constant" else (512, 256)
     text, largest = program(init, shape, "x", "y")
     assert not re.search(r"all-(gather|reduce|to-all)|collective-permute", text)
     assert largest == math.prod(shape) // 8
@@ -227,6 +244,13 @@ def test_a_devices_own_program_draws_the_whole(axis_type, axes):
             axis_names=axes,
         )
         np.testing.assert_allclose(jax.jit(draw)(keys), alone, atol=1e-6)
+
+
+def test_a_mesh_promotes_no_ranks():
+    sharding = NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec("x"))
+    with jax.numpy_rank_promotion("raise"):
+        spread = flaxinit.orthogonal()(KEY, (24, 40), out_sharding=sharding)
+    np.testing.assert_allclose(spread, flaxinit.orthogonal()(KEY, (24, 40)), atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", [(), ("x",)])

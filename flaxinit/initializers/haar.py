@@ -107,7 +107,7 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
         n = len(v)
         t, phase, head, tail = t[:n, :n], phase[:n], v[:, :n], v[:, n:]
         if tall:
-            products = [head.conj() * phase, _product(tail.conj(), p)]
+            products = [head.conj() * phase[None], _product(tail.conj(), p)]
             change = _product(v.T, _product(t.T, jnp.concatenate(products, axis=1)))
         else:
             products = [phase[:, None] * head.conj().T, _product(p, tail.conj().T)]
@@ -147,7 +147,7 @@ def _rows(key, index, rows: int, columns: int, dtype):
         t = _triangle(_gram(v), scale)
         return p - _product(_product(_product(p, v.conj().T), t), v), phase
 
-    identity = (index[:, None] == jnp.arange(columns, dtype=index.dtype)).astype(dtype)
+    identity = (index[:, None] == jnp.arange(columns, dtype=index.dtype)[None]).astype(dtype)
     units = jax.random.split(key, len(starts)), jnp.arange(len(starts)) * width
     p, phases = lax.scan(reflect, identity, units, reverse=True)
     return p * phases.reshape(-1)[index, None]
@@ -159,7 +159,7 @@ def _vectors(x, start, rows: int):
     The j-th vector is x's j-th row from column ``start + j`` on. Those that would begin at ``rows``
     or beyond reflect nothing.
     """
-    lag = jnp.arange(x.shape[1]) - start - jnp.arange(x.shape[0])[:, None]
+    lag = (jnp.arange(x.shape[1]) - start)[None] - jnp.arange(x.shape[0])[:, None]
     real, zero = x.real.dtype, jnp.zeros((), x.dtype)
     x = jnp.where(lag >= 0, x, zero)
     # A vector of zeros has no direction; the first axis is as good as any.
@@ -202,13 +202,13 @@ def _inverse(upper):
         return jnp.stack([upper[i : i + side, i + right :][:, :side] for i in range(0, size, step)])
 
     small = min(size, SMALL)
-    diagonal, inverse = blocks(small, small, 0), jnp.eye(small, dtype=upper.dtype)
+    diagonal = blocks(small, small, 0)
+    inverse = jnp.broadcast_to(jnp.eye(small, dtype=upper.dtype), diagonal.shape)
     for level in range(small.bit_length() - 1):
         place = jnp.arange(small) >> level
-        beside = (place[:, None] % 2 == 0) & (place[:, None] + 1 == place)
+        beside = (place[:, None] % 2 == 0) & (place[:, None] + 1 == place[None])
         between = jnp.where(beside, diagonal, jnp.zeros((), upper.dtype))
         inverse = inverse - _product(_product(inverse, between), inverse)
-    inverse = jnp.broadcast_to(inverse, diagonal.shape)
     while len(inverse) > 1:
         first, second = inverse[0::2], inverse[1::2]
         between = blocks(small, 2 * small, small)

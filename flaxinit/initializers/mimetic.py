@@ -164,7 +164,7 @@ def _factors(matrix):
     """``U √Σ`` and ``√Σ Vᵀ``, singular values descending."""
     u, values, vt = jnp.linalg.svd(matrix)
     root = jnp.sqrt(values)
-    return u * root, root[:, None] * vt
+    return u * root[None], root[:, None] * vt
 
 
 mimetic = Mimetic

@@ -149,8 +149,8 @@ def _chrono(key, longest, signs, *, shape, dtype, out_sharding):
 
     def draw(key, longest, signs):
         bias = jnp.log(jax.random.uniform(key, shape, compute, 1, longest))
-        gates = bias[..., None, :] * signs.astype(compute)[:, None]
-        return gates.reshape(*shape[:-1], -1).astype(dtype)
+        gates = [bias * sign for sign in signs.astype(compute)]
+        return jnp.concatenate(gates, axis=-1).astype(dtype)
 
     return sampling.place(draw, out_sharding)(key, longest, signs)
 

@@ -48,8 +48,8 @@ class VarianceScaling(Initializer):
         fan_avg      Var W = 2 / (fan_in/s + fan_out/s')
         fan_geo_avg  Var W = sqrt(s/fan_in · s'/fan_out)
 
-    With ``s' = s`` (the default) these are JAX's, and float32 draws agree with
-    ``jax.nn.initializers.variance_scaling`` bit for bit. The variance is the same for every
+    With ``s' = s`` (the default) these are JAX's, and float32 draws are those of a jitted
+    ``jax.nn.initializers.variance_scaling``. The variance is the same for every
     distribution: the truncated normal, cut at two standard deviations of its parent, is
     corrected for the cut and the uniform has half-width ``sqrt(3 Var W)``. Complex weights are
     isotropic with ``E|w|² = Var W``.

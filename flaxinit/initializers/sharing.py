@@ -13,9 +13,11 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Inexact, Int32, UInt32
 
 Words = UInt32[Array, "k w"]
@@ -39,26 +41,38 @@ def shared(
         partitioned: False leaves `whole` to the partitioner's own ways.
     """
 
-    def partition(axes, mesh, arguments, wanted):
-        """Over the axes on which the result is spread, each device makes its matrices or rows.
+    columns_axis = 3 - rows_axis
 
-        Devices communicate only to bring rows where they are wanted.
+    def partition(_, __, wanted):
+        """Each device makes what it will hold; only parts of rows are exchanged.
+
+        Devices that hold different columns of the same rows divide these rows between them.
         """
-        axes = dict(mesh.shape) or dict(axes) or {"all": len(wanted.sharding.device_set)}
-        over_keys, over_rows = _spread_over(wanted.sharding, axes)
-        if wanted.shape[0] % math.prod(axes[name] for name in over_keys):
-            over_keys, over_rows = (), over_keys + over_rows
-        devices = np.array(list(wanted.sharding.device_set)).reshape(*axes.values())
+        sizes, over = _grid(wanted.sharding, 3)
+        over_keys, over_rows, over_columns = over[0], over[rows_axis], over[columns_axis]
+        parts = math.prod(sizes[name] for name in over_columns)
         # The partitioner takes from this mesh how many parts there are, and orders devices itself.
-        mesh = Mesh(devices, tuple(axes))
-        spec = (over_keys, over_rows) if rows_axis == 1 else (over_keys, None, over_rows)
-        result, *inputs = (
-            NamedSharding(mesh, PartitionSpec(*s)) for s in (spec, (over_keys,), (over_rows,))
-        )
-        make = share if over_keys or over_rows else whole
-        return mesh, make, result, tuple(inputs)
+        devices = np.array(list(wanted.sharding.device_set)).reshape(tuple(sizes.values()))
+        mesh = Mesh(devices, tuple(sizes))
 
-    spread = custom_partitioning(lambda words, index, axes: whole(words, index), (2,))
+        def make(words, index):
+            # JAX may ask while the caller's mesh is set, which a device's own program knows not.
+            with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+                if not over_columns:
+                    return (share if over_keys or over_rows else whole)(words, index)
+                rows = jnp.pad(index, (0, -len(index) % parts)).reshape(parts, -1)
+                made = share(words, rows[lax.axis_index(over_columns)])
+                padding = [(0, 0)] * 3
+                padding[columns_axis] = 0, -made.shape[columns_axis] % parts
+                made = lax.all_to_all(
+                    jnp.pad(made, padding), over_columns, columns_axis, rows_axis, tiled=True
+                )
+                return lax.slice_in_dim(made, 0, len(index), axis=rows_axis)
+
+        inputs = (NamedSharding(mesh, PartitionSpec(axes)) for axes in (over_keys, over_rows))
+        return mesh, make, wanted.sharding, tuple(inputs)
+
+    spread = custom_partitioning(whole)
     spread.def_partition(partition, decode_shardings=False, sharding_rule="k w, r -> k m n")
 
     @jax.custom_batching.custom_vmap
@@ -68,7 +82,7 @@ def shared(
         asks = getattr(jax.config, "jax_use_shardy_partitioner", True)
         if mesh.manual_axes or not (partitioned and asks):
             return whole(words, index)
-        return spread(words, index, tuple(mesh.shape.items()))
+        return spread(words, index)
 
     @mapped.def_vmap
     def _(_, __, words, index):
@@ -78,15 +92,32 @@ def shared(
     return mapped
 
 
-def _spread_over(sharding: Sharding, axes: dict[str, int]) -> tuple[tuple[str, ...], ...]:
-    """The mesh axes along which nothing but the key changes, and those along which rows do."""
+def _grid(sharding: Sharding, ndim: int) -> tuple[dict[str, int], list[tuple[str, ...]]]:
+    """Axes, in the order of the devices, along each of which at most one dimension changes.
+
+    Returns:
+        The size of each axis, and for each dimension the axes over which it is spread.
+    """
     side = len(sharding.device_set)  # which all tilings divide
-    indices = sharding.devices_indices_map((side,) * 3).values()
+    indices = sharding.devices_indices_map((side,) * ndim).values()
     starts = np.array([[part.start or 0 for part in index] for index in indices])
-    starts = starts.reshape(*axes.values(), 3)
-    steps = [(np.diff(starts, axis=i) != 0).reshape(-1, 3).any(axis=0) for i in range(len(axes))]
-    rows = tuple(name for name, step in zip(axes, steps, strict=True) if step[1:].any())
-    keys = tuple(
-        name for name, step in zip(axes, steps, strict=True) if step[0] and name not in rows
-    )
-    return keys, rows
+    axes = []  # from the innermost out: a size, and how far a step along it takes each dimension
+    while len(starts) > 1:
+        size, step = next(filter(None, (_innermost(starts, n) for n in range(2, side + 1))))
+        axes.append((size, step))
+        starts = starts[::size]
+    named = {f"axis{i}": axis for i, axis in enumerate(reversed(axes))}
+    longest_first = sorted(named, key=lambda name: -max(named[name][1]))
+    over = [tuple(n for n in longest_first if named[n][1][i]) for i in range(ndim)]
+    return {name: size for name, (size, _) in named.items()}, over
+
+
+def _innermost(starts: np.ndarray, size: int) -> tuple[int, np.ndarray] | None:
+    """One axis of this size, if the devices lie along one."""
+    if len(starts) % size:
+        return None
+    blocks = starts.reshape(-1, size, starts.shape[1])
+    step = blocks[0, 1] - blocks[0, 0]
+    along = np.arange(size)[:, None] * step
+    straight = np.array_equal(blocks, blocks[:, :1] + along)
+    return (size, step) if straight and np.count_nonzero(step) <= 1 else None

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from flaxinit import sampling
@@ -177,6 +178,7 @@ def _of_uniform(key, numbers, *, shape, dtype, of_uniform, out_sharding):
     compute = sampling.compute_dtype(dtype)
 
     def draw(key, numbers):
+        numbers = lax.optimization_barrier(numbers)  # see `sampling.draw`
         # Uniforms are the left ends of cells of width eps; from their middles, none is 0 or 1.
         u = jax.random.uniform(key, shape, compute) + jnp.finfo(compute).eps / 2
         return of_uniform(u, [jnp.asarray(n, compute) for n in numbers]).astype(dtype)

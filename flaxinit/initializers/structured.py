@@ -79,7 +79,8 @@ def _identity(value, *, shape, dtype, groups, out_sharding):
 
     def fill(value):
         of_group = jnp.arange(columns) % (columns // groups)
-        matrix = jnp.where(jnp.arange(rows)[:, None] == of_group, value, jnp.zeros((), dtype))
+        passed = jnp.arange(rows)[:, None] == of_group[None]
+        matrix = jnp.where(passed, value, jnp.zeros((), dtype))
         return centred(matrix, shape)
 
     return sampling.place(fill, out_sharding)(value)
