@@ -72,8 +72,8 @@ class Executor:
         seconds = self._compile(calls, keys, report)
 
         start = time.perf_counter()
-        segments = [s for c in calls for s in c.segments] + [c.segment for c in keys]
-        read = {a for s in segments for a in s.arguments if isinstance(a, Var)}
+        arguments = [s.arguments for c in calls for s in c.segments] + [c.eqn.invars for c in keys]
+        read = {a for each in arguments for a in each if isinstance(a, Var)}
         env = host_values(read & flat.constants.keys(), flat.constants)
         env = evaluate_keys(keys, env, self.executables, self.prints)
         report.key_seconds = time.perf_counter() - start
@@ -113,7 +113,8 @@ class Executor:
         Nothing else is done meanwhile, so that the figures in the report are those of compiling.
         """
         drawn = (zip(c.compilations, c.segments, strict=True) for c in calls)
-        distinct = dict(itertools.chain(*drawn, ((c.compilation, c.segment) for c in keys)))
+        of_keys = ((c.compilation, c.segment) for c in keys if c.compilation and c.segment)
+        distinct = dict(itertools.chain(*drawn, of_keys))
         wall, processor = time.perf_counter(), time.process_time()
         futures = {}
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,6 +1,7 @@
 """The key program runs equation by equation, as it does eagerly.
 
-It has as many equations as the model has layers, but few distinct ones.
+It has as many equations as the model has layers, but few distinct ones. What only moves keys, such
+as one taken out of a table, is done on the host: there it takes no program.
 """
 
 from collections.abc import Mapping
@@ -8,22 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
-from flaxinit.materialize.atoms import value
+from flaxinit.materialize.atoms import aval, value
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.schedule import Compilation
 from flaxinit.materialize.segment import Segment, canonical
 from flaxinit.materialize.transfer import everywhere, is_spread
 
+_MOVES = {"random_unwrap", "random_wrap", "reshape", "slice", "squeeze", "unstack"}
+
 
 @dataclass(frozen=True)
 class KeyCall:
-    """One equation of the key program and its compilation."""
+    """One equation of the key program; its compilation, unless it is a move on the host."""
 
-    segment: Segment
-    compilation: Compilation
+    eqn: JaxprEqn
+    segment: Segment | None = None
+    compilation: Compilation | None = None
 
 
 def key_calls(
@@ -33,13 +38,16 @@ def key_calls(
     places = {v: x.sharding for v, x in constants.items() if is_spread(x)}
     calls = []
     for eqn in eqns:
+        known = [None if isinstance(a, Literal) else places.get(a) for a in eqn.invars]
+        home = everywhere(next((s for s in known if s is not None), None))
+        if eqn.primitive.name in _MOVES and home is None and isinstance(eqn.invars[0], Var):
+            calls.append(KeyCall(eqn))
+            continue
         segment = canonical([Step(eqn, None)], set(eqn.outvars), set(), prints)
         known = [None if isinstance(a, Literal) else places.get(a) for a in segment.arguments]
-        home = everywhere(next((s for s in known if s is not None), None))
         sources = tuple(s or home for s in known)
-        calls.append(
-            KeyCall(segment, Compilation(segment.name, sources, (home,) * len(segment.outputs)))
-        )
+        targets = (home,) * len(segment.outputs)
+        calls.append(KeyCall(eqn, segment, Compilation(segment.name, sources, targets)))
     return calls
 
 
@@ -53,6 +61,11 @@ def evaluate_keys(
     env = dict(constants)
     done: dict[Any, list[Any]] = {}
     for call in calls:
+        if call.segment is None or call.compilation is None:
+            (table,) = call.eqn.invars
+            env[table] = np.asarray(env[table])  # fetched once for all that is taken out of it
+            env.update(zip(call.eqn.outvars, _moved(call.eqn, env[table]), strict=True))
+            continue
         arguments = call.segment.arguments
         read = tuple(prints.literal(a) if isinstance(a, Literal) else id(env[a]) for a in arguments)
         key = call.compilation, read
@@ -63,3 +76,20 @@ def evaluate_keys(
                 done[key] = jax.device_get(done[key])
         env.update(zip(call.segment.outputs, done[key], strict=True))
     return env
+
+
+def _moved(eqn: JaxprEqn, words: np.ndarray) -> list[np.ndarray]:
+    """The results of a move. The words of keys lie along axes behind those of the keys."""
+    params, rank = eqn.params, aval(eqn.invars[0]).ndim
+    match eqn.primitive.name:
+        case "reshape":
+            return [words.reshape(*params["new_sizes"], *words.shape[rank:])]
+        case "slice":
+            strides = params["strides"] or (1,) * rank
+            bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+            return [words[tuple(slice(*bound) for bound in bounds)]]
+        case "squeeze":
+            return [words.squeeze(params["dimensions"])]
+        case "unstack":
+            return list(np.moveaxis(words, params["axis"], 0))
+    return [words]  # wrapped or unwrapped

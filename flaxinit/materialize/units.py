@@ -16,6 +16,7 @@ from jax.extend.core.primitives import jit_p
 
 from flaxinit.jaxpr import called
 from flaxinit.materialize.atoms import aval
+from flaxinit.materialize.brevity import brief
 from flaxinit.materialize.segment import MOVES
 
 # What the parameter `inline` of a jitted call says: since JAX 0.11 one of several ways.
@@ -45,7 +46,7 @@ class Units(Trace):
     def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
         if primitive is jit_p and params["inline"] == _INLINED and _is_unit(params["jaxpr"]):
             params = params | {"inline": _KEPT}
-        return self.parent_trace.process_primitive(primitive, tracers, params)
+        return brief(self.parent_trace.process_primitive(primitive, tracers, params))
 
     def process_custom_jvp_call(self, primitive, fun, jvp, tracers, /, **options) -> Any:
         with set_current_trace(self):
