@@ -60,9 +60,7 @@ def called(equation: JaxprEqn) -> ClosedJaxpr | None:
     ['add']
     """
     primitive = equation.primitive
-    if (
-        primitive.name == "call_hi_primitive"
-    ):  # since JAX 0.12: a program that is written when asked
+    if primitive.name == "call_hi_primitive":  # since JAX 0.12, written when asked
         with jax.enable_x64(any(map(is_wide, equation.invars)) or jax.config.jax_enable_x64):
             specs = [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in equation.invars]
             return jax.make_jaxpr(partial(primitive.to_lojax, **equation.params))(*specs)
