@@ -191,6 +191,7 @@ _RELATIONS = {
 }
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _REACH, _TOLERANCE, _PANELS, _HALVINGS, _LARGEST = 38.0, 1e-13, 3000, 70, 1e6
+_UNSEEN = 1e-7  # of E|φ|, that may change within a panel without being seen in the slope
 
 
 def moments(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -204,16 +205,28 @@ def moments(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if any(abs(value) > _LARGEST for value in numbers):
         raise Unknown("a slope may be too steep to be seen by any panel")
 
-    def integrand(x):
+    def value_and_slope(x):
         with np.errstate(all="ignore"):
             result = Evaluation(FLOATS, x)(tree)
-            density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-            f, slope = (np.broadcast_to(v, x.shape) for v in (result.value, result.slope))
-            return np.stack([f, f * f, slope * slope]) * density
+        return [np.broadcast_to(v, x.shape) for v in (result.value, result.slope)]
+
+    def integrand(x):
+        f, slope = value_and_slope(x)
+        with np.errstate(all="ignore"):
+            return np.stack([f, f * f, slope * slope]) * density(x)
+
+    def unseen(low, high):
+        """How much of a change of φ on a panel the nodes do not see in φ', by its density."""
+        half, inside = (high - low) / 2, 1e-9 * (high - low)
+        slopes = value_and_slope((high + low)[:, None] / 2 + half[:, None] * _NODES)[1]
+        change = value_and_slope(high - inside)[0] - value_and_slope(low + inside)[0]
+        nearest = np.maximum(np.maximum(low, -high), 0)
+        return np.abs(change - half * (slopes @ _WEIGHTS)) * density(nearest)
 
     ends = np.union1d(np.arange(-_REACH, _REACH + 0.25, 0.5), _kinks(tree))
     low, high = ends[:-1], ends[1:]
-    whole, _ = _panels(integrand, low, high)
+    whole, sizes = _panels(integrand, low, high)
+    size_of_value = sizes[0].sum()
     total, size, taken = np.zeros(3), np.zeros(3), []
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -223,6 +236,7 @@ def moments(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             raise Unknown("not finite in float64")
         bound = _TOLERANCE * (size + sizes.sum(axis=1))
         rough = np.any(np.abs(finer - whole) > bound[:, None], axis=0)
+        rough |= unseen(low, middle) + unseen(middle, high) > _UNSEEN * size_of_value
         total += finer[:, ~rough].sum(axis=1)
         size += sizes[:, ~rough].sum(axis=1)
         taken += zip(low[~rough], high[~rough], strict=True)
@@ -254,6 +268,11 @@ def _kinks(tree: ast.AST) -> np.ndarray:
             low, high = np.where(same, middle, low), np.where(same, high, middle)
         found.append(high)
     return np.concatenate([np.zeros(0), *found])
+
+
+def density(x: np.ndarray) -> np.ndarray:
+    """The standard normal density."""
+    return np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
 
 def _panels(integrand, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ _LENGTH = 200  # characters
 _PARTS = 60
 _PIECES = 4
 _REST = Symbol("...")
+_CUT = (sympy.Add, sympy.Mul, sympy.Pow, sympy.Function, sympy.Max, sympy.Min)
 
 
 def short(expr: Basic) -> str:
@@ -38,6 +39,8 @@ def _pruned(expr: Basic, parts: int) -> Basic:
     """The expression with no more than about so many parts, dots for the others."""
     if size(expr) <= parts or not expr.args:
         return expr
+    if not isinstance(expr, _CUT) or isinstance(expr, sympy.Piecewise):
+        return _REST  # cases, relations and the like have no meaning without a part
     kept, left = [], parts - 1
     for argument in expr.args:
         if left < 1 and isinstance(expr, sympy.Add | sympy.Mul):
