@@ -28,7 +28,6 @@ from sympy import (
 from flaxinit.theory.steps import Expectation, Work, unevaluated_sum
 from flaxinit.theory.symbols import z
 from flaxinit.theory.terms import NoClosedForm, Term
-from flaxinit.theory.tidy import tidy
 
 HALF = Rational(1, 2)
 
@@ -55,12 +54,12 @@ class _Line:
 
     def note(self, reason: str, integrand: Expr, value: Expr, parts=(), rest=0):
         """Writes E[integrand] = Σ coefficient · E[part] + rest = value down."""
-        value = tidy(self.mass * value)
+        value = self.mass * value
         if not parts:
             self.work.note(reason, self._expectation(integrand), value)
             return
         terms = [(coefficient, self._expectation(part)) for coefficient, part in parts]
-        right = unevaluated_sum([*terms, (Integer(1), tidy(self.mass * rest))])
+        right = unevaluated_sum([*terms, (Integer(1), self.mass * rest)])
         self.work.note(reason, self._expectation(integrand), right, value)
 
     def _expectation(self, integrand: Expr) -> Expectation:

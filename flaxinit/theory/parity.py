@@ -8,7 +8,7 @@ to be odd. So of x² sin²(π σ(x)/2) nothing but x²/2 is left.
 from collections.abc import Sequence
 
 import sympy
-from sympy import Expr, cos, exp, log, sin
+from sympy import Expr, cos, erf, exp, log, sin
 
 from flaxinit.theory.algebra import MAX_TERMS, count_terms, expand_numerators, vanishes
 from flaxinit.theory.pieces import Piece
@@ -32,7 +32,7 @@ def even_part(pieces: Sequence[Piece]) -> tuple[Piece, ...] | None:
     >>> even_part(split((1 + sympy.tanh(z)) * z**2))
     (Piece(low=-oo, high=oo, expr=z**2),)
     """
-    if not _is_symmetric(pieces):
+    if not _is_symmetric(pieces) or all(map(_is_known, pieces)):
         return None
     halves = [_even(p.expr, m.expr) for p, m in zip(pieces, reversed(pieces), strict=True)]
     even = tuple(
@@ -47,6 +47,17 @@ def even_part(pieces: Sequence[Piece]) -> tuple[Piece, ...] | None:
 
 def _is_symmetric(pieces: Sequence[Piece]) -> bool:
     return all(p.low == -m.high for p, m in zip(pieces, reversed(pieces), strict=True))
+
+
+def _is_known(piece: Piece) -> bool:
+    """Whether it has functions of polynomials alone, whose terms show their own parity."""
+    parts = piece.expr.atoms(sympy.Function, sympy.Pow)
+    return all(part.is_polynomial(z) or _of_polynomial(part) for part in parts)
+
+
+def _of_polynomial(part: Expr) -> bool:
+    known = part.is_Pow or isinstance(part, exp | erf | sin | cos)
+    return known and all(arg.is_polynomial(z) for arg in part.args)
 
 
 def _functions(pieces: Sequence[Piece]) -> int:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 import sympy
-from sympy import Expr, I, oo
+from sympy import Expr, oo
 
 from flaxinit.theory.printing import latex
-from flaxinit.theory.symbols import z
+from flaxinit.theory.symbols import q, z
 from flaxinit.theory.tidy import tidy
 
 
@@ -53,13 +53,17 @@ class Step:
         'm = q'
         """
         sides = [symbol if self.left == "E" else _tex(self.left), _tex(self.right)]
-        if self.result is not None and self.result != self.right:
-            sides.append(_tex(self.result if self.result.has(I) else tidy(self.result)))
+        if self.result is not None and (result := _tex(self.result)) != sides[-1]:
+            sides.append(result)
         return " = ".join(sides)
 
 
 def _tex(side) -> str:
-    return side if isinstance(side, str) else latex(side)
+    if isinstance(side, str):
+        return side
+    # Only what is printed is tidied: a derivation has far more steps than readers.
+    value = side.has(q) and not side.has(z, Expectation, sympy.I)
+    return latex(tidy(side) if value else side)
 
 
 @dataclass
