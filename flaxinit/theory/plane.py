@@ -38,7 +38,10 @@ def enclose_plane(expr: Expr, variance: object = 1) -> arb:
             evaluations than are allowed.
     """
     if expr.has(*KINKED):
-        raise NotCertifiable(f"E[{expr}] in two variables is certified without kinks alone")
+        raise NotCertifiable(
+            f"E[{expr}] is not certified: {expr} is no sum of products φ(u)·ψ(v), nor of functions "
+            "of one a·u + b·v, and other functions of two variables must not have kinks"
+        )
     with balls.precision():
         deviation = balls.to_ball(variance).sqrt()
         tame = _tame(expr)

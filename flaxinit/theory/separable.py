@@ -39,8 +39,8 @@ class Separated:
 def separated(expr: Expr) -> Separated | None:
     """The function as a sum of products, in u and v or turned variables; None if it is none.
 
-    >>> separated(sympy.Max(z, gate)).pairs[0]
-    (1, sqrt(2)*v/2)
+    >>> separated(sympy.exp(z + gate) + z).pairs
+    ((exp(z), exp(v)), (z, 1))
     """
     exposed = _exposed(expr)
     for a, b in [(Integer(1), Integer(0)), *_directions(exposed)]:
