@@ -18,9 +18,10 @@ from jax.extend.core import (
     Literal,
     Var,
     jaxpr_as_fun,
-    jaxprs_in_params,
 )
 from jax.sharding import PartitionSpec
+
+from flaxinit.compat import enable_x64, jaxprs_in_params
 
 # The equations that run one program once on their operands. ``shard_map`` runs it on each device,
 # on that device's part of them.
@@ -61,7 +62,7 @@ def called(equation: JaxprEqn) -> ClosedJaxpr | None:
     """
     primitive = equation.primitive
     if primitive.name == "call_hi_primitive":  # since JAX 0.12, written when asked
-        with jax.enable_x64(any(map(is_wide, equation.invars)) or jax.config.jax_enable_x64):
+        with enable_x64(any(map(is_wide, equation.invars)) or jax.config.jax_enable_x64):
             specs = [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in equation.invars]
             return jax.make_jaxpr(partial(primitive.to_lojax, **equation.params))(*specs)
     if primitive.name not in _CALLS:
@@ -94,7 +95,15 @@ def bind(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     inputs: list[Any] = [Var(atom.aval) for atom in equation.invars]
     alone = equation.replace(invars=inputs)
     program = _EMPTY.replace(invars=inputs, outvars=alone.outvars, eqns=[alone])
-    return jaxpr_as_fun(closed(program))(*operands)
+    try:
+        return jaxpr_as_fun(closed(program))(*operands)
+    except NotImplementedError as error:
+        if jax.__version_info__ >= (0, 8):
+            raise
+        raise ValueError(
+            f"jax {jax.__version__} cannot evaluate a loop ({equation.primitive}) while something "
+            'else is traced: pip install -U "jax>=0.8"'
+        ) from error
 
 
 def _value(atom: Var | Literal, value: Any) -> Any:

@@ -18,6 +18,8 @@ from jax import lax
 from jax.extend.random import define_prng_impl, threefry_prng_impl as jax_threefry
 from jaxtyping import Array, PRNGKeyArray, UInt, UInt32
 
+import flaxinit.compat  # noqa: F401 - says it where JAX is too old
+
 # Threefry-2x32 of twenty rounds: the rotations of two kinds of groups of four, taken in turn, and
 # the constant that the third word of the key schedule is made with (Salmon et al. 2011).
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

@@ -10,8 +10,6 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import pytest
 
-from flaxinit.materialize.execute import Executor
-
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # A script that the tests start as processes of their own; importing it would set its devices here.
@@ -21,6 +19,8 @@ collect_ignore = ["materialize_process.py"]
 @pytest.fixture
 def executors(monkeypatch):
     """Those that a test makes, with what they have compiled."""
+    from flaxinit.materialize.execute import Executor  # which older versions of JAX do not have
+
     made, original = [], Executor.__init__
     monkeypatch.setattr(Executor, "__init__", lambda self: (made.append(self), original(self))[1])
     return made

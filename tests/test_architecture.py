@@ -13,6 +13,7 @@ ROOT = Path(flaxinit.__file__).parent
 # Bottom to top. A module belongs to the longest entry that its name starts with; modules that
 # share a line share a room.
 ROOMS = [
+    ("flaxinit.compat",),
     ("flaxinit.jaxpr", "flaxinit.paths"),
     ("flaxinit.threefry",),
     ("flaxinit.sampling",),

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bounds import ROUNDING
 
 import flaxinit
+from benchmarks.bounds import ROUNDING
 from flaxinit import he, lecun, variance_scaling
+from flaxinit.compat import enable_x64
 
 KEY = jax.random.key(7)
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
@@ -87,7 +88,7 @@ DRAWS = (
 @every
 def test_is_a_value(name):
     init = VALUES[name]
-    again = eval(repr(init), {n: getattr(flaxinit, n) for n in flaxinit.__all__})
+    again = eval(f"flaxinit.{init!r}", {"flaxinit": flaxinit})
     assert again == init and hash(again) == hash(init)
     unpickled = pickle.loads(pickle.dumps(init))
     assert unpickled == init and hash(unpickled) == hash(init)
@@ -271,7 +272,7 @@ def test_float64_without_x64_says_what_it_draws():
 def test_pythons_float_is_jaxs_default(recwarn):
     assert he(dtype=float) == he() and he()(KEY, (2, 2), float).dtype == jnp.float32
     assert not recwarn
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert he(dtype=float)(KEY, (2, 2)).dtype == jnp.float64
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import flaxinit
+from flaxinit.compat import enable_x64
 
 KEY = jax.random.key(42)
 REAL = ("float16", "bfloat16", "float32")
@@ -45,7 +46,7 @@ def test_the_default_dtype_is_the_initializers_then_jaxs():
     assert flaxinit.he()(KEY, (2, 2)).dtype == jnp.float32
     assert flaxinit.he(dtype="float16")(KEY, (2, 2)).dtype == jnp.float16
     assert flaxinit.he(dtype="float16")(KEY, (2, 2), jnp.bfloat16).dtype == jnp.bfloat16
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert flaxinit.he()(KEY, (2, 2)).dtype == jnp.float64
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 import flaxinit
 from benchmarks.bounds import ALPHA, gram_bound, gram_error, z_score
+from flaxinit.compat import enable_x64
 from flaxinit.initializers import haar
 
 KEY = jax.random.key(11)
@@ -30,7 +31,7 @@ ORTHONORMAL = [
 
 @pytest.mark.parametrize(("shape", "dtype"), ORTHONORMAL)
 def test_rows_or_columns_are_orthonormal(shape, dtype):
-    with jax.enable_x64(dtype == "float64"):
+    with enable_x64(dtype == "float64"):
         w = np.asarray(flaxinit.orthogonal()(KEY, shape, jnp.dtype(dtype)))
     assert gram_error(w) < gram_bound(shape, w.dtype)
 

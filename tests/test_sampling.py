@@ -10,6 +10,7 @@ from scipy import stats
 
 from benchmarks.bounds import PARENTS, STATISTICS, Rounded, ks_bound, ks_distance, z_score
 from flaxinit import normal, sampling, truncated_normal, variance_scaling
+from flaxinit.compat import enable_x64
 
 N = 2**22
 FAN_IN = 4096
@@ -32,7 +33,7 @@ def initializer(distribution, dtype, module=None):
 
 
 def drawn(init, dtype, seed=0):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         sample = init(jax.random.key(seed), (FAN_IN, N // FAN_IN), jnp.dtype(dtype))
         return np.asarray(sample).ravel()
 

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bounds import ROUNDING
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import flaxinit
+from benchmarks.bounds import ROUNDING
+from flaxinit.compat import enable_x64
 from flaxinit.initializers import haar
 from flaxinit.initializers.mimetic import AttentionKernels
 
@@ -261,7 +262,7 @@ def test_a_callers_settings_hold_on_a_mesh(setting, dtype, spec):
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
     x64 = setting == "jax_enable_x64"
     usual = np.asarray(flaxinit.orthogonal()(KEY, (16, 24)))
-    with jax.enable_x64(True) if x64 else jax.threefry_partitionable(False):
+    with enable_x64(True) if x64 else jax.threefry_partitionable(False):
         alone = np.asarray(flaxinit.orthogonal(dtype=dtype)(KEY, (16, 24)))
         spread = flaxinit.orthogonal(dtype=dtype)(KEY, (16, 24), out_sharding=sharding)
         np.testing.assert_allclose(spread, alone, atol=16 * 24 * np.finfo(alone.dtype).eps)

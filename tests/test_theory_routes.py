@@ -9,6 +9,7 @@ from definitions import DEFINITIONS
 from sympy import Rational
 
 from benchmarks.bounds import z_score
+from flaxinit.compat import enable_x64
 from flaxinit.theory import CATALOGUE, balls, derive, z
 from flaxinit.theory.enclosure import enclose
 from flaxinit.theory.moment import Moment, moment
@@ -59,7 +60,7 @@ def fourth_power(found: Moment) -> float:
 
 
 def values_and_slopes(function):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         points = jax.random.normal(jax.random.key(20), (SAMPLES,), jnp.float64)
 
         def both(x):

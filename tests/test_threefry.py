@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from jax.extend.random import threefry_2x32
 
+from flaxinit.compat import enable_x64
 from flaxinit.threefry import hash_counts, one_pass
 
 WIDTHS = ("uint8", "uint16", "uint32", "uint64")
@@ -31,7 +32,7 @@ def test_published_vectors(key, count, hashed):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("shape", [(), (7,), (300, 5), (2, 1, 3, 4), (2, 0, 3)])
 def test_bits_are_jaxs(shape, width):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for key in (jax.random.key(3), jax.random.PRNGKey(3), jax.random.key(3, impl="rbg")):
             ours = jax.random.bits(one_pass(key), shape, width)
             np.testing.assert_array_equal(ours, jax.random.bits(key, shape, width))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import (
     AbstractMesh,
     Mesh,
@@ -15,6 +15,7 @@ from jax.sharding import (
     SingleDeviceSharding,
 )
 
+from flaxinit.compat import jaxprs_in_params
 from flaxinit.jaxpr import called, equations
 from flaxinit.materialize.atoms import aval
 from flaxinit.materialize.axes import is_explicit

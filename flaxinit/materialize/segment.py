@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.extend.core import JaxprEqn, Literal, Var
 
+from flaxinit.compat import jaxprs_in_params
 from flaxinit.jaxpr import bind, equations
 from flaxinit.materialize.atoms import aval, variables
 from flaxinit.materialize.fingerprint import Fingerprints

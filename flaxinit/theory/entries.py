@@ -14,6 +14,7 @@ from sympy import Integer, nan, sympify
 from sympy.logic.boolalg import BooleanAtom
 
 from flaxinit import jaxpr
+from flaxinit.compat import enable_x64
 from flaxinit.theory.cells import Cells, apply, apply_to_all, cells, is_threshold
 from flaxinit.theory.constants import read_constant
 from flaxinit.theory.effort import size, spend
@@ -212,7 +213,7 @@ def concretely():
     cpu = jax.local_devices(backend="cpu")[0]
     with (
         jax.ensure_compile_time_eval(),
-        jax.enable_x64(True),
+        enable_x64(True),
         jax.default_device(cpu),
         jax.debug_nans(False),
         jax.debug_infs(False),

@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 from sympy import Expr, Symbol
 
+from flaxinit.compat import enable_x64
 from flaxinit.jaxpr import bind, called, equations, evaluate
 from flaxinit.theory.entries import LENGTH, concretely, not_elementwise
 from flaxinit.theory.interpret import interpret
@@ -94,7 +95,7 @@ class Traced:
         def fresh(*args):  # of the function itself JAX would remember how its closure once was
             return self.function(*args)
 
-        with jax.enable_x64(True):
+        with enable_x64(True):
             try:
                 program, out = jax.make_jaxpr(fresh, return_shape=True)(*vectors)
             except (Exception, SystemExit) as error:  # user's code raises anything
