@@ -1,29 +1,37 @@
 # Two commands on a fresh clone: `make quick` and `make test`. Each sets up what it needs.
+# PYTHON=... picks another interpreter, which has an environment of its own; WITH="jax==..." adds
+# to what is installed there.
 
 PYTHON ?= python3
-BIN := .venv/bin
+WITH ?=
+VERSION := $(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+VENV ?= .venv$(VERSION)
+BIN := $(VENV)/bin
 
-.PHONY: quick test lint book
+.PHONY: quick test lint book stacks
 
-quick: .venv/ready
+quick: $(VENV)/ready
 	$(BIN)/flaxinit derive gelu
 	$(BIN)/python -m benchmarks quick
 
-test: .venv/ready lint
+test: $(VENV)/ready lint
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv/ready
+lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
-book: .venv/ready
+book: $(VENV)/ready
 	$(BIN)/python -m derivations
 	$(BIN)/flaxinit table --derive --json > flaxinit/catalogue.new
 	mv flaxinit/catalogue.new flaxinit/catalogue.json
 
-.venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
+stacks:
+	$(PYTHON) tests/stacks.py
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -e ".[test]"
+	$(BIN)/pip install --quiet -e ".[test]" $(WITH)
 	touch $@
