@@ -123,9 +123,10 @@ def over_runs(function: Callable, **options: Any) -> Callable:
 
     def program(state, keys, rates, *shared):
         specs = SEEDS, SEEDS, *(ALIKE for _ in (rates, *shared))
-        return jax.shard_map(on_a_device, mesh=mesh(), in_specs=specs, out_specs=SEEDS)(
-            state, keys, rates, *shared
-        )
+        # Devices exchange nothing, so there is nothing to check (and JAX 0.12 cannot check erfc).
+        return jax.shard_map(
+            on_a_device, mesh=mesh(), in_specs=specs, out_specs=SEEDS, check_vma=False
+        )(state, keys, rates, *shared)
 
     return jax.jit(program, **options)
 

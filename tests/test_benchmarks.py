@@ -114,6 +114,13 @@ def test_branches_of_a_transformer_start_as_they_are_scaled():
     assert zero == [0, 0]
 
 
+def test_the_exact_gelu_trains():
+    """JAX 0.12 cannot check how erfc varies over the devices of a mesh."""
+    unit = dataclasses.replace(TINY, activation="gelu", techniques=("he",), seeds=(0,))
+    (run,) = harness.train(unit)["runs"]
+    assert None not in run["loss"]
+
+
 def test_one_seed_gives_one_set_of_numbers(trained):
     assert harness.train(TINY)["runs"] == trained["runs"]
 
