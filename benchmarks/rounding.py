@@ -20,14 +20,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
+
+from flaxinit.jaxpr import bind, called, evaluate
 
 # What moves numbers, picks among them or changes a sign rounds nothing.
 EXACT = (
     *("abs", "neg", "sign", "max", "min", "clamp", "nextafter", "real", "imag", "complex", "conj"),
     *("bitcast_convert_type", "optimization_barrier", "sharding_constraint", "stop_gradient"),
     *("broadcast_in_dim", "reshape", "squeeze", "transpose", "rev", "slice", "pad", "concatenate"),
-    *("select_n", "gather", "copy", "copy_p", "iota"),
+    *("select_n", "gather", "copy", "copy_p", "iota", "split", "stack", "unstack"),
 )
 # Units of the last place by which a result may be off: half of one where it is rounded correctly,
 # else what OpenCL allows of single precision in its full profile.
@@ -67,14 +69,14 @@ def random_bits(function: Callable[[jax.Array], Any], key: jax.Array) -> list[ja
     drawn = []
 
     def apply(equation: JaxprEqn, inputs: list) -> list:
-        if (inner := _called(equation)) is not None:
-            return _evaluate(inner, inputs, apply)
-        results = _run(equation, inputs)
+        if (inner := called(equation)) is not None:
+            return evaluate(inner, inputs, apply)
+        results = bind(equation, inputs)
         if equation.primitive.name == "random_bits":
             drawn.extend(results)
         return results
 
-    _evaluate(jax.make_jaxpr(function)(key), [key], apply)
+    evaluate(jax.make_jaxpr(function)(key), [key], apply)
     return drawn
 
 
@@ -86,51 +88,20 @@ def spread(function: Callable[[jax.Array], Any], key: jax.Array) -> jax.Array:
     """
 
     def apply(equation: JaxprEqn, inputs: list[Number]) -> list[Number]:
-        if (inner := _called(equation)) is not None:
-            return _evaluate(inner, inputs, apply, Number)
+        if (inner := called(equation)) is not None:
+            return evaluate(inner, inputs, apply, constant)
         return _with_errors(equation, inputs)
 
-    (result,) = _evaluate(jax.make_jaxpr(function)(key), [Number(key)], apply, Number)
+    def constant(atom, value) -> Number:
+        return Number(value)
+
+    (result,) = evaluate(jax.make_jaxpr(function)(key), [Number(key)], apply, constant)
     return jnp.zeros(jnp.shape(result.value)) if result.error is None else result.error
-
-
-def _evaluate(
-    program: ClosedJaxpr,
-    operands: list,
-    apply: Callable[[JaxprEqn, list], list],
-    constant: Callable[[Any], Any] = lambda value: value,
-) -> list:
-    """The results of a program with a meaning of each equation, and of each constant."""
-    jaxpr = program.jaxpr
-    inputs = [*map(constant, program.consts), *operands]
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), inputs, strict=True))
-
-    def read(atom):
-        return constant(atom.val) if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        results = apply(equation, [read(atom) for atom in equation.invars])
-        known |= zip(equation.outvars, results, strict=True)
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _called(equation: JaxprEqn) -> ClosedJaxpr | None:
-    """The program that an equation calls once with all its inputs."""
-    if equation.primitive.name in ("scan", "while", "cond"):
-        return None
-    programs = [value for value in equation.params.values() if isinstance(value, ClosedJaxpr)]
-    fits = [p for p in programs if len(p.jaxpr.invars) == len(equation.invars)]
-    return fits[0] if fits else None
-
-
-def _run(equation: JaxprEqn, values: list) -> list:
-    results = equation.primitive.bind(*values, **equation.params)
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _with_errors(equation: JaxprEqn, inputs: list[Number]) -> list[Number]:
     name, values = equation.primitive.name, [number.value for number in inputs]
-    results = _run(equation, values)
+    results = bind(equation, values)
     if not any(_is_inexact(result) for result in results):
         if any(number.error is not None for number in inputs):
             raise ValueError(f"{name} makes exact numbers of rounded ones: one may jump")
@@ -148,7 +119,7 @@ def _with_errors(equation: JaxprEqn, inputs: list[Number]) -> list[Number]:
             continue
 
         def of_this_input(x, place=place):
-            return _run(equation, [*values[:place], x, *values[place + 1 :]])
+            return bind(equation, [*values[:place], x, *values[place + 1 :]])
 
         tangent = jnp.broadcast_to(error, jnp.shape(value)).astype(value.dtype)
         _, moved = jax.jvp(of_this_input, (value,), (tangent,))

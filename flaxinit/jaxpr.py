@@ -27,7 +27,7 @@ from flaxinit.compat import enable_x64, jaxprs_in_params
 # on that device's part of them.
 _CALLS = {
     *("call", "checkpoint", "closed_call", "composite", "core_call", "custom_jvp_call"),
-    *("custom_vjp_call", "custom_vmap_call", "jit", "remat2", "shard_map"),
+    *("custom_partitioning", "custom_vjp_call", "custom_vmap_call", "jit", "remat2", "shard_map"),
 }
 _BODIES = ("call_jaxpr", "jaxpr", "call")  # the parameter that holds the program
 _EMPTY = jax.make_jaxpr(lambda: ())().jaxpr

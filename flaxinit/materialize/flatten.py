@@ -67,5 +67,6 @@ def flatten(jaxpr: Jaxpr, constants: dict[Var, Any]) -> Flat:
 def _inlined(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """What an eager run evaluates equation by equation in place of a call, or as a unit."""
     name = eqn.primitive.name
-    kept = name == "shard_map" or (name == "jit" and len(eqn.outvars) == 1)
+    of_devices = name in ("custom_partitioning", "shard_map")
+    kept = of_devices or (name == "jit" and len(eqn.outvars) == 1)
     return None if kept else called(eqn)
