@@ -210,6 +210,8 @@ def answer(text: str, budget: float = BUDGET) -> tuple[str, list[Finding], float
             found = derive(text, budget=budget)
             outcome = "derived"
     except DOCUMENTED as error:
+        if isinstance(error.__cause__, RecursionError | NotImplementedError):
+            outcome = "refused by SymPy"
         if not str(error).strip():
             findings.append(Finding("no message", text, repr(error)))
     except Interrupted:

@@ -359,6 +359,7 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
     Raises:
         ValueError: if the activation cannot be read, is not elementwise, is constant, has a
             moment that diverges or cannot be certified, or takes more than the budget.
+        TypeError: if it is no form of an activation.
 
     >>> derive("relu").gain == 2**0.5
     True
@@ -378,6 +379,11 @@ def derive(activation, *, budget: float = BUDGET) -> Derivation:
             f"{_called(activation)} takes more work to derive than {allowed:g} s of one core; "
             "derive a simpler function, or give it a larger budget"
         ) from None
+    except (RecursionError, NotImplementedError) as error:  # SymPy's, also of its own defects
+        raise ValueError(
+            f"{_called(activation)} leads SymPy to what it does not finish "
+            f"({type(error).__name__}): nest less, or write the function another way"
+        ) from error
 
 
 def _called(activation) -> str:

@@ -9,6 +9,7 @@ import difflib
 import itertools
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 
 from sympy import (
     Abs,
@@ -50,6 +51,7 @@ MAX_LENGTH = 1000  # characters
 MAX_EXPONENT = 64
 MAX_DIGITS = 40
 MAX_MAGNITUDE = 100  # decimal exponent
+MAX_COMPARED = 6  # terms of one max or min that vary
 MAX_DEPTH = 20  # calls within calls
 # Names that stand for something else here or elsewhere, and so cannot name a parameter.
 RESERVED = {
@@ -78,6 +80,16 @@ def normal_cdf(u):
     return (1 + erf(u / sqrt(2))) / 2
 
 
+def extreme(kind: type[Max] | type[Min], *terms: Expr) -> Expr:
+    """The largest, or smallest. Of many the pieces find it, for SymPy compares every pair."""
+    flat = [part for term in terms for part in (term.args if isinstance(term, kind) else [term])]
+    numbers = [part for part in flat if part.is_number]
+    varying = dict.fromkeys(part for part in flat if not part.is_number)
+    if len(varying) <= MAX_COMPARED:
+        return kind(*terms)
+    return kind(*varying, *([kind(*numbers)] if numbers else []), evaluate=False)
+
+
 def where(condition, if_true, if_false):
     return Piecewise((if_true, condition), (if_false, True))
 
@@ -98,8 +110,8 @@ FUNCTIONS: dict[str, Callable] = {
     "expm1": lambda u: exp(u) - 1,
     "log": log,
     "log1p": lambda u: log(1 + u),
-    "max": Max,
-    "min": Min,
+    "max": partial(extreme, Max),
+    "min": partial(extreme, Min),
     "normal_cdf": normal_cdf,
     "relu": lambda u: Max(u, 0),
     "sigmoid": logistic,

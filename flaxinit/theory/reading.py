@@ -185,7 +185,8 @@ def _require_real(name: str, pieces: tuple[Piece, ...]) -> None:
 
 def _require_whole(name: str, expr: Expr, pieces: tuple[Piece, ...]) -> None:
     """Holds the pieces against the expression they were cut from, also beside every cut."""
-    assigned = samples(parameters(pieces))
+    # A parameter of a branch that is taken at single points is in no piece.
+    assigned = samples(sorted(expr.free_symbols - {z}, key=str))
     whole = numeric((Piece(-sympy.oo, sympy.oo, expr.subs(assigned)),))
     cut = numeric(substitute(pieces, assigned))
     beside = [end + step for end in cut.ends for step in (-1e-3, 1e-3)]

@@ -6,6 +6,7 @@ which exist only in floating point, disappear here.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from sympy import (
@@ -51,7 +52,7 @@ from sympy import (
 from sympy.logic.boolalg import Boolean
 
 from flaxinit.theory.cells import count
-from flaxinit.theory.formula import logistic, normal_cdf
+from flaxinit.theory.formula import extreme, logistic, normal_cdf
 
 RULES: dict[str, Callable] = {}
 CALLS: dict[str, tuple[Callable, ...]] = {}
@@ -129,8 +130,8 @@ RULES |= {
     "erfc": erfc,
     "abs": Abs,
     "sign": sign,
-    "max": Max,
-    "min": Min,
+    "max": partial(extreme, Max),
+    "min": partial(extreme, Min),
     "clamp": lambda low, a, high: Min(Max(a, low), high),
     "gt": Gt,
     "ge": Ge,
