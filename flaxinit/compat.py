@@ -1,9 +1,12 @@
 """Which versions of JAX and Flax fit, and what older ones lack, under the names of today."""
 
 import re
+from collections.abc import Iterator
 from importlib import metadata
+from typing import Any
 
 import jax
+import jax.experimental
 from jax.extend import core
 
 # What the whole of flaxinit needs; initializers and `derive` need pyproject.toml's lower bounds.
@@ -29,18 +32,15 @@ def have(package: str) -> str:
 
 require("flaxinit", jax="0.7")
 
-if hasattr(jax, "enable_x64"):  # since JAX 0.8
-    enable_x64 = jax.enable_x64
-else:
-    from jax.experimental import enable_x64 as enable_x64  # pyright: ignore
 
-if hasattr(core, "jaxprs_in_params"):  # since JAX 0.10
-    jaxprs_in_params = core.jaxprs_in_params
-else:
+def _jaxprs_in_params(params: dict[str, Any]) -> Iterator[Any]:
+    for value in params.values():
+        for part in value if isinstance(value, tuple) else (value,):
+            if hasattr(part, "eqns"):
+                yield getattr(part, "jaxpr", part)
 
-    def jaxprs_in_params(params):
-        """The programs among the parameters of an equation."""
-        for value in params.values():
-            for part in value if isinstance(value, tuple) else (value,):
-                if isinstance(part, core.Jaxpr | core.ClosedJaxpr):
-                    yield getattr(part, "jaxpr", part)
+
+# Before JAX 0.8 the first is experimental, and before 0.10 the second is private.
+_home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
+enable_x64: Any = _home.enable_x64
+jaxprs_in_params: Any = getattr(core, "jaxprs_in_params", _jaxprs_in_params)
