@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 from jax.extend.core import (
     ClosedJaxpr,
@@ -17,7 +18,6 @@ from jax.extend.core import (
     JaxprEqn,
     Literal,
     Var,
-    jaxpr_as_fun,
 )
 from jax.sharding import PartitionSpec
 
@@ -96,7 +96,7 @@ def bind(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     alone = equation.replace(invars=inputs)
     program = _EMPTY.replace(invars=inputs, outvars=alone.outvars, eqns=[alone])
     try:
-        return jaxpr_as_fun(closed(program))(*operands)
+        return jax.core.eval_jaxpr(program, (), *operands)
     except NotImplementedError as error:
         if jax.__version_info__ >= (0, 8):
             raise

@@ -240,8 +240,8 @@ def test_only_what_cannot_round_otherwise_is_compiled_in_another_way(init_fn, ex
 
 def test_an_option_that_the_compiler_does_not_know(monkeypatch):
     """A later XLA may have dropped it; only that is forgiven."""
-    monkeypatch.setattr(compile, "PLAIN_LOOPS", {"xla_there_is_no_such_option": True})
+    monkeypatch.setattr(compile, "QUICKLY", {"xla_there_is_no_such_option": True})
     assert_same_bits(flaxinit.fast_init(scaled_by_depth)(KEY), scaled_by_depth(KEY))
-    monkeypatch.setattr(compile, "PLAIN_LOOPS", {"xla_backend_optimization_level": "high"})
+    monkeypatch.setattr(compile, "QUICKLY", {"xla_backend_optimization_level": "high"})
     with pytest.raises(jax.errors.JaxRuntimeError):
         flaxinit.fast_init(scaled_by_depth)(KEY)

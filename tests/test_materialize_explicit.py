@@ -164,7 +164,7 @@ def test_a_module_of_nnx():
     class Table(nnx.Module):
         def __init__(self, rngs):
             self.scale = nnx.Param(jnp.ones(8, out_sharding=P("model")))
-            self.rows = nnx.Param(jax.random.normal(rngs(), (8, 4), out_sharding=P("data")))
+            self.rows = nnx.Param(jax.random.normal(rngs(), (8, 16), out_sharding=P("data")))
             self.count = nnx.Variable(jnp.zeros((), jnp.int32))
 
     make = lambda key: Table(nnx.Rngs(key))  # noqa: E731

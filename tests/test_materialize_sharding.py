@@ -242,7 +242,7 @@ def test_keys_on_a_mesh(mesh):
 
     def init(keys):
         return {
-            "each": jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys),
+            "each": jax.vmap(lambda key: jax.random.normal(key, (16,)))(keys),
             "first": jax.random.normal(jax.random.fold_in(keys[0], 3), (8,)),
             "key": keys[1],
         }

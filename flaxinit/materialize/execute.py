@@ -16,7 +16,7 @@ from jax.sharding import Sharding
 
 from flaxinit.materialize.atoms import aval, unwrapped, value, weakly, wrapped
 from flaxinit.materialize.axes import auto
-from flaxinit.materialize.compile import compiled, is_exact, lower, memory
+from flaxinit.materialize.compile import applied, compiled, is_exact, lower, memory
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
@@ -184,8 +184,9 @@ def _run(
                 value(a) if isinstance(a, Literal) else local[a] if a in local else inputs[a]
                 for a in segment.arguments
             ]
-            arguments = map(_moved, arguments, compilation.sources)
-            local.update(zip(segment.outputs, executable(*arguments), strict=True))
+            arguments = list(map(_moved, arguments, compilation.sources))
+            results = applied(executable, segment, arguments)
+            local.update(zip(segment.outputs, results, strict=True))
         under_way.append([local[v] for v in call.draw.outputs])
         made.update(zip(call.draw.outputs, under_way[-1], strict=True))
         advance(call.draw.size)

@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from flaxinit.materialize.atoms import aval, value
+from flaxinit.materialize.compile import applied
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.schedule import Compilation
@@ -60,21 +61,21 @@ def evaluate_keys(
     """The values of the key program, keys as words; equal equations are evaluated once."""
     env = dict(constants)
     done: dict[Any, list[Any]] = {}
-    for call in calls:
-        if call.segment is None or call.compilation is None:
-            (table,) = call.eqn.invars
+    for each in calls:
+        if each.segment is None or each.compilation is None:
+            (table,) = each.eqn.invars
             env[table] = np.asarray(env[table])  # fetched once for all that is taken out of it
-            env.update(zip(call.eqn.outvars, _moved(call.eqn, env[table]), strict=True))
+            env.update(zip(each.eqn.outvars, _moved(each.eqn, env[table]), strict=True))
             continue
-        arguments = call.segment.arguments
+        arguments = each.segment.arguments
         read = tuple(prints.literal(a) if isinstance(a, Literal) else id(env[a]) for a in arguments)
-        key = call.compilation, read
+        key = each.compilation, read
         if key not in done:
             values = [value(a) if isinstance(a, Literal) else env[a] for a in arguments]
-            done[key] = executables[call.compilation](*values)
-            if any(call.compilation.targets):  # from all devices to where the next one reads it
+            done[key] = applied(executables[each.compilation], each.segment, values)
+            if any(each.compilation.targets):  # from all devices to where the next one reads it
                 done[key] = jax.device_get(done[key])
-        env.update(zip(call.segment.outputs, done[key], strict=True))
+        env.update(zip(each.segment.outputs, done[key], strict=True))
     return env
 
 

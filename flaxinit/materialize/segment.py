@@ -7,7 +7,7 @@ operation with one rounding, or merges two constant factors, and the last bits c
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,15 @@ class Segment:
 
     def __call__(self, *values: Any) -> list[Any]:
         """The values of `outputs`."""
-        env = dict(zip(self.inputs, values, strict=True))
         inside = equations(*(x for eqn in self.eqns for x in jaxprs_in_params(eqn.params)))
         sums = any(e.primitive.name in _SUMS for e in itertools.chain(self.eqns, inside))
+        return self.evaluate(bind if sums else stage, values)
+
+    def evaluate(self, apply: Callable[[JaxprEqn, list], list], values: Sequence[Any]) -> list[Any]:
+        """The values of `outputs`, with a given meaning of each equation."""
+        env = dict(zip(self.inputs, values, strict=True))
         for eqn in self.eqns:
-            results = (bind if sums else stage)(
-                eqn, [a.val if isinstance(a, Literal) else env[a] for a in eqn.invars]
-            )
+            results = apply(eqn, [a.val if isinstance(a, Literal) else env[a] for a in eqn.invars])
             for v, x in zip(eqn.outvars, results, strict=True):
                 env[v] = jax.lax.optimization_barrier(x) if v in self.barriers else x
         return [env[v] for v in self.outputs]

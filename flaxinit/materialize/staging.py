@@ -19,3 +19,9 @@ def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
     if body is not None and any(map(threefry.applies, equations(body))):
         return evaluate(body, values, stage)
     return bind(eqn, values)
+
+
+def one_by_one(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
+    """The results of one equation, what it calls equation by equation too."""
+    body = called(eqn) if eqn.primitive.name != "shard_map" else None
+    return bind(eqn, values) if body is None else evaluate(body, values, one_by_one)

@@ -13,11 +13,19 @@ from flaxinit.materialize.atoms import aval
 from flaxinit.threefry import one_pass
 
 
+# Entries of 32 bits in a vector register of 512 bits. Where the last of several axes is shorter, the
+# compiler divides the arithmetic after the hash otherwise, if the hash is in the same loop, and
+# rounds it otherwise: there the hash stays the loop that it is eagerly.
+SHORT = 16
+
+
 def applies(eqn: JaxprEqn) -> bool:
     """Whether `eqn` hashes with one key of JAX's own Threefry, and JAX would stage a loop."""
     if eqn.primitive.name not in ("random_bits", "random_split", "random_fold_in"):
         return False
-    key = aval(eqn.invars[0])
+    key, shape = aval(eqn.invars[0]), eqn.params.get("shape", ())
+    if eqn.primitive.name == "random_bits" and len(shape) > 1 and shape[-1] < SHORT:
+        return False
     return (
         str(key.dtype) == "key<fry>"
         and key.shape == ()

@@ -16,6 +16,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.jaxpr import bind, called, closed, evaluate, on_shards, run_while, unroll_scan
+from flaxinit.paths import name
 from flaxinit.signal.layer import Layer, mean, product
 
 # A kernel's place among the operands of its product with the signal.
@@ -73,9 +74,7 @@ def measure(
     paths = [path for (path, _), t in zip(leaves, traced, strict=True) if t]
     program = jax.make_jaxpr(call)(arrays)
     names = [
-        jax.tree_util.keystr(path[1:], simple=True, separator="/") or "params"
-        for path in paths
-        if path[0] == jax.tree_util.SequenceKey(0)
+        name(path[1:]) or "params" for path in paths if path[0] == jax.tree_util.SequenceKey(0)
     ]
     run = _Run(names, [array.shape for array in arrays])
     origins = [frozenset({(n, ())}) if n < len(names) else None for n in range(len(arrays))]
