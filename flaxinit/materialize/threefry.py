@@ -12,9 +12,8 @@ from jax.extend.core import JaxprEqn
 from flaxinit.materialize.atoms import aval
 from flaxinit.threefry import one_pass
 
-
-# Entries of 32 bits in a vector register of 512 bits. Where the last of several axes is shorter, the
-# compiler divides the arithmetic after the hash otherwise, if the hash is in the same loop, and
+# Entries of 32 bits in a vector register of 512 bits. Where the last of several axes is shorter,
+# the compiler divides the arithmetic after the hash otherwise, if both are in one loop, and
 # rounds it otherwise: there the hash stays the loop that it is eagerly.
 SHORT = 16
 
