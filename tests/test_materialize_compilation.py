@@ -245,3 +245,18 @@ def test_an_option_that_the_compiler_does_not_know(monkeypatch):
     monkeypatch.setattr(compile, "QUICKLY", {"xla_backend_optimization_level": "high"})
     with pytest.raises(jax.errors.JaxRuntimeError):
         flaxinit.fast_init(scaled_by_depth)(KEY)
+
+
+@pytest.mark.parametrize("idiom", ["index", "iteration"])
+def test_programs_do_not_grow_with_the_number_of_split_keys(idiom, compiled):
+    """One for the table, one for the draws; keys are taken out of the table without any."""
+
+    def init(key, n):
+        keys = jax.random.split(key, n)
+        keys = keys if idiom == "iteration" else [keys[i] for i in range(n)]
+        return [jax.random.normal(k, (16,)) for k in keys]
+
+    for n in (3, 30):
+        compiled.clear()
+        assert len(flaxinit.fast_init(init)(KEY, n)) == n
+        assert len(compiled) == 2

@@ -1,6 +1,7 @@
 """Bad input: a clear error that names the rule and the remedy, before anything is compiled."""
 
 import random
+import time
 
 import flax.linen as nn
 import jax
@@ -91,6 +92,62 @@ def private_generator(key):
 def test_init_functions_that_are_no_functions_of_the_key(init_fn, message):
     with pytest.raises(TypeError, match=f"^{init_fn.__name__} .*{message}"):
         flaxinit.fast_init(init_fn)(KEY)
+
+
+class Holder:
+    """An init method that remembers what it drew."""
+
+    def __init__(self):
+        self.cache = {}
+
+    def init(self, key):
+        self.cache["h"] = [jax.random.normal(key, (3,))]
+        return draw(key)
+
+
+class Remembering(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        type(self).last = nn.Dense(3)(x)
+        return x
+
+
+class Wide(nnx.Module):
+    """Random streams in the metadata of a variable, where a traced call leaves them traced."""
+
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(8, 8, rngs=rngs) for _ in range(8)])
+        self.w = nnx.Param(jnp.zeros((8, 8)), rngs=rngs)
+
+
+def closing(key):
+    held = []
+
+    def inner(key):
+        held.append(key)
+        return draw(key)
+
+    closing.inner = inner
+    return jax.jit(inner)(key)
+
+
+@pytest.mark.parametrize(
+    ("init_fn", "args", "place"),
+    [
+        (leaking, (), r"LEAK\[0\]"),
+        (Holder().init, (), r"self\.cache\['h'\]\[0\]"),
+        (Remembering().init, (X,), r"Remembering\.last"),
+        (closing, (), r"held\[0\]"),
+        (lambda key: Wide(nnx.Rngs(key)), (), r"the result\.w\..*rngs.*"),
+    ],
+    ids=["global", "attribute", "class", "closure", "metadata"],
+)
+def test_what_is_stored_is_named(init_fn, args, place):
+    """The search is over what the user holds: it visits few objects, whatever JAX has cached."""
+    start = time.process_time()
+    with pytest.raises(TypeError, match=rf"stores a traced value .*, in {place}: a side effect"):
+        flaxinit.fast_init(init_fn)(KEY, *args)
+    assert time.process_time() - start < 5  # seconds; the first trace of NNX takes most of these
 
 
 def test_a_shape_in_place_of_an_array():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from materialize_models import INIT_FUNCTIONS, WIDTH, Mlp
+from materialize_models import FEATURES, INIT_FUNCTIONS, WIDTH, Mlp
 
 import flaxinit
 
@@ -367,3 +367,157 @@ def test_other_threads_may_draw():
         stop.set()
         thread.join()
     assert made["params"]["kernel"].shape == (2, 3)
+
+
+class Rematted(nn.Module):
+    """Blocks under remat whose arguments are static: JAX's cache keeps their traces."""
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(2):
+            x = nn.remat(Gated, static_argnums=(2,))()(x, True)
+        return x
+
+
+class Gated(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(WIDTH)(x) if train else x
+
+
+def checkpointed(key):
+    sample = jax.checkpoint(lambda key, n: jax.random.normal(key, (n, 16)), static_argnums=(1,))
+    return [sample(key, 3), sample(jax.random.fold_in(key, 1), 3), sample(key, 4)]
+
+
+@pytest.mark.parametrize(
+    "init_fn", [lambda key: Rematted().init(key, FEATURES), checkpointed], ids=["linen", "jax"]
+)
+def test_checkpoints_with_static_arguments(init_fn):
+    assert_same_bits(flaxinit.fast_init(init_fn)(KEYS["typed"]), init_fn(KEYS["typed"]))
+
+
+@jax.custom_jvp
+def centred(x):
+    return x - jnp.mean(x, axis=0)
+
+
+centred.defjvp(lambda primals, tangents: (centred(*primals), centred(*tangents)))
+
+
+@jax.custom_vjp
+def standardised(x):
+    return (x - jnp.mean(x, axis=0)) / jnp.std(x, axis=0)
+
+
+standardised.defvjp(lambda x: (standardised(x), x), lambda x, g: (g,))
+
+
+@jax.custom_batching.custom_vmap
+def batched(x):
+    return x * 0.3 - 0.1
+
+
+@batched.def_vmap
+def _(size, mapped, x):
+    return jax.vmap(lambda x: x * 0.3 - 0.1)(x), True
+
+
+composed = jax.lax.composite(lambda x: x * 0.3 - jnp.mean(x), "test.composed")
+
+
+def mapped(function):
+    return lambda x: jax.vmap(function)(x)
+
+
+CALLS = {"jvp": centred, "vjp": standardised, "vmap": batched, "composite": composed}
+CALLS |= {f"{name}, mapped": mapped(CALLS[name]) for name in ("jvp", "vjp", "vmap")}
+CALLS |= {f"{name}, jitted": jax.jit(call) for name, call in CALLS.items()}
+
+
+@pytest.mark.parametrize("function", CALLS)
+def test_functions_that_jax_keeps_as_calls(function):
+    """An eager run evaluates their operations one by one; means over 7 round by their unit."""
+    init = lambda key: CALLS[function](jax.random.normal(key, (5, 7, 33)))  # noqa: E731 one line
+    assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
+
+
+@pytest.mark.parametrize("shape", [(300, 4), (40, 3), (7, 15), (3, 5, 2), (5,), (6, 16)])
+def test_short_axes(shape):
+    """The compiler unrolls a short loop, and rounds what it has fused into it otherwise."""
+    for draw in (jax.random.normal, jax.random.exponential):
+        init = partial(draw, shape=shape)
+        assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
+
+
+def by_index(key):
+    keys = jax.random.split(key, 6)
+    return [jax.random.normal(keys[i], (16,)) for i in (0, 1, 2, -1)]
+
+
+def by_iteration(key):
+    return [jax.random.normal(k, (16,)) for k in jax.random.split(key, 6)]
+
+
+def by_rows(key):
+    table = jax.random.split(key, 6)
+    keys = table.reshape(3, 2, *table.shape[1:])[::2]  # of words, if these are legacy keys
+    return [jax.random.normal(k, (16,)) for row in keys for k in row], keys[0]
+
+
+@pytest.mark.parametrize("init_fn", [by_index, by_iteration, by_rows])
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_out_of_a_table(init_fn, kind):
+    assert_same_bits(flaxinit.fast_init(init_fn)(KEYS[kind]), init_fn(KEYS[kind]))
+
+
+def logarithm(key):
+    return {"w": jnp.log(-jnp.abs(jax.random.normal(key, (3,))))}
+
+
+@jax.jit
+def root(key):
+    return jnp.sqrt(-1 - jax.random.uniform(key, (3,)))
+
+
+def quotient(key):
+    return 1 / (0 * jax.random.normal(key, (3,)))
+
+
+@pytest.mark.parametrize(
+    ("init_fn", "setting"),
+    [(logarithm, jax.debug_nans), (root, jax.debug_nans), (quotient, jax.debug_infs)],
+)
+def test_numbers_that_the_debugger_is_to_find(init_fn, setting):
+    messages = []
+    for init in (init_fn, flaxinit.fast_init(init_fn)):
+        with setting(True), pytest.raises(FloatingPointError, match="invalid value") as error:
+            jax.block_until_ready(init(KEYS["typed"]))
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize(
+    "init", [flaxinit.orthogonal(), flaxinit.identity(), flaxinit.he("gelu")], ids=str
+)
+def test_ranks_need_not_be_promoted(init):
+    with jax.numpy_rank_promotion("raise"):
+        assert_same_bits(
+            flaxinit.fast_init(init)(KEYS["typed"], (32, 16)), init(KEYS["typed"], (32, 16))
+        )
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["module", "function of a module"])
+def test_a_path_is_the_same_text_everywhere(whole):
+    """A rule of fast_init and a table of audit name one array."""
+
+    def make(key):
+        rngs = nnx.Rngs(key)
+        return nnx.Sequential(*(nnx.Linear(WIDTH, WIDTH, rngs=rngs) for _ in range(2)))
+
+    seen = []
+    module = flaxinit.fast_init(make, lambda path, x: seen.append(path))(KEYS["typed"])
+    model = (module,) if whole else (lambda module, x: module(x), module)
+    measured = flaxinit.audit(*model, FEATURES)
+    assert [layer.path for layer in measured.layers] == ["layers/0/kernel", "layers/1/kernel"]
+    assert {layer.path for layer in measured.layers} | set(measured.others) == set(seen)
