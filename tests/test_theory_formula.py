@@ -6,10 +6,11 @@ import time
 import pytest
 import sympy
 from hypothesis import given, settings, strategies as st
-from sympy import Abs, Max, Min, Piecewise, Rational, Symbol, erf, exp, log, sign, sqrt, tanh
+from sympy import Abs, Max, Min, Rational, Symbol, erf, exp, log, sign, sqrt, tanh
 
 from flaxinit.aliases import ALIASES
 from flaxinit.theory import CATALOGUE, derive, z
+from flaxinit.theory.branches import Piecewise
 from flaxinit.theory.catalogue import ACTIVATIONS
 from flaxinit.theory.formula import FUNCTIONS, MAX_LENGTH, read_formula
 
@@ -35,7 +36,7 @@ READ = {
     "max(x, 0) + min(x, 1, 2)": Max(z, 0) + Min(z, 1),
     "sign(x) * abs(x)": sign(z) * Abs(z),
     "where(x > 0, x, a * x)": Piecewise((z, z > 0), (a * z, True)),
-    "where(-1 <= x < 1, x, 0)": Piecewise((z, (z >= -1) & (z < 1)), (0, True)),
+    "where(-1 <= x < 1, x, 0)": Piecewise((z, sympy.Le(-1, z) & (z < 1)), (0, True)),
     "where(x < -1 or x > 1, x, 0)": Piecewise((z, (z < -1) | (z > 1)), (0, True)),
     "where(x == 1, 2, x)": Piecewise((2, sympy.Eq(z, 1)), (z, True)),
     "ｘ * 2": 2 * z,  # Python normalises identifiers (NFKC), so that a full-width x is an x

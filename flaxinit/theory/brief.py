@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import sympy
 from sympy import Basic, Expr, Symbol
 
+from flaxinit.theory.branches import Piecewise
 from flaxinit.theory.effort import size
 
 _LENGTH = 200  # characters
@@ -18,8 +19,8 @@ def short(expr: Basic) -> str:
     """An expression in at most 200 characters.
 
     >>> from flaxinit.theory.symbols import z
-    >>> short(sympy.Mul(*[z + n for n in range(50)]))[-22:]
-    '*(z + 13)*(z + 14)*...'
+    >>> short(sympy.Mul(*[z + n for n in range(50)]))[:30]
+    '...*...*z*(z + 1)*(z + 2)*(z +'
     """
     return shortened(str(_pruned(expr, _PARTS)))
 
@@ -42,6 +43,13 @@ def _pruned(expr: Basic, parts: int) -> Basic:
     if not isinstance(expr, _CUT) or isinstance(expr, sympy.Piecewise):
         return _REST  # cases, relations and the like have no meaning without a part
     kept, left = [], parts - 1
+    if isinstance(expr, sympy.Piecewise):
+        for value, condition in expr.args:
+            if left < 1:
+                return Piecewise(*kept, (_REST, True))
+            kept.append((_pruned(value, left), _pruned(condition, left)))
+            left -= sum(map(size, kept[-1]))
+        return Piecewise(*kept)
     for argument in expr.args:
         if left < 1 and isinstance(expr, sympy.Add | sympy.Mul):
             kept.append(_REST)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
 
-from sympy import And, Basic, Eq, Expr, Integer, Or, Piecewise, false, nan, oo, true, zoo
+from sympy import And, Basic, Eq, Expr, Integer, Or, false, nan, oo, true, zoo
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
 from flaxinit.theory.algebra import polynomial
+from flaxinit.theory.branches import Piecewise
 from flaxinit.theory.effort import remembered
 from flaxinit.theory.order import compare, ordered
 from flaxinit.theory.pieces import where
@@ -58,7 +59,7 @@ class Cells:
                 intervals.append((left, z < place if point != left else z <= place))
             if point not in (left, right):
                 points.append((point, Eq(z, place)))
-        return Piecewise(*points, *intervals, (self.values[-1], True), evaluate=False)
+        return Piecewise(*points, *intervals, (self.values[-1], True))
 
     @property
     def neighbours(self) -> Iterator[tuple[Expr, tuple]]:

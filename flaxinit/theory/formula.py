@@ -21,7 +21,6 @@ from sympy import (
     Max,
     Min,
     Or,
-    Piecewise,
     Pow,
     Rational,
     Symbol,
@@ -45,6 +44,7 @@ from sympy import (
 )
 
 from flaxinit.aliases import VARIABLES
+from flaxinit.theory.branches import Piecewise
 from flaxinit.theory.symbols import z
 
 MAX_LENGTH = 1000  # characters

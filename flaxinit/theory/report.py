@@ -3,8 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from sympy import Piecewise
-
+from flaxinit.theory.branches import Piecewise
 from flaxinit.theory.pieces import derivative
 from flaxinit.theory.printing import latex, text
 from flaxinit.theory.symbols import z

@@ -24,7 +24,6 @@ from sympy import (
     Ne,
     Not,
     Or,
-    Piecewise,
     Poly,
     Rational,
     Xor,
@@ -51,6 +50,7 @@ from sympy import (
 )
 from sympy.logic.boolalg import Boolean
 
+from flaxinit.theory.branches import Piecewise
 from flaxinit.theory.cells import count
 from flaxinit.theory.formula import extreme, logistic, normal_cdf
 

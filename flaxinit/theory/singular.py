@@ -14,6 +14,7 @@ from flaxinit.theory.roots import lowered, order_of_zero, roots
 from flaxinit.theory.symbols import z
 
 _REWRITING = 200  # units of work for each part of an expression brought on one denominator
+_LARGE, _LIMIT = 25, 5000  # parts of an expression whose limit is asked for, work for each
 _NEIGHBOURHOOD = arb(0, arb(2) ** -60)
 
 
@@ -82,6 +83,9 @@ def factored(expr: Expr, point: Expr) -> Expr:
 
 def has_pole(expr: Expr, point: Expr, side: str) -> bool:
     """Whether the function grows at least like 1/|z − p|, so that its integral is infinite."""
+    if size(expr) > _LARGE:  # SymPy may look for the limit for ever
+        return False
+    spend(_LIMIT * size(expr))
     with contextlib.suppress(NotImplementedError, ValueError):  # no limit known
         return sympy.limit(expr * (z - point), z, point, side).is_zero is False
     return False
