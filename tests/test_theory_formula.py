@@ -163,11 +163,11 @@ def test_refused(text):
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_refused_quickly(name):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError) as caught:
         derive(BOMBS[name])
     # A tenth of a second on a quiet machine; an expansion would take years.
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     size = len(str(caught.value))
     assert size < 600
 

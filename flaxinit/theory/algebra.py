@@ -82,7 +82,9 @@ def collected(expr: Expr) -> Expr:
     >>> collected(sympy.exp(z) + (z + 1) * (z + 2) + (z - 1) * (3 - z))
     7*z + exp(z) - 1
     """
-    addends = sympy.Add.make_args(expr)
+    if not expr.is_Add:
+        return expr
+    addends = expr.args
     powers = [addend for addend in addends if addend.is_polynomial(z)]
     others = [addend for addend in addends if not addend.is_polynomial(z)]
     poly = polynomial(sympy.Add(*powers))

@@ -10,8 +10,6 @@ from jax.extend.core import ClosedJaxpr
 from sympy import Expr, nan, true
 
 from flaxinit.jaxpr import called, closed, evaluate, run_while, scan_operands, unroll_scan
-from flaxinit.theory.algebra import collected
-from flaxinit.theory.cells import Cells, apply
 from flaxinit.theory.entries import (
     LENGTH,
     are_counts,
@@ -49,10 +47,7 @@ def interpret(program: ClosedJaxpr, arguments: Iterable[Expr]) -> Expr:
         for var, symbol in zip(program.jaxpr.invars, arguments, strict=True)
     ]
     (result,) = _run(program, inputs)
-    entry = result.item()
-    if isinstance(entry, Cells):
-        entry = apply(collected, [entry])
-    expr = written(entry)
+    expr = written(result.item())
     if expr.has(nan):
         raise ValueError("the function returns the constant nan; an activation has to be real")
     return expr

@@ -17,7 +17,7 @@ from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Symbol, exp, log, o
 from sympy.core.relational import Eq, Ne, Relational
 
 from flaxinit.theory import balls
-from flaxinit.theory.algebra import differentiated, vanishes
+from flaxinit.theory.algebra import collected, differentiated, vanishes
 from flaxinit.theory.brief import short
 from flaxinit.theory.effort import remembered
 from flaxinit.theory.order import aligned, between, compare, ordered
@@ -51,7 +51,7 @@ def split(expr: Expr) -> tuple[Piece, ...]:
     >>> split(Max(0, z))
     (Piece(low=-oo, high=0, expr=0), Piece(low=0, high=oo, expr=z))
     """
-    return join(_cut(expr, -oo, oo), _same)
+    return join(map_pieces(_cut(expr, -oo, oo), collected), _same)
 
 
 def parameters(pieces: Sequence[Piece]) -> tuple[Symbol, ...]:

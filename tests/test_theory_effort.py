@@ -1,0 +1,198 @@
+"""Work is counted: the same input has the same answer, and none takes more than it may."""
+
+import time
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sympy
+from scipy import integrate, stats
+
+from flaxinit.theory import derive, z
+from flaxinit.theory.brief import short
+from flaxinit.theory.derivation import BUDGET
+from flaxinit.theory.effort import PER_SECOND, OverBudget, limited, remembered, spend
+from flaxinit.theory.enclosure import enclose
+from flaxinit.theory.formula import read_formula
+from flaxinit.theory.gaussian import expectation
+from flaxinit.theory.pieces import split
+
+# A unit is about a microsecond of one core. No machine that runs the tests is ten times slower.
+SLOWEST = 10
+
+
+def test_an_inner_limit_is_no_more_than_the_outer():
+    with limited(seconds=1), limited(seconds=5):
+        spend(PER_SECOND)
+        with pytest.raises(OverBudget):
+            spend(1)
+
+
+def test_what_is_done_counts_outside_too():
+    with limited(seconds=1):
+        with limited(seconds=0.5):
+            spend(0.4 * PER_SECOND)
+        spend(0.6 * PER_SECOND)
+        with pytest.raises(OverBudget):
+            spend(1)
+
+
+def test_what_is_remembered_costs_what_it_did():
+    @remembered
+    def dear(n):
+        spend(n)
+        return -n
+
+    for _ in range(3):
+        with limited(seconds=1):
+            assert dear(PER_SECOND) == -PER_SECOND
+            with pytest.raises(OverBudget):
+                spend(1)
+
+
+def effort(function) -> int:
+    """The least budget in hundredths of a second that a function needs."""
+
+    def suffices(hundredths: int) -> bool:
+        try:
+            with limited(hundredths / 100):
+                function()
+        except OverBudget:
+            return False
+        return True
+
+    low, high = 0, 1
+    while not suffices(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
+
+
+@pytest.mark.parametrize("text", ["x * normal_cdf(x)", "tanh(x)", "max(x**3 - x, 0)"])
+def test_work_does_not_depend_on_what_was_done_before(text):
+    def work():
+        enclose(split(read_formula(text)))
+
+    first = effort(work)
+    derive("erf(x) * max(x, 0)")
+    assert effort(work) == first
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*".join(f"abs(x-{i})" for i in range(60)),
+        "+".join(f"tanh(x-{i})" for i in range(30)) + "+abs(x)",
+        "sin(sin(sin(sin(x**3))))",
+        "where(where(x < tanh(x), x, 1)**4 <= where(x >= x**2, x, 2) - sinh(x), selu(x), x)",
+        "expm1(erfc((mish(x))**-1 * (atan(10) - cosh(x))))",
+    ],
+)
+def test_the_budget_binds_the_whole(text):
+    start = time.process_time()
+    try:
+        derive(text, budget=1)
+    except ValueError as error:
+        assert len(str(error)) < 1000
+    assert time.process_time() - start < SLOWEST
+
+
+def implicit(steps: int):
+    """y + tanh y = x, solved by Newton's iteration."""
+
+    def solve(f, start):
+        step = lambda _, y: y - f(y) / (2 - jnp.tanh(y) ** 2)  # noqa: E731
+        return jax.lax.fori_loop(0, steps, step, start)
+
+    def solved(x):
+        return jax.lax.custom_root(
+            lambda y: y + jnp.tanh(y) - x, x / 2, solve, lambda g, y: y / g(1.0)
+        )
+
+    return solved
+
+
+@pytest.mark.parametrize("steps", [2, 4, 6])
+def test_a_function_solved_by_newtons_iteration_has_an_answer(steps):
+    start = time.process_time()
+    with pytest.raises(ValueError, match=r"growth|certified|parts|budget|no rule"):
+        derive(implicit(steps))
+    assert time.process_time() - start < BUDGET
+
+
+def spline(count: int):
+    """The truncated powers of a cubic spline, in JAX and in NumPy."""
+    knots = np.linspace(-3, 3, count)
+    weights = np.random.default_rng(3).normal(size=count)
+    return lambda x: (jnp.maximum(x[..., None] - knots, 0) ** 3) @ weights
+
+
+def table(count: int):
+    ends = np.linspace(-3, 3, count)
+    slopes = np.random.default_rng(5).normal(size=count + 1)
+    return lambda x: jnp.select(
+        [x < end for end in ends], [a * x for a in slopes[:-1]], slopes[-1] * x
+    )
+
+
+def nested(count: int):
+    ends = np.linspace(-3, 3, count)
+
+    def function(x):
+        out = jnp.tanh(x)
+        for n, end in enumerate(ends):
+            out = jnp.where(x > end, (n % 7) * x**2, out)
+        return out
+
+    return function
+
+
+def ramps(count: int):
+    ends = np.linspace(-3, 3, count)
+    return lambda x: sum((-1) ** n * jax.nn.relu(x - end) for n, end in enumerate(ends))
+
+
+@pytest.mark.parametrize("build", [spline, table, nested, ramps])
+def test_a_hundred_knots(build):
+    function = build(100)
+    with limited(seconds=4):
+        derivation = derive(function)
+    assert len(derivation.mean.pieces) >= 100
+    ends = np.unique([-12, *[float(piece.high) for piece in derivation.mean.pieces[:-1]], 12])
+    points = [np.linspace(a, b, 9) for a, b in pairwise(ends)]
+    inner = np.concatenate([(p[1:] + p[:-1]) / 2 for p in points])
+    with jax.enable_x64(True):
+        values = np.asarray(function(jnp.asarray(inner)))
+    widths = np.concatenate([np.diff(p) for p in points])
+    # The midpoint rule on eight panels between knots: of second order in panels of at most 1.2.
+    estimate = np.sum(values**2 * stats.norm.pdf(inner) * widths)
+    assert derivation.second_moment.value == pytest.approx(estimate, rel=0.02)
+
+
+def test_knot_by_knot_is_piece_by_piece():
+    expr = sum(sympy.Abs(z - n) * (n - 2) for n in range(9)) + sympy.Max(z**2 - 3, 0)
+    pieces = split(expr)
+    exact, steps = expectation(pieces)
+    assert "every knot" in steps[0].reason
+    numbers = [
+        integrate.quad(
+            lambda x, p=piece: float(p.expr.subs(z, x)) * stats.norm.pdf(x),
+            max(float(piece.low), -12),
+            min(float(piece.high), 12),
+            epsabs=1e-13,
+        )[0]
+        for piece in pieces
+    ]
+    (q,) = exact.free_symbols
+    assert float(exact.subs(q, 1)) == pytest.approx(sum(numbers), rel=1e-11)
+
+
+def test_a_long_expression_is_cut_before_it_is_printed():
+    long = sympy.Mul(*[z + sympy.sin(z + n) for n in range(2000)], evaluate=False)
+    start = time.process_time()
+    assert len(short(long)) <= 200
+    assert time.process_time() - start < 1
