@@ -4,7 +4,7 @@ import math
 
 import sympy
 from flint import acb, arb
-from sympy import Dummy, Expr, Integer, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
+from sympy import Abs, Dummy, Expr, Integer, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
 
 from flaxinit.theory import balls
 from flaxinit.theory.effort import remembered, size, spend
@@ -183,12 +183,25 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         growth = rate(power.args[0]) * z
         return growth + log(power.args[0] * exp(-growth))
 
-    return (
+    def signed(size: Expr) -> Expr:
+        """|u| that came of √u², by the sign of u on this side."""
+        (u,) = size.args
+        with balls.precision():
+            sign = value_range(u, {z: _half_line(side)}).sign
+        return sign * u if sign else size
+
+    form = (
         expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp, deep=False))
         .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far))
         .replace(lambda e: e.is_Add and grows_or_falls(e), taken_out)
         .replace(lambda e: isinstance(e, log), logarithm)
+        .replace(lambda e: isinstance(e, Abs), signed)
     )
+    return expr if form.has(Abs) else form
+
+
+def _half_line(side: int) -> Range:
+    return Range(arb(0)) if side > 0 else Range(high=arb(0))
 
 
 def _conjugate(total: Expr, side: int, far: bool) -> Expr:
@@ -213,9 +226,8 @@ def _conjugate(total: Expr, side: int, far: bool) -> Expr:
     squares = sympy.cancel(sympy.expand(a**2 - b**2))
     if not (a.is_rational_function(z) and squares.is_rational_function(z)):
         return total
-    half_line = Range(arb(0)) if side > 0 else Range(high=arb(0))
     with balls.precision():
-        apart = value_range(a - b, {z: half_line}).floor > 0
+        apart = value_range(a - b, {z: _half_line(side)}).floor > 0
     return squares / (a - b) if apart and degree(squares) < 2 * degree(a) else total
 
 

@@ -40,7 +40,7 @@ def separated(expr: Expr) -> Separated | None:
     """The function as a sum of products, in u and v or turned variables; None if it is none.
 
     >>> separated(sympy.exp(z + gate) + z).pairs
-    ((exp(z), exp(v)), (z, 1))
+    ((z, 1), (exp(z), exp(v)))
     """
     exposed = _exposed(expr)
     for a, b in [(Integer(1), Integer(0)), *_directions(exposed)]:
