@@ -1,5 +1,6 @@
 """Gates of two inputs: what factorises, what does after a rotation, and the rest in the plane."""
 
+import jax
 import jax.numpy as jnp
 import mpmath
 import numpy as np
@@ -30,13 +31,9 @@ EXACT = {
     "choice": (lambda u, v: jnp.where(u > v, u, 0.0), q / 2),
     "both": (lambda u, v: jnp.where((u > 0) & (v > 0), u * v, 0.0), q**2 / 4),
     "either": (lambda u, v: jnp.where(u > 0, v, u * v), q * (1 + q) / 2),
-    "radial": (lambda u, v: exp_jax(-((u - v) ** 2)), 1 / sqrt(1 + 8 * q)),
+    "radial": (lambda u, v: jnp.exp(-((u - v) ** 2)), 1 / sqrt(1 + 8 * q)),
     "cosine": (lambda u, v: jnp.cos(u + v), (1 + exp(-4 * q)) / 2),
 }
-
-
-def exp_jax(x):
-    return jnp.exp(x)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -71,7 +68,7 @@ GATES = {
 
 
 def gauss_hermite(function, order=200):
-    """E[f], E[f²] in floating point, on a product of panels cut along u = 0, v = 0 and u = v."""
+    """E[f], E[f²] in floating point."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(order)
     weights = weights / weights.sum()
     u, v = np.meshgrid(nodes, nodes)
@@ -82,11 +79,8 @@ def gauss_hermite(function, order=200):
 @pytest.mark.parametrize("name", GATES)
 def test_a_gate_agrees_with_another_quadrature(name):
     gained = derive(GATES[name])
-    with np.errstate(all="ignore"):
-        import jax
-
-        with jax.enable_x64(True):
-            mean, second = gauss_hermite(GATES[name])
+    with np.errstate(all="ignore"), jax.enable_x64(True):
+        mean, second = gauss_hermite(GATES[name])
     # Gauss–Hermite is exact but for the kink of the maximum, and the poles of the logistic.
     tolerance = 1e-2 if name == "maximum" else 1e-6
     assert gained.mean.value == pytest.approx(mean, abs=tolerance)

@@ -83,11 +83,6 @@ class Work:
         self._steps[Step(reason, left, right, result)] = None
 
 
-def whole_line(expr: Expr) -> Expectation:
-    """E[f(z)] over the whole line."""
-    return Expectation(expr, -oo, oo)
-
-
 def unevaluated_sum(parts) -> Expr:
     """Σ coefficient · E[term], kept as it stands."""
     totals: dict[Expr, Expr] = {}
