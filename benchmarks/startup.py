@@ -2,6 +2,7 @@
 
     python -m benchmarks.startup time      # all ways and depths, about a quarter of an hour
     python -m benchmarks.startup memory    # a model of 10^9 bfloat16 parameters on 8 devices
+    python -m benchmarks.startup keys      # a thousand arrays, each from a split key
     python -m benchmarks.startup summary   # the ratios and the plot of the stored times
 
 Every measurement is one fresh process without a compilation cache, started after the one before
@@ -36,6 +37,8 @@ RIVALS = {
     "fast_init": ("jit(init)", ("lazy_init", "eager init")),
     "nnx fast_init": ("nnx.jit", ("nnx eager",)),
 }
+# How hand-written models take keys, and how many.
+IDIOMS, KEYS = ("keys[i]", "for k in keys", "fold_in"), 1000
 WIDTH, HEADS, VOCABULARY, LENGTH = 256, 8, 1000, 16
 KINDS = {"seconds": "wall seconds", "processor_seconds": "processor seconds"}
 
@@ -129,6 +132,52 @@ def measure_time(way: str, depth: int) -> dict:
             "groups": len(report.groups),
         }
     return row
+
+
+def measure_keys(way: str, idiom: str) -> dict:
+    """Seconds from a key to many small arrays, each drawn from a key of its own."""
+    import jax
+
+    import flaxinit
+
+    def make(key):
+        table = jax.random.split(key, KEYS) if idiom != "fold_in" else None
+        keys = {
+            "keys[i]": lambda: (table[i] for i in range(KEYS)),
+            "for k in keys": lambda: table,
+            "fold_in": lambda: (jax.random.fold_in(key, i) for i in range(KEYS)),
+        }[idiom]()
+        return [0.1 * jax.random.normal(k, (8, 32)) for k in keys]
+
+    key = jax.block_until_ready(jax.random.key(0))
+    run = flaxinit.fast_init(make) if way == "fast_init" else make
+    wall, processor = time.perf_counter(), time.process_time()
+    jax.block_until_ready(run(key))
+    return {
+        "way": way,
+        "idiom": idiom,
+        "seconds": time.perf_counter() - wall,
+        "processor_seconds": time.process_time() - processor,
+    }
+
+
+def compare_keys() -> list[dict]:
+    """fast_init beside an eager run, in turn; the fastest of each counts."""
+    rows = []
+    for idiom in IDIOMS:
+        for way in ("fast_init", "eager init") * REPEATS:
+            rows.append(in_fresh_process("one-keys", "--way", way, "--idiom", idiom))
+        best = {
+            way: min(r["processor_seconds"] for r in rows if (r["way"], r["idiom"]) == (way, idiom))
+            for way in ("fast_init", "eager init")
+        }
+        print(
+            f"{KEYS} arrays, {idiom}: fast_init {best['fast_init']:.2f} processor seconds, "
+            f"eager {best['eager init']:.2f}: {best['eager init'] / best['fast_init']:.2f} times "
+            "as fast",
+            flush=True,
+        )
+    return rows
 
 
 def measure_memory() -> dict:
@@ -268,8 +317,11 @@ def plot(rows: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Cold time and memory of fast_init.")
-    parser.add_argument("what", choices=("time", "memory", "summary", "one-time", "one-memory"))
+    parser.add_argument(
+        "what", choices=("time", "memory", "keys", "summary", "one-time", "one-memory", "one-keys")
+    )
     parser.add_argument("--way")
+    parser.add_argument("--idiom", choices=IDIOMS)
     parser.add_argument("--depth", type=int)
     arguments = parser.parse_args()
     match arguments.what:
@@ -277,6 +329,11 @@ def main() -> None:
             print(json.dumps(measure_time(arguments.way, arguments.depth)))
         case "one-memory":
             print(json.dumps(measure_memory()))
+        case "one-keys":
+            print(json.dumps(measure_keys(arguments.way, arguments.idiom)))
+        case "keys":
+            rows = compare_keys()
+            (RESULTS / "startup_keys.json").write_text(json.dumps(rows, indent=1) + "\n")
         case "memory":
             row = in_fresh_process(
                 "one-memory", XLA_FLAGS="--xla_force_host_platform_device_count=8"

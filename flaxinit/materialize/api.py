@@ -46,10 +46,13 @@ def fast_init(
     the number of processes. Under ``jax.distributed`` every process makes the same call.
 
     Initializers that are made of matrix products or reductions (``orthogonal``) agree to
-    rounding when they are sharded, since the mesh decides the order of the sums. So does, on one
-    device, a mean inside a function that has a derivative of its own (``jax.custom_jvp``). What JAX
-    rounds otherwise where a mesh is set (a jitted function of the caller's, on explicit axes) has
-    the bits that it has without a mesh.
+    rounding when they are sharded, since the mesh decides the order of the sums. What JAX rounds
+    otherwise where a mesh is set (a jitted function of the caller's on explicit axes; since JAX
+    0.11, on CPUs, an array of several axes of which the last has fewer than 16 entries) has the
+    bits that it has without a mesh, or those that ``jax.jit`` gives it there.
+
+    Nothing of JAX is replaced or changed: the init function runs under a trace of its own, as
+    under a transformation.
 
     Args:
       init_fn: any traceable init function: Linen's ``model.init``, a function that builds an NNX
@@ -86,9 +89,11 @@ def fast_init(
     Raises:
       TypeError: `init_fn` cannot be traced faithfully: it has side effects, draws from Python's
         or NumPy's generators, or has shapes that depend on values. Only what leaves a trace can
-        be noticed: not a list that is appended to, nor a scalar from a private NumPy generator.
+        be noticed: an array that is stored in the result, in `init_fn` or in what these refer to,
+        but not a list that numbers are appended to, nor a scalar from a private NumPy generator.
       ValueError: a sharding does not fit the tree, the array (which is named) or the process.
       Both are raised before anything is compiled.
+      FloatingPointError: under ``jax.debug_nans`` or ``jax.debug_infs``, as an eager run.
 
     Examples:
       >>> import jax, jax.numpy as jnp, flax.linen as nn, flaxinit
