@@ -140,14 +140,14 @@ def measure_keys(way: str, idiom: str) -> dict:
 
     import flaxinit
 
+    def keys(key):
+        if idiom == "fold_in":
+            return [jax.random.fold_in(key, i) for i in range(KEYS)]
+        table = jax.random.split(key, KEYS)
+        return table if idiom == "for k in keys" else [table[i] for i in range(KEYS)]
+
     def make(key):
-        table = jax.random.split(key, KEYS) if idiom != "fold_in" else None
-        keys = {
-            "keys[i]": lambda: (table[i] for i in range(KEYS)),
-            "for k in keys": lambda: table,
-            "fold_in": lambda: (jax.random.fold_in(key, i) for i in range(KEYS)),
-        }[idiom]()
-        return [0.1 * jax.random.normal(k, (8, 32)) for k in keys]
+        return [0.1 * jax.random.normal(k, (8, 32)) for k in keys(key)]
 
     key = jax.block_until_ready(jax.random.key(0))
     run = flaxinit.fast_init(make) if way == "fast_init" else make

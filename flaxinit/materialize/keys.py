@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
-from flaxinit.materialize.atoms import aval, value
+from flaxinit.materialize.atoms import aval, value, variables
 from flaxinit.materialize.compile import applied
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
@@ -63,7 +63,7 @@ def evaluate_keys(
     done: dict[Any, list[Any]] = {}
     for each in calls:
         if each.segment is None or each.compilation is None:
-            (table,) = each.eqn.invars
+            (table,) = variables(each.eqn)
             env[table] = np.asarray(env[table])  # fetched once for all that is taken out of it
             env.update(zip(each.eqn.outvars, _moved(each.eqn, env[table]), strict=True))
             continue
