@@ -63,7 +63,8 @@ def called(equation: JaxprEqn) -> ClosedJaxpr | None:
     primitive = equation.primitive
     if primitive.name == "call_hi_primitive":  # since JAX 0.12, written when asked
         with enable_x64(any(map(is_wide, equation.invars)) or jax.config.jax_enable_x64):
-            specs = [jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in equation.invars]
+            avals: list[Any] = [atom.aval for atom in equation.invars]
+            specs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
             return jax.make_jaxpr(partial(primitive.to_lojax, **equation.params))(*specs)
     if primitive.name not in _CALLS:
         return None
@@ -235,8 +236,8 @@ def on_shards(
     Returns:
         The results, and the tree; its arrays have the shards along a first axis.
     """
-    params, body = equation.params, called(equation)
-    axes = params.get("newly_manual_axes", params.get("manual_axes"))  # before JAX 0.10.2
+    params, body = equation.params, closed(equation.params["jaxpr"])
+    axes = params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]
 
     def one(*shards):
         results, others = run(body, list(shards))
