@@ -149,8 +149,9 @@ def _chrono(key, longest, signs, *, shape, dtype, out_sharding):
 
     def draw(key, longest, signs):
         bias = jnp.log(jax.random.uniform(key, shape, compute, 1, longest))
-        gates = [bias * sign for sign in signs.astype(compute)]
-        return jnp.concatenate(gates, axis=-1).astype(dtype)
+        signs = signs.astype(compute).reshape(*(1 for _ in shape[1:]), -1, 1)
+        gates = bias[..., None, :] * signs
+        return gates.reshape(*shape[:-1], -1).astype(dtype)
 
     return sampling.place(draw, out_sharding)(key, longest, signs)
 
