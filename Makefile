@@ -1,4 +1,5 @@
 # Two commands on a fresh clone: `make quick` and `make test`. Each sets up what it needs.
+# `make quick-test` runs the tests without those that are marked slow.
 # PYTHON=... picks another interpreter, which has an environment of its own; WITH="jax==..." adds
 # to what is installed there.
 
@@ -8,7 +9,7 @@ VERSION := $(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import sy
 VENV ?= .venv$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: quick test lint book stacks
+.PHONY: quick test quick-test lint book stacks
 
 quick: $(VENV)/ready
 	$(BIN)/flaxinit derive gelu
@@ -16,6 +17,9 @@ quick: $(VENV)/ready
 
 test: $(VENV)/ready lint
 	$(BIN)/python -m pytest -n 2
+
+quick-test: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -12,13 +12,23 @@ from benchmarks.bounds import PARENTS, STATISTICS, Rounded, ks_bound, ks_distanc
 from flaxinit import normal, sampling, truncated_normal, variance_scaling
 from flaxinit.compat import enable_x64
 
-N = 2**22
+N, MANY = 2**18, 2**22  # values that a case draws, and a slow one
 FAN_IN = 4096
 LOW = ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 REAL = ("float64", "float32", *LOW)
 COMPLEX = ("complex64", "complex128")
-CASES = list(itertools.product(REAL, PARENTS))
+
+
+def cases(dtypes):
+    """Each dtype with each distribution, and each dtype once with many values."""
+    few = [(N, *case) for case in itertools.product(dtypes, PARENTS)]
+    once = zip(dtypes, itertools.cycle(PARENTS), strict=False)
+    return few + [pytest.param(MANY, *case, marks=pytest.mark.slow) for case in once]
+
+
+CASES, COMPLEX_CASES = cases(REAL), cases(COMPLEX)
 FAMILY = len(CASES) * len(STATISTICS)
+COMPLEX_FAMILY = len(COMPLEX_CASES) * 6
 Z = z_score(FAMILY)
 
 
@@ -27,14 +37,15 @@ def scale_for(dtype) -> float:
     return 1.0 if np.dtype(dtype).itemsize == 1 else FAN_IN**-0.5
 
 
-def initializer(distribution, dtype, module=None):
+def initializer(distribution, dtype, module=None, factor=1.0):
+    """The variance that is asked for, times a factor."""
     build = variance_scaling if module is None else module.variance_scaling
-    return build(scale_for(dtype) ** 2 * FAN_IN, "fan_in", distribution)
+    return build(factor * scale_for(dtype) ** 2 * FAN_IN, "fan_in", distribution)
 
 
-def drawn(init, dtype, seed=0):
+def drawn(init, dtype, n=N, seed=0):
     with enable_x64(True):
-        sample = init(jax.random.key(seed), (FAN_IN, N // FAN_IN), jnp.dtype(dtype))
+        sample = init(jax.random.key(seed), (FAN_IN, n // FAN_IN), jnp.dtype(dtype))
         return np.asarray(sample).ravel()
 
 
@@ -44,9 +55,9 @@ def failures(raw: np.ndarray, distribution: str, dtype) -> set[str]:
     return {name for name, share in shares.items() if not share < 1}
 
 
-@pytest.mark.parametrize(("dtype", "distribution"), CASES)
-def test_real_draws_follow_their_distribution(dtype, distribution):
-    sample = drawn(initializer(distribution, dtype), dtype)
+@pytest.mark.parametrize(("n", "dtype", "distribution"), CASES)
+def test_real_draws_follow_their_distribution(n, dtype, distribution):
+    sample = drawn(initializer(distribution, dtype), dtype, n)
     assert failures(sample, distribution, dtype) == set()
 
 
@@ -60,7 +71,7 @@ def test_real_draws_follow_their_distribution(dtype, distribution):
     ],
 )
 def test_jax_in_low_precision_is_caught(dtype, distribution, caught):
-    sample = drawn(initializer(distribution, dtype, jax.nn.initializers), dtype)
+    sample = drawn(initializer(distribution, dtype, jax.nn.initializers), dtype, MANY)
     assert failures(sample, distribution, dtype) >= caught
 
 
@@ -73,41 +84,85 @@ def test_low_precision_is_float32_rounded_once(dtype):
         np.testing.assert_array_equal(low, wide.astype(low.dtype))
 
 
-@pytest.mark.parametrize("distribution", PARENTS)
-@pytest.mark.parametrize("dtype", COMPLEX)
-def test_complex_draws_are_isotropic_with_the_stated_variance(dtype, distribution):
-    cases = len(PARENTS) * len(COMPLEX) * 4
-    sample = drawn(initializer(distribution, dtype), dtype) / scale_for(dtype)
-    assert sample.dtype == dtype
-    # |w|² in units of the variance: exponential, exponential cut at the parent's 4, uniform.
-    cut = stats.truncexpon(4)
-    power = {
-        "normal": stats.expon(),
-        "truncated_normal": stats.truncexpon(4, scale=1 / cut.mean()),
-        "uniform": stats.uniform(0, 2),
-    }[distribution]
-    squares, angles = np.abs(sample) ** 2, np.angle(sample)
-    tail = stats.norm.sf(z_score(cases))
-    error = np.sqrt(power.var() / N)
-    assert abs(squares.mean() - 1) < z_score(cases) * error
-    assert ks_distance(np.sort(squares), power.cdf) < ks_bound(N, cases)
+# |w|² in units of the variance: exponential, exponential cut at the parent's 4, uniform.
+POWERS = {
+    "normal": stats.expon(),
+    "truncated_normal": stats.truncexpon(4, scale=1 / stats.truncexpon(4).mean()),
+    "uniform": stats.uniform(0, 2),
+}
+
+
+def complex_failures(sample: np.ndarray, distribution: str) -> set[str]:
+    """The statistics by which a sample is not isotropic with this variance."""
+    n, power, z = sample.size, POWERS[distribution], z_score(COMPLEX_FAMILY)
+    bits = {"complex64": 23, "complex128": 52}[sample.dtype.name]
+    scaled = sample / scale_for(sample.dtype)
+    squares, angles = np.abs(scaled) ** 2, np.angle(scaled)
     circle = stats.uniform(-np.pi, 2 * np.pi)
-    assert ks_distance(np.sort(angles), circle.cdf) < ks_bound(N, cases)
-    assert tail < power.cdf(squares.max()) ** N < 1 - tail
-    # Two uniforms make a value, of 23 or 52 bits each: pairs that agree are Poisson distributed.
-    pairs = N**2 / 2 / 4.0 ** {"complex64": 23, "complex128": 52}[dtype]
-    assert N - np.unique(sample).size <= stats.poisson(pairs).isf(tail)
-    # Modulus and angle are independent: E w² = 0, with E|w²|² = E|w|⁴.
-    pseudo = np.sqrt((power.var() + 1) / N)
-    assert abs(np.mean(sample**2)) < z_score(cases) * pseudo
+    distance = ks_bound(n, COMPLEX_FAMILY)
+    tail = stats.norm.sf(z)
+    held = {
+        "variance": abs(squares.mean() - 1) < z * np.sqrt(power.var() / n),
+        "modulus": ks_distance(np.sort(squares), power.cdf) < distance,
+        "angle": ks_distance(np.sort(angles), circle.cdf) < distance,
+        "largest": tail < power.cdf(squares.max()) ** n < 1 - tail,
+        # Two uniforms make a value, of 23 or 52 bits each: pairs that agree are Poisson distributed.
+        "distinct": n - np.unique(sample).size <= stats.poisson(n**2 / 2 / 4.0**bits).isf(tail),
+        # Modulus and angle are independent: E w² = 0, with E|w²|² = E|w|⁴.
+        "independence": abs(np.mean(scaled**2)) < z * np.sqrt((power.var() + 1) / n),
+    }
+    return {name for name, holds in held.items() if not holds}
+
+
+@pytest.mark.parametrize(("n", "dtype", "distribution"), COMPLEX_CASES)
+def test_complex_draws_are_isotropic_with_the_stated_variance(n, dtype, distribution):
+    sample = drawn(initializer(distribution, dtype), dtype, n)
+    assert sample.dtype == dtype
+    assert complex_failures(sample, distribution) == set()
+
+
+@pytest.mark.parametrize("distribution", PARENTS)
+@pytest.mark.parametrize("dtype", [*REAL, *COMPLEX])
+def test_a_variance_two_percent_off_is_caught(dtype, distribution):
+    """Negative control: the fewer values of the quick cases are enough for that."""
+    sample = drawn(initializer(distribution, dtype, factor=1.02), dtype)
+    if dtype in COMPLEX:
+        assert "variance" in complex_failures(sample, distribution)
+    else:
+        assert "variance" in failures(sample, distribution, dtype)
+
+
+def skewed(sample):
+    """Its angles are not uniform."""
+    return np.abs(sample) * np.exp(1j * np.angle(sample) * 0.98).astype(sample.dtype)
+
+
+def tied(sample):
+    """The larger the modulus, the nearer to the real axis."""
+    turned = np.where(np.abs(sample.real) < np.abs(sample.imag), 1j * sample, sample)
+    large = np.abs(sample) > np.median(np.abs(sample))
+    return np.where(large, turned, 1j * turned).astype(sample.dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "caught"),
+    [
+        (skewed, "angle"),
+        (tied, "independence"),
+        (lambda sample: np.tile(sample[: N // 2], 2), "distinct"),
+        (lambda sample: np.append(sample[1:], 0.2), "largest"),
+        (lambda sample: np.abs(sample) ** 0.99 * sample / np.abs(sample), "modulus"),
+    ],
+)
+def test_what_is_not_isotropic_is_caught(change, caught):
+    sample = drawn(initializer("truncated_normal", "complex128"), "complex128")
+    assert caught in complex_failures(change(sample), "truncated_normal")
 
 
 def test_jax_complex_truncated_normal_misses_its_variance():
     """The disk cut at 2 keeps E|w|² = 1 - 4/(e⁴ - 1) of its parent, not 0.9531²."""
     init = initializer("truncated_normal", "complex64", jax.nn.initializers)
-    squares = np.abs(drawn(init, "complex64")) ** 2 * FAN_IN
-    error = np.sqrt(stats.truncexpon(4).var() / N)
-    assert abs(squares.mean() - 1) > Z * error
+    assert "variance" in complex_failures(drawn(init, "complex64"), "truncated_normal")
 
 
 @pytest.mark.parametrize("ends", [(-2, 2), (-1, 3), (0, np.inf), (-np.inf, 0.5), (1.5, 2.5)])
