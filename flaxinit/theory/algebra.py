@@ -73,7 +73,16 @@ def polynomial(expr: Expr) -> sympy.Poly | None:
     if not expr.is_polynomial(z):
         return None
     spend(_REWRITING * size(expr))
-    return expr.as_poly(z)
+    return _multiplied_out(expr)
+
+
+def _multiplied_out(expr: Expr) -> sympy.Poly:
+    """Factor by factor: `as_poly` writes n sums out into all 2ⁿ products before it collects."""
+    if expr.is_Mul:
+        return math.prod(map(_multiplied_out, expr.args), start=sympy.Poly(1, z))
+    if expr.is_Pow and expr.exp.is_Integer and expr.has(z):
+        return _multiplied_out(expr.base) ** int(expr.exp)
+    return sympy.Poly(expr, z)
 
 
 def collected(expr: Expr) -> Expr:

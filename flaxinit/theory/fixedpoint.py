@@ -83,7 +83,7 @@ def fixed_points(maps: Maps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[Fi
 
     >>> from flaxinit.theory import derive
     >>> [round(p.q, 6) for p in fixed_points(derive("tanh").maps, 1.5)]
-    [0.0, 0.433594]
+    [0.0, 0.286894]
     """
     check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
 
