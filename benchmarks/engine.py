@@ -40,9 +40,10 @@ def startup() -> list[tuple[str, str, str]]:
 def catalogue() -> list[tuple[str, str, str]]:
     """Rows about derivations and enclosures, warm."""
     from flaxinit.activations import gain
-    from flaxinit.theory import CATALOGUE, derivation, enclosure, gaussian
-    from flaxinit.theory.reading import read_activation
-    from flaxinit.theory.terms import NoClosedForm
+    from flaxinit.theory import CATALOGUE, derivation
+    from flaxinit.theory.moments import closed_form as gaussian, enclosure
+    from flaxinit.theory.moments.terms import NoClosedForm
+    from flaxinit.theory.reading.activation import read_activation
 
     whole, closed, enclosed = {}, [], []
     derivation.derive("linear")  # imports are not what is timed

@@ -157,7 +157,7 @@ def _finite(facts) -> Any:
 
 def _derive(options) -> int:
     from flaxinit.theory import derive
-    from flaxinit.theory.report import flax_line
+    from flaxinit.theory.report.text import flax_line
 
     derivation = derive(_activation(options.activation))
     if options.json:
@@ -177,7 +177,7 @@ def _derive(options) -> int:
 
 def _meanfield(options) -> int:
     from flaxinit.theory import derive
-    from flaxinit.theory.report import meanfield_report
+    from flaxinit.theory.report.text import meanfield_report
 
     derivation = derive(_activation(options.activation))
     dual = derivation.maps.dual_expr
@@ -197,7 +197,7 @@ def _meanfield(options) -> int:
     elif options.sigma_b2 is not None:
         facts["edge of chaos"] = _point(derivation.edge_of_chaos(options.sigma_b2))
     if options.plot is not None:
-        from flaxinit.theory.plot import plot_meanfield
+        from flaxinit.theory.report.plot import plot_meanfield
 
         path = Path(options.plot or f"{_file_name(derivation.name)}_meanfield.png")
         facts["plot"] = str(plot_meanfield(derivation, path))
@@ -236,7 +236,7 @@ def _table(options) -> int:
 
 def _derived_rows() -> list[dict]:
     from flaxinit.theory import CATALOGUE, derive
-    from flaxinit.theory.report import classes
+    from flaxinit.theory.report.text import classes
 
     derivations = [derive(name) for name in CATALOGUE]
     return _finite([_facts(d) | {"class": classes(d)} for d in derivations])

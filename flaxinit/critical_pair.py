@@ -50,7 +50,7 @@ def critical(
     References: Roberts, Yaida, Hanin (2022), chapter 5; Schoenholz et al. (2017).
     """
     from flaxinit.theory import derive  # loads SymPy
-    from flaxinit.theory.criticality import SEARCHED
+    from flaxinit.theory.meanfield.criticality import SEARCHED
 
     derivation = derive(activation)
     points = derivation.criticality

@@ -26,7 +26,7 @@ import numpy as np
 import flaxinit
 from flaxinit.cli import main as command
 from flaxinit.theory import CATALOGUE, derive
-from flaxinit.theory.catalogue import ACTIVATIONS
+from flaxinit.theory.reading.catalogue import ACTIVATIONS
 from tests.formula_values import Unknown, moments, precise_moments
 
 BUDGET = 2.0  # seconds of processor time

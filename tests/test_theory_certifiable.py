@@ -8,12 +8,13 @@ import sympy
 from sympy import Integer, Rational
 
 import flaxinit
-from flaxinit.theory import NotCertifiable, balls, derive, z
-from flaxinit.theory.algebra import steady
-from flaxinit.theory.formula import normal_cdf
-from flaxinit.theory.growth import Tail
-from flaxinit.theory.ranges import Range, value_range
-from flaxinit.theory.singular import factored
+from flaxinit.theory import NotCertifiable, derive, z
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.algebra import steady
+from flaxinit.theory.functions.growth import Tail
+from flaxinit.theory.functions.ranges import Range, value_range
+from flaxinit.theory.functions.singularities import factored
+from flaxinit.theory.reading.formula import normal_cdf
 
 # Gains that were computed elsewhere, to the digits given.
 GAINS = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from sympy import E, Integer, Rational, log, oo, pi, sqrt
 
-from flaxinit.theory.constants import SeluAlpha, SeluScale, read_constant
+from flaxinit.theory.functions.constants import SeluAlpha, SeluScale, read_constant
 
 MEANT = {
     "sqrt(2/pi)": (math.sqrt(2 / math.pi), sqrt(2 / pi)),

@@ -15,8 +15,8 @@ from sympy import Piecewise, Rational, Symbol, exp, tanh
 
 import flaxinit
 from flaxinit.theory import CATALOGUE, Derivation, NotCertifiable, derive, q, z
-from flaxinit.theory.moment import Moment
-from flaxinit.theory.pieces import split
+from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.moments.moment import Moment
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -11,13 +11,13 @@ import sympy
 from scipy import integrate, stats
 
 from flaxinit.theory import derive, z
-from flaxinit.theory.brief import short
 from flaxinit.theory.derivation import BUDGET
-from flaxinit.theory.effort import PER_SECOND, OverBudget, limited, remembered, spend
-from flaxinit.theory.enclosure import enclose
-from flaxinit.theory.formula import read_formula
-from flaxinit.theory.gaussian import expectation
-from flaxinit.theory.pieces import split
+from flaxinit.theory.functions.brief import short
+from flaxinit.theory.functions.effort import PER_SECOND, OverBudget, limited, remembered, spend
+from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.moments.closed_form import expectation
+from flaxinit.theory.moments.enclosure import enclose
+from flaxinit.theory.reading.formula import read_formula
 
 # A unit is about a microsecond of one core. No machine that runs the tests is ten times slower.
 SLOWEST = 10

@@ -10,12 +10,13 @@ from flint import acb, arb
 from scipy import integrate, stats
 from sympy import Integer, Rational, Symbol, atan, cosh, erf, exp, log, sqrt, tanh
 
-from flaxinit.theory import CATALOGUE, Diverges, NotCertifiable, balls, derive, z
-from flaxinit.theory.algebra import steady
-from flaxinit.theory.enclosure import DIGITS, enclose
-from flaxinit.theory.growth import Tail
-from flaxinit.theory.pieces import split
-from flaxinit.theory.singular import continued
+from flaxinit.theory import CATALOGUE, Diverges, NotCertifiable, derive, z
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.algebra import steady
+from flaxinit.theory.functions.growth import Tail
+from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.functions.singularities import continued
+from flaxinit.theory.moments.enclosure import DIGITS, enclose
 
 # Integrals of smooth functions that mpmath's quadrature knows to 40 digits as well.
 INTEGRALS = {

@@ -6,14 +6,15 @@ import sympy
 from sympy import EulerGamma, Rational, exp, log, pi, sqrt
 
 import flaxinit.theory
-from flaxinit.theory import Diverges, balls, c, derive, q, z
-from flaxinit.theory.enclosure import enclose
-from flaxinit.theory.gaussian import expectation
-from flaxinit.theory.parity import even_part, is_odd
-from flaxinit.theory.pieces import split
-from flaxinit.theory.printing import as_printed, latex, text
-from flaxinit.theory.steps import Expectation
-from flaxinit.theory.terms import NoClosedForm
+from flaxinit.theory import Diverges, c, derive, q, z
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.parity import even_part, is_odd
+from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.functions.printing import as_printed, latex, text
+from flaxinit.theory.moments.closed_form import expectation
+from flaxinit.theory.moments.enclosure import enclose
+from flaxinit.theory.moments.record import Expectation
+from flaxinit.theory.moments.terms import NoClosedForm
 
 
 def holds(steps) -> int:

@@ -10,9 +10,9 @@ from sympy import Abs, Max, Min, Rational, Symbol, erf, exp, log, sign, sqrt, ta
 
 from flaxinit.aliases import ALIASES
 from flaxinit.theory import CATALOGUE, derive, z
-from flaxinit.theory.branches import Piecewise
-from flaxinit.theory.catalogue import ACTIVATIONS
-from flaxinit.theory.formula import FUNCTIONS, MAX_LENGTH, read_formula
+from flaxinit.theory.functions.branches import Piecewise
+from flaxinit.theory.reading.catalogue import ACTIVATIONS
+from flaxinit.theory.reading.formula import FUNCTIONS, MAX_LENGTH, read_formula
 
 a = Symbol("a", positive=True)
 READ = {

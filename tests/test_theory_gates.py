@@ -9,10 +9,11 @@ import sympy
 from jax import nn
 from sympy import Max, Rational, exp, sqrt
 
-from flaxinit.theory import NotCertifiable, balls, derive, z
-from flaxinit.theory.plane import enclose_plane
-from flaxinit.theory.separable import separated
-from flaxinit.theory.symbols import gate, q
+from flaxinit.theory import NotCertifiable, derive, z
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.separable import separated
+from flaxinit.theory.functions.symbols import gate, q
+from flaxinit.theory.moments.plane import enclose_plane
 
 
 def highway(u, v):

@@ -22,13 +22,14 @@ from sympy import (
     sqrt,
 )
 
-from flaxinit.theory import NotCertifiable, balls, derive, q, z
-from flaxinit.theory.enclosure import enclose
-from flaxinit.theory.formula import logistic
-from flaxinit.theory.gaussian import expectation
-from flaxinit.theory.moment import substitute
-from flaxinit.theory.pieces import split
-from flaxinit.theory.terms import NoClosedForm
+from flaxinit.theory import NotCertifiable, derive, q, z
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.moments.closed_form import expectation
+from flaxinit.theory.moments.enclosure import enclose
+from flaxinit.theory.moments.moment import substitute
+from flaxinit.theory.moments.terms import NoClosedForm
+from flaxinit.theory.reading.formula import logistic
 
 VARIANCES = (Rational(1, 9), Rational(1), Rational(5))
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 from sympy import Abs, Max, Min, Piecewise, Rational, Symbol, exp, log, oo, sign, sqrt, tanh
 
-from flaxinit.theory import CATALOGUE, balls, derive, z
-from flaxinit.theory.formula import logistic
-from flaxinit.theory.pieces import split
+from flaxinit.theory import CATALOGUE, derive, z
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.reading.formula import logistic
 
 a = Symbol("a", positive=True)
 KINKS = {

@@ -8,9 +8,9 @@ from scipy import stats
 from sympy import Rational, Symbol, asin, pi, sqrt
 
 from flaxinit.theory import derive, q, z
-from flaxinit.theory.constants import SeluAlpha, SeluScale
-from flaxinit.theory.enclosure import enclose
-from flaxinit.theory.pieces import Piece
+from flaxinit.theory.functions.constants import SeluAlpha, SeluScale
+from flaxinit.theory.functions.piecewise import Piece
+from flaxinit.theory.moments.enclosure import enclose
 
 a = Symbol("a", positive=True)
 

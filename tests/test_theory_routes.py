@@ -10,10 +10,11 @@ from sympy import Rational
 
 from benchmarks.bounds import z_score
 from flaxinit.compat import enable_x64
-from flaxinit.theory import CATALOGUE, balls, derive, z
-from flaxinit.theory.enclosure import enclose
-from flaxinit.theory.moment import Moment, moment
-from flaxinit.theory.pieces import Piece, split
+from flaxinit.theory import CATALOGUE, derive, z
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.piecewise import Piece, split
+from flaxinit.theory.moments.enclosure import enclose
+from flaxinit.theory.moments.moment import Moment, moment
 
 MOMENTS = ("mean", "second_moment", "derivative_second_moment")
 VARIANCES = (Rational(1, 7), Rational(1), Rational(9, 4), Rational(11))
@@ -48,7 +49,7 @@ def test_a_wrong_closed_form_is_caught(variance):
 
 def test_a_moment_whose_routes_part_is_never_returned(monkeypatch):
     half_too_much = lambda pieces, budget: (sympy.Rational(3, 2), ())  # noqa: E731
-    monkeypatch.setattr("flaxinit.theory.moment.expectation", half_too_much)
+    monkeypatch.setattr("flaxinit.theory.moments.moment.expectation", half_too_much)
     with pytest.raises(AssertionError, match="closed form 3/2"):
         moment("E", split(z**2))
 

@@ -13,9 +13,10 @@ from flax import nnx
 from sympy import Abs, Max, Min, Piecewise, Symbol, erf, exp, log, sign, sqrt, tanh
 
 import flaxinit
-from flaxinit.theory import derive, register_rule, rules, z
-from flaxinit.theory.formula import logistic
-from flaxinit.theory.trace import trace
+from flaxinit.theory import derive, register_rule, z
+from flaxinit.theory.reading import rules
+from flaxinit.theory.reading.formula import logistic
+from flaxinit.theory.reading.jax_function import trace
 
 a = Symbol("a", positive=True)
 leaky = Piecewise((z / 5, z < 0), (z, True))

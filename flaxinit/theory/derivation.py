@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from sympy import Expr, Symbol
 
-from flaxinit.theory.brief import short, shortened
-from flaxinit.theory.constants import read_constant
-from flaxinit.theory.criticality import Criticality, classify
-from flaxinit.theory.effort import OverBudget, limited
-from flaxinit.theory.enclosure import Diverges
-from flaxinit.theory.fixedpoint import (
+from flaxinit.theory.functions.brief import short, shortened
+from flaxinit.theory.functions.constants import read_constant
+from flaxinit.theory.functions.effort import OverBudget, limited
+from flaxinit.theory.functions.piecewise import derivative, jumps, map_pieces
+from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.meanfield.criticality import Criticality, classify
+from flaxinit.theory.meanfield.fixed_points import (
     Edge,
     FixedPoint,
     critical_line,
@@ -23,13 +24,12 @@ from flaxinit.theory.fixedpoint import (
     edge_of_chaos,
     fixed_points,
 )
-from flaxinit.theory.gated import gate_moments, takes_two
-from flaxinit.theory.meanfield import Maps
-from flaxinit.theory.moment import Moment, infinite, missing, moment, substitute
-from flaxinit.theory.pieces import derivative, jumps, map_pieces
-from flaxinit.theory.reading import Reading, read_activation, read_gate
-from flaxinit.theory.report import latex_report, markdown_report, terminal_report
-from flaxinit.theory.symbols import z
+from flaxinit.theory.meanfield.maps import Maps
+from flaxinit.theory.moments.enclosure import Diverges
+from flaxinit.theory.moments.gates import gate_moments, takes_two
+from flaxinit.theory.moments.moment import Moment, infinite, missing, moment, substitute
+from flaxinit.theory.reading.activation import Reading, read_activation, read_gate
+from flaxinit.theory.report.text import latex_report, markdown_report, terminal_report
 
 if TYPE_CHECKING:
     from flaxinit.initializers import KernelOptions, VarianceScaling

@@ -1,0 +1,278 @@
+"""Rewritings that keep their size in check: expansion, tests for zero, steady logarithms."""
+
+import math
+
+import sympy
+from flint import acb, arb
+from sympy import Abs, Dummy, Expr, Integer, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
+
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.effort import remembered, size, spend
+from flaxinit.theory.functions.ranges import Range, value_range
+from flaxinit.theory.functions.symbols import z
+
+MAX_TERMS = 2000
+_HALF = sympy.Rational(1, 2)
+_REWRITING = 20  # units of work for each part of an expression, or for each term
+
+_SIMPLIFYING = 500  # units of work for each part of what SymPy simplifies
+_SLOPE = 10  # units of work for each part of a derivative
+
+
+def count_terms(expr: Expr) -> int:
+    """A bound on the number of terms after expansion, without expanding."""
+    if not expr.has(z):
+        return 1
+    if expr.is_Add:
+        return sum(map(count_terms, expr.args))
+    if expr.is_Mul:
+        return math.prod(map(count_terms, expr.args))
+    if expr.is_Pow and expr.exp.is_Integer and expr.exp.is_positive:
+        inner, power = count_terms(expr.base), int(expr.exp)
+        return math.comb(min(inner, MAX_TERMS) + power - 1, power)
+    return 1
+
+
+def is_zero(number: Expr) -> bool:
+    """Whether a constant is 0: a ball denies it, or SymPy decides."""
+    if number.is_Rational:
+        return number == 0
+    if _differs_from_zero(number):
+        return False
+    spend(_SIMPLIFYING * size(number))
+    return sympy.simplify(number) == 0
+
+
+def vanishes(expr: Expr) -> bool:
+    """Whether the expression is 0 once multiplied out (False where that would be too long)."""
+    if expr == 0:
+        return True
+    # Multiplying out a nested function takes minutes; one point shows that most are not 0.
+    return not _differs_from_zero(expr) and count_terms(expr) <= MAX_TERMS and expand(expr) == 0
+
+
+def _differs_from_zero(expr: Expr) -> bool:
+    """Whether a ball proves it, at one arbitrary point of z and the parameters."""
+    symbols = sorted(expr.free_symbols, key=str)
+    values = {s: sympy.Rational(n + 3, n + 2) for n, s in enumerate(symbols)}
+    try:
+        with balls.precision():
+            ball = balls.Program(expr, tuple(values))(
+                *map(acb, map(balls.to_ball, values.values()))
+            )
+    except balls.NotCertifiable:
+        return False
+    return ball.is_finite() and not ball.contains(0)
+
+
+def polynomial(expr: Expr) -> sympy.Poly | None:
+    """The expression as a polynomial in z, if it is one.
+
+    The question is cheap, but `as_poly` multiplies out inside nested functions before it asks.
+    """
+    if not expr.is_polynomial(z):
+        return None
+    spend(_REWRITING * size(expr))
+    return _multiplied_out(expr)
+
+
+def _multiplied_out(expr: Expr) -> sympy.Poly:
+    """Factor by factor: `as_poly` writes n sums out into all 2ⁿ products before it collects."""
+    if expr.is_Mul:
+        return math.prod(map(_multiplied_out, expr.args), start=sympy.Poly(1, z))
+    if expr.is_Pow and expr.exp.is_Integer and expr.has(z):
+        return _multiplied_out(expr.base) ** int(expr.exp)
+    return sympy.Poly(expr, z)
+
+
+def collected(expr: Expr) -> Expr:
+    """The expression with its addends that are polynomials as one polynomial, if that is shorter.
+
+    >>> collected(sympy.exp(z) + (z + 1) * (z + 2) + (z - 1) * (3 - z))
+    7*z + exp(z) - 1
+    """
+    if not expr.is_Add:
+        return expr
+    addends = expr.args
+    powers = [addend for addend in addends if addend.is_polynomial(z)]
+    others = [addend for addend in addends if not addend.is_polynomial(z)]
+    poly = polynomial(sympy.Add(*powers))
+    assert poly is not None
+    shorter = sympy.Add(poly.as_expr(), *others)
+    return shorter if size(shorter) < size(expr) else expr
+
+
+@remembered
+def differentiated(expr: Expr) -> Expr:
+    """dφ/dz, of a sum term by term: pieces have most of theirs in common."""
+    if expr.is_Add:
+        return sympy.Add(*map(differentiated, expr.args))
+    spend(_SLOPE * _size_of_slope(expr))
+    return sympy.diff(expr, z)
+
+
+def _size_of_slope(expr: Expr) -> int:
+    """About how many parts the derivative has: every factor of a product is in every term."""
+    if not expr.has(z):
+        return 0
+    grown = sum(map(_size_of_slope, expr.args))
+    return 1 + grown + (0 if expr.is_Add else size(expr) * len(expr.args))
+
+
+def expand_numerators(expr: Expr) -> Expr:
+    """Multiplies out sums, but keeps powers such as (1 + q)^(-2) and √(1 + q) as they are.
+
+    >>> from sympy.abc import x
+    >>> expand_numerators(x * (1 + x) / (2 + x) ** 2)
+    x**2/(x + 2)**2 + x/(x + 2)**2
+    """
+    spend(_REWRITING * (count_terms(expr) + size(expr)))
+    whole: dict[Dummy, Expr] = {}
+    names: dict[Expr, Dummy] = {}
+
+    def freeze(power: Expr) -> Expr:
+        base, exponent = power.as_base_exp()
+        unit = sympy.Rational(1, exponent.q) if exponent.q > 1 else Integer(-1)
+        if base**unit not in names:
+            names[base**unit] = Dummy(positive=True)
+            whole[names[base**unit]] = base**unit
+        return names[base**unit] ** (exponent / unit)
+
+    frozen = expr.replace(
+        lambda e: (
+            e.is_Pow
+            and e.base.is_Add
+            and e.exp.is_Rational
+            and not (e.exp.is_Integer and e.exp.is_positive)
+        ),
+        freeze,
+    )
+    expanded = expand(frozen, power_exp=False, power_base=False)
+    for name, value in reversed(whole.items()):  # the outermost was frozen last
+        expanded = expanded.xreplace({name: value})
+    return expanded
+
+
+@remembered
+def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
+    """The same function without exponentials that grow, as far as sums and logarithms allow.
+
+    In balls 1/(1 + e^u) is 1/0 over a wide range of u, and log(1 + e^u) loses its digits; e^u
+    taken out of the sum, both are tame. So is 1 + erf(u), written as the distance of erf from its
+    limit, and √(z² + 1) − z, written as 1/(√(z² + 1) + z). `side` is the sign of z where the
+    function is used; with `far`, it is used for large |z| alone.
+
+    >>> steady(log(1 + exp(z)), 1)
+    z + log(1 + exp(-z))
+    >>> steady(exp(2 * z) / (1 + exp(z)) ** 2, 1)
+    (1 + exp(-z))**(-2)
+    >>> steady(1 + erf(z), -1)
+    erfc(-z)
+    """
+
+    if expr.is_polynomial(z):
+        return expr
+    spend(_REWRITING * size(expr))
+
+    def rate(term: Expr) -> Expr:
+        """k of the factor e^{kz + c}."""
+        exponents = [f.exp for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
+        poly = polynomial(exponents[0]) if exponents else None
+        return poly.coeff_monomial(z) if poly and poly.degree() == 1 else Integer(0)
+
+    def grows_or_falls(total: Expr) -> bool:
+        rates = [side * rate(term) for term in total.args]
+        return max(rates) > 0 or max(rates) < 0
+
+    def taken_out(total: Expr) -> Expr:
+        fastest = max(map(rate, total.args), key=lambda k: side * k)
+        return exp(fastest * z) * sympy.Add(*[term * exp(-fastest * z) for term in total.args])
+
+    def logarithm(power: Expr) -> Expr:
+        growth = rate(power.args[0]) * z
+        return growth + log(power.args[0] * exp(-growth))
+
+    def signed(size: Expr) -> Expr:
+        """|u| that came of √u², by the sign of u on this side."""
+        (u,) = size.args
+        with balls.precision():
+            sign = value_range(u, {z: _half_line(side)}).sign
+        return sign * u if sign else size
+
+    form = (
+        expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp, deep=False))
+        .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far))
+        .replace(lambda e: e.is_Add and grows_or_falls(e), taken_out)
+        .replace(lambda e: isinstance(e, log), logarithm)
+        .replace(lambda e: isinstance(e, Abs), signed)
+    )
+    return expr if form.has(Abs) else form
+
+
+def _half_line(side: int) -> Range:
+    return Range(arb(0)) if side > 0 else Range(high=arb(0))
+
+
+def _conjugate(total: Expr, side: int, far: bool) -> Expr:
+    """Algebraic terms that cancel for large |z|: a + √b as (a² − b)/(a − √b), say."""
+
+    def is_root(term: Expr) -> bool:
+        powers = [f for f in sympy.Mul.make_args(term) if f.is_Pow and abs(f.exp) == _HALF]
+        return any(f.base.is_polynomial(z) and f.base.has(z) for f in powers)
+
+    def degree(fraction: Expr) -> int:
+        above, below = (sympy.degree(part, z) for part in sympy.fraction(sympy.together(fraction)))
+        return above - below
+
+    if total.is_rational_function(z) and not total.is_polynomial(z):
+        whole = sympy.cancel(total)
+        return whole if far or degree(whole) < max(map(degree, total.args)) else total
+    roots = [term for term in total.args if is_root(term)]
+    if len(roots) != 1:
+        return total
+    (b,) = roots
+    a = total - b
+    squares = sympy.cancel(sympy.expand(a**2 - b**2))
+    if not (a.is_rational_function(z) and squares.is_rational_function(z)):
+        return total
+    with balls.precision():
+        apart = value_range(a - b, {z: _half_line(side)}).floor > 0
+    return squares / (a - b) if apart and degree(squares) < 2 * degree(a) else total
+
+
+def _from_limits(total: Expr, side: int, far: bool) -> Expr:
+    """A sum by the distances of its terms from their limits, where the limits cancel."""
+    if not total.is_Add:
+        return total
+    moved = [_from_limit(term, side, far) for term in total.args]
+    limit, distance = map(sum, zip(*moved, strict=True))
+    return distance if sympy.expand(limit) == 0 else total
+
+
+def _from_limit(term: Expr, side: int, far: bool) -> tuple[Expr, Expr]:
+    """k·f(u) as (k·limit, k·(f(u) − limit)), for f = erf, tanh, tanh², atan and the logistic."""
+    factor, function = term.as_independent(z, as_Add=False)
+    square = function.is_Pow and function.exp == 2 and isinstance(function.base, tanh)
+    if square:
+        (u,) = function.base.args
+    elif isinstance(function, erf | tanh) or (far and isinstance(function, atan)):
+        (u,) = function.args
+    elif function.is_Pow and function.exp == -1 and isinstance(function.base - 1, exp):
+        u = -(function.base - 1).exp
+    else:
+        return (Integer(0), term) if term.has(z) else (term, Integer(0))
+    poly = polynomial(u)
+    if poly is None or not poly.LC().is_number:
+        return Integer(0), term
+    sign = sympy.sign(poly.LC()) * side ** poly.degree()
+    if isinstance(function, erf):
+        # Of its own SymPy writes erfc(−z) as 2 − erfc(z), which loses all digits where z is large.
+        return factor * sign, -factor * sign * erfc(sign * u, evaluate=False)
+    small = exp(-2 * sign * u)
+    if square:
+        return factor, -4 * factor * small / (1 + small) ** 2
+    if isinstance(function, tanh):
+        return factor * sign, -2 * factor * sign * small / (1 + small)
+    if isinstance(function, atan):
+        return factor * sign * sympy.pi / 2, -factor * atan(1 / u)
+    return (factor, -factor * exp(-u) / (1 + exp(-u))) if sign > 0 else (Integer(0), term)

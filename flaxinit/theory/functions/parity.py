@@ -1,0 +1,119 @@
+"""The even part of a function, which alone counts under a symmetric density.
+
+E[f(z)] = E[(f(z) + f(−z))/2]. Of f(−z) is known what brings it back to functions of z:
+1/(1 + eᵘ) = 1 − 1/(1 + e⁻ᵘ) and log(1 + eᵘ) = u + log(1 + e⁻ᵘ); SymPy knows erf, tanh and the like
+to be odd. So of x² sin²(π σ(x)/2) nothing but x²/2 is left.
+"""
+
+from collections.abc import Sequence
+
+import sympy
+from sympy import Expr, cos, erf, exp, log, sin
+
+from flaxinit.theory.functions.algebra import MAX_TERMS, count_terms, expand_numerators, vanishes
+from flaxinit.theory.functions.piecewise import Piece
+from flaxinit.theory.functions.symbols import z
+
+# Operations in an expression that SymPy's `cancel` brings on one denominator in milliseconds.
+_SMALL = 40
+
+
+def is_odd(pieces: Sequence[Piece]) -> bool:
+    """Whether f(−z) = −f(z)."""
+    return _is_symmetric(pieces) and all(
+        vanishes(p.expr + m.expr.subs(z, -z)) for p, m in zip(pieces, reversed(pieces), strict=True)
+    )
+
+
+def even_part(pieces: Sequence[Piece]) -> tuple[Piece, ...] | None:
+    """(f(z) + f(−z))/2 where fewer functions are left in it than in f; else None.
+
+    >>> from flaxinit.theory.functions.piecewise import split
+    >>> even_part(split((1 + sympy.tanh(z)) * z**2))
+    (Piece(low=-oo, high=oo, expr=z**2),)
+    """
+    if not _is_symmetric(pieces) or all(map(_is_known, pieces)):
+        return None
+    halves = [_even(p.expr, m.expr) for p, m in zip(pieces, reversed(pieces), strict=True)]
+    even = tuple(
+        Piece(p.low, p.high, half)
+        for p, half in zip(pieces, halves, strict=True)
+        if half is not None
+    )
+    if len(even) < len(pieces) or _functions(even) >= _functions(pieces):
+        return None
+    return even
+
+
+def _is_symmetric(pieces: Sequence[Piece]) -> bool:
+    return all(p.low == -m.high for p, m in zip(pieces, reversed(pieces), strict=True))
+
+
+def _is_known(piece: Piece) -> bool:
+    """Whether it has functions of polynomials alone, whose terms show their own parity."""
+    parts = piece.expr.atoms(sympy.Function, sympy.Pow)
+    return all(part.is_polynomial(z) or _of_polynomial(part) for part in parts)
+
+
+def _of_polynomial(part: Expr) -> bool:
+    known = part.is_Pow or isinstance(part, exp | erf | sin | cos)
+    return known and all(arg.is_polynomial(z) for arg in part.args)
+
+
+def _functions(pieces: Sequence[Piece]) -> int:
+    """How many different functions of z, and powers with a sum below, there are."""
+    parts = {part for p in pieces for part in p.expr.atoms(sympy.Function, sympy.Pow)}
+    polynomial = {part for part in parts if part.is_polynomial(z)}
+    return len(parts - polynomial)
+
+
+def _even(expr: Expr, other: Expr) -> Expr | None:
+    """(f(z) + g(−z))/2, multiplied out; None if that is too long."""
+    mirrored = _in_falling(other.subs(z, -z))
+    total = _halved_angles(_in_falling(expr)) / 2 + _halved_angles(mirrored) / 2
+    if count_terms(total) > MAX_TERMS:
+        return None
+    even = expand_numerators(total)
+    functions = expr.atoms(sympy.Function)
+    exponentials = functions and all(isinstance(f, exp) for f in functions)
+    if exponentials and even.has(exp) and expr.count_ops() <= _SMALL:
+        return sympy.cancel((expr + other.subs(z, -z)) / 2)
+    return even
+
+
+def _in_falling(expr: Expr) -> Expr:
+    """Logistic functions and softplus by exponentials that fall with z alone."""
+
+    def rises(total: Expr) -> bool:
+        """Whether it is 1 + c·e^{kz} with k > 0."""
+        one, power = total.as_coeff_Add()
+        factor, rest = power.as_independent(z, as_Add=False)
+        if one != 1 or not (isinstance(rest, exp) and factor.is_positive):
+            return False
+        slope = rest.exp.as_poly(z)
+        return slope is not None and slope.degree() == 1 and slope.LC().is_positive
+
+    def mirrored(total: Expr) -> Expr:
+        return 1 + 1 / (total - 1)
+
+    def logistic(power: Expr) -> Expr:
+        return (1 - 1 / mirrored(power.base)) ** -power.exp
+
+    def softplus(call: Expr) -> Expr:
+        (total,) = call.args
+        return sympy.expand_log(log(total - 1)) + log(mirrored(total))
+
+    return expr.replace(
+        lambda e: e.is_Pow and e.exp.is_Integer and e.exp.is_negative and rises(e.base), logistic
+    ).replace(lambda e: isinstance(e, log) and rises(e.args[0]), softplus)
+
+
+def _halved_angles(expr: Expr) -> Expr:
+    """sin²u = (1 − cos 2u)/2 and cos²u = (1 + cos 2u)/2, with the angle multiplied out."""
+
+    def square(power: Expr) -> Expr:
+        angle = expand_numerators(2 * power.base.args[0])
+        sign = -1 if isinstance(power.base, sin) else 1
+        return (1 + sign * cos(angle)) / 2
+
+    return expr.replace(lambda e: e.is_Pow and e.exp == 2 and isinstance(e.base, sin | cos), square)

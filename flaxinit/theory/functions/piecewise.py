@@ -1,0 +1,281 @@
+"""Cuts a function with kinks into pieces on which it is smooth.
+
+A kink can only lie where the argument of an ``Abs``, ``sign``, ``Max``, ``Min`` or of a
+``Piecewise`` condition changes its sign. Those places are found exactly; between two of them
+each branch is decided by its sign at one inner point.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cmp_to_key
+from itertools import pairwise
+
+import sympy
+from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Symbol, exp, log, oo, sign
+from sympy.core.relational import Eq, Ne, Relational
+
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.algebra import collected, differentiated, vanishes
+from flaxinit.theory.functions.brief import short
+from flaxinit.theory.functions.effort import remembered
+from flaxinit.theory.functions.order import aligned, between, compare, ordered
+from flaxinit.theory.functions.roots import roots
+from flaxinit.theory.functions.symbols import z
+
+KINKED = (Abs, sign, Max, Min, Piecewise, Heaviside)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A smooth expression in z on the open interval (low, high)."""
+
+    low: Expr
+    high: Expr
+    expr: Expr
+
+
+def split(expr: Expr) -> tuple[Piece, ...]:
+    """The smooth pieces of an expression, from left to right.
+
+    Args:
+        expr: an expression in z.
+
+    Returns:
+        Pieces that cover the real line; neighbours with one and the same expression are one.
+
+    Raises:
+        ValueError: if a kink cannot be located exactly.
+
+    >>> split(Max(0, z))
+    (Piece(low=-oo, high=0, expr=0), Piece(low=0, high=oo, expr=z))
+    """
+    return join(map_pieces(_cut(expr, -oo, oo), collected), _same)
+
+
+def parameters(pieces: Sequence[Piece]) -> tuple[Symbol, ...]:
+    """The open parameters of the pieces and of their ends, by name."""
+    found: set = set()
+    for piece in pieces:
+        found |= piece.expr.free_symbols | piece.low.free_symbols | piece.high.free_symbols
+    return tuple(sorted(found - {z}, key=str))
+
+
+def map_pieces(pieces: Sequence[Piece], function: Callable[[Expr], Expr]) -> tuple[Piece, ...]:
+    """The pieces of another function that has the same kinks."""
+    return tuple(Piece(p.low, p.high, function(p.expr)) for p in pieces)
+
+
+def derivative(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The derivative where it exists: the jumps at the kinks are of measure zero."""
+    return map_pieces(pieces, differentiated)
+
+
+def jumps(pieces: Sequence[Piece]) -> list[Expr]:
+    """The places where the function is not continuous."""
+    found = []
+    for left, right in pairwise(pieces):
+        gap = sympy.simplify((left.expr - right.expr).subs(z, left.high))
+        if not gap.is_finite:  # as z log z at 0, which has a limit there
+            sides = (sympy.limit(p.expr, z, left.high, d) for p, d in ((left, "-"), (right, "+")))
+            gap = sympy.simplify(-sum(s * side for s, side in zip((-1, 1), sides, strict=True)))
+        if gap != 0:
+            found.append(left.high)
+    return found
+
+
+def join(
+    pieces: Iterable[Piece], same: Callable[[Expr, Expr], bool] = operator.eq
+) -> tuple[Piece, ...]:
+    """Joins neighbours that are the same function; by default, those that are written alike."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        if joined and joined[-1].high == piece.low and same(joined[-1].expr, piece.expr):
+            last = joined.pop()
+            piece = Piece(last.low, piece.high, last.expr)
+        joined.append(piece)
+    return tuple(joined)
+
+
+def _same(a: Expr, b: Expr) -> bool:
+    return a == b or vanishes((a - b).rewrite(sympy.erfc, sympy.erf))
+
+
+@remembered
+def _cut(expr: Expr, low: Expr, high: Expr) -> tuple[Piece, ...]:
+    """The smooth pieces of an expression on an interval, by those of its parts."""
+    if not (expr.has(z) and expr.has(*KINKED)):
+        return (Piece(low, high, expr),)
+    if isinstance(expr, Piecewise):
+        return join(_chosen(expr, low, high))
+    rows = [_cut(part, low, high) for part in expr.args]
+    return join(
+        piece
+        for left, right, parts in aligned(rows)
+        for piece in _resolved(expr, [part.expr for part in parts], left, right)
+    )
+
+
+def _resolved(expr: Expr, args: list[Expr], low: Expr, high: Expr) -> Iterator[Piece]:
+    """The pieces of a function whose arguments are smooth on the interval."""
+    if isinstance(expr, Max | Min):
+        yield from _extreme(expr.func, args, low, high)
+    elif isinstance(expr, Abs | sign | Heaviside):
+        (u,) = args[:1]
+        for left, right, s in _signs(u, low, high):
+            value = {Abs: u * s, sign: s}.get(expr.func, (1 + s) / 2)
+            yield Piece(left, right, value)
+    else:
+        yield Piece(low, high, expr.func(*args))
+
+
+def _extreme(extreme: type, args: list[Expr], low: Expr, high: Expr) -> tuple[Piece, ...]:
+    """The pieces of a maximum or minimum, by those of its two halves."""
+    if len(args) == 1:
+        return (Piece(low, high, args[0]),)
+    middle = len(args) // 2
+    halves = [_extreme(extreme, half, low, high) for half in (args[:middle], args[middle:])]
+    direction = 1 if extreme is Max else -1
+    return join(
+        Piece(start, end, b.expr if direction * s > 0 else a.expr)
+        for left, right, (a, b) in aligned(halves)
+        for start, end, s in _signs(b.expr - a.expr, left, right)
+    )
+
+
+def _chosen(expr: Piecewise, low: Expr, high: Expr) -> list[Piece]:
+    """The branch whose condition is the first that holds, on each part of an interval."""
+    chosen: list[Piece] = []
+    waiting = [(low, high)]
+    for value, condition in expr.args:
+        truths = [truth for ends in waiting for truth in where(condition, *ends)]
+        chosen += [p for t in truths if t.holds for p in _cut(value, t.low, t.high)]
+        waiting = [(t.low, t.high) for t in truths if not t.holds]
+    if waiting:
+        at = _inner_point(*waiting[0])
+        raise ValueError(
+            f"no branch of {short(expr)} applies at {at}; it is not defined everywhere"
+        )
+    return sorted(chosen, key=cmp_to_key(lambda a, b: compare(a.low, b.low)))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Whether a condition holds on the open interval (low, high)."""
+
+    low: Expr
+    high: Expr
+    holds: bool
+
+
+def where(condition, low: Expr, high: Expr) -> list[Truth]:
+    """Where a condition holds within an interval, from left to right.
+
+    >>> [truth.holds for truth in where(z**2 < 4, -oo, oo)]
+    [False, True, False]
+    """
+    truths: list[Truth] = []
+    for truth in _truths(condition, low, high):
+        if truths and truths[-1].holds == truth.holds:
+            truth = Truth(truths.pop().low, truth.high, truth.holds)
+        truths.append(truth)
+    return truths
+
+
+def _truths(condition, low: Expr, high: Expr) -> Iterator[Truth]:
+    if condition in (True, False):
+        yield Truth(low, high, bool(condition))
+    elif isinstance(condition, Relational):
+        yield from _compared(condition, low, high)
+    elif type(condition) in _CONNECTIVES:
+        connect = _CONNECTIVES[type(condition)]
+        for left, right, parts in aligned([where(part, low, high) for part in condition.args]):
+            yield Truth(left, right, bool(connect([part.holds for part in parts])))
+    else:
+        raise ValueError(f"the condition {short(condition)} cannot be decided; use comparisons")
+
+
+# What a condition makes of the truth of its parts.
+_CONNECTIVES: dict[type, Callable] = {
+    sympy.And: all,
+    sympy.Or: any,
+    sympy.Not: lambda parts: not parts[0],
+    sympy.Xor: lambda parts: sum(parts) % 2 == 1,
+    sympy.ITE: lambda parts: parts[1] if parts[0] else parts[2],
+}
+
+
+def _compared(relation: Relational, low: Expr, high: Expr) -> Iterator[Truth]:
+    for piece in _cut(relation.lhs - relation.rhs, low, high):
+        if isinstance(relation, Eq | Ne) and piece.expr.has(z):
+            # Two smooth functions are equal throughout, or at single points.
+            yield Truth(piece.low, piece.high, isinstance(relation, Ne) != vanishes(piece.expr))
+            continue
+        for left, right, s in _signs(piece.expr, piece.low, piece.high):
+            yield Truth(left, right, bool(relation.func(s, 0)))
+
+
+def _signs(expr: Expr, low: Expr, high: Expr) -> Iterator[tuple[Expr, Expr, Expr]]:
+    """The sign of a smooth expression on each interval on which it is constant."""
+    ends = (low, *between(low, _changes(expr), high), high)
+    for left, right in pairwise(ends):
+        yield left, right, _sign(expr, _inner_point(left, right))
+
+
+@remembered
+def _changes(expr: Expr) -> tuple[Expr, ...]:
+    """The places where a smooth expression may change its sign: its zeros and its poles."""
+    if not expr.has(z):
+        return ()
+    if expr.is_polynomial(z):
+        return ordered(roots(expr))
+    below = sympy.denom(sympy.together(expr))
+    return ordered(roots(expr) + (roots(below) if below.has(z) else []))
+
+
+def _inner_point(low: Expr, high: Expr) -> Expr:
+    if low == -oo:
+        return sympy.Integer(0) if high == oo else high - 1
+    return low + 1 if high == oo else (low + high) / 2
+
+
+def _sign(expr: Expr, point: Expr) -> Expr:
+    """The sign of a smooth expression at a point where it is known not to change."""
+    value = expr.subs(z, point)
+    known = _known_sign(value)
+    if known is None and value.free_symbols:
+        known = _known_sign(sympy.factor(sympy.simplify(value)))
+    if known is not None:
+        return sympy.Integer(known)
+    if value.free_symbols:
+        raise ValueError(
+            f"the sign of {value} decides a branch; give its parameters an assumption that "
+            "settles it, such as Symbol('a', positive=True)"
+        )
+    with balls.precision():
+        ball = balls.evaluate(value)
+        if ball.contains(0):
+            # Equal to 48 digits: SymPy decides whether it is zero, or says that it cannot.
+            if sympy.simplify(value) != 0:
+                raise ValueError(f"the sign of {value} cannot be decided")
+            return sympy.Integer(0)
+        return sympy.Integer(1 if ball > 0 else -1)
+
+
+def _known_sign(value: Expr) -> int | None:
+    """The sign as the assumptions give it: factor by factor, and e^u + c by its logarithm."""
+    if value.is_zero:
+        return 0
+    if value.is_positive or value.is_negative:
+        return 1 if value.is_positive else -1
+    if value.is_Mul:
+        signs = [_known_sign(factor) for factor in value.args]
+        return None if None in signs else math.prod(signs)
+    if value.is_Add and len(value.args) == 2:
+        constant, rest = value.as_coeff_Add()
+        factor, power = rest.as_coeff_Mul()
+        if isinstance(power, exp) and constant * factor < 0:
+            exceeds = _known_sign(power.exp - log(-constant / factor))
+            return None if exceeds is None else exceeds * int(sympy.sign(factor))
+    return None

@@ -1,0 +1,91 @@
+"""Points at which a formula is not defined, or not analytic, though its integral may exist."""
+
+import contextlib
+
+import sympy
+from flint import acb, arb
+from sympy import Expr, exp, log
+
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.balls import Continued, Program
+from flaxinit.theory.functions.effort import remembered, size, spend
+from flaxinit.theory.functions.piecewise import Piece
+from flaxinit.theory.functions.roots import lowered, order_of_zero, roots
+from flaxinit.theory.functions.symbols import z
+
+_REWRITING = 200  # units of work for each part of an expression brought on one denominator
+_LARGE, _LIMIT = 25, 5000  # parts of an expression whose limit is asked for, work for each
+_NEIGHBOURHOOD = arb(0, arb(2) ** -60)
+
+
+@remembered
+def singularities(piece: Piece) -> tuple[Expr, ...]:
+    """The points of a piece around which its formula has no finite value, or is not analytic.
+
+    At an end of the piece it needs to be finite alone.
+
+    >>> singularities(Piece(-sympy.oo, sympy.oo, sympy.sin(z) / z))
+    (0,)
+    """
+    suspects = {end for end in (piece.low, piece.high) if end.is_finite}
+    for part in piece.expr.atoms(sympy.Pow, log):
+        base = part.args[0]
+        entire = part.is_Pow and part.exp.is_integer and part.exp.is_nonnegative
+        if base.has(z) and not entire and not (base.is_positive or base.is_negative):
+            with contextlib.suppress(ValueError, NotImplementedError):  # no root known exactly
+                suspects |= {r for r in roots(base) if piece.low <= r and r <= piece.high}
+    with balls.precision():
+        program = Program(piece.expr, (z,))
+        near = {p: acb(balls.evaluate(p) + _NEIGHBOURHOOD) for p in suspects}
+
+        def regular(point: Expr) -> bool:
+            inside = piece.low < point and point < piece.high
+            return program(near[point], analytic=bool(inside)).is_finite()
+
+        return tuple(sorted(p for p in suspects if not regular(p)))
+
+
+@remembered
+def continued(expr: Expr, point: Expr) -> Expr | None:
+    """The same function without its removable singularity at the point; None if it has another.
+
+    A quotient N/D is continued where both vanish, N at least to the order k of D, as
+    (N/(z − p)^k) / (D/(z − p)^k).
+    """
+    if expr.is_Pow and expr.exp.is_Integer and expr.exp.is_positive:
+        root = continued(expr.base, point)  # of lower order, and so found much sooner
+        return None if root is None else root**expr.exp
+    spend(_REWRITING * size(expr))
+    numerator, denominator = sympy.fraction(sympy.together(expr))
+    order = order_of_zero(denominator, point)
+    if not order or (order_of_zero(numerator, point) or 0) < order:
+        return None
+    return sympy.Mul(lowered(numerator, point, order), 1 / lowered(denominator, point, order))
+
+
+def factored(expr: Expr, point: Expr) -> Expr:
+    """The same function, each part that vanishes at the point as (z − p)^k times the rest.
+
+    >>> factored(sympy.exp(-1 / (1 - z**2)), sympy.Integer(1))
+    exp(-1/((-z - 1)*(z - 1)))
+    """
+
+    def may_vanish(part: Expr) -> bool:
+        kind = part.is_Add or isinstance(part, sympy.Function)
+        return kind and part.has(z) and not isinstance(part, exp | Continued) and part != z - point
+
+    def drawn_out(part: Expr) -> Expr:
+        order = order_of_zero(part, point)
+        return (z - point) ** order * lowered(part, point, order) if order else part
+
+    return expr.replace(may_vanish, drawn_out)
+
+
+def has_pole(expr: Expr, point: Expr, side: str) -> bool:
+    """Whether the function grows at least like 1/|z − p|, so that its integral is infinite."""
+    if size(expr) > _LARGE:  # SymPy may look for the limit for ever
+        return False
+    spend(_LIMIT * size(expr))
+    with contextlib.suppress(NotImplementedError, ValueError):  # no limit known
+        return sympy.limit(expr * (z - point), z, point, side).is_zero is False
+    return False

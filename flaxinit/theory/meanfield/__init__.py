@@ -1,0 +1,1 @@
+"""Moments become maps of variance and correlation, their fixed points and criticality."""

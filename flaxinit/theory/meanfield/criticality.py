@@ -1,0 +1,149 @@
+"""The universality class of an activation, and the initialization that makes it critical.
+
+A network is critical when a variance K* is kept and neither a small disturbance parallel to the
+signal nor one perpendicular to it grows or fades: χ_∥(K*) = χ_⊥(K*) = 1.
+
+References:
+    Roberts, Yaida & Hanin (2022), The Principles of Deep Learning Theory, chapter 5.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import sympy
+from sympy import Expr
+
+from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.piecewise import Piece, derivative, jumps
+from flaxinit.theory.functions.symbols import q, z
+from flaxinit.theory.functions.tidy import tidy
+from flaxinit.theory.meanfield.maps import Maps
+from flaxinit.theory.meanfield.root_search import find_roots
+
+UniversalityClass = Literal["scale-invariant", "K* = 0", "half-stable", "every K*"]
+
+# Where a half-stable K* is looked for.
+SEARCHED = (1e-8, 1e8)
+# The quadrature is accurate to some 1e-15; a share below this has no certain sign.
+_ROUNDING = 1e-11
+
+
+@dataclass(frozen=True)
+class Criticality:
+    """A critical initialization of an activation, and its universality class.
+
+    Attributes:
+        kind: the universality class.
+        q: K*, the variance that is kept; None where any will do.
+        sigma_w2: C_W, with Var W = C_W / fan_in.
+        sigma_b2: C_b = Var b.
+        exact: K* in closed form, where the engine finds it.
+    """
+
+    kind: UniversalityClass
+    q: float | None
+    sigma_w2: float
+    sigma_b2: float
+    exact: Expr | None = None
+
+
+def classify(maps: Maps) -> tuple[Criticality, ...]:
+    """Every critical initialization, by K*; none if no half-stable K* lies in `SEARCHED`.
+
+    χ_⊥ is that of the correlation: the function's own, whatever gradient it is given.
+
+    >>> from flaxinit.theory import derive
+    >>> classify(derive("relu").maps)
+    (Criticality(kind='scale-invariant', q=None, sigma_w2=2.0, sigma_b2=0.0, exact=None),)
+    """
+    if _is_scale_invariant(maps.pieces):
+        return (Criticality("scale-invariant", None, 1 / maps.slope_energy(1.0), 0.0),)
+    if all(sympy.diff(p.expr, z) == 0 for p in maps.pieces):
+        return ()  # φ' = 0: no gradient passes
+    points = []
+    slope2 = _slope_at_zero(maps.pieces)
+    if slope2 is not None and _settles(maps, slope2):
+        points.append(Criticality("K* = 0", 0.0, float(1 / slope2), 0.0, sympy.Integer(0)))
+    # With a jump χ_⊥ is infinite at every K > 0.
+    return tuple(points) if maps.jumps else (*points, *_half_stable(maps))
+
+
+def _is_scale_invariant(pieces: tuple[Piece, ...]) -> bool:
+    """φ(λx) = λφ(x) for λ > 0: a line on either side of 0."""
+    lines = all(sympy.expand(p.expr - z * sympy.diff(p.expr, z)) == 0 for p in pieces)
+    return lines and all(p.high == 0 for p in pieces[:-1])
+
+
+def _slope_at_zero(pieces: tuple[Piece, ...]) -> Expr | None:
+    """The mean square of φ' on the two sides of 0, if φ(0) = 0 there and φ' is not 0."""
+    left = next(p for p in pieces if p.low < 0 <= p.high)
+    right = next(p for p in pieces if p.low <= 0 < p.high)
+    if any(sympy.simplify(p.expr.subs(z, 0)) != 0 for p in (left, right)):
+        return None
+    slopes = [sympy.simplify(sympy.diff(p.expr, z).subs(z, 0)) for p in (left, right)]
+    mean_square = (slopes[0] ** 2 + slopes[1] ** 2) / 2
+    return mean_square if mean_square.is_finite and mean_square != 0 else None
+
+
+def _settles(maps: Maps, slope2: Expr) -> bool:
+    """Whether q falls towards 0 at C_W = 1/φ'(0)²: E[φ²] < φ'(0)² q for small q.
+
+    The comparison is certified at the smallest q first; where both sides agree to all digits (a
+    function that is linear for many standard deviations) a larger one decides.
+    """
+    for exponent in (-20, -12, -8, -4, -2, 0):
+        small = sympy.Integer(10) ** exponent
+        energy = maps.second_moment.ball(small)
+        with balls.precision():
+            kept = balls.evaluate(slope2 * small)
+        if not energy.overlaps(kept):
+            return bool(energy < kept)
+    return False
+
+
+def _is_one_disturbance(pieces: tuple[Piece, ...]) -> bool:
+    """φφ'' = 0: on every piece, and at every kink, where φ'' is a delta unless φ' is continuous."""
+    if any(sympy.expand(p.expr * sympy.diff(p.expr, z, 2)) != 0 for p in pieces):
+        return False
+    corners = jumps(derivative(pieces))
+    values = [p.expr.subs(z, p.high) for p in pieces[:-1] if p.high in corners]
+    return all(sympy.simplify(value) == 0 for value in values)
+
+
+def _half_stable(maps: Maps) -> Iterator[Criticality]:
+    """K > 0 with χ_∥ = χ_⊥, that is d/dK E[φ²] = E[φ'²], and C_b ≥ 0."""
+
+    def gap(v: float) -> float:
+        """(χ_∥ − χ_⊥)/χ_⊥, nan where it is not known."""
+        slopes = maps.known_slope_energy(v)
+        return maps.known_slope(v) / slopes - 1 if 0 < slopes < math.inf else math.nan
+
+    if _is_one_disturbance(maps.pieces):
+        sigma_w2 = 1 / maps.slope_energy(1.0)
+        yield Criticality("every K*", 1.0, sigma_w2, 1 - sigma_w2 * maps.energy(1.0))
+        return
+    for root in find_roots(gap, *SEARCHED, _ROUNDING):
+        exact = _exact_root(maps, root)
+        root = root if exact is None else float(exact)
+        sigma_w2 = 1 / maps.slope_energy(root)
+        sigma_b2 = root - sigma_w2 * maps.energy(root)
+        if sigma_b2 >= 0:
+            yield Criticality("half-stable", root, sigma_w2, sigma_b2, exact)
+
+
+def _exact_root(maps: Maps, near: float) -> Expr | None:
+    """The root in closed form, where both moments have one and the condition is algebraic."""
+    energy, slopes = maps.second_moment.exact, maps.derivative_second_moment.exact
+    if energy is None or slopes is None:
+        return None
+    condition = sympy.numer(sympy.factor(sympy.together(tidy(sympy.diff(energy, q) - slopes))))
+    for factor in sympy.Mul.make_args(condition):
+        poly = factor.as_poly(q)
+        if poly is None or poly.degree() > 4:
+            continue
+        for root in sympy.roots(poly):
+            if root.is_real and math.isclose(float(root), near, rel_tol=1e-9):
+                return root
+    return None

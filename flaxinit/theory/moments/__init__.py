@@ -1,0 +1,1 @@
+"""A function becomes its Gaussian expectation: exact, certified, floating."""

@@ -1,0 +1,76 @@
+"""Gaussian expectations of piecewise polynomials, knot by knot.
+
+A spline of a hundred pieces has two hundred ends, but at each knot only the difference of its two
+polynomials counts.
+"""
+
+from collections.abc import Sequence
+
+import sympy
+from sympy import Expr, Integer, Poly, erf, exp, pi, sqrt
+
+from flaxinit.theory.functions.algebra import polynomial
+from flaxinit.theory.functions.effort import spend
+from flaxinit.theory.functions.piecewise import Piece
+from flaxinit.theory.functions.symbols import q
+
+_KNOT = 2000  # units of work that a knot takes
+REASON = (
+    r"For a polynomial $p$, Stein's identity gives $\mathbb{E}[p;\ z < c] = a_p\, \Phi(c/\sqrt q) "
+    r"- b_p(c)\, \mathcal{N}(c;\, 0,\, q)$, where $a_{z^n} = (n-1)\, q\, a_{z^{n-2}}$ and "
+    r"$b_{z^n}(c) = q c^{n-1} + (n-1)\, q\, b_{z^{n-2}}(c)$. Summed over the pieces, every knot "
+    r"counts with the difference of its two polynomials"
+)
+
+
+def polynomials(pieces: Sequence[Piece]) -> list[Poly] | None:
+    """The pieces as polynomials in z, if all are."""
+    found = []
+    for piece in pieces:
+        if (poly := polynomial(piece.expr)) is None:
+            return None
+        found.append(poly)
+    return found
+
+
+def knot_expectation(pieces: Sequence[Piece], polys: Sequence[Poly]) -> Expr:
+    """E[f(z)], z ~ N(0, q), of pieces that are the given polynomials.
+
+    >>> from flaxinit.theory.functions.piecewise import split
+    >>> relu = split(sympy.Max(0, sympy.Symbol("z", real=True)))
+    >>> knot_expectation(relu, polynomials(relu))
+    sqrt(2)*sqrt(q)/(2*sqrt(pi))
+    """
+    constant = _full(polys[-1])
+    factors: dict[Expr, Expr] = {}
+    for piece, left, right in zip(pieces, polys, polys[1:], strict=False):
+        spend(_KNOT)
+        knot, gap = piece.high, left - right
+        if gap.is_zero:
+            continue
+        whole, edge = _full(gap), _edge(gap, knot)
+        constant += whole / 2
+        for kind, coefficient in (
+            (erf(knot / sqrt(2 * q)), whole / 2),
+            (sqrt(q) * exp(-(knot**2) / (2 * q)), -edge / sqrt(2 * pi)),
+        ):
+            # erf(−x) comes as −erf(x).
+            sign, kind = kind.as_coeff_Mul()
+            factors[kind] = factors.get(kind, Integer(0)) + sign * coefficient
+    terms = [sympy.factor(coefficient) * kind for kind, coefficient in factors.items()]
+    return sympy.Add(sympy.factor(constant), *terms)
+
+
+def _full(poly: Poly) -> Expr:
+    """a_p = E[p], with E[zⁿ] = (n − 1) q E[zⁿ⁻²]."""
+    return sympy.Add(
+        *[c * sympy.factorial2(n - 1) * q ** (n // 2) for (n,), c in poly.terms() if n % 2 == 0]
+    )
+
+
+def _edge(poly: Poly, knot: Expr) -> Expr:
+    """b_p(c)/q."""
+    edges: list[Expr] = [Integer(0), Integer(1)]
+    for n in range(2, poly.degree() + 1):
+        edges.append(knot ** (n - 1) + (n - 1) * q * edges[n - 2])
+    return sympy.expand(sympy.Add(*[c * edges[n] for (n,), c in poly.terms()]))

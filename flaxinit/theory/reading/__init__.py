@@ -1,0 +1,1 @@
+"""Any form of activation becomes a function. The only room that imports JAX."""

@@ -1,0 +1,329 @@
+"""Reads a formula such as ``"x * tanh(softplus(x))"`` without evaluating any code.
+
+The text is parsed to Python's syntax tree; only numbers, names, arithmetic, comparisons and
+calls of the functions listed here are turned into SymPy, everything else is refused.
+"""
+
+import ast
+import difflib
+import itertools
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
+
+from sympy import (
+    Abs,
+    And,
+    E as EULER,
+    Eq,
+    Expr,
+    Integer,
+    Max,
+    Min,
+    Or,
+    Pow,
+    Rational,
+    Symbol,
+    acos,
+    asin,
+    asinh,
+    atan,
+    cos,
+    cosh,
+    erf,
+    erfc,
+    exp,
+    log,
+    pi,
+    sign,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+)
+
+from flaxinit.aliases import VARIABLES
+from flaxinit.theory.functions.branches import Piecewise
+from flaxinit.theory.functions.symbols import z
+
+MAX_LENGTH = 1000  # characters
+MAX_EXPONENT = 64
+MAX_DIGITS = 40
+MAX_MAGNITUDE = 100  # decimal exponent
+MAX_COMPARED = 6  # terms of one max or min that vary
+MAX_DEPTH = 20  # calls within calls
+# Names that stand for something else here or elsewhere, and so cannot name a parameter.
+RESERVED = {
+    "q": "the variance of x",
+    "x": "the variable; use x or z, not both",
+    "z": "the variable; use x or z, not both",
+    "nan": "not a number",
+    "inf": "not a finite number",
+    "oo": "not a finite number",
+    "zoo": "not a finite number",
+    "I": "not a real number",
+    "E": "write e",
+    "π": "write pi",
+}
+
+
+def logistic(u):
+    return 1 / (1 + exp(-u))
+
+
+def softplus(u):
+    return log(1 + exp(u))
+
+
+def normal_cdf(u):
+    return (1 + erf(u / sqrt(2))) / 2
+
+
+def extreme(kind: type[Max] | type[Min], *terms: Expr) -> Expr:
+    """The largest, or smallest. Of many the pieces find it, for SymPy compares every pair."""
+    flat = [part for term in terms for part in (term.args if isinstance(term, kind) else [term])]
+    numbers = [part for part in flat if part.is_number]
+    varying = dict.fromkeys(part for part in flat if not part.is_number)
+    if len(varying) <= MAX_COMPARED:
+        return kind(*terms)
+    return kind(*varying, *([kind(*numbers)] if numbers else []), evaluate=False)
+
+
+def where(condition, if_true, if_false):
+    return Piecewise((if_true, condition), (if_false, True))
+
+
+FUNCTIONS: dict[str, Callable] = {
+    "abs": Abs,
+    "acos": acos,
+    "acosh": lambda u: log(u + sqrt(u**2 - 1)),
+    "asin": asin,
+    "asinh": asinh,
+    "atan": atan,
+    "arctan": atan,
+    "cos": cos,
+    "cosh": cosh,
+    "erf": erf,
+    "erfc": erfc,
+    "exp": exp,
+    "expm1": lambda u: exp(u) - 1,
+    "log": log,
+    "log1p": lambda u: log(1 + u),
+    "max": partial(extreme, Max),
+    "min": partial(extreme, Min),
+    "normal_cdf": normal_cdf,
+    "relu": lambda u: Max(u, 0),
+    "sigmoid": logistic,
+    "sign": sign,
+    "sin": sin,
+    "sinh": sinh,
+    "softplus": softplus,
+    "sqrt": sqrt,
+    "tan": tan,
+    "tanh": tanh,
+    "where": where,
+}
+CONSTANTS = {"pi": pi, "e": EULER}
+
+_COMPARISONS = {
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Eq: Eq,
+}
+
+
+class _Reader(ast.NodeVisitor):
+    def __init__(self, text: str, variable: str, functions: Mapping[str, Callable]):
+        self.text = text
+        self.variable = variable
+        self.functions = functions
+
+    def refuse(self, node: ast.AST, rule: str):
+        part = ast.get_source_segment(self.text, node) or type(node).__name__
+        raise ValueError(f"formula {_short(self.text)}: {rule}; got {_short(part)}")
+
+    def generic_visit(self, node):
+        self.refuse(node, "only numbers, names, arithmetic, comparisons and calls are allowed")
+
+    def visit_Constant(self, node):
+        value = node.value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.refuse(node, "a constant has to be a real number")
+        written = (ast.get_source_segment(self.text, node) or "").replace("_", "")
+        if len(written) > MAX_DIGITS:
+            self.refuse(node, f"a number may have {MAX_DIGITS} characters")
+        if isinstance(value, int):
+            written = str(value)  # 0x10 and the like
+        if Decimal(written) and abs(Decimal(written).adjusted()) > MAX_MAGNITUDE:
+            self.refuse(node, f"a number lies between 1e-{MAX_MAGNITUDE} and 1e{MAX_MAGNITUDE}")
+        # As written, not as the nearest float: 0.044715 is a rational number.
+        return Integer(value) if isinstance(value, int) else Rational(written)
+
+    def visit_Name(self, node):
+        if node.id == self.variable:
+            return z
+        if node.id in CONSTANTS:
+            return CONSTANTS[node.id]
+        if node.id in self.functions:
+            self.refuse(node, f"{node.id} is a function: call it, as in {node.id}(x)")
+        if node.id in RESERVED:
+            self.refuse(node, f"the name {node.id} is taken ({RESERVED[node.id]})")
+        return Symbol(node.id, positive=True)
+
+    def visit_UnaryOp(self, node):
+        operand = self.visit(node.operand)
+        if isinstance(node.op, ast.USub):
+            return -operand
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        self.refuse(node, "the only unary operators are + and -")
+
+    def visit_BinOp(self, node):
+        left, right = self.number(node.left), self.number(node.right)
+        match node.op:
+            case ast.Add():
+                return left + right
+            case ast.Sub():
+                return left - right
+            case ast.Mult():
+                return left * right
+            case ast.Div():
+                if right.is_zero:
+                    self.refuse(node, "a formula may not divide by zero")
+                return left / right
+            case ast.Pow():
+                return self.power(node, left, right)
+        self.refuse(node, "the only operators are + - * / and **")
+
+    def number(self, node: ast.AST) -> Expr:
+        value = self.visit(node)
+        if not isinstance(value, Expr):
+            self.refuse(node, "a condition is not a number: write where(condition, a, b)")
+        return value
+
+    def condition(self, node: ast.AST):
+        value = self.visit(node)
+        if isinstance(value, Expr):
+            self.refuse(node, "a number is not a condition: write one such as x > 0")
+        return value
+
+    def power(self, node: ast.AST, base: Expr, exponent: Expr) -> Expr:
+        if exponent.is_number and abs(exponent) > MAX_EXPONENT:
+            self.refuse(node, f"an exponent may be at most {MAX_EXPONENT} in size")
+        numeric = base.is_number and exponent.is_number and base != 0
+        if numeric and abs(exponent * log(abs(base), 10).evalf()) > MAX_MAGNITUDE:
+            self.refuse(node, f"a power may be at most 1e{MAX_MAGNITUDE} in size")
+        result = base**exponent
+        # SymPy folds ((x + 1)**64)**64 into one power.
+        if isinstance(result, Pow) and result.exp.is_number and abs(result.exp) > MAX_EXPONENT:
+            self.refuse(node, f"an exponent may be at most {MAX_EXPONENT} in size")
+        return result
+
+    def visit_Compare(self, node):
+        terms = [self.number(term) for term in (node.left, *node.comparators)]
+        relations = []
+        for operator, left, right in zip(node.ops, terms, terms[1:], strict=False):
+            if type(operator) not in _COMPARISONS:
+                self.refuse(node, "the comparisons are < <= > >= and ==")
+            try:
+                relations.append(_COMPARISONS[type(operator)](left, right))
+            except TypeError:  # SymPy's, of a constant such as acosh(-1)
+                self.refuse(node, "a comparison is between real numbers")
+        return And(*relations)
+
+    def visit_IfExp(self, node):
+        return where(self.condition(node.test), self.number(node.body), self.number(node.orelse))
+
+    def visit_BoolOp(self, node):
+        terms = [self.condition(term) for term in node.values]
+        return And(*terms) if isinstance(node.op, ast.And) else Or(*terms)
+
+    def visit_Call(self, node):
+        if not isinstance(node.func, ast.Name) or node.keywords:
+            self.refuse(node, "a call is a function's name with its arguments in order")
+        name = node.func.id
+        if name not in self.functions:
+            near = difflib.get_close_matches(name, self.functions, n=3)
+            hint = (
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"known: {', '.join(self.functions)}"
+            )
+            self.refuse(node, f"unknown function {name!r} ({hint})")
+        if not node.args:
+            self.refuse(node, f"{name} needs an argument, as in {name}(x)")
+        first = self.condition if name == "where" else self.number
+        arguments = [first(node.args[0]), *map(self.number, node.args[1:])]
+        try:
+            return self.functions[name](*arguments)
+        except (TypeError, ValueError) as error:
+            self.refuse(node, f"{name} cannot be applied ({error})")
+
+
+def _depth(tree: ast.AST) -> int:
+    """How many calls stand within one another; iterative, as the tree may be deep."""
+    deepest, waiting = 0, [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        depth += isinstance(node, ast.Call)
+        deepest = max(deepest, depth)
+        waiting += zip(ast.iter_child_nodes(node), itertools.repeat(depth), strict=False)
+    return deepest
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def read_formula(text: str, functions: Mapping[str, Callable] = FUNCTIONS) -> Expr:
+    """The SymPy expression, in the symbol z, that a formula stands for.
+
+    The variable is called x (or z); every other name that is not a known function or
+    constant is a parameter, taken to be positive.
+
+    Args:
+        text: a formula in Python's notation, at most 1000 characters.
+        functions: what may be called, by name.
+
+    Returns:
+        A SymPy expression in `flaxinit.theory.z`.
+
+    Raises:
+        ValueError: if the text is not a formula over these functions, or has a
+            number or an exponent too large to be meant.
+
+    >>> read_formula("x * sigmoid(1.702 * x)")
+    z/(1 + exp(-851*z/500))
+    """
+    if len(text) > MAX_LENGTH:
+        raise ValueError(
+            f"a formula may have {MAX_LENGTH} characters, this one has {len(text)}; "
+            "write the activation as a JAX function instead"
+        )
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"formula {_short(text)} is not an expression: {error}") from None
+    if _depth(tree) > MAX_DEPTH:
+        raise ValueError(f"formula {_short(text)} nests calls more than {MAX_DEPTH} deep")
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    variable = next((name for name in VARIABLES if name in names), VARIABLES[0])
+    try:
+        expr = _Reader(text.strip(), variable, functions).visit(tree.body)
+    except RecursionError:
+        raise ValueError(f"formula {_short(text)} is nested too deeply") from None
+    except OverflowError:
+        raise ValueError(f"formula {_short(text)} holds a number that is too large") from None
+    if z not in expr.free_symbols and expr.free_symbols:
+        names = ", ".join(sorted(map(str, expr.free_symbols)))
+        raise ValueError(
+            f"formula {_short(text)} has no variable: write it as x ({names} is a parameter)"
+        )
+    if not isinstance(expr, Expr):
+        raise ValueError(
+            f"formula {_short(text)} is a condition, not a number; write where(condition, a, b)"
+        )
+    return expr

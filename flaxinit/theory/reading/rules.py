@@ -1,0 +1,212 @@
+"""The registry of rules: one JAX primitive (or named call) to one SymPy expression.
+
+A rule receives the operands as SymPy expressions and the equation's parameters as keywords.
+Sums, products and the like are exact on the real line: rounding, overflow and NaN guards,
+which exist only in floating point, disappear here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from sympy import (
+    ITE,
+    Abs,
+    And,
+    Eq,
+    Expr,
+    Ge,
+    Gt,
+    Le,
+    Lt,
+    Max,
+    Min,
+    Ne,
+    Not,
+    Or,
+    Poly,
+    Rational,
+    Xor,
+    acos,
+    asin,
+    asinh,
+    atan,
+    atanh,
+    cos,
+    cosh,
+    erf,
+    erfc,
+    exp,
+    false,
+    log,
+    pi,
+    sign,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+    true,
+)
+from sympy.logic.boolalg import Boolean
+
+from flaxinit.theory.functions.branches import Piecewise
+from flaxinit.theory.reading.cells import count
+from flaxinit.theory.reading.formula import extreme, logistic, normal_cdf
+
+RULES: dict[str, Callable] = {}
+CALLS: dict[str, tuple[Callable, ...]] = {}
+
+
+def register_rule(primitive: str, rule: Callable | None = None):
+    """Teaches the tracer a JAX primitive; usable as a decorator.
+
+    Every function read with the rule is held against its own values, so that a rule for a
+    special case, as here for a = 1/2, is refused elsewhere.
+
+    Args:
+        primitive: the primitive's name, as a jaxpr prints it.
+        rule: takes the operands as SymPy expressions (and the equation's parameters as
+            keywords, if it names them) and returns a SymPy expression. Moments are certified
+            where it is made of exp, log, erf, tanh and the like.
+
+    >>> import jax
+    >>> from sympy import erf, sqrt
+    >>> from flaxinit.theory import derive
+    >>> _ = register_rule("igamma", lambda a, u: erf(sqrt(u)))
+    >>> derive(lambda x: jax.scipy.special.gammainc(0.5, x**2)).expr
+    erf(Abs(z))
+    """
+    if rule is None:
+        return lambda function: register_rule(primitive, function)
+    RULES[primitive] = rule
+    return rule
+
+
+def _is_condition(operand) -> bool:
+    # SymPy counts a Symbol as a Boolean too.
+    return isinstance(operand, bool | Boolean) and not isinstance(operand, Expr)
+
+
+def _same(u, **_):
+    return u
+
+
+RULES |= {
+    "add": lambda a, b: a + b,
+    "add_any": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "square": lambda a: a**2,
+    "one_minus_square": lambda a: 1 - a**2,
+    "polynomial": lambda a, *coefficients: Poly(coefficients[::-1], a).as_expr(),
+    "sqrt": lambda a: sqrt(a),
+    "rsqrt": lambda a: 1 / sqrt(a),
+    "cbrt": lambda a: sign(a) * Abs(a) ** Rational(1, 3),
+    "integer_pow": lambda a, y: a**y,
+    "pow": lambda a, b: a**b,
+    "exp": exp,
+    "exp2": lambda a: 2**a,
+    "expm1": lambda a: exp(a) - 1,
+    "log": log,
+    "log1p": lambda a: log(1 + a),
+    "log2": lambda a: log(a, 2),
+    "logistic": logistic,
+    "sin": sin,
+    "cos": cos,
+    "tan": tan,
+    "asin": asin,
+    "acos": acos,
+    "atan": atan,
+    "sinh": sinh,
+    "cosh": cosh,
+    "tanh": tanh,
+    "asinh": asinh,
+    "acosh": lambda a: log(a + sqrt(a**2 - 1)),
+    "atanh": atanh,
+    "erf": erf,
+    "erfc": erfc,
+    "abs": Abs,
+    "sign": sign,
+    "max": partial(extreme, Max),
+    "min": partial(extreme, Min),
+    "clamp": lambda low, a, high: Min(Max(a, low), high),
+    "gt": Gt,
+    "ge": Ge,
+    "lt": Lt,
+    "le": Le,
+    "eq": Eq,
+    "ne": Ne,
+    "lt_to": Lt,
+    "le_to": Le,
+    "eq_to": Eq,
+    "and": And,
+    "or": Or,
+    "not": Not,
+    "xor": Xor,
+    "is_finite": lambda a: true,
+    # Changes of format alone.
+    "reduce_precision": _same,
+    "copy": _same,
+    "stop_gradient": _same,
+}
+
+
+def _hypot(a, b):
+    return sqrt(a**2 + b**2)
+
+
+@register_rule("atan2")
+def _atan2(y, x):
+    if not x.is_positive:
+        raise ValueError(
+            f"arctan2(y, x) is read where x is positive, as arctan(y/x), but not for x = {x}"
+        )
+    return atan(y / x)
+
+
+@register_rule("convert_element_type")
+def _convert(operand, new_dtype=None):
+    condition = _is_condition(operand)
+    match np.dtype(new_dtype).kind:
+        case "b":
+            return operand if condition else Ne(operand, 0)
+        case "i" | "u" if condition:
+            return count(operand)
+        case "i" | "u":
+            raise ValueError(
+                "this function rounds its input to whole numbers, and so has infinitely many "
+                "jumps; write the steps that matter as nested jnp.where"
+            )
+    return Piecewise((1, operand), (0, True)) if condition else operand
+
+
+@register_rule("select_n")
+def _select_n(which, *cases):
+    if isinstance(which, Piecewise):  # a number that depends on the other input
+        return Piecewise(*[(cases[int(number)], condition) for number, condition in which.args])
+    if not _is_condition(which):
+        return cases[int(which)]
+    if_false, if_true = cases
+    if which in (true, false):
+        return if_true if which == true else if_false
+    if _is_condition(if_true):
+        return ITE(which, if_true, if_false)
+    if isinstance(which, Eq) and which.lhs.is_Symbol and if_false.subs(*which.args) == if_true:
+        return if_false  # JAX makes one zero of 0 and −0
+    return Piecewise((if_true, which), (if_false, True))
+
+
+# Calls whose body exists for floating point's sake, by the name JAX gives them: a rule for each
+# result. A function of another meaning under such a name would be caught by the trace's check
+# against samples.
+CALLS |= {
+    "logaddexp": (lambda a, b: log(exp(a) + exp(b)),),
+    "sinc": (lambda a: sin(pi * a) / (pi * a),),
+    # JAX sums an asymptotic series where rounding would leave nothing.
+    "log_ndtr": (lambda a: log(normal_cdf(a)),),
+    # The length of (a, b), and its derivatives.
+    "_hypot": (_hypot, lambda a, b: a / _hypot(a, b), lambda a, b: b / _hypot(a, b)),
+}

@@ -1,0 +1,1 @@
+"""What was derived, in Markdown, LaTeX, the terminal and pictures."""
