@@ -10,7 +10,7 @@ import pytest
 import flaxinit
 
 ROOT = Path(flaxinit.__file__).parent
-# Bottom to top. A module belongs to the longest entry that its name starts with; modules that
+# Bottom to top. A module belongs to the first entry that its name starts with; modules that
 # share a line share a room.
 ROOMS = [
     ("flaxinit.compat",),
@@ -21,6 +21,12 @@ ROOMS = [
     ("flaxinit.gains", "flaxinit.aliases"),
     ("flaxinit.initializers",),
     ("flaxinit.scales",),
+    ("flaxinit.theory.functions",),
+    ("flaxinit.theory.reading",),
+    ("flaxinit.theory.moments",),
+    ("flaxinit.theory.meanfield",),
+    ("flaxinit.theory.report",),
+    ("flaxinit.theory.derivation",),
     ("flaxinit.theory",),
     ("flaxinit.activations",),
     ("flaxinit.named", "flaxinit.critical_pair"),
@@ -29,6 +35,14 @@ ROOMS = [
     ("flaxinit.cli", "flaxinit.__main__"),
 ]
 OUTSIDE = ("derivations", "tests", "benchmarks")
+# What each room of the theory may import of the others.
+THEORY = {
+    "functions": set(),
+    "reading": {"functions"},
+    "moments": {"functions"},
+    "meanfield": {"functions", "moments"},
+    "report": {"functions", "moments", "meanfield"},
+}
 # Who may import what only some users have loaded.
 SYMPY = ("flaxinit.theory", "flaxinit.cli", "flaxinit.signal")
 FLAX = ("flaxinit.signal", "flaxinit.materialize", "flaxinit.cli")
@@ -87,6 +101,18 @@ def test_a_module_imports_only_from_below(name, path):
         if in_any(imported, ("flax",)):
             assert in_any(name, FLAX), f"{name} imports {imported}"
         assert not in_any(imported, ("matplotlib.pyplot",)) or in_any(name, FLAX)
+
+
+@pytest.mark.parametrize("name", THEORY)
+def test_a_room_of_the_theory_imports_what_it_may(name):
+    """The reading alone knows JAX, and neither it nor the moments know each other."""
+    files = [(n, path) for n, path in modules() if n.startswith(f"flaxinit.theory.{name}.")]
+    assert files
+    for module, path in files:
+        for imported in imports(path, module):
+            if imported.startswith("flaxinit.theory"):
+                assert imported.split(".")[2] in THEORY[name] | {name}, f"{module}: {imported}"
+            assert not in_any(imported, ("jax", "flaxinit.jaxpr")) or name == "reading", module
 
 
 def test_the_reader_of_imports_sees_a_circle(tmp_path):

@@ -24,10 +24,9 @@ from sympy import (
 
 from flaxinit.theory import NotCertifiable, derive, q, z
 from flaxinit.theory.functions import balls
-from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.functions.piecewise import split, substitute
 from flaxinit.theory.moments.closed_form import expectation
 from flaxinit.theory.moments.enclosure import enclose
-from flaxinit.theory.moments.moment import substitute
 from flaxinit.theory.moments.terms import NoClosedForm
 from flaxinit.theory.reading.formula import logistic
 

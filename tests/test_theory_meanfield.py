@@ -12,9 +12,10 @@ import sympy
 
 import flaxinit
 from flaxinit.theory import CATALOGUE, Derivation, derive
+from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.meanfield.criticality import classify
 from flaxinit.theory.meanfield.root_search import find_roots
-from flaxinit.theory.moments.quadrature import expect_pair, numeric
+from flaxinit.theory.moments.quadrature import expect_pair
 
 CORRELATIONS = (-1.0, -0.99, -0.5, 0.0, 0.3, 0.9, 0.9999, 1.0)
 VARIANCES = (0.25, 1.0, 4.0)

@@ -13,7 +13,7 @@ from sympy import Expr, Symbol
 from flaxinit.theory.functions.brief import short, shortened
 from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.effort import OverBudget, limited
-from flaxinit.theory.functions.piecewise import derivative, jumps, map_pieces
+from flaxinit.theory.functions.piecewise import derivative, jumps, map_pieces, substitute
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.meanfield.criticality import Criticality, classify
 from flaxinit.theory.meanfield.fixed_points import (
@@ -27,7 +27,7 @@ from flaxinit.theory.meanfield.fixed_points import (
 from flaxinit.theory.meanfield.maps import Maps
 from flaxinit.theory.moments.enclosure import Diverges
 from flaxinit.theory.moments.gates import gate_moments, takes_two
-from flaxinit.theory.moments.moment import Moment, infinite, missing, moment, substitute
+from flaxinit.theory.moments.moment import Moment, infinite, missing, moment
 from flaxinit.theory.reading.activation import Reading, read_activation, read_gate
 from flaxinit.theory.report.text import latex_report, markdown_report, terminal_report
 

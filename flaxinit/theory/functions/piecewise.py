@@ -279,3 +279,16 @@ def _known_sign(value: Expr) -> int | None:
             exceeds = _known_sign(power.exp - log(-constant / factor))
             return None if exceeds is None else exceeds * int(sympy.sign(factor))
     return None
+
+
+def samples(symbols: Sequence[Symbol]) -> dict[Symbol, sympy.Rational]:
+    """A value for each parameter that fits its sign; above 1, as an exponent may need."""
+    values = {s: 1 + sympy.Rational(1, n + 2) for n, s in enumerate(symbols)}
+    return {s: -v if s.is_negative else v for s, v in values.items()}
+
+
+def substitute(pieces: Sequence[Piece], values: dict) -> tuple[Piece, ...]:
+    """The pieces with numbers put in for parameters."""
+    return tuple(
+        Piece(p.low.subs(values), p.high.subs(values), p.expr.subs(values)) for p in pieces
+    )

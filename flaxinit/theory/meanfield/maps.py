@@ -25,12 +25,13 @@ from sympy import Expr
 
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.balls import NotCertifiable
+from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.functions.piecewise import Piece, derivative, jumps, map_pieces
 from flaxinit.theory.functions.symbols import c, q, z
 from flaxinit.theory.meanfield.dual import dual
 from flaxinit.theory.moments.enclosure import Diverges, enclose
 from flaxinit.theory.moments.moment import Moment, infinite, may_diverge, moment
-from flaxinit.theory.moments.quadrature import Unresolved, expect, expect_pair, numeric
+from flaxinit.theory.moments.quadrature import Unresolved, expect, expect_pair
 from flaxinit.theory.moments.terms import NoClosedForm
 
 _CANCELLED = 1e-3  # of an integrand's size: less is left to balls

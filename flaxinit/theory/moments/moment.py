@@ -14,7 +14,7 @@ from sympy import Expr, Symbol
 
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import polynomial
-from flaxinit.theory.functions.piecewise import Piece, parameters
+from flaxinit.theory.functions.piecewise import Piece, parameters, samples, substitute
 from flaxinit.theory.functions.printing import text
 from flaxinit.theory.functions.symbols import q, z
 from flaxinit.theory.moments.closed_form import expectation
@@ -261,21 +261,8 @@ def may_diverge(pieces: Sequence[Piece]) -> bool:
     return False
 
 
-def samples(symbols: Sequence[Symbol]) -> dict[Symbol, sympy.Rational]:
-    """A value for each parameter that fits its sign; above 1, as an exponent may need."""
-    values = {s: 1 + sympy.Rational(1, n + 2) for n, s in enumerate(symbols)}
-    return {s: -v if s.is_negative else v for s, v in values.items()}
-
-
 def check_variance(variance: object) -> None:
     """Refuses a variance that is not a positive number."""
     number = float(variance) if isinstance(variance, Real | sympy.Rational) else math.nan
     if not 0 < number < math.inf:
         raise ValueError(f"the variance q is a positive finite number; got {variance!r}")
-
-
-def substitute(pieces: Sequence[Piece], values: dict) -> tuple[Piece, ...]:
-    """The pieces with numbers put in for parameters."""
-    return tuple(
-        Piece(p.low.subs(values), p.high.subs(values), p.expr.subs(values)) for p in pieces
-    )

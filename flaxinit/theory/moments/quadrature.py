@@ -6,111 +6,25 @@ panels that are halved until the integral no longer changes. Certified values co
 """
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
-from functools import cache, cached_property, lru_cache
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import sympy
-from flint import acb
-from sympy import exp, log
 
-from flaxinit.theory.functions import balls
-from flaxinit.theory.functions.constants import NamedConstant
-from flaxinit.theory.functions.effort import size, spend
-from flaxinit.theory.functions.piecewise import Piece
-from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.functions.numeric import Numeric
 
 # Beyond 12 standard deviations the normal tail is below 1e-32; what grows may need more.
 _REACHES = (12.0, 24.0, 36.0)
 _NEGLIGIBLE = 1e-18  # at the ends, relative to the integral
 _ROUNDING = 16 * np.finfo(float).eps  # of the sum over a panel, relative to the integral
-_CLOSE = 0.5  # where cancellation is looked for
-_VISIBLE = 1e-14  # a relative error that would show in an integral
 _PANELS, _HALVINGS = 20_000, 60  # where the quadrature gives up
-_PRINTING = 50  # units of work to print a part of an expression as NumPy code
 _CHUNK = 4_000_000  # nodes of a double integral in memory at once
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
 class Unresolved(ValueError):
     """A function changes too fast, in too many places, for a quadrature in floating point."""
-
-
-class Numeric:
-    """Smooth pieces as a NumPy function, with the places of its kinks."""
-
-    def __init__(self, pieces: Sequence[Piece]):
-        self.ends = np.array([float(piece.high) for piece in pieces[:-1]])
-        self._exprs = [piece.expr for piece in pieces]
-        self._functions = [_lambdify(expr) for expr in self._exprs]
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x, float)
-        which = np.searchsorted(self.ends, x)
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            chosen = np.empty(x.shape)
-            for piece in np.unique(which):
-                chosen[which == piece] = self._functions[piece](x[which == piece])
-        # An intermediate result overflowed, as eˣ/(1 + eˣ)² does, or cancelled, as x − tanh x does.
-        doubtful = ~np.isfinite(chosen)
-        if np.any(np.abs(x) < _CLOSE):
-            doubtful |= np.abs(x) < self._cancels_below
-        for place in zip(*np.nonzero(doubtful), strict=True):
-            exact = self._exactly(int(which[place]), float(x[place]))
-            if not math.isnan(exact) or not math.isfinite(chosen[place]):
-                chosen[place] = exact
-        return chosen
-
-    @cached_property
-    def _cancels_below(self) -> float:
-        """Below which |x| rounding shows, 0 for nowhere: a small variance sees nothing else."""
-        for x in _CLOSE * 0.5 ** np.arange(64):
-            for piece, place in ((int(np.searchsorted(self.ends, y)), y) for y in (x, -x)):
-                with np.errstate(all="ignore"):
-                    value = float(np.asarray(self._functions[piece](np.array(place))))
-                exact = self._exactly(piece, place)
-                if abs(value - exact) > _VISIBLE * abs(exact):
-                    return 2 * x
-        return 0.0
-
-    def _exactly(self, piece: int, x: float) -> float:
-        """The value at x, in as many bits as it takes; nan where there is none."""
-        value = acb("nan")
-        for doublings in range(6):
-            with balls.precision(balls.PRECISION << doublings):
-                try:
-                    value = self._programs[piece](acb(x))
-                except balls.NotCertifiable:
-                    return math.nan
-                if value.real.rel_accuracy_bits() > 60 or value.real == 0:
-                    break
-        real = value.is_finite() and value.imag.contains(0)
-        return float(value.real.mid()) if real else math.nan
-
-    @cached_property
-    def _programs(self) -> list[balls.Program]:
-        return [balls.Program(expr, (z,)) for expr in self._exprs]
-
-
-def _lambdify(expr: sympy.Expr) -> Callable:
-    spend(_PRINTING * size(expr))
-    # A whole number beyond 64 bits is an object to NumPy, which has no exp.
-    long = {n for n in expr.atoms(sympy.Integer) if abs(n) >= 2**63}
-    constants = {c: sympy.Float(c, 20) for c in long | expr.atoms(NamedConstant)}
-    u = sympy.Wild("u")
-    softplus = sympy.Function("softplus")
-    steady = expr.xreplace(constants).replace(log(1 + exp(u)), softplus(u))
-    modules = [{"softplus": lambda x: np.logaddexp(0.0, x)}, "scipy", "numpy"]
-    return sympy.lambdify(z, steady, modules)
-
-
-@cache
-def numeric(pieces: tuple[Piece, ...]) -> Numeric:
-    """The pieces compiled to NumPy, once."""
-    return Numeric(pieces)
 
 
 def panels(breaks: np.ndarray, scales: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -13,15 +13,16 @@ from flaxinit.aliases import catalogue_name
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.brief import short_list
 from flaxinit.theory.functions.constants import read_constant
+from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.functions.piecewise import (
     Piece,
     derivative as derivative_of,
     parameters,
+    samples,
     split,
+    substitute,
 )
 from flaxinit.theory.functions.symbols import gate, z
-from flaxinit.theory.moments.moment import samples, substitute
-from flaxinit.theory.moments.quadrature import numeric
 from flaxinit.theory.reading.catalogue import ACTIVATIONS, CATALOGUE
 from flaxinit.theory.reading.formula import FUNCTIONS, read_formula
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.meanfield.fixed_points import critical_line
-from flaxinit.theory.moments.quadrature import numeric
 from flaxinit.theory.report.text import classes
 
 if TYPE_CHECKING:
