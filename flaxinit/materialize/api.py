@@ -48,8 +48,8 @@ def fast_init(
     Initializers that are made of matrix products or reductions (``orthogonal``) agree to
     rounding when they are sharded, since the mesh decides the order of the sums. What JAX rounds
     otherwise where a mesh is set (a jitted function of the caller's on explicit axes; since JAX
-    0.11, on CPUs, an array of several axes of which the last has fewer than 16 entries) has the
-    bits that it has without a mesh, or those that ``jax.jit`` gives it there.
+    0.11, on CPUs, an array of several axes of which a device holds fewer than 16 entries along
+    the last) may differ in the last bits from what it is without a mesh.
 
     Nothing of JAX is replaced or changed: the init function runs under a trace of its own, as
     under a transformation.
