@@ -79,10 +79,13 @@ def polynomial(expr: Expr) -> sympy.Poly | None:
 def _multiplied_out(expr: Expr) -> sympy.Poly:
     """Factor by factor: `as_poly` writes n sums out into all 2ⁿ products before it collects."""
     if expr.is_Mul:
-        return math.prod(map(_multiplied_out, expr.args), start=sympy.Poly(1, z))
-    if expr.is_Pow and expr.exp.is_Integer and expr.has(z):
-        return _multiplied_out(expr.base) ** int(expr.exp)
-    return sympy.Poly(expr, z)
+        poly = math.prod(map(_multiplied_out, expr.args), start=sympy.Poly(1, z))
+    elif expr.is_Pow and expr.exp.is_Integer and expr.has(z):
+        poly = _multiplied_out(expr.base) ** int(expr.exp)
+    else:
+        poly = sympy.Poly(expr, z)
+    spend(poly.degree() ** 2 if poly else 0)
+    return poly
 
 
 def collected(expr: Expr) -> Expr:
