@@ -6,13 +6,9 @@ from pathlib import Path
 
 # What one test compiles no other compiles again: not in this process, in those that tests start,
 # nor in the next run. Of the environment, because the key to an entry holds its JAX and its XLA.
-CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(Path(sys.prefix, "cache", "jax")),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
-for name, value in CACHE.items():
-    os.environ.setdefault(name, value)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(sys.prefix, "cache", "jax"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Before JAX starts its backend. A mesh of host devices shards exactly as one of accelerators.
 os.environ["XLA_FLAGS"] = (

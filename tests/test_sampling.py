@@ -106,7 +106,7 @@ def complex_failures(sample: np.ndarray, distribution: str) -> set[str]:
         "modulus": ks_distance(np.sort(squares), power.cdf) < distance,
         "angle": ks_distance(np.sort(angles), circle.cdf) < distance,
         "largest": tail < power.cdf(squares.max()) ** n < 1 - tail,
-        # Two uniforms make a value, of 23 or 52 bits each: pairs that agree are Poisson distributed.
+        # Two uniforms of 23 or 52 bits make a value: pairs that agree are Poisson distributed.
         "distinct": n - np.unique(sample).size <= stats.poisson(n**2 / 2 / 4.0**bits).isf(tail),
         # Modulus and angle are independent: E w² = 0, with E|w²|² = E|w|⁴.
         "independence": abs(np.mean(scaled**2)) < z * np.sqrt((power.var() + 1) / n),

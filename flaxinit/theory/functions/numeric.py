@@ -35,8 +35,10 @@ class Numeric:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             chosen = np.empty(x.shape)
-            for piece in np.unique(which):
-                chosen[which == piece] = self._functions[piece](x[which == piece])
+            for piece in np.unique(which) if self.ends.size else [0]:
+                # A smooth function needs no mask: most of the time of a double integral.
+                inside = which == piece if self.ends.size else ...
+                chosen[inside] = self._functions[piece](x[inside])
         # An intermediate result overflowed, as eˣ/(1 + eˣ)² does, or cancelled, as x − tanh x does.
         doubtful = ~np.isfinite(chosen)
         if np.any(np.abs(x) < _CLOSE):

@@ -102,7 +102,9 @@ def _on_panels(function, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray,
 def expect(function: Numeric, variance: float, weight: Callable | None = None) -> Integral:
     """E[f(√q z) w(z)], w = 1 unless given.
 
+    >>> import sympy
     >>> from flaxinit.theory.functions.piecewise import split
+    >>> from flaxinit.theory.functions.symbols import z
     >>> round(expect(Numeric(split(sympy.Max(0, z) ** 2)), 4.0).value, 12)
     2.0
     """
