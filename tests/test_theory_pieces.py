@@ -152,3 +152,27 @@ def test_a_maximum_of_lines_is_its_largest_line(lines):
 def test_what_cannot_be_cut_is_refused(expr, message):
     with pytest.raises(ValueError, match=message):
         split(expr)
+
+
+# Functions whose sign changes where they have no zero, and zeros inside of other functions.
+LEAPS = {
+    "hard_tanh(atan(0.1/x))": lambda x: max(-1, min(1, mpmath.atan(0.1 / x))),
+    "max(atan(1/x), 0.5)": lambda x: max(mpmath.atan(1 / x), 0.5),
+    "abs(atan(1/(x - 1)) + 0.2)": lambda x: abs(mpmath.atan(1 / (x - 1)) + 0.2),
+    "relu(sin(tanh(x)) - 1/2)": lambda x: max(0, mpmath.sin(mpmath.tanh(x)) - 0.5),
+    "relu(cos(tanh(x)) - 0.7)": lambda x: max(0, mpmath.cos(mpmath.tanh(x)) - 0.7),
+}
+
+
+@pytest.mark.parametrize("text", LEAPS)
+def test_a_pole_or_a_zero_inside_another_function_cuts_too(text):
+    derivation = derive(text)
+    cuts = [float(piece.high) for piece in split(derivation.expr)[:-1]]
+    points = sorted({-12.0, 0.0, 1.0, 12.0, *cuts})
+    square = mpmath.quad(lambda x: LEAPS[text](x) ** 2 * mpmath.npdf(x), points)
+    assert cuts and derivation.second_moment.value == pytest.approx(float(square), abs=1e-10)
+
+
+def test_a_zero_that_cannot_be_found_is_not_left_out():
+    with pytest.raises(ValueError, match="cannot be solved"):
+        derive("relu(tan(tanh(x)) - 1)")

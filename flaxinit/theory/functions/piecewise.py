@@ -225,13 +225,32 @@ def _signs(expr: Expr, low: Expr, high: Expr) -> Iterator[tuple[Expr, Expr, Expr
 
 @remembered
 def _changes(expr: Expr) -> tuple[Expr, ...]:
-    """The places where a smooth expression may change its sign: its zeros and its poles."""
+    """The places where a smooth expression may change its sign: its zeros and its poles.
+
+    A pole inside of it counts too: atan(1/z) leaps at 0, and has no zero there.
+    """
     if not expr.has(z):
         return ()
     if expr.is_polynomial(z):
         return ordered(roots(expr))
-    below = sympy.denom(sympy.together(expr))
-    return ordered(roots(expr) + (roots(below) if below.has(z) else []))
+    below = dict.fromkeys(part for part in _denominators(expr) if part.has(z))
+    return ordered(roots(expr) + [root for part in below for root in roots(part)])
+
+
+def _denominators(expr: Expr) -> Iterator[Expr]:
+    """Expressions whose zeros hold all poles of an expression, and of what it is made of."""
+    yield sympy.denom(sympy.together(expr))
+    for part in sympy.preorder_traversal(expr):
+        if isinstance(part, sympy.Function):
+            yield from (sympy.denom(sympy.together(arg)) for arg in part.args)
+        elif part.is_Pow and not part.exp.is_Integer:
+            yield sympy.denom(sympy.together(part.base))
+        if isinstance(part, sympy.tan | sympy.sec):
+            yield sympy.cos(part.args[0])
+        elif isinstance(part, sympy.cot | sympy.csc):
+            yield sympy.sin(part.args[0])
+        elif isinstance(part, sympy.coth | sympy.csch):
+            yield sympy.sinh(part.args[0])
 
 
 def _inner_point(low: Expr, high: Expr) -> Expr:

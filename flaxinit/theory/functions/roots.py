@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import sympy
 from flint import acb
-from sympy import Expr, Poly, Symbol, exp, log, oo
+from sympy import Dummy, Expr, Poly, Symbol, exp, log, oo
 
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import differentiated, is_zero, polynomial, steady
@@ -96,6 +96,9 @@ def _exponential_roots(expr: Expr) -> list[Expr] | None:
     exponents = {power: polynomial(power.exp) for power in numerator.atoms(exp) if power.has(z)}
     if not exponents or any(e is None or e.degree() != 1 for e in exponents.values()):
         return None
+    powers = {power: Dummy() for power in exponents}
+    if not numerator.xreplace(powers).is_polynomial(*powers.values()):
+        return None  # as tan(tanh z), which no polynomial in u is
     rates = {power: e.coeff_monomial(z) for power, e in exponents.items()}
     if not all(rate.is_Rational for rate in rates.values()):
         return None

@@ -196,7 +196,7 @@ def _require_whole(name: str, expr: Expr, pieces: tuple[Piece, ...]) -> None:
     whole = numeric((Piece(-sympy.oo, sympy.oo, expr.subs(assigned)),))
     cut = numeric(substitute(pieces, assigned))
     beside = [end + step for end in cut.ends for step in (-1e-3, 1e-3)]
-    points = np.concatenate([_GRID, beside, 100 * _GRID])
+    points = np.concatenate([_GRID, beside, 100 * _GRID, _GRID / 100])
     own, read = whole(points), cut(points)
     usable = np.isfinite(own) & np.isfinite(read)
     points, own, read = points[usable], own[usable], read[usable]
