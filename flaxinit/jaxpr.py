@@ -5,6 +5,7 @@ values of any kind: arrays, SymPy expressions, variables of a new program. JAX c
 of its programs from version to version; only this file knows it.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -60,9 +61,10 @@ def called(equation: JaxprEqn) -> ClosedJaxpr | None:
     >>> [inner.primitive.name for inner in called(equation).eqns]
     ['add']
     """
-    primitive = equation.primitive
+    primitive: Any = equation.primitive
     if primitive.name == "call_hi_primitive":  # since JAX 0.12, written when asked
-        with enable_x64(any(map(is_wide, equation.invars)) or jax.config.jax_enable_x64):
+        wide = any(map(is_wide, equation.invars))
+        with enable_x64(True) if wide else contextlib.nullcontext():
             avals: list[Any] = [atom.aval for atom in equation.invars]
             specs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
             return jax.make_jaxpr(partial(primitive.to_lojax, **equation.params))(*specs)

@@ -96,7 +96,7 @@ def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[
         plain = whole.jaxpr.replace(constvars=constvars, invars=invars, eqns=eqns, outvars=outvars)
         return ClosedJaxpr(plain, whole.consts) if isinstance(program, ClosedJaxpr) else plain
 
-    plain = body(jaxpr)
+    plain: Any = body(jaxpr)
     renamed = zip(jaxpr.invars, plain.invars, strict=True)
     return plain, {new: constants[old] for old, new in renamed}
 

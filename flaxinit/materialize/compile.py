@@ -58,7 +58,8 @@ def applied(executable: Any, segment: Segment, words: Sequence[Any]) -> list[Any
     try:
         return executable(*words)
     except Exception as error:
-        if not (jax.config.jax_debug_nans or jax.config.jax_debug_infs):
+        settings: Any = jax.config
+        if not (settings.jax_debug_nans or settings.jax_debug_infs):
             raise
         segment.evaluate(one_by_one, _wrapped(segment, words))
         raise FloatingPointError(f"invalid value encountered: {error}") from error

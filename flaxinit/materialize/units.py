@@ -33,9 +33,9 @@ class Units(Trace):
 
     __slots__ = ("parent_trace",)
 
-    def __init__(self, parent: Trace) -> None:
+    def __init__(self, parent: Any) -> None:
         super().__init__()
-        self.parent_trace = parent
+        self.parent_trace: Any = parent
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.parent_trace, name)
