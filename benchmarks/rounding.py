@@ -27,7 +27,8 @@ from flaxinit.jaxpr import bind, called, evaluate
 # What moves numbers, picks among them or changes a sign rounds nothing.
 EXACT = (
     *("abs", "neg", "sign", "max", "min", "clamp", "nextafter", "real", "imag", "complex", "conj"),
-    *("bitcast_convert_type", "optimization_barrier", "sharding_constraint", "stop_gradient"),
+    *("bitcast_convert_type", "device_put", "optimization_barrier", "sharding_constraint"),
+    "stop_gradient",
     *("broadcast_in_dim", "reshape", "squeeze", "transpose", "rev", "slice", "pad", "concatenate"),
     *("select_n", "gather", "copy", "copy_p", "iota", "split", "stack", "unstack"),
 )

@@ -84,6 +84,8 @@ def assert_same_place(made, eager):
 
 @pytest.mark.parametrize("name", EXPLICIT)
 def test_values_and_layouts_are_those_of_an_eager_call(name):
+    if name == "in memory of the host" and jax.__version_info__ < (0, 10, 1):
+        pytest.skip("XLA of JAX 0.10.0 compiles nothing for CPUs that ends in memory of the host")
     init = EXPLICIT[name]
     other = NamedSharding(MESH, P())
     with jax.set_mesh(MESH):

@@ -100,4 +100,4 @@ def test_a_share_of_a_large_kernel_is_held(name, spec, mesh):
         NamedSharding(mesh, spec),
         report=reports.append,
     )(KEY)
-    assert reports[0].peak_bytes_per_device < 0.8 * whole.nbytes
+    assert reports[0].peak_bytes_per_device < whole.nbytes
