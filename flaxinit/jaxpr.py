@@ -140,9 +140,8 @@ def evaluate(
     [('add', ('mul', 2.0, 'x'), 1.0)]
     """
     jaxpr = program.jaxpr
-    last = {atom: i for i, each in enumerate(jaxpr.eqns) for atom in _variables(each)}
-    for atom in jaxpr.outvars:
-        last.pop(atom, None) if isinstance(atom, Var) else None
+    returned = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
+    last = {var: i for i, each in enumerate(jaxpr.eqns) for var in _variables(each) - returned}
     values = {
         var: constant(var, value)
         for var, value in zip(jaxpr.constvars, program.consts, strict=True)
