@@ -34,8 +34,7 @@ def test_rendered_page_is_current(name):
 
 
 def test_every_page_is_listed_and_rendered():
-    assert len(derivations.ACTIVATIONS) == 48
-    assert len(derivations.THEOREMS) == 12
+    assert set(derivations.ACTIVATIONS) == set(MOMENTS)
     for room in ("activations", "theorems"):
         modules = {path.stem for path in (ROOT / "derivations" / room).glob("*.py")} - {"__init__"}
         listed = derivations.ACTIVATIONS if room == "activations" else derivations.THEOREMS

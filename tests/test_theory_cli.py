@@ -190,10 +190,6 @@ BAD = {
 }
 
 
-def test_number_of_cases():
-    assert len(BAD) == 14
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_answered_in_one_message(capsys, name):
     arguments, message = BAD[name]

@@ -30,10 +30,6 @@ MEANT = {
 }
 
 
-def test_number_of_cases():
-    assert len(MEANT) == 15
-
-
 @pytest.mark.parametrize("name", MEANT)
 @pytest.mark.parametrize("format_", [np.float64, np.float32])
 @pytest.mark.parametrize("sign", [1, -1])

@@ -129,10 +129,6 @@ BOMBS = {
 }
 
 
-def test_number_of_cases():
-    assert (len(READ), len(REFUSED), len(BOMBS)) == (24, 64, 11)
-
-
 @pytest.mark.parametrize("text", READ)
 def test_read(text):
     assert sympy.expand(read_formula(text) - READ[text]) == 0

@@ -164,10 +164,6 @@ PARAMETRIC = {
 VALUES = ({"a": Rational(2, 3), "b": Rational(1, 5)}, {"a": Rational(7, 3), "b": Integer(2)})
 
 
-def test_number_of_cases():
-    assert (len(SMOOTH), len(GROWING), len(PARAMETRIC)) == (11, 10, 20)
-
-
 @pytest.mark.parametrize("name", PARAMETRIC)
 def test_parameters_may_stay_open(name):
     derivation = derive(PARAMETRIC[name])

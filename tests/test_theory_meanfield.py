@@ -76,9 +76,9 @@ PUBLISHED = {
 }
 
 
-def test_number_of_cases():
-    assert len(PUBLISHED) == 17
-    assert sum(derive(name).maps.dual_expr is not None for name in CATALOGUE) == 19
+def test_every_published_dual_is_found_and_two_more():
+    found = {name for name in CATALOGUE if derive(name).maps.dual_expr is not None}
+    assert found >= {*PUBLISHED, "x_gaussian", "x_cos"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -41,10 +41,6 @@ KINKS = {
 }
 
 
-def test_number_of_cases():
-    assert (len(KINKS), len(ISOLATED)) == (20, 12)
-
-
 @pytest.mark.parametrize("name", KINKS)
 def test_kinks(name):
     expr, kinks = KINKS[name]
