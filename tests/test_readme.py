@@ -8,6 +8,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_python_blocks_run():
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert blocks
     namespace: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)
