@@ -379,6 +379,7 @@ def test_every_experiment_has_committed_results():
     assert {path.stem for path in kept} == set(experiments.names())
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path):
     results = shutil.copytree(command.RESULTS, tmp_path / "results")
     written = (results / "README.md").read_text()
@@ -409,6 +410,7 @@ def finished(process, seconds: int = 300) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_smoke_run_of_quick_writes_results_table_and_plot(tmp_path):
     """On three devices: the seeds are padded and spread, none is lost."""
     out = finished(run_command("quick", "--size", "smoke", "--results", tmp_path, devices=3))
@@ -435,6 +437,7 @@ print(json.dumps([run for unit in units for run in harness.train(unit)["runs"]])
 """
 
 
+@pytest.mark.slow
 def test_one_seed_gives_the_same_numbers_on_any_number_of_devices():
     def runs(devices):
         flags = f"--xla_force_host_platform_device_count={devices}"
@@ -455,6 +458,7 @@ def test_one_seed_gives_the_same_numbers_on_any_number_of_devices():
         assert runs(devices) == alone
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_run(tmp_path):
     """As on two hosts: both train, the first writes; their numbers are those of one process."""
     with socket.socket() as free:
@@ -544,7 +548,14 @@ def diverged(value):
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN|invalid value|Mean of empty|No data for colormapping")
-@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        # A hundred depth scales, each the root of a double integral.
+        pytest.param(name, marks=pytest.mark.slow if name == "schoenholz_2017" else ())
+        for name in experiments.names()
+    ],
+)
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_every_view_shows_networks_that_diverged(name, share, tmp_path):
     """Of the committed results, none, half or all runs are made to diverge."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from materialize_models import INIT_FUNCTIONS, MATRICES_OF_PRODUCTS
 
+pytestmark = pytest.mark.slow
 SEED = 11
 NAMES = (
     "transformer with flaxinit",
