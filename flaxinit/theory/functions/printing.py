@@ -3,7 +3,9 @@
 import math
 
 import sympy
-from sympy import Expr, Integer, Rational
+from sympy import Expr, Integer, Rational, Symbol
+
+from flaxinit.theory.functions.symbols import z
 
 _HALF = Rational(1, 2)
 
@@ -38,12 +40,30 @@ def latex(expr: object) -> str:
     >>> latex(sympy.sqrt(2 * q / sympy.pi))
     '\\\\sqrt{\\\\frac{2 q}{\\\\pi}}'
     """
-    return sympy.latex(as_printed(expr) if isinstance(expr, Expr) else expr)
+    return sympy.latex(_without_signs(as_printed(expr)) if isinstance(expr, Expr) else expr)
 
 
 def text(expr: Expr) -> str:
     """An expression as plain text."""
     return str(as_printed(expr))
+
+
+def _without_signs(expr: Expr) -> Expr:
+    """The expression with a q (and parameters) of no known sign in its exponents.
+
+    Of an exponent that it knows to be negative SymPy's printer asks whether it is constant, by
+    `simplify`, which takes seconds.
+    """
+
+    def has_signs(part: Expr) -> bool:
+        power = isinstance(part, sympy.exp | sympy.Pow)
+        return power and bool(part.as_base_exp()[1].free_symbols - {z})
+
+    def without(power: Expr) -> Expr:
+        base, exponent = power.as_base_exp()
+        return base ** exponent.xreplace({s: Symbol(s.name) for s in exponent.free_symbols - {z}})
+
+    return expr.replace(has_signs, without)
 
 
 def _together(product: Expr) -> Expr:

@@ -83,7 +83,9 @@ def _separate(addend: Expr) -> tuple[Expr, Expr]:
 def _prime_powers(factor: Expr):
     """A factor as powers of irreducible bases, where that keeps every base positive."""
     base, power = factor.as_base_exp()
-    if isinstance(factor, sympy.Function):
+    if not factor.free_symbols:
+        yield base, power  # to factor a constant such as e^{1.702} takes a polynomial in e^{1/500}
+    elif isinstance(factor, sympy.Function):
         arguments = [sympy.factor(a) if a.is_rational_function() else a for a in factor.args]
         yield factor.func(*arguments), Integer(1)
     elif power.is_Rational and base.free_symbols and base.is_rational_function():
