@@ -13,10 +13,11 @@ from sympy import Integer, Rational, Symbol, atan, cosh, erf, exp, log, sqrt, ta
 from flaxinit.theory import CATALOGUE, Diverges, NotCertifiable, derive, z
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import steady
+from flaxinit.theory.functions.balls import DIGITS, LEAST_BITS
 from flaxinit.theory.functions.growth import Tail
 from flaxinit.theory.functions.piecewise import split
 from flaxinit.theory.functions.singularities import continued
-from flaxinit.theory.moments.enclosure import DIGITS, enclose
+from flaxinit.theory.moments.enclosure import enclose
 
 # Integrals of smooth functions that mpmath's quadrature knows to 40 digits as well.
 INTEGRALS = {
@@ -280,7 +281,50 @@ def test_a_wide_ball_around_zero_is_no_zero():
     with pytest.raises(NotCertifiable, match="only"):
         enclose(split(sympy.sin(exp(z)) ** 2))
     zero = enclose(split(sympy.sin(z)))
-    assert zero.contains(0) and zero.rad() < arb(10) ** -100
+    assert zero.contains(0) and zero.mid() == 0 and zero.rad() < arb(2) ** -LEAST_BITS
+
+
+@pytest.mark.parametrize("power", [-30, -97, -150, -200])
+def test_a_tiny_square_is_no_zero(power):
+    """u²(1 − 2u²/3) ≤ tanh²u ≤ u², so that E[tanh²(az)] is a² to one part in 2a²."""
+    a = 2 * Rational(10) ** power
+    ball = enclose(split(tanh(a * z) ** 2))
+    with balls.precision():
+        known = balls.to_ball(a) ** 2
+        assert ball.overlaps(known * (1 - arb(0, 2) * known))
+        assert ball.rad() < ball.mid() * arb(10) ** -DIGITS
+
+
+@pytest.mark.parametrize("variance", [1e-300, 1e-100])
+def test_a_tiny_variance_leaves_all_digits(variance):
+    assert derive("tanh").second_moment.at(variance) == variance
+    assert derive("silu").second_moment.at(variance) == pytest.approx(variance / 4, rel=1e-15)
+    assert derive("square").second_moment.at(1e-300) == 0.0  # 3e-600, to a float
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("tanh(2e-97*x)", 4e-194),
+        ("1e-90*1e-60*sin(x)", 1e-300 * (1 - math.exp(-2)) / 2),
+        ("log1p(1e-90*relu(x))", 5e-181),
+    ],
+)
+def test_a_tiny_moment_has_its_digits(text, value):
+    moment = derive(text).second_moment
+    low, high = moment.bounds
+    assert low <= moment.value <= high or moment.value == float(low) == float(high)
+    assert moment.value == pytest.approx(value, rel=1e-15)
+
+
+TOO_SMALL = ["tanh(2e-97*x)*1e-60", "x*1e-80*1e-79", "sin(2e-97*x)**2", "tanh(1e-90*1e-90*x)"]
+
+
+@pytest.mark.parametrize("text", TOO_SMALL)
+def test_a_moment_below_the_floats_is_said_to_be(text):
+    """1/E[φ²] would be infinite, or short of digits, from the subnormal floats on."""
+    with pytest.raises(ValueError, match=r"range of a float.*rescale"):
+        derive(text)
 
 
 def test_a_kink_does_not_cost_digits():

@@ -150,6 +150,18 @@ def test_a_product_in_the_plane_is_that_of_its_factors():
         assert ball.overlaps(known)
 
 
+@pytest.mark.parametrize(
+    "gated",
+    [
+        lambda u, v: nn.softplus(u) - nn.softplus(v),
+        lambda u, v: nn.softplus(u) * nn.sigmoid(v) - nn.softplus(v) * nn.sigmoid(u),
+    ],
+)
+def test_what_changes_its_sign_with_its_arguments_has_the_mean_0(gated):
+    found = derive(gated)
+    assert found.mean.exact == 0 and found.mean.bounds == (0, 0) and found.gain > 0
+
+
 def test_what_the_plane_does_not_cover_is_refused():
     with pytest.raises(NotCertifiable, match="kinks"):
         derive(lambda u, v: nn.relu(jnp.maximum(u, v)))

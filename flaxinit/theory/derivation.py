@@ -1,6 +1,7 @@
 """From an activation to its gains: the moments, what follows from them, and how to say so."""
 
 import math
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from numbers import Real
@@ -69,7 +70,7 @@ class Derivation:
 
     def __post_init__(self):
         if self.second_moment.bounds and not self.second_moment.parameters:
-            if self.second_moment.value == 0:
+            if self.second_moment.value < sys.float_info.min:  # 1/E[φ²] has lost digits, or is inf
                 raise ValueError(_too_small(self.name, self.second_moment))
             if not self.mean.exists:
                 return
@@ -98,7 +99,8 @@ class Derivation:
             ValueError: if JAX has no gradient of φ, as of `lax.while_loop`, or a gain of no float.
         """
         moment = self.derivative_second_moment
-        if (value := moment.value) == 0 and not (moment.bounds and moment.bounds[0] <= 0):
+        value, vanishes = moment.value, moment.bounds is not None and not any(moment.bounds)
+        if value < sys.float_info.min and not vanishes:
             raise ValueError(_too_small(self.name, moment))
         return math.sqrt(1 / value) if value > 0 else math.inf
 

@@ -21,7 +21,8 @@ from flaxinit.theory.functions.effort import spend
 
 PRECISION = 160  # bits: 48 digits, of which rigorous integration keeps well over 30
 _COMPILING = 5  # units of work per step of a program
-_SHARP_BITS = 105  # over 30 digits, relative
+DIGITS = 30  # certified digits, relative to the value
+LEAST_BITS = 1075  # half the least float is 2⁻¹⁰⁷⁵, and what is smaller rounds to 0
 _NAN = acb("nan")
 
 
@@ -304,20 +305,32 @@ def evaluate(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
     return result.real
 
 
+def fixed(ball: arb, zero_bits: int = LEAST_BITS) -> arb | None:
+    """The ball if it fixes 30 digits, one around 0 if it is below 2^-zero_bits, else None.
+
+    By default, a float rounds to 0 what is taken for 0.
+
+    >>> fixed(arb(1, 1e-20)), fixed(arb(1, 1e-20) * arb(2) ** -1200).mid()
+    (None, 0)
+    """
+    if 2 * ball.rad() <= abs(ball.mid()) * arb(10) ** -DIGITS:
+        return ball
+    size = abs(ball).upper()
+    return arb(0, size) if size < arb(2) ** -zero_bits else None
+
+
 def sharp(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
-    """Like `evaluate`, at whatever precision it takes to certify 100 bits of the value.
+    """Like `evaluate`, at whatever precision it takes to fix 30 digits of the value.
 
     Raises:
-        NotCertifiable: if even sixteen-fold precision leaves fewer.
+        NotCertifiable: if even sixteen-fold precision fixes fewer.
     """
     ball = arb("nan")
     for doublings in range(5):
         with precision(PRECISION << doublings):
             ball = evaluate(expr, values)
-            if ball.rel_accuracy_bits() >= _SHARP_BITS or ball == 0:
-                return ball
-    if ball.is_finite() and abs(ball) < arb(2) ** -(2 * PRECISION):
-        return ball  # zero, to twice the working precision
+            if (found := fixed(ball)) is not None:
+                return found
     raise NotCertifiable(f"{short(expr)} at {values} cancels too much: only {ball} is certain")
 
 

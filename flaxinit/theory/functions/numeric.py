@@ -62,7 +62,7 @@ class Numeric:
         return 0.0
 
     def _exactly(self, piece: int, x: float) -> float:
-        """The value at x, in as many bits as it takes; nan where there is none."""
+        """The value at x, in as many bits as it takes; nan where none is known."""
         value = acb("nan")
         for doublings in range(6):
             with balls.precision(balls.PRECISION << doublings):
@@ -70,10 +70,9 @@ class Numeric:
                     value = self._programs[piece](acb(x))
                 except balls.NotCertifiable:
                     return math.nan
-                if value.real.rel_accuracy_bits() > 60 or value.real == 0:
-                    break
-        real = value.is_finite() and value.imag.contains(0)
-        return float(value.real.mid()) if real else math.nan
+                if value.imag.contains(0) and (real := balls.fixed(value.real)) is not None:
+                    return float(real.mid())
+        return math.nan
 
     @cached_property
     def _programs(self) -> list[balls.Program]:

@@ -19,7 +19,7 @@ from sympy import Expr
 
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import steady
-from flaxinit.theory.functions.balls import NotCertifiable, Program
+from flaxinit.theory.functions.balls import LEAST_BITS, NotCertifiable, Program, fixed
 from flaxinit.theory.functions.brief import short, short_list
 from flaxinit.theory.functions.effort import OverBudget, limited, spend
 from flaxinit.theory.functions.growth import Tail
@@ -27,7 +27,6 @@ from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.singularities import continued, factored, has_pole, singularities
 from flaxinit.theory.functions.symbols import z
 
-DIGITS = 30  # certified digits, relative to the value
 _TOLERANCE_BITS = 125  # absolute goal of the integration, about 37 digits
 # Half-widths of the middle, in standard deviations. Beyond 14 the normal tail is below 1e-43.
 _WIDTHS = (14, 20, 30, 60, 120, 250)
@@ -35,7 +34,7 @@ _WIDTHS = (14, 20, 30, 60, 120, 250)
 _LENGTHS = (100, 400, 1600, 6400)
 _SECONDS = 5.0  # of work for one enclosure; the catalogue takes a hundredth of a second
 _ATTEMPTS = 3
-_ZERO_BITS = 400  # a ball that still contains 0 at this many more bits is taken for zero
+_SPARE_BITS = 60  # beyond those that the size of a value asks for
 _EVALUATIONS = 30_000  # per piece; the catalogue needs at most a few thousand
 
 
@@ -43,14 +42,15 @@ class Diverges(ValueError):
     """The expectation is proven to be infinite."""
 
 
-def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
+def enclose(pieces: Sequence[Piece], variance: object = 1, *, zero_bits: int = LEAST_BITS) -> arb:
     """A ball that contains E[f(x)], x ~ N(0, variance), and fixes at least 30 of its digits.
 
-    An expectation that is exactly 0 has no leading digit; its ball is narrower than 1e-100.
+    Of one that is 0 to so many bits, by default to a float, the ball has its middle at 0.
 
     Args:
         pieces: f as smooth pieces that cover the real line.
         variance: q > 0, any real number.
+        zero_bits: an expectation below 2^-zero_bits has no digits.
 
     Returns:
         The ball.
@@ -65,28 +65,25 @@ def enclose(pieces: Sequence[Piece], variance: object = 1) -> arb:
     """
     try:
         with limited(_SECONDS):
-            return _enclosed(pieces, variance)
+            return _enclosed(pieces, variance, zero_bits)
     except OverBudget:
         spend(0)  # is it this limit, or that of the caller?
         raise _unsettled(pieces, variance, f"the work of {_SECONDS:g} seconds") from None
 
 
-def _enclosed(pieces: Sequence[Piece], variance: object) -> arb:
+def _enclosed(pieces: Sequence[Piece], variance: object, zero_bits: int) -> arb:
     extra = 0  # bits by which the value lies below 1
     for _ in range(_ATTEMPTS):
         with balls.precision(balls.PRECISION + extra):
             total = _integrate(pieces, variance, arb(2) ** -(_TOLERANCE_BITS + extra))
             if not total.is_finite():
                 raise _unsettled(pieces, variance, f"{_EVALUATIONS} evaluations a piece")
-            if 2 * total.rad() <= abs(total.mid()) * arb(10) ** -DIGITS:
-                return total
-            if extra >= _ZERO_BITS and total.contains(0):
-                break
-            # A small value: aim as many bits lower as its size asks for.
-            size = float(abs(total).upper().log() / arb(2).log())
-            extra = _ZERO_BITS if total.contains(0) else extra - int(size) + _TOLERANCE_BITS // 2
-    if total.contains(0) and total.rad() < arb(10) ** -100:
-        return total  # zero, to far more digits than were asked for
+            if (found := fixed(total, zero_bits)) is not None:
+                return found
+            # A small value: aim as many bits lower as its size asks for, or a float can tell.
+            size = abs(total).upper().log() / arb(2).log()
+            small = zero_bits if total.contains(0) else -int(float(size))
+            extra = max(extra, small) + _SPARE_BITS
     raise NotCertifiable(
         f"E[{_describe(pieces)}] could not be certified at q = {variance}: only {total} is "
         "certain. A function that does not oscillate ever faster can be certified"
@@ -106,10 +103,11 @@ def _describe(pieces: Sequence[Piece]) -> str:
 
 def _integrate(pieces: Sequence[Piece], variance, tolerance: arb) -> arb:
     spread = balls.to_ball(variance)
-    decay = 1 / (2 * spread)
-    left, right = _tails(pieces, decay, spread.sqrt(), tolerance)
+    decay, deviation = 1 / (2 * spread), spread.sqrt()
+    tolerance = tolerance * deviation.lower()  # of the integral, before it is divided by √(2πq)
+    left, right = _tails(pieces, decay, deviation, tolerance)
     middle = _middle(pieces, decay, left, right, tolerance)
-    return (middle + left.mass + right.mass) / (2 * arb.pi() * spread).sqrt()
+    return (middle + left.mass + right.mass) / ((2 * arb.pi()).sqrt() * deviation)
 
 
 @dataclass(frozen=True)

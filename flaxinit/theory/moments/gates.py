@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import mpmath
 import sympy
 from flint import arb
-from sympy import Expr
+from sympy import Expr, Integer
 
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import vanishes
@@ -33,7 +33,7 @@ from flaxinit.theory.moments.moment import Moment, check_variance, infinite, mis
 from flaxinit.theory.moments.plane import enclose_plane
 from flaxinit.theory.moments.record import Step
 
-_DIGITS = arb(10) ** -30
+_MEAN = r"\mathbb{E}[f]"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class CombinedMoment(Moment):
 class PlaneMoment(Moment):
     """A moment of a smooth function of two variables that does not separate."""
 
-    function: Expr = sympy.Integer(0)
+    function: Expr = Integer(0)
 
     def ball(self, variance) -> arb:
         check_variance(variance)
@@ -66,7 +66,7 @@ def gate_moments(expr: Expr, budget: float) -> tuple[Moment, Moment, Moment]:
         Diverges: if E[f²] is proven infinite.
         NotCertifiable: if a moment has no certified enclosure of 30 digits.
     """
-    symbols = r"\mathbb{E}[f]", r"\mathbb{E}[f^2]", r"\mathbb{E}[f_u^2 + f_v^2]"
+    symbols = _MEAN, r"\mathbb{E}[f^2]", r"\mathbb{E}[f_u^2 + f_v^2]"
     terms = separated(expr)
     if terms is None:
         slopes = sympy.diff(expr, z) ** 2 + sympy.diff(expr, gate) ** 2
@@ -76,22 +76,24 @@ def gate_moments(expr: Expr, budget: float) -> tuple[Moment, Moment, Moment]:
             _in_the_plane(symbol, integrand, budget)
             for symbol, integrand in zip(symbols[1:], (expr**2, slopes), strict=True)
         )
-        try:
-            mean = _in_the_plane(symbols[0], expr, budget)
-        except NotCertifiable as error:  # no gain asks for it
-            mean = missing(symbols[0], str(error))
-        return mean, second, backward
+        return _mean(lambda: _in_the_plane(symbols[0], expr, budget)), second, backward
     by_first, by_second = terms.differentiated()
     slopes = Separated((*by_first.squared().pairs, *by_second.squared().pairs))
-    mean, second = (
-        _combined(symbol, sums, budget)
-        for symbol, sums in zip(symbols, (terms, terms.squared()), strict=False)
-    )
+    second = _combined(symbols[1], terms.squared(), budget)
+    mean = _mean(lambda: _combined(symbols[0], terms, budget))
     try:
         backward = _combined(symbols[2], slopes, budget)
     except Diverges as error:
         backward = infinite(symbols[2], (), str(error))
     return mean, second, backward
+
+
+def _mean(found: Callable[[], Moment]) -> Moment:
+    """E[f], or that it is not certified: no gain asks for it."""
+    try:
+        return found()
+    except NotCertifiable as error:
+        return missing(_MEAN, str(error))
 
 
 def _in_the_plane(symbol: str, integrand: Expr, budget: float) -> Moment:
@@ -100,7 +102,7 @@ def _in_the_plane(symbol: str, integrand: Expr, budget: float) -> Moment:
         return _combined(symbol, terms, budget)
     mirrors = ({z: -z}, {gate: -gate}, {z: -z, gate: -gate})
     if any(vanishes(integrand + integrand.xreplace(mirror)) for mirror in mirrors):
-        step = Step("The function is odd, and so cancels", "E", sympy.Integer(0))
+        step = Step("The function is odd, and so cancels", "E", Integer(0))
         return CombinedMoment(symbol, (), step.right, (mpmath.mpf(0), mpmath.mpf(0)), (step,))
     bounds = balls.bounds(enclose_plane(integrand))
     return PlaneMoment(symbol, (), None, bounds, (), "it does not separate", integrand)
@@ -130,17 +132,21 @@ def _total(products: Sequence[Sequence]):
 def combine(symbol: str, products: tuple[tuple[Moment, ...], ...]) -> CombinedMoment:
     """The moment that is a sum of products of others."""
     parts = [m for product in products for m in product]
-    known = all(m.exact is not None for m in parts)
-    exact = sympy.sympify(_total([[m.exact for m in p] for p in products])) if known else None
+    forms = {m: sympy.Dummy() if m.exact is None else m.exact for m in parts}
+    total = sympy.sympify(_total([[forms[m] for m in p] for p in products]))
+    cancels = sympy.expand(total) == 0
+    known = cancels or all(m.exact is not None for m in parts)
+    exact = Integer(0) if cancels else total if known else None
     steps = tuple(step for m in dict.fromkeys(parts) for step in m.steps)
     steps += (Step("u and v are independent: expectations of products factorise", "E", exact),)
     with balls.precision():
-        total = arb(0) + _total([[m.ball(1) for m in p] for p in products])
-    if total.rad() > abs(total.mid()) * _DIGITS and total != 0:
-        raise NotCertifiable(f"the terms of {symbol} cancel: only {total} is certain")
+        ball = arb(0) if cancels else _total([[m.ball(1) for m in p] for p in products])
+        found = balls.fixed(ball)
+    if found is None:
+        raise NotCertifiable(f"the terms of {symbol} cancel: only {ball} is certain")
     remark = next((m.remark for m in parts if m.exact is None), "")
     steps = steps if known else ()
-    return CombinedMoment(symbol, (), exact, balls.bounds(total), steps, remark, products)
+    return CombinedMoment(symbol, (), exact, balls.bounds(found), steps, remark, products)
 
 
 def takes_two(function: Callable) -> bool:

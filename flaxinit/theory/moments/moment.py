@@ -23,6 +23,7 @@ from flaxinit.theory.moments.record import Step
 from flaxinit.theory.moments.terms import NoClosedForm
 
 CLOSED_FORM = 5.0  # seconds' worth of work; then the enclosure stands alone
+_CHECKED_BITS = 100  # to which the integral is 0 where the closed form is: 30 digits
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class Moment:
             return
         with mpmath.workprec(2 * balls.PRECISION):
             width, size = high - low, max(abs(low), abs(high))
-            # Thirty digits; a moment that is exactly 0 has none, but then its bounds are narrow.
-            if not (0 <= width <= size * mpmath.mpf(10) ** -30 or 0 <= width < 1e-90):
+            # Thirty digits; what is 0 to a float has none, and bounds around 0.
+            certain = width <= size * mpmath.mpf(10) ** -balls.DIGITS
+            if not (width >= 0 and (certain or float(size) == 0)):
                 raise AssertionError(f"{self.integrand}: {self.bounds} do not certify 30 digits")
 
     def __repr__(self) -> str:
@@ -87,7 +89,9 @@ class Moment:
                 f"{self.integrand} depends on the open parameter {names}: call "
                 f"derivation.subs({names.split(', ')[0]}=0.1) first, or read `.exact`"
             )
-        low, high = self.bounds
+        return self._rounded(*self.bounds)
+
+    def _rounded(self, low: mpmath.mpf, high: mpmath.mpf) -> float:
         if mpmath.isinf(low):
             return math.inf
         with mpmath.workprec(balls.PRECISION):
@@ -130,8 +134,8 @@ class Moment:
         return enclose(self.pieces, variance)
 
     def at(self, variance: float) -> float:
-        """The moment at q = variance."""
-        return float(self.ball(variance).mid())
+        """The moment at q = variance, rounded to the nearest float."""
+        return self._rounded(*balls.bounds(self.ball(variance)))
 
 
 class MissingMoment(Moment):
@@ -187,30 +191,30 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = CLOSED_FORM) ->
     found = Moment(symbol, pieces, exact, None, steps, remark)
     if found.parameters:
         return _open(found)
+    ball = None
+    if exact is not None:
+        try:
+            ball = balls.sharp(exact, {q: 1})
+        except NotCertifiable as error:  # an unusable form leaves the integral
+            exact, steps, remark = None, (), str(error)
     try:
-        integral = enclose(pieces)
+        # It is certified that a closed form is 0: the integral need not be, to as many digits.
+        zero = ball is not None and ball.mid() == 0
+        integral = enclose(pieces, zero_bits=_CHECKED_BITS if zero else balls.LEAST_BITS)
     except Diverges as error:
         raise Diverges(
             f"{found.integrand} is infinite ({error}); no gain exists. Bound the activation, for "
             "example by clipping its argument"
         ) from None
     except NotCertifiable as error:
-        if exact is None:
+        if ball is None:
             raise
-        integral, remark = None, f"not checked against the enclosure: {error}"
-    ball = integral
-    if exact is not None:
-        try:
-            ball = balls.sharp(exact, {q: 1})
-        except NotCertifiable as error:
-            if integral is None:
-                raise
-            exact, steps, remark = None, (), str(error)  # an unusable form leaves the integral
-        else:
-            if integral is not None:
-                _agree(found, ball, integral)
-                # Whichever route cancelled less is the sharper one.
-                ball = min(ball, integral, key=lambda b: float(b.rad()))
+        remark = f"not checked against the enclosure: {error}"
+    else:
+        if ball is not None:
+            _agree(found, ball, integral)
+        if ball is None or integral.rad() < ball.rad():  # the route that cancels less is sharper
+            ball = integral
     return Moment(symbol, pieces, exact, balls.bounds(ball), steps, remark)
 
 

@@ -12,11 +12,10 @@ from flint import acb, arb
 from sympy import Expr
 
 from flaxinit.theory.functions import balls
-from flaxinit.theory.functions.balls import NotCertifiable, Program
+from flaxinit.theory.functions.balls import NotCertifiable, Program, fixed
 from flaxinit.theory.functions.piecewise import KINKED
 from flaxinit.theory.functions.ranges import Range, value_range
 from flaxinit.theory.functions.symbols import gate, z
-from flaxinit.theory.moments.enclosure import DIGITS
 
 _WIDTH = 14  # standard deviations of the square; what lies beyond has a weight below 1e-43
 _BITS = 112  # of the integral, absolute: 33 digits
@@ -48,12 +47,12 @@ def enclose_plane(expr: Expr, variance: object = 1) -> arb:
         beyond = _beyond(_majorant(tame), deviation)
         square = _square(Program(tame, (z, gate)), deviation)
         total = (square + arb(0, beyond.upper())) / (2 * arb.pi())
-    if not total.rad() <= abs(total.mid()) * arb(10) ** -DIGITS:
+    if (found := fixed(total)) is None:
         raise NotCertifiable(
             f"E[{expr}] could not be certified at q = {variance}: only {total} is certain after "
             f"{_EVALUATIONS} evaluations"
         )
-    return total
+    return found
 
 
 def _tame(expr: Expr) -> Expr:
