@@ -4,7 +4,22 @@ import math
 
 import sympy
 from flint import acb, arb
-from sympy import Abs, Dummy, Expr, Integer, atan, cosh, erf, erfc, exp, expand, log, sinh, tanh
+from sympy import (
+    Abs,
+    Add,
+    Dummy,
+    Expr,
+    Integer,
+    atan,
+    cosh,
+    erf,
+    erfc,
+    exp,
+    expand,
+    log,
+    sinh,
+    tanh,
+)
 
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.effort import remembered, size, spend
@@ -16,6 +31,7 @@ _HALF = sympy.Rational(1, 2)
 _REWRITING = 20  # units of work for each part of an expression, or for each term
 
 _SIMPLIFYING = 500  # units of work for each part of what SymPy simplifies
+_MULTIPLE = 100  # of what SymPy writes functions of multiples in functions of
 _SLOPE = 10  # units of work for each part of a derivative
 
 
@@ -39,8 +55,19 @@ def is_zero(number: Expr) -> bool:
         return number == 0
     if _differs_from_zero(number):
         return False
-    spend(_SIMPLIFYING * size(number))
-    return sympy.simplify(number) == 0
+    return simplified(number) == 0
+
+
+def simplified(expr: Expr) -> Expr:
+    """SymPy's `simplify`, but an expression with a large multiple in a function as it is.
+
+    SymPy writes tanh(nu) in powers of tanh u, and takes e^{n/m} for a power of e^{1/m}.
+    """
+    spend(_SIMPLIFYING * size(expr))
+    addends = (a for f in expr.atoms(sympy.Function) for u in f.args for a in Add.make_args(u))
+    multiples = (addend.as_coeff_Mul()[0] for addend in addends)
+    large = any(max(abs(n.p), n.q) > _MULTIPLE for n in multiples if n.is_Rational)
+    return expr if large else sympy.simplify(expr)
 
 
 def vanishes(expr: Expr) -> bool:

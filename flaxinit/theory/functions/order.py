@@ -65,6 +65,11 @@ def ordered(places: Iterable[Expr]) -> tuple[Expr, ...]:
     return tuple(kept)
 
 
+def within(place: Expr, low: Expr, high: Expr) -> bool:
+    """Whether a place lies in a closed interval."""
+    return compare(low, place) <= 0 <= compare(high, place)
+
+
 def between(low: Expr, places: Iterable[Expr], high: Expr) -> list[Expr]:
     """The places inside an open interval."""
     return [p for p in places if compare(low, p) < 0 and compare(p, high) < 0]

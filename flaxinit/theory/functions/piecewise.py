@@ -17,7 +17,7 @@ from sympy import Abs, Expr, Heaviside, Max, Min, Piecewise, Symbol, exp, log, o
 from sympy.core.relational import Eq, Ne, Relational
 
 from flaxinit.theory.functions import balls
-from flaxinit.theory.functions.algebra import collected, differentiated, vanishes
+from flaxinit.theory.functions.algebra import collected, differentiated, simplified, vanishes
 from flaxinit.theory.functions.brief import short
 from flaxinit.theory.functions.effort import remembered
 from flaxinit.theory.functions.order import aligned, between, compare, ordered
@@ -76,10 +76,10 @@ def jumps(pieces: Sequence[Piece]) -> list[Expr]:
     """The places where the function is not continuous."""
     found = []
     for left, right in pairwise(pieces):
-        gap = sympy.simplify((left.expr - right.expr).subs(z, left.high))
+        gap = simplified((left.expr - right.expr).subs(z, left.high))
         if not gap.is_finite:  # as z log z at 0, which has a limit there
             sides = (sympy.limit(p.expr, z, left.high, d) for p, d in ((left, "-"), (right, "+")))
-            gap = sympy.simplify(-sum(s * side for s, side in zip((-1, 1), sides, strict=True)))
+            gap = simplified(-sum(s * side for s, side in zip((-1, 1), sides, strict=True)))
         if gap != 0:
             found.append(left.high)
     return found
@@ -264,7 +264,7 @@ def _sign(expr: Expr, point: Expr) -> Expr:
     value = expr.subs(z, point)
     known = _known_sign(value)
     if known is None and value.free_symbols:
-        known = _known_sign(sympy.factor(sympy.simplify(value)))
+        known = _known_sign(sympy.factor(simplified(value)))
     if known is not None:
         return sympy.Integer(known)
     if value.free_symbols:
@@ -276,7 +276,7 @@ def _sign(expr: Expr, point: Expr) -> Expr:
         ball = balls.evaluate(value)
         if ball.contains(0):
             # Equal to 48 digits: SymPy decides whether it is zero, or says that it cannot.
-            if sympy.simplify(value) != 0:
+            if simplified(value) != 0:
                 raise ValueError(f"the sign of {value} cannot be decided")
             return sympy.Integer(0)
         return sympy.Integer(1 if ball > 0 else -1)

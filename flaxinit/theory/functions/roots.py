@@ -13,11 +13,18 @@ from flint import acb
 from sympy import Dummy, Expr, Poly, Symbol, exp, log, oo
 
 from flaxinit.theory.functions import balls
-from flaxinit.theory.functions.algebra import differentiated, is_zero, polynomial, steady
+from flaxinit.theory.functions.algebra import (
+    differentiated,
+    is_zero,
+    polynomial,
+    simplified,
+    steady,
+)
 from flaxinit.theory.functions.balls import Continued, IsolatedRoot, NotCertifiable, Program
 from flaxinit.theory.functions.brief import short
 from flaxinit.theory.functions.effort import size, spend
 from flaxinit.theory.functions.growth import Tail
+from flaxinit.theory.functions.order import compare
 from flaxinit.theory.functions.symbols import z
 
 _REACHES = (5, 15, 50)  # beyond which the growth of the expression may exclude a root
@@ -79,8 +86,8 @@ def _peel(expr: Expr):
     if type(function) not in _INVERSES:
         return None
     inverse, low, high = _INVERSES[type(function)]
-    target = sympy.simplify(-constant / factor)
-    if bool(target <= low) or bool(target >= high):
+    target = simplified(-constant / factor)
+    if compare(target, sympy.sympify(low)) <= 0 or compare(target, sympy.sympify(high)) >= 0:
         return sympy.S.EmptySet
     if inverse is None:
         return None
@@ -125,7 +132,7 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
     if poly.degree() == 1:
         slope, offset = poly.all_coeffs()
         root = -offset / slope
-        return [root if root.is_Rational else sympy.simplify(root)]
+        return [root if root.is_Rational else simplified(root)]
     if poly.domain.is_QQ or poly.domain.is_ZZ:
         with_radicals = sympy.real_roots(poly)
         return list(dict.fromkeys(with_radicals))
@@ -208,7 +215,7 @@ def lowered(expr: Expr, point, order: int) -> Expr:
     poly = expr.as_poly(z) if expr.is_polynomial(z) else None
     if poly is not None:
         terms = [
-            sympy.simplify(sympy.diff(expr, z, n).subs(z, point)) / math.factorial(n)
+            simplified(sympy.diff(expr, z, n).subs(z, point)) / math.factorial(n)
             for n in range(order, poly.degree() + 1)
         ]
         return sympy.Add(*[term * (z - point) ** n for n, term in enumerate(terms)])

@@ -9,6 +9,7 @@ from sympy import Expr, exp, log
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.balls import Continued, Program
 from flaxinit.theory.functions.effort import remembered, size, spend
+from flaxinit.theory.functions.order import ordered, within
 from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.roots import lowered, order_of_zero, roots
 from flaxinit.theory.functions.symbols import z
@@ -33,16 +34,16 @@ def singularities(piece: Piece) -> tuple[Expr, ...]:
         entire = part.is_Pow and part.exp.is_integer and part.exp.is_nonnegative
         if base.has(z) and not entire and not (base.is_positive or base.is_negative):
             with contextlib.suppress(ValueError, NotImplementedError):  # no root known exactly
-                suspects |= {r for r in roots(base) if piece.low <= r and r <= piece.high}
+                suspects |= {r for r in roots(base) if within(r, piece.low, piece.high)}
     with balls.precision():
         program = Program(piece.expr, (z,))
         near = {p: acb(balls.evaluate(p) + _NEIGHBOURHOOD) for p in suspects}
 
         def regular(point: Expr) -> bool:
-            inside = piece.low < point and point < piece.high
-            return program(near[point], analytic=bool(inside)).is_finite()
+            inside = point not in (piece.low, piece.high)
+            return program(near[point], analytic=inside).is_finite()
 
-        return tuple(sorted(p for p in suspects if not regular(p)))
+        return ordered(p for p in suspects if not regular(p))
 
 
 @remembered

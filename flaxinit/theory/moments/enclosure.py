@@ -23,6 +23,7 @@ from flaxinit.theory.functions.balls import LEAST_BITS, NotCertifiable, Program,
 from flaxinit.theory.functions.brief import short, short_list
 from flaxinit.theory.functions.effort import OverBudget, limited, spend
 from flaxinit.theory.functions.growth import Tail
+from flaxinit.theory.functions.order import compare, within
 from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.singularities import continued, factored, has_pole, singularities
 from flaxinit.theory.functions.symbols import z
@@ -190,7 +191,7 @@ def _middle(pieces, decay: arb, left, right, tolerance: arb) -> arb:
             continue
         low = -left.start if piece.low == -sympy.oo else piece.low
         high = right.start if piece.high == sympy.oo else piece.high
-        singular = [p for p in singularities(piece) if low <= p and p <= high]
+        singular = [p for p in singularities(piece) if within(p, low, high)]
         cuts = [low, *[p for p in singular if p not in (low, high)], high]
         for a, b in pairwise(cuts):
             width = sympy.Min(1, (b - a) / 2) if singular else 0
@@ -208,9 +209,10 @@ def _middle(pieces, decay: arb, left, right, tolerance: arb) -> arb:
 def _between(expr: Expr, low: Expr, high: Expr, density, tolerance: arb) -> arb:
     """The integral, cut at 0 where exponentials grow to one side: log(1 + e^u) is smooth there."""
     left, right = steady(expr, -1), steady(expr, 1)
-    if left == right or not low < 0 < high:
-        return _integral(right if low >= 0 else left, low, high, density, tolerance)
     zero = sympy.Integer(0)
+    if left == right or not compare(low, zero) < 0 < compare(high, zero):
+        side = right if compare(low, zero) >= 0 else left
+        return _integral(side, low, high, density, tolerance)
     return _integral(left, low, zero, density, tolerance) + _integral(
         right, zero, high, density, tolerance
     )

@@ -11,7 +11,7 @@ from sympy import Expr, Float, Symbol
 
 from flaxinit.aliases import catalogue_name
 from flaxinit.theory.functions import balls
-from flaxinit.theory.functions.brief import short_list
+from flaxinit.theory.functions.brief import short, short_list
 from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.functions.piecewise import (
@@ -104,6 +104,11 @@ def _from_expr(name: str, expr: Expr) -> Reading:
                 f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, real=True), or "
                 "positive=True where its sign decides a branch"
             )
+    if expr.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
+        raise ValueError(
+            f"{name} is no finite number in one of its branches: {short(expr)}; an activation has "
+            "to be defined on the whole real line"
+        )
     _require_moderate(name, expr)
     pieces = split(expr)
     _require_real(name, pieces)
