@@ -28,7 +28,8 @@ from flaxinit.theory.functions.symbols import z
 
 MAX_TERMS = 2000
 _HALF = sympy.Rational(1, 2)
-_REWRITING = 20  # units of work for each part of an expression, or for each term
+_REWRITING = 20  # units of work for each part of an expression
+_EXPANDING = 300  # and for each term that is multiplied out
 
 _SIMPLIFYING = 500  # units of work for each part of what SymPy simplifies
 _MULTIPLE = 100  # of what SymPy writes functions of multiples in functions of
@@ -37,8 +38,6 @@ _SLOPE = 10  # units of work for each part of a derivative
 
 def count_terms(expr: Expr) -> int:
     """A bound on the number of terms after expansion, without expanding."""
-    if not expr.has(z):
-        return 1
     if expr.is_Add:
         return sum(map(count_terms, expr.args))
     if expr.is_Mul:
@@ -105,7 +104,10 @@ def polynomial(expr: Expr) -> sympy.Poly | None:
 
 def _multiplied_out(expr: Expr) -> sympy.Poly:
     """Factor by factor: `as_poly` writes n sums out into all 2ⁿ products before it collects."""
-    if expr.is_Mul:
+    if expr.is_Add and (nested := [part for part in expr.args if part.has(sympy.Add)]):
+        rest = sympy.Add(*[part for part in expr.args if part not in nested])
+        poly = sum(map(_multiplied_out, nested), start=sympy.Poly(rest, z))
+    elif expr.is_Mul:
         poly = math.prod(map(_multiplied_out, expr.args), start=sympy.Poly(1, z))
     elif expr.is_Pow and expr.exp.is_Integer and expr.has(z):
         poly = _multiplied_out(expr.base) ** int(expr.exp)
@@ -156,7 +158,7 @@ def expand_numerators(expr: Expr) -> Expr:
     >>> expand_numerators(x * (1 + x) / (2 + x) ** 2)
     x**2/(x + 2)**2 + x/(x + 2)**2
     """
-    spend(_REWRITING * (count_terms(expr) + size(expr)))
+    spend(_EXPANDING * count_terms(expr) + _REWRITING * size(expr))
     whole: dict[Dummy, Expr] = {}
     names: dict[Expr, Dummy] = {}
 

@@ -32,6 +32,7 @@ _CELLS = 5000
 _LARGE = 300  # parts of an expression that is not solved in formulas
 _REWRITING = 200  # units of work for each part of an expression that is
 _MAX_ORDER = 8
+_MAX_DEGREE = 500  # of a polynomial in exponentials, which SymPy fills with its zeros
 
 # Increasing functions with their inverses, and the open interval of values they take.
 _INVERSES = {
@@ -111,6 +112,8 @@ def _exponential_roots(expr: Expr) -> list[Expr] | None:
         return None
     unit = abs(sympy.gcd_list(list(rates.values())))
     lowest = min(0, *rates.values())
+    if max(0, *rates.values()) - lowest > _MAX_DEGREE * unit:
+        return None
     substitutes = {
         power: u ** ((rate - lowest) / unit) * exp(exponents[power].coeff_monomial(1))
         for power, rate in rates.items()

@@ -69,8 +69,10 @@ def _full(poly: Poly) -> Expr:
 
 
 def _edge(poly: Poly, knot: Expr) -> Expr:
-    """b_p(c)/q."""
-    edges: list[Expr] = [Integer(0), Integer(1)]
-    for n in range(2, poly.degree() + 1):
-        edges.append(knot ** (n - 1) + (n - 1) * q * edges[n - 2])
-    return sympy.expand(sympy.Add(*[c * edges[n] for (n,), c in poly.terms()]))
+    """b_p(c)/q: of zⁿ it is Σ_k (n−1)(n−3)…(n−2k+1) qᵏ c^{n−1−2k}."""
+    powers: dict[int, list[Expr]] = {}
+    for (n,), coefficient in poly.terms():
+        for k in range((n + 1) // 2):
+            powers.setdefault(k, []).append(coefficient * knot ** (n - 1 - 2 * k))
+            coefficient *= n - 1 - 2 * k
+    return sympy.Add(*[sympy.expand(sympy.Add(*terms)) * q**k for k, terms in powers.items()])
