@@ -23,6 +23,7 @@ FLOATS = SimpleNamespace(
     **{"log1p": np.log1p, "sigmoid": special.expit, "softplus": lambda x: np.logaddexp(0.0, x)},
     normal_cdf=special.ndtr,
     number=float,
+    constant=lambda name: getattr(math, name),
 )
 DIGITS = SimpleNamespace(
     **{name: getattr(mpmath, name) for name in ("exp", "log", "sin", "cos", "tan", "sinh", "cosh")},
@@ -33,6 +34,7 @@ DIGITS = SimpleNamespace(
     normal_cdf=mpmath.ncdf,
     where=lambda condition, a, b: a if condition else b,
     number=mpmath.mpf,
+    constant=lambda name: +getattr(mpmath, name),
 )
 # The derivative of each function of one number.
 SLOPES = {
@@ -110,7 +112,7 @@ class Evaluation:
             case ast.Name(id="x" | "z"):
                 return self.x
             case ast.Name(id="pi" | "e" as name):
-                return Dual(self.kind.number(getattr(math, name)))
+                return Dual(self.kind.constant(name))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return Dual(self.kind.number(-1)) * self(operand)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -191,6 +193,7 @@ _RELATIONS = {
 }
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _REACH, _TOLERANCE, _PANELS, _HALVINGS, _LARGEST = 38.0, 1e-13, 3000, 70, 1e6
+_ROUNDING = 1e-12  # what is smaller everywhere may be 0 but for rounding
 _UNSEEN = 1e-7  # of E|φ|, that may change within a panel without being seen in the slope
 
 
@@ -256,15 +259,18 @@ def _kinks(tree: ast.AST) -> np.ndarray:
         evaluation = Evaluation(FLOATS, x)
         with np.errstate(all="ignore"):
             evaluation(tree)
-        return [np.sign(np.broadcast_to(value, x.shape)) for value in evaluation.switches]
+        return [np.broadcast_to(value, x.shape) for value in evaluation.switches]
 
     grid, found = np.linspace(-_REACH, _REACH, 20_001) + 1 / math.pi**8, []
-    for k, signs in enumerate(switches(grid)):
+    for k, values in enumerate(switches(grid)):
+        if 0 < np.max(np.abs(values), initial=0.0) < _ROUNDING:
+            raise Unknown("rounding decides a branch, as in sign(sin(pi))")
+        signs = np.sign(values)
         at = np.nonzero(signs[:-1] * signs[1:] < 0)[0]
         low, high, below = grid[at], grid[at + 1], signs[at]
         for _ in range(60 if at.size else 0):
             middle = (low + high) / 2
-            same = switches(middle)[k] == below
+            same = np.sign(switches(middle)[k]) == below
             low, high = np.where(same, middle, low), np.where(same, high, middle)
         found.append(high)
     return np.concatenate([np.zeros(0), *found])

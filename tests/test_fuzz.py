@@ -25,6 +25,16 @@ FOUND = {
     "cos(sinh(x) + 1/x)": "refused by SymPy",
     "where(x == 0, a, 1 - x)": "derived",
     "erf(x if x < 10 else 1.702) + erf(min(x, x)) / x**4": "refused",
+    "tanh(2e-97*x)": "derived",
+    "max(normal_cdf(cos(x)), sigmoid((e*-1)+(7233184978204*pi)))": "refused",
+    "min(sigmoid(x), tanh(9e15*pi))": "derived",
+    "sigmoid(x)/((x - x) if min(0.1, x) > x else 1)": "refused",
+    "*".join(f"abs(x-{i})" for i in range(20)): "refused",
+    "(1 + x)**49*(gelu(e)-x)**12": "derived",
+    "(gelu(0.5) if elu(x) >= 0 else x**3) * cos(sigmoid(10 + 1.702))": "derived",
+    "min((tanh(x)-log(x)), silu(x*32373462))": "refused",
+    "x + sin(pi)**0.1": "derived",
+    "x*sign(sin(pi)) + x": "derived",
 }
 
 

@@ -203,6 +203,13 @@ def test_knot_by_knot_is_piece_by_piece():
     assert float(exact.subs(q, 1)) == pytest.approx(sum(numbers), rel=1e-11)
 
 
+def test_a_derivation_is_written_as_fast_as_it_is_found():
+    derivation = derive("(max((e + x), tanh(-1)))**4", budget=2)
+    start = time.process_time()
+    assert r"\tanh" in derivation.markdown()
+    assert time.process_time() - start < 2
+
+
 def test_a_long_expression_is_cut_before_it_is_printed():
     long = sympy.Mul(*[z + sympy.sin(z + n) for n in range(2000)], evaluate=False)
     start = time.process_time()
