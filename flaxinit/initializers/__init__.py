@@ -1,7 +1,8 @@
 """What Flax calls. They take numbers alone, and know no activation, no Flax and no SymPy."""
 
+from flaxinit.initializers.attention import AttentionKernels, Mimetic, mimetic
+from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.constants import Constant, constant, ones, zeros
-from flaxinit.initializers.contract import Initializer
 from flaxinit.initializers.depth import (
     deepnorm_factors,
     fixup_factor,
@@ -10,9 +11,10 @@ from flaxinit.initializers.depth import (
     tfixup_factor,
 )
 from flaxinit.initializers.fourier import Stft, stft
-from flaxinit.initializers.lora import Lora, lora
-from flaxinit.initializers.mimetic import AttentionKernels, Mimetic, mimetic
-from flaxinit.initializers.orthogonal import (
+from flaxinit.initializers.identity_sparse import Identity, Sparse, identity, sparse
+from flaxinit.initializers.low_rank import Lora, lora
+from flaxinit.initializers.lstm import Chrono, ForgetBias, chrono, forget_bias
+from flaxinit.initializers.orthogonal_kernels import (
     DeltaOrthogonal,
     GatedOrthogonal,
     Orthogonal,
@@ -22,7 +24,7 @@ from flaxinit.initializers.orthogonal import (
     orthogonal,
     semi_orthogonal,
 )
-from flaxinit.initializers.plain import (
+from flaxinit.initializers.random import (
     Normal,
     TruncatedNormal,
     Uniform,
@@ -30,10 +32,9 @@ from flaxinit.initializers.plain import (
     truncated_normal,
     uniform,
 )
-from flaxinit.initializers.recurrent import Chrono, ForgetBias, chrono, forget_bias
 from flaxinit.initializers.scaling import KernelOptions, VarianceScaling, variance_scaling
-from flaxinit.initializers.siren import Siren, siren
-from flaxinit.initializers.spectrum import (
+from flaxinit.initializers.sines import Siren, siren
+from flaxinit.initializers.state_space import (
     LruNu,
     LruTheta,
     S4dInv,
@@ -44,7 +45,6 @@ from flaxinit.initializers.spectrum import (
     s4d_inv,
     s4d_lin,
 )
-from flaxinit.initializers.structured import Identity, Sparse, identity, sparse
 
 __all__ = [
     "AttentionKernels",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import Deterministic, checked_dtype, freeze
+from flaxinit.initializers.base import Deterministic, checked_dtype, freeze
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)

@@ -3,8 +3,8 @@
 import math
 from typing import Any, Literal, NamedTuple
 
+from flaxinit.initializers.base import checked_choice, checked_count, checked_number
 from flaxinit.initializers.constants import Constant
-from flaxinit.initializers.contract import checked_choice, checked_count, checked_number
 
 
 def residual_factor(layers: int, branches: int = 1) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Deterministic,
     checked_choice,
     checked_dtype,

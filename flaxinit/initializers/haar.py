@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Inexact, PRNGKeyArray
 
 from flaxinit import sampling
-from flaxinit.initializers.sharing import shared
+from flaxinit.initializers.partition import shared
 
 # Reflections in a block: enough for a matrix unit (128) to be busy, few enough that the work of a
 # block's triangular factor stays small beside the products. On one device, where each block is

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 
 from flaxinit import sampling
 from flaxinit.fans import Axes, compute_fans
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Initializer,
     checked_axes,
     checked_choice,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Deterministic,
     Initializer,
     checked_dtype,

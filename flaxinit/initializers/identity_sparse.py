@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Deterministic,
     Initializer,
     checked_count,
@@ -19,7 +19,7 @@ from flaxinit.initializers.contract import (
     checked_number,
     freeze,
 )
-from flaxinit.initializers.orthogonal import centred
+from flaxinit.initializers.orthogonal_kernels import centred
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

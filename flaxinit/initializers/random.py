@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Initializer,
     checked_dtype,
     checked_number,

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Deterministic,
     Initializer,
     checked_dtype,

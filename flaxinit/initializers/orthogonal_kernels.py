@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from flaxinit import sampling
 from flaxinit.fans import Axes, axis_set, checked_shape
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Initializer,
     checked_axes,
     checked_count,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
-from flaxinit.initializers.contract import (
+from flaxinit.initializers.base import (
     Initializer,
     check_divides,
     check_key,
