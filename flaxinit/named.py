@@ -4,7 +4,7 @@ from typing import Unpack
 
 from flaxinit.activations import Activation, scales
 from flaxinit.initializers import KernelOptions, VarianceScaling
-from flaxinit.initializers.base import did_you_mean
+from flaxinit.initializers.checks import did_you_mean
 from flaxinit.initializers.scaling import Mode
 from flaxinit.sampling import Distribution
 

@@ -12,6 +12,7 @@ on by up to 4 % in eight bits, and from 16 steps on by less than 0.1 % in sixtee
 
 import contextlib
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from statistics import NormalDist
@@ -230,10 +231,24 @@ def mesh_context(out_sharding: Any) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-_STATIC = ("shape", "dtype", "distribution", "out_sharding")
+def program(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a draw: its positional arguments are traced, its keywords are static.
+
+    It takes one keyword more, ``out_sharding``, the layout of its result (see `place`). What stays
+    out of the keywords is shared: layers that differ in it alone are one compiled program.
+    """
+
+    def placed(*traced, out_sharding=None, **static):
+        return place(functools.partial(draw, **static), out_sharding)(*traced)
+
+    functools.update_wrapper(placed, draw)
+    del placed.__wrapped__  # whose signature lacks out_sharding
+    parameters = inspect.signature(draw).parameters.values()
+    static = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return jax.jit(placed, static_argnames=(*static, "out_sharding"))
 
 
-@functools.partial(jax.jit, static_argnames=_STATIC)
+@program
 def draw(
     key: PRNGKeyArray,
     factor: float | np.generic,
@@ -242,12 +257,10 @@ def draw(
     shape: tuple[int, ...],
     dtype,
     distribution: str,
-    out_sharding: OutSharding = None,
 ) -> Inexact[Array, "..."]:
     """``factor`` times a draw from a parent distribution, rounded once to ``dtype``.
 
-    Only shape, dtype, distribution and sharding are static: layers of one shape share one
-    compiled program, whatever their standard deviations.
+    Layers of one shape share one compiled program, whatever their standard deviations.
 
     Args:
         key: a typed key or a legacy uint32 one.
@@ -256,7 +269,6 @@ def draw(
         shape: of the result.
         dtype: of the result, real or complex.
         distribution: one of `DISTRIBUTIONS`.
-        out_sharding: layout of the result.
 
     Returns:
         An array of that shape and dtype.
@@ -267,17 +279,14 @@ def draw(
     """
     parent = _complex_parent if jnp.issubdtype(dtype, jnp.complexfloating) else _real_parent
 
-    def scaled(key, factor, ends):
-        # XLA reassociates products with constants, differently eagerly and inside a larger jit.
-        # Behind the barrier the factors are not constants: the same key gives the same bits.
-        factor, ends = lax.optimization_barrier((factor, ends))
-        values = parent(one_pass(key), shape, compute_dtype(dtype), distribution, ends)
-        factor = lax.convert_element_type(factor, real_dtype(dtype))
-        if distribution == "normal" and parent is _real_parent:
-            factor *= np.array(math.sqrt(2), factor.dtype)  # first, as in jitted JAX
-        return (values * lax.convert_element_type(factor, values.dtype)).astype(dtype)
-
-    return place(scaled, out_sharding)(key, factor, ends)
+    # XLA reassociates products with constants, differently eagerly and inside a larger jit. Behind
+    # the barrier the factors are not constants: the same key gives the same bits.
+    multiple, ends = lax.optimization_barrier((factor, ends))
+    values = parent(one_pass(key), shape, compute_dtype(dtype), distribution, ends)
+    multiple = lax.convert_element_type(multiple, real_dtype(dtype))
+    if distribution == "normal" and parent is _real_parent:
+        multiple *= np.array(math.sqrt(2), multiple.dtype)  # first, as in jitted JAX
+    return (values * lax.convert_element_type(multiple, values.dtype)).astype(dtype)
 
 
 def _real_parent(key, shape, dtype, distribution, ends):
@@ -306,7 +315,7 @@ def _complex_parent(key, shape, dtype, distribution, ends):
     return lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle))
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "dtype", "out_sharding"))
-def full(value, *, shape: tuple[int, ...], dtype, out_sharding: OutSharding = None) -> Array:
-    """An array filled with one value (or broadcast from `value`), laid out as asked."""
-    return place(lambda v: jnp.full(shape, v, dtype), out_sharding)(value)
+@program
+def full(value, *, shape: tuple[int, ...], dtype) -> Array:
+    """An array filled with one value, or broadcast from `value`."""
+    return jnp.full(shape, value, dtype)

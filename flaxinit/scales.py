@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from flaxinit.initializers.base import checked_choice
+from flaxinit.initializers.checks import checked_choice
 from flaxinit.initializers.scaling import MODES, Mode
 
 

@@ -1,7 +1,5 @@
 """Attention whose products of weights look like those of trained networks."""
 
-import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,16 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
-from flaxinit.initializers.base import (
-    Initializer,
-    check_divides,
-    check_key,
-    checked_count,
-    checked_dtype,
-    checked_number,
-    drawn_dtype,
-    freeze,
-)
+from flaxinit.initializers.base import as_call, declared
+from flaxinit.initializers.checks import DType, check_divides, check_key, checked_count, drawn_dtype
 
 
 class AttentionKernels(NamedTuple):
@@ -30,8 +20,8 @@ class AttentionKernels(NamedTuple):
     out: Inexact[Array, "h k d"]  # noqa: F722
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Mimetic:
+@declared
+class mimetic:
     """Draw the four kernels of self-attention together, from the products they should make.
 
     With Z of independent ``N(0, 1/d)``, another for each product::
@@ -52,7 +42,7 @@ class Mimetic:
         query_identity: weight of the identity there.
         value_noise: the same for values times outputs.
         value_identity: the same; negative in vision, positive in language models.
-        dtype: drawn where the call names none; real.
+        dtype: default dtype if the call gives none; real.
 
     Raises:
         ValueError: a number that is not finite; when called, heads that do not divide features, a
@@ -70,12 +60,9 @@ class Mimetic:
     query_identity: float = 0.7
     value_noise: float = 0.4
     value_identity: float = -0.4
-    dtype: Any = None
+    dtype: DType = None
 
-    def __post_init__(self):
-        for name in ("query_noise", "query_identity", "value_noise", "value_identity"):
-            freeze(self, **{name: checked_number(name, getattr(self, name))})
-        freeze(self, dtype=checked_dtype(self.dtype))
+    __repr__ = as_call
 
     def __call__(
         self,
@@ -120,8 +107,6 @@ class Mimetic:
                 out_sharding=out_sharding,
             )
 
-    __repr__ = Initializer.__repr__
-
 
 def _one_each(out_sharding, features: int, heads: int) -> AttentionKernels:
     if type(out_sharding) not in (AttentionKernels, tuple, list) or len(out_sharding) != 4:
@@ -135,8 +120,8 @@ def _one_each(out_sharding, features: int, heads: int) -> AttentionKernels:
     return AttentionKernels(*out_sharding)
 
 
-@functools.partial(jax.jit, static_argnames=("features", "heads", "dtype", "out_sharding"))
-def _kernels(key, query, value, *, features, heads, dtype, out_sharding):
+@sampling.program
+def _kernels(key, query, value, *, features, heads, dtype):
     compute, width = sampling.compute_dtype(dtype), features // heads
 
     def product(key, weights):
@@ -145,19 +130,15 @@ def _kernels(key, query, value, *, features, heads, dtype, out_sharding):
         scale = jnp.asarray(features**-0.5, compute)
         return noise * scale * z + identity * jnp.eye(features, dtype=compute)
 
-    def draw(key, query, value):
-        query_key, value_key = jax.random.split(key)
+    def head(key):
+        left, right = _factors(product(key, query))
+        return left[:, :width], right[:width].T
 
-        def head(key):
-            left, right = _factors(product(key, query))
-            return left[:, :width], right[:width].T
-
-        q, k = jax.vmap(head, out_axes=1)(jax.random.split(query_key, heads))
-        v, out = _factors(product(value_key, value))
-        kernels = q, k, v.reshape(features, heads, width), out.reshape(heads, width, features)
-        return AttentionKernels(*(kernel.astype(dtype) for kernel in kernels))
-
-    return sampling.place(draw, out_sharding)(key, query, value)
+    query_key, value_key = jax.random.split(key)
+    q, k = jax.vmap(head, out_axes=1)(jax.random.split(query_key, heads))
+    v, out = _factors(product(value_key, value))
+    kernels = q, k, v.reshape(features, heads, width), out.reshape(heads, width, features)
+    return AttentionKernels(*(kernel.astype(dtype) for kernel in kernels))
 
 
 def _factors(matrix):
@@ -167,4 +148,4 @@ def _factors(matrix):
     return u * root[None], root[:, None] * vt
 
 
-mimetic = Mimetic
+Mimetic = mimetic

@@ -1,30 +1,89 @@
-"""What Flax calls: an initializer is a value with JAX's call signature and its own theory."""
+"""What every initializer is: a value with JAX's call signature and its own theory."""
 
+import contextlib
 import dataclasses
-import difflib
+import functools
+import inspect
 import math
-import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
-from flaxinit.fans import checked_shape, integer
+from flaxinit.fans import checked_shape
+from flaxinit.initializers.calls import arguments
+from flaxinit.initializers.checks import check_divides, check_key, check_of, drawn_dtype
+
+Class = TypeVar("Class", bound=type)
 
 
+@dataclass_transform(frozen_default=True)
+def declared(cls: Class) -> Class:
+    """Make a frozen dataclass that checks its fields when it is built.
+
+    The type of a field says which check it gets, see `checks.check_of`. Arguments are checked
+    first, so ``__post_init__`` is left for what several fields must satisfy together. Errors call
+    the class by its name.
+    """
+    dataclasses.dataclass(frozen=True, repr=False)(cls)
+    build = cls.__init__
+    with contextlib.suppress(NameError):  # of an annotation that is a string
+        build.__annotations__ = get_type_hints(build) | {"return": None}  # no checks in help()
+    signature = inspect.signature(cls)
+    checks = {f.name: check for f in dataclasses.fields(cls) if (check := check_of(f.type))}
+
+    @functools.wraps(build)
+    def checked(self, *args, **kwargs):
+        values = arguments(cls.__name__, signature, args, kwargs)
+        for name, check in checks.items():
+            values[name] = check(name, values[name])
+        build(self, **values)
+
+    cls.__init__ = checked
+    return cls
+
+
+def as_call(self) -> str:
+    """The call that builds an equal value, defaults left out."""
+    positional, keyword = [], []
+    for field in dataclasses.fields(self):
+        value = getattr(self, field.name)
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if isinstance(value, np.dtype):
+            value = value.name
+        if value == field.default:
+            continue
+        infinite = isinstance(value, float) and math.isinf(value)
+        text = f"float('{value}')" if infinite else repr(value)
+        if field.default is dataclasses.MISSING and not field.kw_only:
+            positional.append(text)
+        else:
+            keyword.append(f"{field.name}={text}")
+    return f"{type(self).__name__}({', '.join(positional + keyword)})"
+
+
+@dataclass_transform(frozen_default=True)
 class Initializer:
-    """Base of all initializers; each is a frozen dataclass with a field ``dtype``.
+    """Base of all initializers. A subclass has fields, a variance and a draw.
 
-    A subclass says what it draws twice: `draw` makes the values and `_variance` states their
-    variance, which the tests hold against each other. `check_shape` says which shapes it fits.
+    The fields are those of a frozen dataclass, one of them ``dtype``; `declared` makes it. What is
+    drawn is said twice: `draw` makes the values and `_variance` states their variance, and the
+    tests compare the two. `check_shape` says which shapes fit.
+
+    A subclass is named as a function is: users call it like one of `jax.nn.initializers`, and
+    errors, `help` and the repr show the name that they write.
     """
 
     dtype: Any
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        declared(cls)
+
+    __repr__ = as_call
 
     def __call__(
         self,
@@ -80,162 +139,9 @@ class Initializer:
         """The standard deviation of one entry of an array of this shape."""
         return math.sqrt(self.variance(shape))
 
-    def __repr__(self) -> str:
-        """The call that builds an equal value, defaults left out."""
-        positional, keyword = [], []
-        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value = value.tolist()
-            if isinstance(value, np.dtype):
-                value = value.name
-            if value == field.default:
-                continue
-            infinite = isinstance(value, float) and math.isinf(value)
-            text = f"float('{value}')" if infinite else repr(value)
-            if field.default is dataclasses.MISSING and not field.kw_only:
-                positional.append(text)
-            else:
-                keyword.append(f"{field.name}={text}")
-        return f"{public_name(type(self))}({', '.join(positional + keyword)})"
-
 
 class Deterministic(Initializer):
     """An initializer that draws nothing: it needs no key, and its variance is 0."""
 
     def _variance(self, shape):
         return 0.0
-
-
-def public_name(cls: type) -> str:
-    """``VarianceScaling`` -> ``variance_scaling``: the spelling users write."""
-    name = cls.__name__
-    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
-
-
-def freeze(self: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass while it is being built."""
-    for name, value in values.items():
-        object.__setattr__(self, name, value)
-
-
-def known_number(name: str, value: Any) -> float:
-    """`value` as a float, if it is a real number that is no tracer."""
-    try:
-        array = np.asarray(value)
-        if array.ndim or array.dtype.kind in "bcSU":  # some of which float would read
-            raise TypeError
-        return float(value)
-    except OverflowError:
-        return math.inf
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be a number that is known when the initializer is built, "
-            f"got {value!r} of type {type(value).__name__}."
-        ) from error
-
-
-def checked_number(name: str, value: Any, *, minimum: float = -math.inf) -> float:
-    """`value` as a finite float of at least `minimum`."""
-    number = known_number(name, value)
-    if not math.isfinite(number) or number < minimum:
-        rule = "finite" if minimum == -math.inf else f"finite and at least {minimum:g}"
-        raise ValueError(f"{name} must be {rule}, got {value!r}.")
-    return number
-
-
-def checked_count(name: str, value: Any) -> int:
-    """`value` as a positive integer, of Python or of NumPy."""
-    try:
-        number = integer(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-    return number
-
-
-def checked_flag(name: str, value: Any) -> bool:
-    """`value` if it is True or False: a string such as "no" would count as true."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    raise TypeError(f"{name} must be True or False, got {value!r}.")
-
-
-def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value` if it is one of `choices`."""
-    if value in choices:
-        return value
-    hint = did_you_mean(str(value), choices)
-    raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.{hint}")
-
-
-def did_you_mean(word: str, choices: Iterable[str], most: int = 1) -> str:
-    """A question about the nearest of `choices`, or nothing where none is near."""
-    close = difflib.get_close_matches(word, list(choices), n=most)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-
-
-def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
-    """An axis number, or a tuple of none or several of them in order: they are a set."""
-    try:
-        if isinstance(axes, list | tuple):
-            numbers = tuple(sorted(map(integer, axes)))
-            return numbers[0] if len(numbers) == 1 else numbers
-        return integer(axes)
-    except TypeError:
-        raise TypeError(
-            f"{name} must be an integer or a sequence of integers, got {axes!r}."
-        ) from None
-
-
-def checked_dtype(dtype: Any) -> np.dtype | None:
-    """`dtype` as a NumPy dtype, if it is floating or complex."""
-    if dtype is None or dtype is float:  # JAX's default float, as in jax.numpy
-        return None
-    try:
-        checked = jnp.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype={dtype!r} is not a dtype.") from None
-    if not jnp.isdtype(checked, ("real floating", "complex floating")):
-        raise ValueError(
-            f"Weights are drawn in a floating or complex dtype of JAX, got {checked}. Draw in "
-            "float32 and convert with .astype."
-        )
-    if float(jnp.finfo(checked).min) >= 0:
-        raise ValueError(f"{checked.name} holds no negative numbers. Draw in another dtype.")
-    return checked
-
-
-def drawn_dtype(dtype: Any) -> np.dtype:
-    """The dtype that JAX will give the array: 64 bits need jax_enable_x64."""
-    asked = checked_dtype(dtype)
-    given = jnp.dtype(jax.dtypes.canonicalize_dtype(float if asked is None else asked))
-    if asked is not None and given != asked:
-        warnings.warn(
-            f"{asked.name} was asked for, but jax_enable_x64 is off: drawing {given.name}.",
-            stacklevel=3,
-        )
-    return given
-
-
-def check_key(key: Any) -> None:
-    """Raise TypeError for what is not one key, such as a seed."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not ((typed and shape == ()) or (dtype == np.uint32 and len(shape) == 1)):
-        kind = f"an array {dtype} of shape {shape}" if dtype is not None else repr(key)
-        many = shape and (typed or dtype == np.uint32)
-        hint = " For several draws use jax.vmap." if many else ""
-        raise TypeError(f"A draw needs one key, jax.random.key(seed); got {kind}.{hint}")
-
-
-def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) -> None:
-    """Raise ValueError for a layout in unequal parts, in place of which JAX may make copies."""
-    spec: Any = getattr(out_sharding, "spec", out_sharding)
-    if not isinstance(spec, PartitionSpec):
-        return
-    mesh = getattr(out_sharding, "mesh", None) or jax.sharding.get_abstract_mesh()
-    if found := sampling.uneven(shape, spec, mesh):
-        dimension, why = found
-        raise ValueError(f"out_sharding={out_sharding}: dimension {dimension} of {shape} {why}")

@@ -1,22 +1,40 @@
 """Initializers that draw nothing: constant, zeros, ones."""
 
-import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.base import Deterministic, checked_dtype, freeze
+from flaxinit.initializers.base import Deterministic
+from flaxinit.initializers.checks import DType
 
 
-@dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Constant(Deterministic):
+def _checked_value(name: str, value: Any) -> Any:
+    """A finite number, or an array of them that cannot be written to."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # a tracer, a key, rows of several lengths
+        array = np.array(None)
+    if not jnp.issubdtype(array.dtype, jnp.number):
+        raise TypeError(
+            f"constant({name}) needs a number or an array of numbers that are known when it is "
+            f"built, got {value!r}."
+        )
+    is_complex = jnp.issubdtype(array.dtype, jnp.complexfloating)
+    array = array.astype(np.complex128 if is_complex else np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"constant({name}) must be finite, got {value!r}.")
+    array.flags.writeable = False  # a value, which has a hash
+    return array.item() if array.ndim == 0 else array
+
+
+class constant(Deterministic):
     """Fill with a value.
 
     Args:
         value: a number, or an array that broadcasts to the shape.
-        dtype: filled where the call names none.
+        dtype: default dtype if the call gives none.
 
     Raises:
         TypeError: a value that is not numeric.
@@ -27,29 +45,8 @@ class Constant(Deterministic):
     [0.5, 0.5]
     """
 
-    value: Any
-    dtype: Any = None
-
-    def __post_init__(self):
-        try:
-            value = np.asarray(self.value)
-        except (TypeError, ValueError):  # a tracer, a key, rows of several lengths
-            value = np.array(None)
-        if not jnp.issubdtype(value.dtype, jnp.number):
-            raise TypeError(
-                "constant(value) needs a number or an array of numbers that are known when it is "
-                f"built, got {self.value!r}."
-            )
-        is_complex = jnp.issubdtype(value.dtype, jnp.complexfloating)
-        value = value.astype(np.complex128 if is_complex else np.float64)
-        if not np.isfinite(value).all():
-            raise ValueError(f"constant(value) must be finite, got {self.value!r}.")
-        value.flags.writeable = False  # a value, which has a hash
-        freeze(
-            self,
-            value=value.item() if value.ndim == 0 else value,
-            dtype=checked_dtype(self.dtype),
-        )
+    value: Annotated[Any, _checked_value]
+    dtype: DType = None
 
     def check_shape(self, shape):
         of_value = np.shape(self.value)
@@ -75,7 +72,7 @@ class Constant(Deterministic):
         So ``zeros()`` works where Flax has ``zeros_init()``, and ``zeros`` where JAX has it.
         """
         if key is None and shape is None and out_sharding is None:
-            return self if dtype is None else Constant(self.value, dtype)
+            return self if dtype is None else constant(self.value, dtype)
         if shape is None:
             raise TypeError(f"{self!r} takes (key, shape, dtype=None, out_sharding=None).")
         return super().__call__(key, shape, dtype, out_sharding)
@@ -85,14 +82,14 @@ class Constant(Deterministic):
         return named.get(self) or super().__repr__()
 
     def __reduce__(self):
-        return Constant, (self.value, self.dtype)  # so that a copy cannot be written to either
+        return constant, (self.value, self.dtype)  # so that a copy cannot be written to either
 
     def _identity(self):
         value = np.asarray(self.value)
         return value.dtype, value.shape, value.tobytes(), self.dtype
 
     def __eq__(self, other):
-        if not isinstance(other, Constant):
+        if not isinstance(other, constant):
             return NotImplemented
         return self._identity() == other._identity()
 
@@ -100,6 +97,6 @@ class Constant(Deterministic):
         return hash(self._identity())
 
 
-constant = Constant
-zeros = Constant(0.0)
-ones = Constant(1.0)
+Constant = constant
+zeros = constant(0.0)
+ones = constant(1.0)

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal, NamedTuple
 
-from flaxinit.initializers.base import checked_choice, checked_count, checked_number
+from flaxinit.initializers.checks import checked_choice, checked_count, checked_number
 from flaxinit.initializers.constants import Constant
 
 

@@ -1,23 +1,22 @@
 """The short-time Fourier transform as a convolution."""
 
-import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.base import (
-    Deterministic,
-    checked_choice,
-    checked_dtype,
-    checked_flag,
-    freeze,
-)
+from flaxinit.initializers.base import Deterministic
+from flaxinit.initializers.checks import DType
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Stft(Deterministic):
+def _checked_name(name: str, value: Any) -> str | None:
+    if isinstance(value, str | None):
+        return value
+    raise TypeError(f"{name} must be a name or None, got {value!r}.")  # a number would be Kaiser's
+
+
+class stft(Deterministic):
     """The kernel whose convolution is the real or imaginary part of a windowed Fourier transform.
 
     ``w[t, 0, k] = window[t]/s · cos(2πtk/n)`` or ``-window[t]/s · sin(2πtk/n)`` with
@@ -28,7 +27,7 @@ class Stft(Deterministic):
         window: a name that `scipy.signal.get_window` knows, or None for a rectangle.
         periodic: whether the window is one period of a periodic one, as spectral analysis wants.
         scaling: None for s = 1, ``"density"`` for the window's norm, ``"spectrum"`` for its sum.
-        dtype: drawn where the call names none.
+        dtype: default dtype if the call gives none.
 
     Raises:
         TypeError: a window that is no name.
@@ -42,19 +41,12 @@ class Stft(Deterministic):
     """
 
     part: Literal["real", "imag"] = "real"
-    window: str | None = "hann"
+    window: Annotated[str | None, _checked_name] = "hann"
     periodic: bool = False
     scaling: Literal["density", "spectrum"] | None = None
-    dtype: Any = None
+    dtype: DType = None
 
     def __post_init__(self):
-        periodic = checked_flag("periodic", self.periodic)
-        freeze(self, dtype=checked_dtype(self.dtype), periodic=periodic)
-        checked_choice("part", self.part, ("real", "imag"))
-        if self.scaling is not None:
-            checked_choice("scaling", self.scaling, ("density", "spectrum"))
-        if not isinstance(self.window, str | None):  # a number would be one of Kaiser's windows
-            raise TypeError(f"window must be a name or None, got {self.window!r}.")
         self._window(8)
 
     def check_shape(self, shape):
@@ -92,4 +84,4 @@ class Stft(Deterministic):
         return values / scale[self.scaling]
 
 
-stft = Stft
+Stft = stft

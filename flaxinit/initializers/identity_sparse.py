@@ -4,26 +4,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.base import (
-    Deterministic,
-    Initializer,
-    checked_count,
-    checked_dtype,
-    checked_number,
-    freeze,
-)
+from flaxinit.initializers.base import Deterministic, Initializer
+from flaxinit.initializers.checks import Count, DType, NonNegative, checked_number
 from flaxinit.initializers.orthogonal_kernels import centred
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Identity(Deterministic):
+class identity(Deterministic):
     """Pass the input on: an identity matrix, or a convolution that is one at its centre (dirac).
 
     ``W[centre, i, j] = scale`` where ``i = j``, else 0; a kernel that is not square passes on as
@@ -32,7 +25,7 @@ class Identity(Deterministic):
 
     Args:
         scale: of the features, finite.
-        dtype: filled where the call names none.
+        dtype: default dtype if the call gives none.
         groups: ``feature_group_count`` of a convolution.
 
     Raises:
@@ -46,17 +39,9 @@ class Identity(Deterministic):
     """
 
     scale: float = 1.0
-    dtype: Any = None
+    dtype: DType = None
     _: dataclasses.KW_ONLY
-    groups: int = 1
-
-    def __post_init__(self):
-        freeze(
-            self,
-            scale=checked_number("scale", self.scale),
-            dtype=checked_dtype(self.dtype),
-            groups=checked_count("groups", self.groups),
-        )
+    groups: Count = 1
 
     def check_shape(self, shape):
         if len(shape) < 2 or shape[-1] % self.groups:
@@ -67,27 +52,23 @@ class Identity(Deterministic):
 
     def draw(self, key, shape, dtype, out_sharding):
         sampling.check_representable(dtype, 0.0, abs(self.scale))
-        value = np.asarray(self.scale, dtype)
         return _identity(
-            value, shape=shape, dtype=dtype, groups=self.groups, out_sharding=out_sharding
+            np.asarray(self.scale, dtype),
+            shape=shape,
+            groups=self.groups,
+            out_sharding=out_sharding,
         )
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "dtype", "groups", "out_sharding"))
-def _identity(value, *, shape, dtype, groups, out_sharding):
+@sampling.program
+def _identity(value, *, shape, groups):
     rows, columns = shape[-2:]
-
-    def fill(value):
-        of_group = jnp.arange(columns) % (columns // groups)
-        passed = jnp.arange(rows)[:, None] == of_group[None]
-        matrix = jnp.where(passed, value, jnp.zeros((), dtype))
-        return centred(matrix, shape)
-
-    return sampling.place(fill, out_sharding)(value)
+    of_group = jnp.arange(columns) % (columns // groups)
+    passed = jnp.arange(rows)[:, None] == of_group[None]
+    return centred(jnp.where(passed, value, jnp.zeros_like(value)), shape)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Sparse(Initializer):
+class sparse(Initializer):
     """Draw a kernel in which each output sees only some of the inputs.
 
     In every column (last axis) ``round(sparsity · fan_in)`` entries, chosen uniformly, are zero
@@ -97,7 +78,7 @@ class Sparse(Initializer):
     Args:
         sparsity: share of zeros, in [0, 1].
         stddev: of the entries that are not zero, at least 0.
-        dtype: drawn where the call names none.
+        dtype: default dtype if the call gives none.
 
     Raises:
         ValueError: a sparsity outside [0, 1], a negative stddev; when called, a shape with fewer
@@ -109,19 +90,9 @@ class Sparse(Initializer):
     References: Martens (2010), Deep learning via Hessian-free optimization.
     """
 
-    sparsity: float
-    stddev: float = 0.01
-    dtype: Any = None
-
-    def __post_init__(self):
-        freeze(
-            self,
-            sparsity=checked_number("sparsity", self.sparsity, minimum=0.0),
-            stddev=checked_number("stddev", self.stddev, minimum=0.0),
-            dtype=checked_dtype(self.dtype),
-        )
-        if self.sparsity > 1:
-            raise ValueError(f"sparsity must be between 0 and 1, got {self.sparsity}.")
+    sparsity: Annotated[float, functools.partial(checked_number, minimum=0.0, maximum=1.0)]
+    stddev: NonNegative = 0.01
+    dtype: DType = None
 
     def zeros(self, shape: Sequence[int]) -> int:
         """How many entries of a column are zero."""
@@ -147,25 +118,22 @@ class Sparse(Initializer):
         )
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "dtype", "zeros", "out_sharding"))
-def _sparse(key, stddev, *, shape, dtype, zeros, out_sharding):
-    def draw(key, stddev):
-        values_key, order_key = jax.random.split(key)
-        values = sampling.draw(
-            values_key,
-            stddev,
-            sampling.ENDS["normal"],
-            shape=shape,
-            dtype=dtype,
-            distribution="normal",
-        )
-        # Ranks in a random order: exactly `zeros` of each column are among the first.
-        order = jax.random.bits(order_key, (math.prod(shape[:-1]), shape[-1]))
-        rank = jnp.argsort(jnp.argsort(order, axis=0), axis=0).reshape(shape)
-        return jnp.where(rank < zeros, jnp.zeros((), dtype), values)
-
-    return sampling.place(draw, out_sharding)(key, stddev)
+@sampling.program
+def _sparse(key, stddev, *, shape, dtype, zeros):
+    values_key, order_key = jax.random.split(key)
+    values = sampling.draw(
+        values_key,
+        stddev,
+        sampling.ENDS["normal"],
+        shape=shape,
+        dtype=dtype,
+        distribution="normal",
+    )
+    # Ranks in a random order: exactly `zeros` of each column are among the first.
+    order = jax.random.bits(order_key, (math.prod(shape[:-1]), shape[-1]))
+    rank = jnp.argsort(jnp.argsort(order, axis=0), axis=0).reshape(shape)
+    return jnp.where(rank < zeros, jnp.zeros((), dtype), values)
 
 
-identity = Identity
-sparse = Sparse
+Identity = identity
+Sparse = sparse

@@ -1,30 +1,27 @@
 """Biases that set how long a recurrent network remembers."""
 
-import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.base import (
-    Deterministic,
-    Initializer,
-    checked_dtype,
-    checked_number,
-    freeze,
-)
+from flaxinit.initializers.base import Deterministic, Initializer
+from flaxinit.initializers.checks import DType, checked_number
 
 GATES = "ifgo"  # input, forget, cell, output: the order of Flax's and JAX's LSTMs
 
 
-def _checked_order(order: str) -> str:
+def _checked_order(name: str, order: Any) -> str:
     if not isinstance(order, str) or sorted(order) != sorted(GATES):
-        raise ValueError(f"order must be the letters {GATES!r} in some order, got {order!r}.")
+        raise ValueError(f"{name} must be the letters {GATES!r} in some order, got {order!r}.")
     return order
+
+
+Order = Annotated[str, _checked_order]
 
 
 class _GateBiases(Initializer):
@@ -38,8 +35,7 @@ class _GateBiases(Initializer):
             )
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class ForgetBias(_GateBiases, Deterministic):
+class forget_bias(_GateBiases, Deterministic):
     """LSTM biases with the forget gate open: ``b_f = value``, all others 0.
 
     A gate ``σ(b_f)`` decays the cell with time constant ``-1/log σ(b_f)``: 1.4 steps at 0,
@@ -53,7 +49,7 @@ class ForgetBias(_GateBiases, Deterministic):
     Args:
         value: of the forget gate's biases, finite.
         order: of the gates in the last axis, ``"ifgo"`` in `nnx.OptimizedLSTMCell`.
-        dtype: filled where the call names none.
+        dtype: default dtype if the call gives none.
 
     Raises:
         ValueError: an order that is not the four letters; when called, a last axis that is not a
@@ -66,16 +62,8 @@ class ForgetBias(_GateBiases, Deterministic):
     """
 
     value: float = 1.0
-    order: str = GATES
-    dtype: Any = None
-
-    def __post_init__(self):
-        freeze(
-            self,
-            value=checked_number("value", self.value),
-            order=_checked_order(self.order),
-            dtype=checked_dtype(self.dtype),
-        )
+    order: Order = GATES
+    dtype: DType = None
 
     def draw(self, key, shape, dtype, out_sharding):
         width = shape[-1] // len(GATES)
@@ -84,8 +72,7 @@ class ForgetBias(_GateBiases, Deterministic):
         return sampling.full(row.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Chrono(_GateBiases):
+class chrono(_GateBiases):
     """LSTM biases whose time constants are spread evenly up to a longest dependency.
 
     ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0: a cell forgets at
@@ -96,7 +83,7 @@ class Chrono(_GateBiases):
     Args:
         t_max: the longest dependency, in steps; above 2.
         order: of the gates in the last axis, ``"ifgo"`` in `nnx.OptimizedLSTMCell`.
-        dtype: drawn where the call names none; real.
+        dtype: default dtype if the call gives none; real.
 
     Raises:
         ValueError: a t_max of 2 or less, an order that is not the four letters; when called, a
@@ -108,19 +95,9 @@ class Chrono(_GateBiases):
     References: Tallec, Ollivier (2018), Can recurrent neural networks warp time?
     """
 
-    t_max: float
-    order: str = GATES
-    dtype: Any = None
-
-    def __post_init__(self):
-        freeze(
-            self,
-            t_max=checked_number("t_max", self.t_max),
-            order=_checked_order(self.order),
-            dtype=checked_dtype(self.dtype),
-        )
-        if self.t_max <= 2:
-            raise ValueError(f"t_max must be above 2 steps, got {self.t_max:g}.")
+    t_max: Annotated[float, functools.partial(checked_number, above=2.0)]
+    order: Order = GATES
+    dtype: DType = None
 
     def _variance(self, shape):
         b = self.t_max - 1
@@ -143,18 +120,14 @@ class Chrono(_GateBiases):
         )
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "dtype", "out_sharding"))
-def _chrono(key, longest, signs, *, shape, dtype, out_sharding):
+@sampling.program
+def _chrono(key, longest, signs, *, shape, dtype):
     compute = sampling.compute_dtype(dtype)
-
-    def draw(key, longest, signs):
-        bias = jnp.log(jax.random.uniform(key, shape, compute, 1, longest))
-        signs = signs.astype(compute).reshape(*(1 for _ in shape[1:]), -1, 1)
-        gates = bias[..., None, :] * signs
-        return gates.reshape(*shape[:-1], -1).astype(dtype)
-
-    return sampling.place(draw, out_sharding)(key, longest, signs)
+    bias = jnp.log(jax.random.uniform(key, shape, compute, 1, longest))
+    signs = signs.astype(compute).reshape(*(1 for _ in shape[1:]), -1, 1)
+    gates = bias[..., None, :] * signs
+    return gates.reshape(*shape[:-1], -1).astype(dtype)
 
 
-forget_bias = ForgetBias
-chrono = Chrono
+ForgetBias = forget_bias
+Chrono = chrono

@@ -1,10 +1,8 @@
 """Orthogonal kernels: every singular value is the same."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +10,14 @@ import numpy as np
 from jaxtyping import Array
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, axis_set, checked_shape
-from flaxinit.initializers.base import (
-    Initializer,
-    checked_axes,
-    checked_count,
-    checked_dtype,
-    checked_number,
-    freeze,
-)
+from flaxinit.fans import axis_set, checked_shape
+from flaxinit.initializers.base import Initializer
+from flaxinit.initializers.checks import Axis, AxisSet, Count, DType
 from flaxinit.initializers.haar import orthonormal
 from flaxinit.threefry import typed
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Orthogonal(Initializer):
+class orthogonal(Initializer):
     """Draw a uniformly distributed matrix with orthonormal rows or columns.
 
     The array is read as a matrix, ``column_axis`` its columns and all other axes its rows. With
@@ -39,7 +30,7 @@ class Orthogonal(Initializer):
     Args:
         scale: the singular values, finite; an activation's `flaxinit.gain` keeps its signal.
         column_axis: the axis of the columns.
-        dtype: drawn where the call names none.
+        dtype: default dtype if the call gives none.
         batch_axis: axis or axes of independent matrices (experts, heads, gates).
 
     Raises:
@@ -53,21 +44,10 @@ class Orthogonal(Initializer):
     """
 
     scale: float = 1.0
-    column_axis: int = -1
-    dtype: Any = None
+    column_axis: Axis = -1
+    dtype: DType = None
     _: dataclasses.KW_ONLY
-    batch_axis: Axes = ()
-
-    def __post_init__(self):
-        freeze(
-            self,
-            scale=checked_number("scale", self.scale),
-            column_axis=checked_axes("column_axis", self.column_axis),
-            batch_axis=checked_axes("batch_axis", self.batch_axis),
-            dtype=checked_dtype(self.dtype),
-        )
-        if not isinstance(self.column_axis, int):
-            raise ValueError(f"column_axis must be one axis, got {self.column_axis!r}.")
+    batch_axis: AxisSet = ()
 
     def check_shape(self, shape):
         self._matrix(shape)
@@ -110,8 +90,7 @@ class Orthogonal(Initializer):
         return tuple(sorted(batch)), rows, shape[column]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class SemiOrthogonal(Orthogonal):
+class semi_orthogonal(orthogonal):
     """Draw an orthogonal matrix whose singular values are ``scale · √(columns/rows)``.
 
     With columns the outputs and rows the inputs, that is the spectral norm with which updates
@@ -129,8 +108,7 @@ class SemiOrthogonal(Orthogonal):
         return abs(self.scale) * math.sqrt(columns / max(rows, 1))
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class GatedOrthogonal(Initializer):
+class gated_orthogonal(Initializer):
     """Draw independent orthogonal matrices side by side, one for each gate of a recurrent cell.
 
     A kernel ``(inputs, gates · units)`` is ``[Q_1 ... Q_g]``, each with all singular values
@@ -141,7 +119,7 @@ class GatedOrthogonal(Initializer):
     Args:
         gates: number of blocks in the last axis; an LSTM has 4, a GRU 3.
         scale: the singular values of each block, finite.
-        dtype: drawn where the call names none.
+        dtype: default dtype if the call gives none.
 
     Raises:
         ValueError: a number of gates that is not a positive integer; when called, a shape that is
@@ -153,17 +131,9 @@ class GatedOrthogonal(Initializer):
     References: Saxe, McClelland, Ganguli (2014); Arjovsky, Shah, Bengio (2016).
     """
 
-    gates: int = 4
+    gates: Count = 4
     scale: float = 1.0
-    dtype: Any = None
-
-    def __post_init__(self):
-        freeze(
-            self,
-            scale=checked_number("scale", self.scale),
-            dtype=checked_dtype(self.dtype),
-            gates=checked_count("gates", self.gates),
-        )
+    dtype: DType = None
 
     def check_shape(self, shape):
         self._blocks(shape)
@@ -174,8 +144,8 @@ class GatedOrthogonal(Initializer):
     def draw(self, key, shape, dtype, out_sharding):
         return self._block().draw(key, self._blocks(shape), dtype, out_sharding, shape)
 
-    def _block(self) -> Orthogonal:
-        return Orthogonal(self.scale, batch_axis=-2)
+    def _block(self) -> orthogonal:
+        return orthogonal(self.scale, batch_axis=-2)
 
     def _blocks(self, shape: Sequence[int]) -> tuple[int, int, int]:
         if len(shape) != 2 or shape[1] % self.gates:
@@ -185,8 +155,7 @@ class GatedOrthogonal(Initializer):
         return shape[0], self.gates, shape[1] // self.gates
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class DeltaOrthogonal(Initializer):
+class delta_orthogonal(Initializer):
     """A convolution that is an orthogonal matrix at its centre and zero elsewhere.
 
     For a kernel ``(spatial..., in, out)`` it maps every pixel by one orthogonal matrix, so a
@@ -198,7 +167,7 @@ class DeltaOrthogonal(Initializer):
     Args:
         scale: the singular values of the matrix, finite.
         column_axis: which of the last two axes holds its columns; -1 or -2.
-        dtype: drawn where the call names none.
+        dtype: default dtype if the call gives none.
 
     Raises:
         ValueError: when called, a shape without one to three spatial axes.
@@ -210,16 +179,10 @@ class DeltaOrthogonal(Initializer):
     """
 
     scale: float = 1.0
-    column_axis: int = -1
-    dtype: Any = None
+    column_axis: Axis = -1
+    dtype: DType = None
 
     def __post_init__(self):
-        freeze(
-            self,
-            scale=checked_number("scale", self.scale),
-            column_axis=checked_axes("column_axis", self.column_axis),
-            dtype=checked_dtype(self.dtype),
-        )
         if self.column_axis not in (-1, -2):
             raise ValueError(
                 f"column_axis must be -1 or -2, the channels of the kernel; got {self.column_axis}."
@@ -234,14 +197,14 @@ class DeltaOrthogonal(Initializer):
     def draw(self, key, shape, dtype, out_sharding):
         return self._matrix(shape).draw(key, shape[-2:], dtype, out_sharding, shape)
 
-    def _matrix(self, shape: Sequence[int]) -> Orthogonal:
+    def _matrix(self, shape: Sequence[int]) -> orthogonal:
         if len(shape) not in (3, 4, 5):
             raise ValueError(
                 f"delta_orthogonal needs a kernel (spatial..., in, out) with one to three spatial "
                 f"axes, but the shape is {tuple(shape)}. For a dense kernel use "
                 "flaxinit.orthogonal."
             )
-        return Orthogonal(self.scale, self.column_axis)
+        return orthogonal(self.scale, self.column_axis)
 
 
 def centred(matrix: Array, shape: tuple[int, ...]) -> Array:
@@ -250,30 +213,23 @@ def centred(matrix: Array, shape: tuple[int, ...]) -> Array:
     return jnp.pad(jnp.expand_dims(matrix, range(len(around))), [*around, (0, 0), (0, 0)])
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("shape", "kernel_shape", "dtype", "batch", "column", "out_sharding"),
-)
-def _draw(key, value, *, shape, kernel_shape, dtype, batch, column, out_sharding):
+@sampling.program
+def _draw(key, value, *, shape, kernel_shape, dtype, batch, column):
     rest = tuple(axis for axis in range(len(shape)) if axis not in (*batch, column))
     order = (*batch, *rest, column)
     rows, columns = math.prod(shape[axis] for axis in rest), shape[column]
     compute = sampling.compute_dtype(dtype)
-
-    def scaled(key, value):
-        key, count = typed(key), math.prod(shape[axis] for axis in batch)
-        keys = jax.random.split(key, count) if batch else key[None]
-        q = orthonormal(keys, rows, columns, compute)
-        q = (q * value.astype(compute)).astype(dtype)
-        q = q.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
-        # Gates are laid side by side; the matrix of a convolution is its centre.
-        whole = math.prod(kernel_shape) == q.size
-        return q.reshape(kernel_shape) if whole else centred(q, kernel_shape)
-
-    return sampling.place(scaled, out_sharding)(key, value)
+    key, count = typed(key), math.prod(shape[axis] for axis in batch)
+    keys = jax.random.split(key, count) if batch else key[None]
+    q = orthonormal(keys, rows, columns, compute)
+    q = (q * value.astype(compute)).astype(dtype)
+    q = q.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+    # Gates are laid side by side; the matrix of a convolution is its centre.
+    whole = math.prod(kernel_shape) == q.size
+    return q.reshape(kernel_shape) if whole else centred(q, kernel_shape)
 
 
-orthogonal = Orthogonal
-semi_orthogonal = SemiOrthogonal
-delta_orthogonal = DeltaOrthogonal
-gated_orthogonal = GatedOrthogonal
+Orthogonal = orthogonal
+SemiOrthogonal = semi_orthogonal
+DeltaOrthogonal = delta_orthogonal
+GatedOrthogonal = gated_orthogonal

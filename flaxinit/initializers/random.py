@@ -2,27 +2,21 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated
 
 import jax.numpy as jnp
 
 from flaxinit import sampling
-from flaxinit.initializers.base import (
-    Initializer,
-    checked_dtype,
-    checked_number,
-    freeze,
-    known_number,
-)
+from flaxinit.initializers.base import Initializer
+from flaxinit.initializers.checks import DType, NonNegative, known_number
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Normal(Initializer):
+class normal(Initializer):
     """Draw from ``N(0, stddev²)``.
 
     Args:
         stddev: standard deviation of the values, at least 0.
-        dtype: drawn where the call names none; complex values have ``E|w|² = stddev²``.
+        dtype: default dtype if the call gives none; complex values have ``E|w|² = stddev²``.
 
     Raises:
         ValueError: a negative or infinite stddev, a dtype that is not floating.
@@ -31,15 +25,8 @@ class Normal(Initializer):
     0.0004
     """
 
-    stddev: float = 0.01
-    dtype: Any = None
-
-    def __post_init__(self):
-        freeze(
-            self,
-            stddev=checked_number("stddev", self.stddev, minimum=0.0),
-            dtype=checked_dtype(self.dtype),
-        )
+    stddev: NonNegative = 0.01
+    dtype: DType = None
 
     def _variance(self, shape):
         return self.stddev**2
@@ -59,8 +46,7 @@ class Normal(Initializer):
         )
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class TruncatedNormal(Initializer):
+class truncated_normal(Initializer):
     """Draw from a normal cut to an interval, with the standard deviation you ask for.
 
     ``w = stddev · z / σ(lower, upper)``, where z is a standard normal cut to
@@ -71,9 +57,9 @@ class TruncatedNormal(Initializer):
 
     Args:
         stddev: standard deviation of the values, at least 0.
-        dtype: drawn where the call names none; real.
+        dtype: default dtype if the call gives none; real.
         lower: left end, in standard deviations of the parent.
-        upper: right end, likewise.
+        upper: right end, in the same unit.
 
     Raises:
         ValueError: ends in the wrong order or so far out that they hold under 1/1000 of the
@@ -84,19 +70,12 @@ class TruncatedNormal(Initializer):
     0.02
     """
 
-    stddev: float = 0.01
-    dtype: Any = None
-    lower: float = -2.0
-    upper: float = 2.0
+    stddev: NonNegative = 0.01
+    dtype: DType = None
+    lower: Annotated[float, known_number] = -2.0  # may be infinite
+    upper: Annotated[float, known_number] = 2.0
 
     def __post_init__(self):
-        freeze(
-            self,
-            stddev=checked_number("stddev", self.stddev, minimum=0.0),
-            dtype=checked_dtype(self.dtype),
-            lower=known_number("lower", self.lower),
-            upper=known_number("upper", self.upper),
-        )
         # A uniform of 24 bits leaves 1e-3 · 2^24 ≈ 17,000 distinct values in such an interval.
         if not sampling.normal_mass(self.lower, self.upper) >= 1e-3:
             raise ValueError(
@@ -130,8 +109,7 @@ class TruncatedNormal(Initializer):
         )
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Uniform(Initializer):
+class uniform(Initializer):
     """Draw uniformly from ``[minval, scale)``.
 
     The variance is ``(scale - minval)²/12``. The default interval ``[0, scale)`` is JAX's and
@@ -140,7 +118,7 @@ class Uniform(Initializer):
 
     Args:
         scale: right end of the interval.
-        dtype: drawn where the call names none; real.
+        dtype: default dtype if the call gives none; real.
         minval: left end of the interval.
 
     Raises:
@@ -152,17 +130,11 @@ class Uniform(Initializer):
     """
 
     scale: float = 0.01
-    dtype: Any = None
+    dtype: DType = None
     _: dataclasses.KW_ONLY
     minval: float = 0.0
 
     def __post_init__(self):
-        freeze(
-            self,
-            scale=checked_number("scale", self.scale),
-            minval=checked_number("minval", self.minval),
-            dtype=checked_dtype(self.dtype),
-        )
         if self.minval > self.scale:
             raise ValueError(
                 f"uniform draws from [minval, scale), but minval={self.minval} is above "
@@ -200,6 +172,6 @@ class Uniform(Initializer):
         )
 
 
-normal = Normal
-truncated_normal = TruncatedNormal
-uniform = Uniform
+Normal = normal
+TruncatedNormal = truncated_normal
+Uniform = uniform

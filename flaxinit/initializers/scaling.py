@@ -3,24 +3,33 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from flaxinit import sampling
 from flaxinit.fans import Axes, compute_fans
-from flaxinit.initializers.base import (
-    Initializer,
-    checked_axes,
-    checked_choice,
+from flaxinit.initializers.base import Initializer
+from flaxinit.initializers.checks import (
+    AxisSet,
+    Count,
+    DType,
+    NonNegative,
+    Positive,
     checked_count,
-    checked_dtype,
-    checked_flag,
     checked_number,
-    freeze,
 )
 from flaxinit.sampling import Distribution
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 MODES: tuple[str, ...] = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+
+
+def _checked_strides(name: str, value: Any) -> int | tuple[int, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(checked_count(name, number) for number in value)
+    return checked_count(name, value)
+
+
+Strides = Annotated[Axes, _checked_strides]
 
 
 class KernelOptions(TypedDict, total=False):
@@ -37,8 +46,7 @@ class KernelOptions(TypedDict, total=False):
     transposed: bool
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class VarianceScaling(Initializer):
+class variance_scaling(Initializer):
     """Draw with a variance that depends on the kernel's shape.
 
     With ``s = scale`` for the forward signal and ``s' = backward_scale`` for the gradients::
@@ -61,7 +69,7 @@ class VarianceScaling(Initializer):
         in_axis: axis or axes of the inputs in the kernel.
         out_axis: axis or axes of the outputs in the kernel.
         batch_axis: axis or axes of independent kernels, left out of both fans.
-        dtype: drawn where the call names none; default JAX's default float.
+        dtype: default dtype if the call gives none; default JAX's default float.
         backward_scale: s', default s. Where the mode asks for one fan, the scale that goes with it
             is kept as ``scale``, so that replacing that replaces what is drawn.
         fan_in: number of inputs, where the layer reshapes its kernel before drawing it.
@@ -83,50 +91,27 @@ class VarianceScaling(Initializer):
     References: Glorot, Bengio (2010); He, Zhang, Ren, Sun (2015).
     """
 
-    scale: float
+    scale: NonNegative
     mode: Mode
     distribution: Distribution
-    in_axis: Axes = -2
-    out_axis: Axes = -1
-    batch_axis: Axes = ()
-    dtype: Any = None
+    in_axis: AxisSet = -2
+    out_axis: AxisSet = -1
+    batch_axis: AxisSet = ()
+    dtype: DType = None
     _: dataclasses.KW_ONLY
-    backward_scale: float | None = None
-    fan_in: float | None = None
-    fan_out: float | None = None
-    groups: int = 1
-    strides: Axes = 1
+    backward_scale: NonNegative | None = None
+    fan_in: Positive | None = None
+    fan_out: Positive | None = None
+    groups: Count = 1
+    strides: Strides = 1
     transposed: bool = False
 
     def __post_init__(self):
-        mode = checked_choice("mode", self.mode, MODES)
-        scale = checked_number("scale", self.scale, minimum=0.0)
-        backward = scale
-        if self.backward_scale is not None:
-            backward = checked_number("backward_scale", self.backward_scale, minimum=0.0)
-        if mode == "fan_out":
-            scale = backward
-        one_scale = mode in ("fan_in", "fan_out") or backward == scale
-        freeze(
-            self,
-            scale=scale,
-            backward_scale=None if one_scale else backward,
-            mode=mode,
-            distribution=checked_choice("distribution", self.distribution, sampling.DISTRIBUTIONS),
-            dtype=checked_dtype(self.dtype),
-            groups=checked_count("groups", self.groups),
-            strides=_positive_integers("strides", self.strides),
-            transposed=checked_flag("transposed", self.transposed),
-        )
-        for name in ("in_axis", "out_axis", "batch_axis"):
-            freeze(self, **{name: checked_axes(name, getattr(self, name))})
-        for name in ("fan_in", "fan_out"):
-            fan = getattr(self, name)
-            if fan is not None:
-                fan = checked_number(name, fan, minimum=0.0)
-                if fan == 0:
-                    raise ValueError(f"{name} must be positive, got 0.")
-                freeze(self, **{name: fan})
+        backward = self.scale if self.backward_scale is None else self.backward_scale
+        scale = backward if self.mode == "fan_out" else self.scale
+        one_scale = self.mode in ("fan_in", "fan_out") or backward == scale
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "backward_scale", None if one_scale else backward)
 
     def fans(self, shape: Sequence[int]) -> tuple[float, float]:
         """``(fan_in, fan_out)`` of a kernel of this shape, as this initializer reads it."""
@@ -169,7 +154,7 @@ class VarianceScaling(Initializer):
             return self.scale / ((fan_in + fan_out) / 2)
         return self.scale / math.sqrt(fan_in * fan_out)
 
-    def times(self, factor: float) -> "VarianceScaling":
+    def times(self, factor: float) -> "variance_scaling":
         """The same initializer with its standard deviation multiplied by a factor.
 
         >>> variance_scaling(2.0, "fan_in", "normal").times(0.5)
@@ -185,10 +170,4 @@ class VarianceScaling(Initializer):
         )
 
 
-def _positive_integers(name: str, value: Any) -> int | tuple[int, ...]:
-    if isinstance(value, list | tuple):
-        return tuple(checked_count(name, number) for number in value)
-    return checked_count(name, value)
-
-
-variance_scaling = VarianceScaling
+VarianceScaling = variance_scaling

@@ -1,24 +1,15 @@
 """Networks of sines."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, compute_fans
-from flaxinit.initializers.base import (
-    Initializer,
-    checked_axes,
-    checked_dtype,
-    checked_flag,
-    checked_number,
-    freeze,
-)
+from flaxinit.fans import compute_fans
+from flaxinit.initializers.base import Initializer
+from flaxinit.initializers.checks import AxisSet, DType, Positive
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Siren(Initializer):
+class siren(Initializer):
     """Draw the kernels of a network of ``sin(ω · (W x + b))``.
 
     The sine of a uniform phase has second moment 1/2. For ``ω W x`` of variance 1 the kernel's is
@@ -34,7 +25,7 @@ class Siren(Initializer):
         first: whether this is the first layer.
         in_axis: axis or axes of the inputs.
         out_axis: axis or axes of the outputs.
-        dtype: drawn where the call names none.
+        dtype: default dtype if the call gives none.
 
     Raises:
         ValueError: an ω that is not positive; when called, a shape without those axes.
@@ -45,23 +36,11 @@ class Siren(Initializer):
     References: Sitzmann, Martel, Bergman, Lindell, Wetzstein (2020).
     """
 
-    omega: float = 30.0
+    omega: Positive = 30.0
     first: bool = False
-    in_axis: Axes = -2
-    out_axis: Axes = -1
-    dtype: Any = None
-
-    def __post_init__(self):
-        freeze(
-            self,
-            omega=checked_number("omega", self.omega, minimum=0.0),
-            first=checked_flag("first", self.first),
-            in_axis=checked_axes("in_axis", self.in_axis),
-            out_axis=checked_axes("out_axis", self.out_axis),
-            dtype=checked_dtype(self.dtype),
-        )
-        if self.omega == 0:
-            raise ValueError("omega must be positive, got 0.")
+    in_axis: AxisSet = -2
+    out_axis: AxisSet = -1
+    dtype: DType = None
 
     def check_shape(self, shape):
         self._fan_in(shape)
@@ -81,4 +60,4 @@ class Siren(Initializer):
         return math.sqrt(3 * self.variance(shape))
 
 
-siren = Siren
+Siren = siren

@@ -1,9 +1,8 @@
 """Eigenvalues of linear recurrences: a ring in the unit disk, and S4D's diagonals."""
 
-import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from flaxinit import sampling
-from flaxinit.initializers.base import (
-    Deterministic,
-    Initializer,
-    checked_dtype,
-    checked_number,
-    freeze,
-)
+from flaxinit.initializers.base import Deterministic, Initializer
+from flaxinit.initializers.checks import DType, NonNegative, checked_number
 
 
 class _LogOfUniform(Initializer):
@@ -47,8 +41,7 @@ class _LogOfUniform(Initializer):
         raise NotImplementedError
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class LruNu(_LogOfUniform):
+class lru_nu(_LogOfUniform):
     """Draw ν of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, uniform on a ring.
 
     ``|λ|²`` is uniform on ``(r_min², r_max²)``, so ``ν = log(-½ log |λ|²)``. With `lru_theta` for
@@ -58,7 +51,7 @@ class LruNu(_LogOfUniform):
     Args:
         r_min: inner radius, at least 0.
         r_max: outer radius, above ``r_min`` and at most 1.
-        dtype: drawn where the call names none; real.
+        dtype: default dtype if the call gives none; real.
 
     Raises:
         ValueError: radii that are not ``0 <= r_min < r_max <= 1``; when called, a complex dtype.
@@ -71,17 +64,11 @@ class LruNu(_LogOfUniform):
     Neural Networks for Long Sequences.
     """
 
-    r_min: float = 0.0
-    r_max: float = 1.0
-    dtype: Any = None
+    r_min: NonNegative = 0.0
+    r_max: NonNegative = 1.0
+    dtype: DType = None
 
     def __post_init__(self):
-        freeze(
-            self,
-            r_min=checked_number("r_min", self.r_min, minimum=0.0),
-            r_max=checked_number("r_max", self.r_max, minimum=0.0),
-            dtype=checked_dtype(self.dtype),
-        )
         if not self.r_min < self.r_max <= 1:
             raise ValueError(
                 "The ring needs 0 <= r_min < r_max <= 1 (outside the unit disk states grow), got "
@@ -102,8 +89,7 @@ class LruNu(_LogOfUniform):
         return (1 - self.r_max**2, self.r_max**2 - self.r_min**2), _nu
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class LruTheta(_LogOfUniform):
+class lru_theta(_LogOfUniform):
     """Draw θ of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, phases up to a largest.
 
     ``θ = log(max_phase · u)`` with u uniform on (0, 1): ``-log u`` is exponential, so the variance
@@ -112,7 +98,7 @@ class LruTheta(_LogOfUniform):
     Args:
         max_phase: the largest phase in radians, in (0, 2π]. A small one keeps to low frequencies,
             which long inputs need.
-        dtype: drawn where the call names none; real.
+        dtype: default dtype if the call gives none; real.
 
     Raises:
         ValueError: a phase out of range; when called, a complex dtype.
@@ -123,17 +109,10 @@ class LruTheta(_LogOfUniform):
     References: Orvieto et al. (2023).
     """
 
-    max_phase: float = 2 * math.pi
-    dtype: Any = None
-
-    def __post_init__(self):
-        freeze(
-            self,
-            max_phase=checked_number("max_phase", self.max_phase),
-            dtype=checked_dtype(self.dtype),
-        )
-        if not 0 < self.max_phase <= 2 * math.pi:
-            raise ValueError(f"max_phase must be in (0, 2π], got {self.max_phase:g}.")
+    max_phase: Annotated[
+        float, functools.partial(checked_number, above=0.0, maximum=2 * math.pi)
+    ] = 2 * math.pi
+    dtype: DType = None
 
     def _variance(self, shape):
         return 1.0
@@ -173,17 +152,13 @@ def _theta(u, numbers, xp=jnp):
     return xp.log(numbers[0] * u)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "dtype", "of_uniform", "out_sharding"))
-def _of_uniform(key, numbers, *, shape, dtype, of_uniform, out_sharding):
+@sampling.program
+def _of_uniform(key, numbers, *, shape, dtype, of_uniform):
     compute = sampling.compute_dtype(dtype)
-
-    def draw(key, numbers):
-        numbers = lax.optimization_barrier(numbers)  # see `sampling.draw`
-        # Uniforms are the left ends of cells of width eps; from their middles, none is 0 or 1.
-        u = jax.random.uniform(key, shape, compute) + jnp.finfo(compute).eps / 2
-        return of_uniform(u, [jnp.asarray(n, compute) for n in numbers]).astype(dtype)
-
-    return sampling.place(draw, out_sharding)(key, numbers)
+    numbers = lax.optimization_barrier(numbers)  # see `sampling.draw`
+    # Uniforms are the left ends of cells of width eps; from their middles, none is 0 or 1.
+    u = jax.random.uniform(key, shape, compute) + jnp.finfo(compute).eps / 2
+    return of_uniform(u, [jnp.asarray(n, compute) for n in numbers]).astype(dtype)
 
 
 class _S4d(Deterministic):
@@ -207,14 +182,13 @@ class _S4d(Deterministic):
         return sampling.full(row, shape=shape, dtype=dtype, out_sharding=out_sharding)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class S4dLin(_S4d):
+class s4d_lin(_S4d):
     """S4D-Lin's diagonal: ``A_n = -1/2 + iπn``, the frequencies of a Fourier series.
 
     The last axis holds one eigenvalue of each conjugate pair.
 
     Args:
-        dtype: filled where the call names none; complex.
+        dtype: default dtype if the call gives none; complex.
 
     Raises:
         ValueError: when called, a real dtype.
@@ -226,24 +200,20 @@ class S4dLin(_S4d):
     State Space Models.
     """
 
-    dtype: Any = "complex64"
-
-    def __post_init__(self):
-        freeze(self, dtype=checked_dtype(self.dtype))
+    dtype: DType = "complex64"
 
     def frequencies(self, n: int) -> np.ndarray:
         """``π k`` for k below n."""
         return np.pi * np.arange(n)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class S4dInv(_S4d):
+class s4d_inv(_S4d):
     """S4D-Inv's diagonal: ``A_n = -1/2 + i (N/π)(N/(2n + 1) - 1)``, close to S4-LegS's spectrum.
 
     The last axis holds one eigenvalue of each conjugate pair, so the state size N is twice it.
 
     Args:
-        dtype: filled where the call names none; complex.
+        dtype: default dtype if the call gives none; complex.
 
     Raises:
         ValueError: when called, a real dtype.
@@ -254,10 +224,7 @@ class S4dInv(_S4d):
     References: Gu, Gupta, Goel, Ré (2022).
     """
 
-    dtype: Any = "complex64"
-
-    def __post_init__(self):
-        freeze(self, dtype=checked_dtype(self.dtype))
+    dtype: DType = "complex64"
 
     def frequencies(self, n: int) -> np.ndarray:
         """``(N/π)(N/(2k + 1) - 1)`` for k below n and N = 2n."""
@@ -265,7 +232,7 @@ class S4dInv(_S4d):
         return size / np.pi * (size / (2 * np.arange(n) + 1) - 1)
 
 
-lru_nu = LruNu
-lru_theta = LruTheta
-s4d_lin = S4dLin
-s4d_inv = S4dInv
+LruNu = lru_nu
+LruTheta = lru_theta
+S4dLin = s4d_lin
+S4dInv = s4d_inv

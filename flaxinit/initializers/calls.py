@@ -1,0 +1,90 @@
+"""Errors of a wrong call: they name the function, what it takes, and what to write instead."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flaxinit.initializers.checks import did_you_mean, is_key
+
+# What other libraries call an argument, and how that is written here.
+ELSEWHERE = {
+    "gain": "PyTorch's gain is a factor on the standard deviation. Write orthogonal(scale=gain) or "
+    'variance_scaling(gain**2, "fan_in", "normal"), or name the activation: he("tanh").',
+    "nonlinearity": 'Name the activation that makes the layer\'s input: he("relu").',
+    "a": 'For PyTorch\'s slope of a leaky ReLU write the function, he("max(x, 0.2*x)"); for the '
+    "ends of an interval uniform(b, minval=a) or truncated_normal(std, lower=a/std, upper=b/std).",
+    "b": "For the ends of an interval write uniform(b, minval=a) or "
+    "truncated_normal(std, lower=a/std, upper=b/std).",
+    "maxval": "The right end of the interval is uniform's scale: uniform(maxval, minval=minval).",
+    "mean": "Draws have mean 0. Add a mean where the parameter is used.",
+    "std": "Write stddev.",
+    "val": "Write value.",
+    "seed": "An initializer has no seed of its own: call it with jax.random.key(seed) and a shape.",
+}
+
+
+def arguments(
+    name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call by their names, with the defaults.
+
+    Args:
+        name: of the function that the user called.
+        signature: of that function.
+        args: what was passed by position.
+        kwargs: what was passed by name.
+
+    Raises:
+        TypeError: if they do not fit the signature, in the words of the caller.
+    """
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        raise TypeError(_mistake(name, signature, args, kwargs)) from None
+    if _as_initializer(args):
+        raise TypeError(_not_called(name, signature))
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _mistake(name, signature, args, kwargs) -> str:
+    if _as_initializer(args) or {"key", "shape"} & kwargs.keys() - signature.parameters.keys():
+        return _not_called(name, signature)
+    names = list(signature.parameters)
+    takes = f"It takes {', '.join(names)}."
+    for word in kwargs.keys() - set(names):
+        hint = did_you_mean(word, names)
+        if word in ELSEWHERE:
+            hint = f" {ELSEWHERE[word]}"
+        return f"{name} takes no keyword {word!r}.{hint} {takes}"
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    positional = names[: kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    if len(args) > len(positional):
+        return (
+            f"{name} takes {len(positional)} arguments by position ({', '.join(positional)}), got "
+            f"{len(args)}. {takes}"
+        )
+    if twice := [word for word in positional[: len(args)] if word in kwargs]:
+        return f"{name} got {twice[0]!r} twice, by position and by name."
+    missing = [
+        word for word in _required(signature) if word not in {*positional[: len(args)], *kwargs}
+    ]
+    return f"{name} needs {' and '.join(map(repr, missing))}. {takes}"
+
+
+def _required(signature: inspect.Signature) -> list[str]:
+    empty = inspect.Parameter.empty
+    return [n for n, parameter in signature.parameters.items() if parameter.default is empty]
+
+
+def _as_initializer(args) -> bool:
+    """Whether these begin with a key and a shape, as what a layer passes to its initializer."""
+    return len(args) > 1 and is_key(args[0]) and isinstance(args[1], list | tuple)
+
+
+def _not_called(name: str, signature: inspect.Signature) -> str:
+    built = f"{name}({', '.join(_required(signature))})"
+    return (
+        f"{name} makes an initializer, which is then called with a key and a shape: "
+        f"{built}(key, shape). For a layer write kernel_init={built}, not kernel_init={name}."
+    )

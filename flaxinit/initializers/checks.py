@@ -1,0 +1,200 @@
+"""Checks of arguments: each returns the value in its one form, or raises an error that names it.
+
+A check is a function of a name and a value. A field is declared with a type, and the type says
+which check it gets: `check_of`.
+"""
+
+import difflib
+import functools
+import math
+import types
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from flaxinit import sampling
+from flaxinit.fans import Axes, integer
+
+Check = Callable[[str, Any], Any]
+
+
+def known_number(name: str, value: Any) -> float:
+    """`value` as a float, if it is a real number and not a tracer."""
+    try:
+        array = np.asarray(value)
+        if array.ndim or array.dtype.kind in "bcSU":  # some of which float would read
+            raise TypeError
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be a number that is known when the initializer is built, "
+            f"got {value!r} of type {type(value).__name__}."
+        ) from error
+
+
+def checked_number(
+    name: str,
+    value: Any,
+    *,
+    minimum: float = -math.inf,
+    above: float = -math.inf,
+    maximum: float = math.inf,
+) -> float:
+    """`value` as a finite float, at least `minimum`, more than `above` and at most `maximum`."""
+    number = known_number(name, value)
+    if math.isfinite(number) and above < number and minimum <= number <= maximum:
+        return number
+    rules = {
+        "positive" if above == 0 else f"above {above:g}": above > -math.inf,
+        "finite": maximum == math.inf,
+        f"at least {minimum:g}": minimum > -math.inf,
+        f"at most {maximum:g}": maximum < math.inf,
+    }
+    rule = " and ".join(rule for rule, holds in rules.items() if holds)
+    raise ValueError(f"{name} must be {rule}, got {value!r}.")
+
+
+def checked_count(name: str, value: Any) -> int:
+    """`value` as a positive integer, of Python or of NumPy."""
+    try:
+        number = integer(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+    return number
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """`value` if it is True or False: a string such as "no" would count as true."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {value!r}.")
+
+
+def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value` if it is one of `choices`."""
+    if value in choices:
+        return value
+    hint = did_you_mean(str(value), choices)
+    raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.{hint}")
+
+
+def did_you_mean(word: str, choices: Iterable[str], most: int = 1) -> str:
+    """A question about the nearest of `choices`, or nothing if none is near."""
+    close = difflib.get_close_matches(word, list(choices), n=most)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
+    """An axis number, or a tuple of none or several of them in order: they are a set."""
+    try:
+        if isinstance(axes, list | tuple):
+            numbers = tuple(sorted(map(integer, axes)))
+            return numbers[0] if len(numbers) == 1 else numbers
+        return integer(axes)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer or a sequence of integers, got {axes!r}."
+        ) from None
+
+
+def checked_axis(name: str, axis: Any) -> int:
+    """The number of one axis."""
+    axes = checked_axes(name, axis)
+    if isinstance(axes, int):
+        return axes
+    raise ValueError(f"{name} must be one axis, got {axis!r}.")
+
+
+def checked_dtype(name: str, dtype: Any) -> np.dtype | None:
+    """`dtype` as a NumPy dtype, if it is floating or complex; None for JAX's default float."""
+    if dtype is None or dtype is float:  # as in jax.numpy
+        return None
+    try:
+        checked = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{name}={dtype!r} is not a dtype.") from None
+    if not jnp.isdtype(checked, ("real floating", "complex floating")):
+        raise ValueError(
+            f"Weights are drawn in a floating or complex dtype of JAX, got {checked}. Draw in "
+            "float32 and convert with .astype."
+        )
+    if float(jnp.finfo(checked).min) >= 0:
+        raise ValueError(f"{checked.name} holds no negative numbers. Draw in another dtype.")
+    return checked
+
+
+def drawn_dtype(dtype: Any) -> np.dtype:
+    """The dtype that JAX will give the array: 64 bits need jax_enable_x64."""
+    asked = checked_dtype("dtype", dtype)
+    given = jnp.dtype(jax.dtypes.canonicalize_dtype(float if asked is None else asked))
+    if asked is not None and given != asked:
+        warnings.warn(
+            f"{asked.name} was asked for, but jax_enable_x64 is off: drawing {given.name}.",
+            stacklevel=3,
+        )
+    return given
+
+
+def is_key(value: Any) -> bool:
+    """Whether `value` is one key, typed or legacy."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", ())
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return shape == ()
+    return dtype == np.uint32 and len(shape) == 1
+
+
+def check_key(key: Any) -> None:
+    """Raise TypeError for what is not one key, such as a seed."""
+    if is_key(key):
+        return
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    kind = f"an array {dtype} of shape {shape}" if dtype is not None else repr(key)
+    keys = dtype == np.uint32 or (dtype and jnp.issubdtype(dtype, jax.dtypes.prng_key))
+    hint = " For several draws use jax.vmap." if shape and keys else ""
+    raise TypeError(f"A draw needs one key, jax.random.key(seed); got {kind}.{hint}")
+
+
+def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) -> None:
+    """Raise ValueError for a layout in unequal parts, in place of which JAX may make copies."""
+    spec: Any = getattr(out_sharding, "spec", out_sharding)
+    if not isinstance(spec, PartitionSpec):
+        return
+    mesh = getattr(out_sharding, "mesh", None) or jax.sharding.get_abstract_mesh()
+    if found := sampling.uneven(shape, spec, mesh):
+        dimension, why = found
+        raise ValueError(f"out_sharding={out_sharding}: dimension {dimension} of {shape} {why}")
+
+
+# What fields are declared with, besides float, bool and Literal. A type checker sees the first.
+NonNegative = Annotated[float, functools.partial(checked_number, minimum=0.0)]
+Positive = Annotated[float, functools.partial(checked_number, above=0.0)]
+Count = Annotated[int, checked_count]
+Axis = Annotated[int, checked_axis]
+AxisSet = Annotated[Axes, checked_axes]
+DType = Annotated[Any, checked_dtype]
+
+
+def check_of(kind: Any) -> Check | None:
+    """The check of a field that is declared with this type; None if it takes any value.
+
+    >>> check_of(NonNegative | None)("stddev", 2)
+    2.0
+    """
+    if get_origin(kind) is Annotated:
+        return kind.__metadata__[0]
+    if get_origin(kind) is Literal:
+        return functools.partial(checked_choice, choices=get_args(kind))
+    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
+        (given,) = set(get_args(kind)) - {type(None)}
+        check = check_of(given)
+        return check and (lambda name, value: None if value is None else check(name, value))
+    return {float: checked_number, bool: checked_flag}.get(kind)
