@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Inexact, PRNGKeyArray
 
@@ -83,7 +84,27 @@ def disk_variance(cut: float) -> float:
     return 1 - cut**2 / math.expm1(cut**2)
 
 
-def factor(distribution: str, variance: float, dtype) -> np.generic:
+def is_traced(*values: Any) -> bool:
+    """Whether one of these is known only when the program runs."""
+    return any(isinstance(value, Tracer) for value in values)
+
+
+def array_module(*values: Any) -> Any:
+    """`jax.numpy` if one of these is traced, otherwise NumPy."""
+    return jnp if is_traced(*values) else np
+
+
+def root(number: Any) -> Any:
+    """``√number``; traced if the number is."""
+    return jnp.sqrt(number) if is_traced(number) else math.sqrt(number)
+
+
+def real(dtype, number: Any) -> Any:
+    """A scalar of the dtype in which the real part of a draw is made."""
+    return array_module(number).asarray(number, real_dtype(dtype))
+
+
+def factor(distribution: str, variance: float | Array, dtype) -> np.generic | Array:
     """The multiple of its parent that gives a distribution this variance.
 
     The arithmetic is done in the dtype of the draw and in the order of a jitted initializer of
@@ -95,28 +116,30 @@ def factor(distribution: str, variance: float, dtype) -> np.generic:
         dtype: of the values.
 
     Returns:
-        A real NumPy scalar of the compute dtype.
+        A real scalar of the compute dtype, of NumPy unless the variance is traced.
     """
-    real = real_dtype(dtype).type
+    v = real(dtype, variance)
+    sqrt = array_module(v).sqrt
     is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
-    v = real(variance)
     if distribution == "uniform":  # a disk of radius √2 has E|z|² = 1
-        return np.sqrt(v) if is_complex else np.sqrt(real(3) * v)
+        return sqrt(v) if is_complex else sqrt(real(dtype, 3) * v)
     if distribution == "normal":
-        return np.sqrt(v)
+        return sqrt(v)
     lower, upper = ENDS[distribution]
     kept = disk_variance(upper) if is_complex else truncated_moments(lower, upper)[1]
-    return np.sqrt(v) / real(math.sqrt(kept))
+    return sqrt(v) / real(dtype, math.sqrt(kept))
 
 
 def check_representable(dtype, stddev: float, largest: float) -> None:
-    """Raise ValueError where a dtype cannot hold a distribution.
+    """Raise ValueError if a dtype cannot hold a distribution; nothing is said of traced numbers.
 
     Args:
         dtype: of the values.
         stddev: their standard deviation; 0 where nothing is random.
         largest: the largest magnitude that can be drawn; a dtype holds 0 itself.
     """
+    if is_traced(stddev, largest):
+        return
     info = jnp.finfo(dtype)
     name = np.dtype(dtype).name
     # Numbers below the normal ones of the dtype in which it is computed are flushed to zero.
@@ -148,24 +171,16 @@ def reach(dtype, distribution: str, ends: tuple[float, float]) -> float:
 
 def scaled(
     key: PRNGKeyArray,
-    variance: float,
+    variance: float | Array,
     distribution: str,
     shape: tuple[int, ...],
     dtype,
     out_sharding: OutSharding = None,
 ) -> Inexact[Array, "..."]:
     """A centred draw of this variance; ValueError where the dtype cannot hold it."""
-    least = float(jnp.finfo(real_dtype(dtype)).tiny)
-    if 0 < variance < least:
-        raise ValueError(
-            f"A variance of {variance:.3g} is below what {real_dtype(dtype).name}, in which it is "
-            f"drawn, resolves: {least:.3g}. Draw in float64, or keep the parameter at unit scale "
-            "and multiply in the forward pass."
-        )
     multiple, ends = factor(distribution, variance, dtype), ENDS[distribution]
-    check_representable(
-        dtype, math.sqrt(variance), float(multiple) * reach(dtype, distribution, ends)
-    )
+    if not is_traced(variance):
+        _check_drawable(dtype, float(variance), float(multiple) * reach(dtype, distribution, ends))
     return draw(
         key,
         multiple,
@@ -175,6 +190,17 @@ def scaled(
         distribution=distribution,
         out_sharding=out_sharding,
     )
+
+
+def _check_drawable(dtype, variance: float, largest: float) -> None:
+    least = float(jnp.finfo(real_dtype(dtype)).tiny)
+    if 0 < variance < least:
+        raise ValueError(
+            f"A variance of {variance:.3g} is below what {real_dtype(dtype).name}, in which it is "
+            f"drawn, resolves: {least:.3g}. Draw in float64, or keep the parameter at unit scale "
+            "and multiply in the forward pass."
+        )
+    check_representable(dtype, math.sqrt(variance), largest)
 
 
 def place(draw: Callable[..., Any], out_sharding: Any) -> Callable[..., Any]:

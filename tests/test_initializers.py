@@ -308,7 +308,11 @@ BAD = {
         TypeError,
         "column_axis must be",
     ),
-    "traced": (lambda: jax.jit(flaxinit.normal)(1.0), TypeError, "known when"),
+    "traced": (
+        lambda: jax.jit(lambda x: flaxinit.sparse(x)(KEY, (2, 2)))(0.5),
+        TypeError,
+        "known when",
+    ),
     "stddev": (lambda: flaxinit.normal(-0.1), ValueError, "stddev must be.*-0.1"),
     "interval": (lambda: flaxinit.uniform(-1.0), ValueError, "minval=0.0 is above"),
     "cut": (lambda: flaxinit.truncated_normal(1.0, lower=5, upper=6), ValueError, "1/1000"),
@@ -414,8 +418,8 @@ BAD = {
         ValueError,
         "float8_e3m4 cannot represent values of at most",
     ),
-    "traced constant": (
-        lambda: jax.jit(lambda x: flaxinit.constant(x)(None, (2,)))(1.0),
+    "traced, not numbers": (
+        lambda: jax.jit(lambda x: flaxinit.constant(x)(None, (2,)))(True),
         TypeError,
         "known when it is built",
     ),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
-from flaxinit.initializers.base import as_call, declared
+from flaxinit.initializers.base import Value, declared
 from flaxinit.initializers.checks import DType, check_divides, check_key, checked_count, drawn_dtype
 
 
@@ -21,7 +21,7 @@ class AttentionKernels(NamedTuple):
 
 
 @declared
-class mimetic:
+class mimetic(Value):
     """Draw the four kernels of self-attention together, from the products they should make.
 
     With Z of independent ``N(0, 1/d)``, another for each product::
@@ -61,8 +61,6 @@ class mimetic:
     value_noise: float = 0.4
     value_identity: float = -0.4
     dtype: DType = None
-
-    __repr__ = as_call
 
     def __call__(
         self,

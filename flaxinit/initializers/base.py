@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
 import numpy as np
 from jaxtyping import Array, Inexact
@@ -27,7 +27,7 @@ def declared(cls: Class) -> Class:
     first, so ``__post_init__`` is left for what several fields must satisfy together. Errors call
     the class by its name.
     """
-    dataclasses.dataclass(frozen=True, repr=False)(cls)
+    dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
     build = cls.__init__
     with contextlib.suppress(NameError):  # of an annotation that is a string
         build.__annotations__ = get_type_hints(build) | {"return": None}  # no checks in help()
@@ -45,28 +45,53 @@ def declared(cls: Class) -> Class:
     return cls
 
 
-def as_call(self) -> str:
-    """The call that builds an equal value, defaults left out."""
-    positional, keyword = [], []
-    for field in dataclasses.fields(self):
-        value = getattr(self, field.name)
-        if isinstance(value, np.ndarray):
-            value = value.tolist()
-        if isinstance(value, np.dtype):
-            value = value.name
-        if value == field.default:
-            continue
-        infinite = isinstance(value, float) and math.isinf(value)
-        text = f"float('{value}')" if infinite else repr(value)
-        if field.default is dataclasses.MISSING and not field.kw_only:
-            positional.append(text)
-        else:
-            keyword.append(f"{field.name}={text}")
-    return f"{type(self).__name__}({', '.join(positional + keyword)})"
+class Value:
+    """What is equal, hashed and printed by its fields."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def _identity(self) -> tuple[Any, ...]:
+        """What is compared and hashed."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, value in values.items():
+            if sampling.is_traced(value):
+                raise TypeError(
+                    f"{type(self).__name__} with a traced {name} cannot be hashed or compared, "
+                    "since its value is only known when the program runs. Compute it with Python's "
+                    "math or NumPy instead of jax.numpy."
+                )
+        return type(self), *values.values()
+
+    def __eq__(self, other):
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return self is other or self._identity() == other._identity()
+
+    def __hash__(self):
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        """The call that builds an equal value, defaults left out."""
+        positional, keyword = [], []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value = value.tolist()
+            if isinstance(value, np.dtype):
+                value = value.name
+            if not sampling.is_traced(value) and value == field.default:
+                continue
+            infinite = isinstance(value, float) and math.isinf(value)
+            text = f"float('{value}')" if infinite else repr(value)
+            if field.default is dataclasses.MISSING and not field.kw_only:
+                positional.append(text)
+            else:
+                keyword.append(f"{field.name}={text}")
+        return f"{type(self).__name__}({', '.join(positional + keyword)})"
 
 
 @dataclass_transform(frozen_default=True)
-class Initializer:
+class Initializer(Value):
     """Base of all initializers. A subclass has fields, a variance and a draw.
 
     The fields are those of a frozen dataclass, one of them ``dtype``; `declared` makes it. What is
@@ -82,8 +107,6 @@ class Initializer:
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         declared(cls)
-
-    __repr__ = as_call
 
     def __call__(
         self,
@@ -125,6 +148,7 @@ class Initializer:
         """The variance of one entry, ``E|w - E w|²``, of an array of this shape.
 
         It is that before the one rounding to the dtype; `flaxinit.sampling` says what that moves.
+        It is traced if the initializer's scale is.
         """
         shape = checked_shape(shape)
         self.check_shape(shape)
@@ -137,7 +161,7 @@ class Initializer:
 
     def std(self, shape: Sequence[int]) -> float:
         """The standard deviation of one entry of an array of this shape."""
-        return math.sqrt(self.variance(shape))
+        return sampling.root(self.variance(shape))
 
 
 class Deterministic(Initializer):

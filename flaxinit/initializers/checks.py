@@ -61,6 +61,16 @@ def checked_number(
     raise ValueError(f"{name} must be {rule}, got {value!r}.")
 
 
+def checked_scale(name: str, value: Any, **limits: float) -> Any:
+    """A factor on a draw: `checked_number`, or a traced scalar, whose value comes with the draw."""
+    if not sampling.is_traced(value):
+        return checked_number(name, value, **limits)
+    if value.shape or not jnp.isdtype(value.dtype, ("integral", "real floating")):
+        raise TypeError(f"{name} must be a real number, got {value.aval}.")
+    floating = jnp.issubdtype(value.dtype, jnp.floating)
+    return value.astype(sampling.real_dtype(value.dtype if floating else drawn_dtype(None)))
+
+
 def checked_count(name: str, value: Any) -> int:
     """`value` as a positive integer, of Python or of NumPy."""
     try:
@@ -175,8 +185,10 @@ def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) ->
 
 
 # What fields are declared with, besides float, bool and Literal. A type checker sees the first.
-NonNegative = Annotated[float, functools.partial(checked_number, minimum=0.0)]
-Positive = Annotated[float, functools.partial(checked_number, above=0.0)]
+# A float may be traced, a known number may not.
+NonNegative = Annotated[float, functools.partial(checked_scale, minimum=0.0)]
+Positive = Annotated[float, functools.partial(checked_scale, above=0.0)]
+KnownPositive = Annotated[float, functools.partial(checked_number, above=0.0)]
 Count = Annotated[int, checked_count]
 Axis = Annotated[int, checked_axis]
 AxisSet = Annotated[Axes, checked_axes]
@@ -197,4 +209,4 @@ def check_of(kind: Any) -> Check | None:
         (given,) = set(get_args(kind)) - {type(None)}
         check = check_of(given)
         return check and (lambda name, value: None if value is None else check(name, value))
-    return {float: checked_number, bool: checked_flag}.get(kind)
+    return {float: checked_scale, bool: checked_flag}.get(kind)

@@ -11,10 +11,12 @@ from flaxinit.initializers.checks import DType
 
 
 def _checked_value(name: str, value: Any) -> Any:
-    """A finite number, or an array of them that cannot be written to."""
+    """A finite number, or an array of them that cannot be written to; a traced one as it is."""
+    if sampling.is_traced(value) and jnp.issubdtype(value.dtype, jnp.number):
+        return value
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError):  # a tracer, a key, rows of several lengths
+    except (TypeError, ValueError):  # a key, rows of several lengths
         array = np.array(None)
     if not jnp.issubdtype(array.dtype, jnp.number):
         raise TypeError(
@@ -58,10 +60,11 @@ class constant(Deterministic):
             )
 
     def draw(self, key, shape, dtype, out_sharding):
-        value = np.asarray(self.value)
-        if value.dtype.kind == "c" and not jnp.issubdtype(dtype, jnp.complexfloating):
+        value = sampling.array_module(self.value).asarray(self.value)
+        if jnp.iscomplexobj(value) and not jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(f"{dtype.name} cannot hold the complex constant {self.value!r}.")
-        sampling.check_representable(dtype, 0.0, float(np.abs(value).max(initial=0.0)))
+        if not sampling.is_traced(value):
+            sampling.check_representable(dtype, 0.0, float(np.abs(value).max(initial=0.0)))
         return sampling.full(
             value.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding
         )
@@ -78,23 +81,17 @@ class constant(Deterministic):
         return super().__call__(key, shape, dtype, out_sharding)
 
     def __repr__(self):
-        named = {zeros: "zeros", ones: "ones"}
-        return named.get(self) or super().__repr__()
+        if sampling.is_traced(self.value):
+            return super().__repr__()
+        return {zeros: "zeros", ones: "ones"}.get(self) or super().__repr__()
 
     def __reduce__(self):
         return constant, (self.value, self.dtype)  # so that a copy cannot be written to either
 
     def _identity(self):
-        value = np.asarray(self.value)
-        return value.dtype, value.shape, value.tobytes(), self.dtype
-
-    def __eq__(self, other):
-        if not isinstance(other, constant):
-            return NotImplemented
-        return self._identity() == other._identity()
-
-    def __hash__(self):
-        return hash(self._identity())
+        _, value, dtype = super()._identity()
+        array = np.asarray(value)
+        return array.dtype, array.shape, array.tobytes(), dtype
 
 
 Constant = constant

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flaxinit import sampling
 from flaxinit.initializers.base import Deterministic, Initializer
@@ -53,7 +52,7 @@ class identity(Deterministic):
     def draw(self, key, shape, dtype, out_sharding):
         sampling.check_representable(dtype, 0.0, abs(self.scale))
         return _identity(
-            np.asarray(self.scale, dtype),
+            sampling.array_module(self.scale).asarray(self.scale, dtype),
             shape=shape,
             groups=self.groups,
             out_sharding=out_sharding,
@@ -110,7 +109,7 @@ class sparse(Initializer):
         sampling.check_representable(dtype, self.stddev, largest)
         return _sparse(
             key,
-            sampling.real_dtype(dtype).type(self.stddev),
+            sampling.real(dtype, self.stddev),
             shape=shape,
             dtype=dtype,
             zeros=self.zeros(shape),

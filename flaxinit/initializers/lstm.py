@@ -68,8 +68,10 @@ class forget_bias(_GateBiases, Deterministic):
     def draw(self, key, shape, dtype, out_sharding):
         width = shape[-1] // len(GATES)
         sampling.check_representable(dtype, 0.0, abs(self.value))
-        row = np.repeat([self.value if gate == "f" else 0.0 for gate in self.order], width)
-        return sampling.full(row.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding)
+        forget = np.repeat([gate == "f" for gate in self.order], width)
+        xp = sampling.array_module(self.value)
+        row = xp.where(forget, xp.asarray(self.value, dtype), xp.zeros((), dtype))
+        return sampling.full(row, shape=shape, dtype=dtype, out_sharding=out_sharding)
 
 
 class chrono(_GateBiases):

@@ -58,16 +58,20 @@ class orthogonal(Initializer):
 
     def singular_value(self, shape: Sequence[int]) -> float:
         """The value that all singular values of a kernel of this shape have."""
-        return abs(self.scale)
+        return abs(self.scale) * self._unit(shape)
+
+    def _unit(self, shape: Sequence[int]) -> float:
+        """The singular values at scale 1."""
+        return 1.0
 
     def draw(self, key, shape, dtype, out_sharding, kernel_shape=None):
         """Make the values; `kernel_shape` is that of the kernel they become a part of."""
         batch, _, _ = self._matrix(shape)
-        value = math.copysign(self.singular_value(shape), self.scale)
+        value = self.scale * self._unit(shape)
         sampling.check_representable(dtype, self.std(shape), abs(value))
         return _draw(
             key,
-            sampling.real_dtype(dtype).type(value),
+            sampling.real(dtype, value),
             shape=shape,
             kernel_shape=shape if kernel_shape is None else kernel_shape,
             dtype=dtype,
@@ -103,9 +107,9 @@ class semi_orthogonal(orthogonal):
     References: Yang, Simon, Bernstein (2023), A Spectral Condition for Feature Learning.
     """
 
-    def singular_value(self, shape: Sequence[int]) -> float:
+    def _unit(self, shape: Sequence[int]) -> float:
         _, rows, columns = self._matrix(shape)
-        return abs(self.scale) * math.sqrt(columns / max(rows, 1))
+        return math.sqrt(columns / max(rows, 1))
 
 
 class gated_orthogonal(Initializer):

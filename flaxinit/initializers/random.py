@@ -37,7 +37,7 @@ class normal(Initializer):
         sampling.check_representable(dtype, self.stddev, largest)
         return sampling.draw(
             key,
-            sampling.real_dtype(dtype).type(self.stddev),
+            sampling.real(dtype, self.stddev),
             ends,
             shape=shape,
             dtype=dtype,
@@ -100,7 +100,7 @@ class truncated_normal(Initializer):
         sampling.check_representable(dtype, self.stddev, largest)
         return sampling.draw(
             key,
-            sampling.real_dtype(dtype).type(factor),
+            sampling.real(dtype, factor),
             ends,
             shape=shape,
             dtype=dtype,
@@ -135,7 +135,7 @@ class uniform(Initializer):
     minval: float = 0.0
 
     def __post_init__(self):
-        if self.minval > self.scale:
+        if not sampling.is_traced(self.scale, self.minval) and self.minval > self.scale:
             raise ValueError(
                 f"uniform draws from [minval, scale), but minval={self.minval} is above "
                 f"scale={self.scale}."
@@ -150,7 +150,20 @@ class uniform(Initializer):
                 f"An interval has no counterpart for {dtype.name}. Use variance_scaling(scale, "
                 "mode, 'uniform'), which draws from a disk."
             )
-        stddev, largest = self.std(shape), max(abs(self.scale), abs(self.minval))
+        if not sampling.is_traced(self.scale, self.minval):
+            self._check_resolved(dtype)
+        return sampling.draw(
+            key,
+            sampling.real(dtype, 1),
+            (self.minval, self.scale),
+            shape=shape,
+            dtype=dtype,
+            distribution="uniform",
+            out_sharding=out_sharding,
+        )
+
+    def _check_resolved(self, dtype):
+        stddev, largest = self.std(()), max(abs(self.scale), abs(self.minval))
         sampling.check_representable(dtype, stddev, largest)
         # The width is computed too, and the values are as far apart as at the farther end.
         sampling.check_representable(sampling.real_dtype(dtype), 0.0, self.scale - self.minval)
@@ -161,15 +174,6 @@ class uniform(Initializer):
                 f"deviation of {stddev:.3g}. Draw in a wider dtype, or draw around 0 and add the "
                 "middle in the forward pass."
             )
-        return sampling.draw(
-            key,
-            sampling.real_dtype(dtype).type(1),
-            (self.minval, self.scale),
-            shape=shape,
-            dtype=dtype,
-            distribution="uniform",
-            out_sharding=out_sharding,
-        )
 
 
 Normal = normal

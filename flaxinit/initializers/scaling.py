@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
+import jax.numpy as jnp
+
 from flaxinit import sampling
 from flaxinit.fans import Axes, compute_fans
 from flaxinit.initializers.base import Initializer
@@ -12,10 +14,10 @@ from flaxinit.initializers.checks import (
     AxisSet,
     Count,
     DType,
+    KnownPositive,
     NonNegative,
-    Positive,
     checked_count,
-    checked_number,
+    checked_scale,
 )
 from flaxinit.sampling import Distribution
 
@@ -100,18 +102,21 @@ class variance_scaling(Initializer):
     dtype: DType = None
     _: dataclasses.KW_ONLY
     backward_scale: NonNegative | None = None
-    fan_in: Positive | None = None
-    fan_out: Positive | None = None
+    fan_in: KnownPositive | None = None
+    fan_out: KnownPositive | None = None
     groups: Count = 1
     strides: Strides = 1
     transposed: bool = False
 
     def __post_init__(self):
-        backward = self.scale if self.backward_scale is None else self.backward_scale
-        scale = backward if self.mode == "fan_out" else self.scale
-        one_scale = self.mode in ("fan_in", "fan_out") or backward == scale
-        object.__setattr__(self, "scale", scale)
-        object.__setattr__(self, "backward_scale", None if one_scale else backward)
+        backward = self.backward_scale
+        if backward is None:
+            return
+        if self.mode == "fan_out":
+            object.__setattr__(self, "scale", backward)
+        equal = not sampling.is_traced(self.scale, backward) and self.scale == backward
+        if equal or self.mode in ("fan_in", "fan_out"):
+            object.__setattr__(self, "backward_scale", None)
 
     def fans(self, shape: Sequence[int]) -> tuple[float, float]:
         """``(fan_in, fan_out)`` of a kernel of this shape, as this initializer reads it."""
@@ -145,14 +150,20 @@ class variance_scaling(Initializer):
         if len(fans) == 1:
             return self.scale / fans[0]
         fan_in, fan_out = fans
-        backward = self.scale if self.backward_scale is None else self.backward_scale
-        if 0 in (self.scale, backward):
-            return 0.0  # the limit of either mean
         # Outputs counted in units of inputs; what remains is JAX's formula, rounding and all.
-        fan_out *= self.scale / backward
+        fan_out *= self._scale_ratio()
         if self.mode == "fan_avg":
             return self.scale / ((fan_in + fan_out) / 2)
-        return self.scale / math.sqrt(fan_in * fan_out)
+        return self.scale / sampling.root(fan_in * fan_out)
+
+    def _scale_ratio(self):
+        """``s/s'``; infinite if one of them is 0, and with it the variance."""
+        scale, backward = self.scale, self.backward_scale
+        if backward is None:
+            return 1.0
+        if sampling.is_traced(scale, backward):
+            return jnp.where((scale > 0) & (backward > 0), scale / backward, math.inf)
+        return scale / backward if scale > 0 and backward > 0 else math.inf
 
     def times(self, factor: float) -> "variance_scaling":
         """The same initializer with its standard deviation multiplied by a factor.
@@ -160,7 +171,7 @@ class variance_scaling(Initializer):
         >>> variance_scaling(2.0, "fan_in", "normal").times(0.5)
         variance_scaling(0.5, 'fan_in', 'normal')
         """
-        square = checked_number("factor", factor) ** 2
+        square = checked_scale("factor", factor) ** 2
         backward = None if self.backward_scale is None else self.backward_scale * square
         return dataclasses.replace(self, scale=self.scale * square, backward_scale=backward)
 

@@ -1,6 +1,5 @@
 """Networks of sines."""
 
-import math
 from collections.abc import Sequence
 
 from flaxinit import sampling
@@ -57,7 +56,7 @@ class siren(Initializer):
 
     def half_width(self, shape: Sequence[int]) -> float:
         """The largest magnitude that is drawn."""
-        return math.sqrt(3 * self.variance(shape))
+        return sampling.root(3 * self.variance(shape))
 
 
 Siren = siren

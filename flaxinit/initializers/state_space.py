@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from flaxinit import sampling
 from flaxinit.initializers.base import Deterministic, Initializer
-from flaxinit.initializers.checks import DType, NonNegative, checked_number
+from flaxinit.initializers.checks import DType, checked_number
 
 
 class _LogOfUniform(Initializer):
@@ -41,6 +41,9 @@ class _LogOfUniform(Initializer):
         raise NotImplementedError
 
 
+Radius = Annotated[float, functools.partial(checked_number, minimum=0.0)]
+
+
 class lru_nu(_LogOfUniform):
     """Draw ν of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, uniform on a ring.
 
@@ -64,8 +67,8 @@ class lru_nu(_LogOfUniform):
     Neural Networks for Long Sequences.
     """
 
-    r_min: NonNegative = 0.0
-    r_max: NonNegative = 1.0
+    r_min: Radius = 0.0
+    r_max: Radius = 1.0
     dtype: DType = None
 
     def __post_init__(self):
