@@ -4,7 +4,10 @@ import warnings
 from typing import NamedTuple, Unpack
 
 from flaxinit.activations import Activation
-from flaxinit.initializers import Initializer, KernelOptions, VarianceScaling, normal, zeros
+from flaxinit.initializers.base import Initializer
+from flaxinit.initializers.constants import zeros
+from flaxinit.initializers.random import normal
+from flaxinit.initializers.scaling import KernelOptions, VarianceScaling
 from flaxinit.sampling import Distribution
 
 

@@ -3,9 +3,8 @@
 from typing import Unpack
 
 from flaxinit.activations import Activation, scales
-from flaxinit.initializers import KernelOptions, VarianceScaling
 from flaxinit.initializers.checks import did_you_mean
-from flaxinit.initializers.scaling import Mode
+from flaxinit.initializers.scaling import KernelOptions, Mode, VarianceScaling
 from flaxinit.sampling import Distribution
 
 KEYWORDS = ("activation", "mode", "distribution", *KernelOptions.__annotations__)

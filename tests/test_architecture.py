@@ -138,5 +138,11 @@ def test_every_public_name_is_reachable_and_documented():
         value = getattr(flaxinit, name)
         assert value.__doc__, f"flaxinit.{name} has no docstring"
     assert set(flaxinit.__all__) <= set(dir(flaxinit))
-    with pytest.raises(AttributeError, match="no attribute 'hee'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'hee'. Did you mean 'he'\?"):
         flaxinit.hee
+    assert flaxinit.theory.z.name == "z" and flaxinit.__version__
+
+
+def test_no_module_has_a_public_name():
+    """Importing one would put the module in the name's place."""
+    assert not {path.stem for path in ROOT.iterdir()} & set(flaxinit.__all__)

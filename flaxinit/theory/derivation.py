@@ -33,8 +33,7 @@ from flaxinit.theory.reading.activation import Reading, read_activation, read_ga
 from flaxinit.theory.report.text import latex_report, markdown_report, terminal_report
 
 if TYPE_CHECKING:
-    from flaxinit.initializers import KernelOptions, VarianceScaling
-    from flaxinit.initializers.scaling import Mode
+    from flaxinit.initializers.scaling import KernelOptions, Mode, VarianceScaling
     from flaxinit.sampling import Distribution
 
 
@@ -151,7 +150,7 @@ class Derivation:
         >>> derive("relu").initializer().variance((100, 50))
         0.02
         """
-        from flaxinit.initializers import KernelOptions, VarianceScaling
+        from flaxinit.initializers.scaling import KernelOptions, VarianceScaling
         from flaxinit.scales import moments_of, scales
 
         if unknown := sorted(set(kernel) - set(KernelOptions.__annotations__)):

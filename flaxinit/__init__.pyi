@@ -1,0 +1,64 @@
+"""The public names, each once, with the module that defines it.
+
+Type checkers read this file, and `flaxinit/__init__.py` imports from it what a program uses.
+"""
+
+from flaxinit import theory as theory
+from flaxinit.activations import gain as gain
+from flaxinit.critical_pair import Critical as Critical, critical as critical
+from flaxinit.initializers.attention import mimetic as mimetic
+from flaxinit.initializers.base import Initializer as Initializer
+from flaxinit.initializers.constants import constant as constant, ones as ones, zeros as zeros
+from flaxinit.initializers.depth import (
+    deepnorm_factors as deepnorm_factors,
+    fixup_factor as fixup_factor,
+    residual_factor as residual_factor,
+    residual_gamma as residual_gamma,
+    tfixup_factor as tfixup_factor,
+)
+from flaxinit.initializers.fourier import stft as stft
+from flaxinit.initializers.identity_sparse import identity as identity, sparse as sparse
+from flaxinit.initializers.low_rank import lora as lora
+from flaxinit.initializers.lstm import chrono as chrono, forget_bias as forget_bias
+from flaxinit.initializers.orthogonal_kernels import (
+    delta_orthogonal as delta_orthogonal,
+    gated_orthogonal as gated_orthogonal,
+    orthogonal as orthogonal,
+    semi_orthogonal as semi_orthogonal,
+)
+from flaxinit.initializers.random import (
+    normal as normal,
+    truncated_normal as truncated_normal,
+    uniform as uniform,
+)
+from flaxinit.initializers.scaling import variance_scaling as variance_scaling
+from flaxinit.initializers.sines import siren as siren
+from flaxinit.initializers.state_space import (
+    lru_gamma as lru_gamma,
+    lru_nu as lru_nu,
+    lru_theta as lru_theta,
+    s4d_inv as s4d_inv,
+    s4d_lin as s4d_lin,
+)
+from flaxinit.materialize import fast_init as fast_init
+from flaxinit.named import (
+    glorot as glorot,
+    glorot_normal as glorot_normal,
+    glorot_uniform as glorot_uniform,
+    he as he,
+    he_normal as he_normal,
+    he_uniform as he_uniform,
+    kaiming as kaiming,
+    kaiming_normal as kaiming_normal,
+    kaiming_uniform as kaiming_uniform,
+    lecun as lecun,
+    lecun_normal as lecun_normal,
+    lecun_uniform as lecun_uniform,
+    xavier as xavier,
+    xavier_normal as xavier_normal,
+    xavier_uniform as xavier_uniform,
+)
+from flaxinit.signal import Audit as Audit, audit as audit
+from flaxinit.theory import Derivation as Derivation, Moment as Moment, derive as derive
+
+__version__: str
