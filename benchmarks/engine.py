@@ -39,7 +39,7 @@ def startup() -> list[tuple[str, str, str]]:
 
 def catalogue() -> list[tuple[str, str, str]]:
     """Rows about derivations and enclosures, warm."""
-    from flaxinit.activations import gain
+    from flaxinit import gain
     from flaxinit.theory import CATALOGUE, derivation
     from flaxinit.theory.moments import closed_form as gaussian, enclosure
     from flaxinit.theory.moments.terms import NoClosedForm

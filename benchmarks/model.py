@@ -13,18 +13,9 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 import flaxinit
+from benchmarks.activations import DEFINITIONS
 
-# The catalogue's `gelu` is the exact one; JAX's default is the tanh form.
-ACTIVATIONS: dict[str, Callable] = {
-    "linear": lambda x: x,
-    "relu": jax.nn.relu,
-    "tanh": jax.nn.tanh,
-    "gelu": partial(jax.nn.gelu, approximate=False),
-    "sigmoid": jax.nn.sigmoid,
-    "selu": jax.nn.selu,
-    "silu": jax.nn.silu,
-    "sin": jax.numpy.sin,
-}
+ACTIVATIONS: dict[str, Callable] = dict(DEFINITIONS)  # and those that experiments add
 
 
 class Hidden(nn.Module):

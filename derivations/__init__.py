@@ -9,25 +9,11 @@ second, independent route to the same numbers.
 """
 
 import importlib
+from pathlib import Path
 
-ACTIVATIONS = (
-    # piecewise polynomials
-    *("linear", "relu", "leaky_relu", "prelu", "relu6", "relu_squared", "abs", "square", "step"),
-    *("sign", "hard_tanh", "hard_sigmoid", "hard_swish", "softshrink", "hardshrink"),
-    *("sparse_plus", "sparse_sigmoid"),
-    # exponential pieces
-    *("elu", "celu", "selu", "exp", "gaussian", "x_gaussian"),
-    # trigonometric
-    *("sin", "cos", "snake", "x_cos"),
-    # error functions
-    *("erf", "normal_cdf", "gelu"),
-    # algebraic
-    *("squareplus", "isru", "isrlu", "bent_identity", "softsign"),
-    # no closed form: certificates
-    *("gelu_tanh", "quick_gelu", "silu", "tanh", "sigmoid", "softplus", "log_sigmoid", "mish"),
-    *("arctan", "log_cosh", "tanhshrink", "serf", "lisht"),
-)
-"""Names of the activation pages, in the order of the catalogue."""
+_PAGES = (Path(__file__).parent / "activations").glob("[!_]*.py")
+ACTIVATIONS = tuple(sorted(path.stem for path in _PAGES))
+"""Names of the activation pages: every module in `activations` is one."""
 
 THEOREMS = (
     *("linear_layer", "he", "glorot", "lecun", "truncated_normal", "uniform", "haar"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from derivations import ACTIVATIONS, THEOREMS, bounds, names, render, write
 from derivations.page import StepError
-from derivations.table import GAINS, table
+from derivations.table import MOMENTS, table
 
 LEGEND = (
     "Every step was checked when its page was written, in the way that is named beside it; a page "
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
             pages = every(publish, options.output, options.jobs)
             contents(pages, options.output)
             if options.output == PAGES:  # a book elsewhere leaves the library alone
-                render.put(GAINS, table({name: pages[name].bounds for name in ACTIVATIONS}))
+                render.put(MOMENTS, table({name: pages[name].bounds for name in ACTIVATIONS}))
         if not options.page:
             print(f"{len(names())} pages in {time.perf_counter() - begin:.0f} s")
     except (StepError, ValueError) as problem:

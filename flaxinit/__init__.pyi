@@ -4,7 +4,6 @@ Type checkers read this file, and `flaxinit/__init__.py` imports from it what a 
 """
 
 from flaxinit import theory as theory
-from flaxinit.activations import gain as gain
 from flaxinit.critical_pair import Critical as Critical, critical as critical
 from flaxinit.initializers.attention import mimetic as mimetic
 from flaxinit.initializers.base import Initializer as Initializer
@@ -40,8 +39,8 @@ from flaxinit.initializers.state_space import (
     s4d_inv as s4d_inv,
     s4d_lin as s4d_lin,
 )
-from flaxinit.materialize import fast_init as fast_init
-from flaxinit.named import (
+from flaxinit.kernels import (
+    gain as gain,
     glorot as glorot,
     glorot_normal as glorot_normal,
     glorot_uniform as glorot_uniform,
@@ -58,6 +57,7 @@ from flaxinit.named import (
     xavier_normal as xavier_normal,
     xavier_uniform as xavier_uniform,
 )
+from flaxinit.materialize import fast_init as fast_init
 from flaxinit.signal import Audit as Audit, audit as audit
 from flaxinit.theory import Derivation as Derivation, Moment as Moment, derive as derive
 

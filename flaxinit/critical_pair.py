@@ -3,11 +3,12 @@
 import warnings
 from typing import NamedTuple, Unpack
 
-from flaxinit.activations import Activation
 from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.constants import zeros
 from flaxinit.initializers.random import normal
-from flaxinit.initializers.scaling import KernelOptions, VarianceScaling
+from flaxinit.initializers.scaling import VarianceScaling
+from flaxinit.kernels import Activation
+from flaxinit.options import KernelOptions, takes_options
 from flaxinit.sampling import Distribution
 
 
@@ -19,6 +20,7 @@ class Critical(NamedTuple):
     q: float | None
 
 
+@takes_options
 def critical(
     activation: Activation,
     *,
@@ -71,7 +73,7 @@ def critical(
             f"{derivation.name} is critical at several variances. This pair keeps K* = "
             f"{found.q:.6g} ({found.kind}); flaxinit.derive(activation).criticality also has "
             f"{named}.",
-            stacklevel=2,
+            stacklevel=3,  # the caller of what `takes_options` made
         )
     init = VarianceScaling(found.sigma_w2, "fan_in", distribution, **kernel)
     return Critical(init, normal(found.sigma_b2**0.5) if found.sigma_b2 else zeros, found.q)

@@ -18,9 +18,9 @@ ROOMS = [
     ("flaxinit.threefry",),
     ("flaxinit.sampling",),
     ("flaxinit.fans",),
-    ("flaxinit.gains", "flaxinit.aliases"),
+    ("flaxinit.options",),
+    ("flaxinit.catalogue",),
     ("flaxinit.initializers",),
-    ("flaxinit.scales",),
     ("flaxinit.theory.functions",),
     ("flaxinit.theory.reading",),
     ("flaxinit.theory.moments",),
@@ -28,8 +28,8 @@ ROOMS = [
     ("flaxinit.theory.report",),
     ("flaxinit.theory.derivation",),
     ("flaxinit.theory",),
-    ("flaxinit.activations",),
-    ("flaxinit.named", "flaxinit.critical_pair"),
+    ("flaxinit.kernels",),
+    ("flaxinit.critical_pair",),
     ("flaxinit.signal",),
     ("flaxinit.materialize",),
     ("flaxinit.cli", "flaxinit.__main__"),
@@ -117,7 +117,7 @@ def test_a_room_of_the_theory_imports_what_it_may(name):
 
 def test_the_reader_of_imports_sees_a_circle(tmp_path):
     bad = tmp_path / "bad.py"
-    bad.write_text("def f():\n    from flaxinit.named import he\n")
+    bad.write_text("def f():\n    from flaxinit.kernels import he\n")
     (imported,) = imports(bad, "flaxinit.sampling")
     assert room(imported) > room("flaxinit.sampling")
 

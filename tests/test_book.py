@@ -13,7 +13,7 @@ from derivations import render
 from derivations.__main__ import PAGES, main
 from derivations.page import StepError
 from derivations.table import nearest
-from flaxinit.gains import MOMENTS
+from flaxinit.catalogue import MOMENTS
 
 ROOT = Path(derivations.__file__).parent.parent
 

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 import flaxinit
-from flaxinit.initializers.scaling import KernelOptions
+from flaxinit.options import KernelOptions
 
 # Function of torch.nn.init (2.x) or class of keras.initializers (3.x) -> flaxinit's name.
 TORCH = {

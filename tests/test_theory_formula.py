@@ -8,10 +8,10 @@ import sympy
 from hypothesis import given, settings, strategies as st
 from sympy import Abs, Max, Min, Rational, Symbol, erf, exp, log, sign, sqrt, tanh
 
-from flaxinit.aliases import ALIASES
+from flaxinit.catalogue import ALIASES
 from flaxinit.theory import CATALOGUE, derive, z
 from flaxinit.theory.functions.branches import Piecewise
-from flaxinit.theory.reading.catalogue import ACTIVATIONS
+from flaxinit.theory.reading.catalogue import ACTIVATIONS, catalogue_expr
 from flaxinit.theory.reading.formula import FUNCTIONS, MAX_LENGTH, read_formula
 
 a = Symbol("a", positive=True)
@@ -136,7 +136,7 @@ def test_read(text):
 
 @pytest.mark.parametrize("name", [*CATALOGUE, *ALIASES])
 def test_every_activation_is_a_function(name):
-    doubled = CATALOGUE[ALIASES.get(name, name)].expr.subs(z, 2 * z)
+    doubled = catalogue_expr(ALIASES.get(name, name)).subs(z, 2 * z)
     assert read_formula(f"{name}(2 * x)", FUNCTIONS | ACTIVATIONS) == doubled
 
 

@@ -14,6 +14,7 @@ from sympy import Abs, Max, Min, Piecewise, Rational, Symbol, exp, log, oo, sign
 from flaxinit.theory import CATALOGUE, derive, z
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.piecewise import split
+from flaxinit.theory.reading.catalogue import catalogue_expr
 from flaxinit.theory.reading.formula import logistic
 
 a = Symbol("a", positive=True)
@@ -111,7 +112,7 @@ def values(expr, points):
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_pieces_are_the_function(name):
-    expr = CATALOGUE[name].expr
+    expr = catalogue_expr(name)
     points = np.random.default_rng(7).normal(scale=3, size=500)
     rebuilt = np.full_like(points, np.nan)
     for piece in split(expr):

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sympy
-from definitions import DEFINITIONS
 from sympy import Rational
 from test_theory_catalogue import CLOSED
 
+from benchmarks.activations import definition
 from benchmarks.bounds import z_score
 from flaxinit.compat import enable_x64
 from flaxinit.theory import CATALOGUE, derive, z
@@ -20,7 +20,7 @@ from flaxinit.theory.moments.moment import Moment, moment
 MOMENTS = ("mean", "second_moment", "derivative_second_moment")
 VARIANCES = (Rational(1, 7), Rational(1), Rational(9, 4), Rational(11))
 SAMPLES = 2**20
-Z = z_score(len(MOMENTS) * len(DEFINITIONS))
+Z = z_score(len(MOMENTS) * len(CATALOGUE))
 
 
 def closed(derivation):
@@ -90,15 +90,15 @@ def errors(derivation, function) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_samples_have_the_derived_moments(name):
-    worst = errors(derive(name), DEFINITIONS[name])
+    worst = errors(derive(name), definition(name))
     assert max(worst.values()) < Z, worst
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
 def test_samples_of_a_function_two_percent_off_are_caught(name):
-    function = DEFINITIONS[name]
+    function = definition(name)
     worst = errors(derive(name), lambda x: 1.01 * function(x))
     assert worst["second_moment"] > Z and worst["derivative_second_moment"] > Z
 

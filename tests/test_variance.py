@@ -8,7 +8,7 @@ import pytest
 
 import flaxinit
 from benchmarks.bounds import PARENTS, Rounded, z_score
-from flaxinit.gains import MOMENTS
+from flaxinit.catalogue import MOMENTS
 from flaxinit.theory import CATALOGUE
 
 FAN_IN, FAN_OUT = 256, 1024

@@ -1,1 +1,1 @@
-"""One module a page, in the order of the catalogue."""
+"""One module a page."""

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Self, Unpack
 
 import jax.numpy as jnp
 
@@ -16,9 +16,11 @@ from flaxinit.initializers.checks import (
     DType,
     KnownPositive,
     NonNegative,
+    checked_choice,
     checked_count,
     checked_scale,
 )
+from flaxinit.options import KernelOptions
 from flaxinit.sampling import Distribution
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -32,20 +34,6 @@ def _checked_strides(name: str, value: Any) -> int | tuple[int, ...]:
 
 
 Strides = Annotated[Axes, _checked_strides]
-
-
-class KernelOptions(TypedDict, total=False):
-    """How a kernel's shape is read; the keywords shared by all variance-scaling forms."""
-
-    in_axis: Axes
-    out_axis: Axes
-    batch_axis: Axes
-    dtype: Any
-    fan_in: float | None
-    fan_out: float | None
-    groups: int
-    strides: Axes
-    transposed: bool
 
 
 class variance_scaling(Initializer):
@@ -117,6 +105,52 @@ class variance_scaling(Initializer):
         equal = not sampling.is_traced(self.scale, backward) and self.scale == backward
         if equal or self.mode in ("fan_in", "fan_out"):
             object.__setattr__(self, "backward_scale", None)
+
+    @classmethod
+    def from_moments(
+        cls,
+        moments: tuple[float, float],
+        mode: Mode = "fan_in",
+        distribution: Distribution = "truncated_normal",
+        *,
+        activation: str = "the activation",
+        **kernel: Unpack[KernelOptions],
+    ) -> Self:
+        """The scales that make up for an activation: ``s = 1/E[φ(z)²]`` and ``s' = 1/E[φ'(z)²]``.
+
+        Args:
+            moments: ``(E[φ(z)²], E[φ'(z)²])`` for z ~ N(0, 1). One that the mode does not use may
+                be zero (a step function has no gradient), infinite or nan (not known).
+            mode: as above.
+            distribution: as above.
+            activation: what an error calls it.
+            **kernel: the other arguments of `variance_scaling`.
+
+        Raises:
+            ValueError: an unknown mode, or a moment that it uses is zero, infinite or nan.
+
+        >>> variance_scaling.from_moments((0.5, 0.5))
+        variance_scaling(2.0, 'fan_in', 'truncated_normal')
+        """
+        checked_choice("mode", mode, MODES)
+        forward, backward = moments
+        used = {"fan_in": (forward,), "fan_out": (backward,)}.get(mode, moments)
+        if any(map(math.isnan, used)):
+            raise ValueError(
+                f"mode={mode!r} needs the gradient of {activation}, which JAX cannot "
+                "differentiate: mode='fan_in' keeps the forward signal. A loop of fixed length "
+                "(lax.fori_loop, lax.scan) has a gradient, lax.while_loop has none."
+            )
+        if not all(math.isfinite(moment) and moment > 0 for moment in used):
+            raise ValueError(
+                f"mode={mode!r} needs a weight variance that makes up for {activation}, but "
+                f"E[φ(z)²] = {forward:g} and E[φ'(z)²] = {backward:g} for z ~ N(0, 1): no finite "
+                "one does. Choose another mode, or pass a scale of your own to "
+                "flaxinit.variance_scaling."
+            )
+        # A mode of one fan uses one scale.
+        scale, other = (1 / used[0], 1 / used[-1])
+        return cls(scale, mode, distribution, backward_scale=other, **kernel)
 
     def fans(self, shape: Sequence[int]) -> tuple[float, float]:
         """``(fan_in, fan_out)`` of a kernel of this shape, as this initializer reads it."""

@@ -1,8 +1,8 @@
 """The engine: from an activation to an exact or certified gain."""
 
+from flaxinit.catalogue import CATALOGUE as CATALOGUE
 from flaxinit.theory.derivation import Derivation as Derivation, derive as derive
 from flaxinit.theory.functions.symbols import c as c, q as q, z as z
 from flaxinit.theory.moments.enclosure import Diverges as Diverges, NotCertifiable as NotCertifiable
 from flaxinit.theory.moments.moment import Moment as Moment
-from flaxinit.theory.reading.catalogue import CATALOGUE as CATALOGUE
 from flaxinit.theory.reading.rules import register_rule as register_rule

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from sympy import Expr, Symbol
 
+from flaxinit.options import KernelOptions, takes_options
 from flaxinit.theory.functions.brief import short, shortened
 from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.effort import OverBudget, limited
@@ -33,7 +34,7 @@ from flaxinit.theory.reading.activation import Reading, read_activation, read_ga
 from flaxinit.theory.report.text import latex_report, markdown_report, terminal_report
 
 if TYPE_CHECKING:
-    from flaxinit.initializers.scaling import KernelOptions, Mode, VarianceScaling
+    from flaxinit.initializers.scaling import Mode, VarianceScaling
     from flaxinit.sampling import Distribution
 
 
@@ -134,13 +135,33 @@ class Derivation:
         ]
         return Derivation(self.name, expr, *moments, self.custom_derivative)
 
+    @property
+    def moments(self) -> tuple[float, float]:
+        """(E[φ²], E[φ'²]) at q = 1; nan for the gradient of what JAX cannot differentiate.
+
+        Raises:
+            ValueError: if parameters are open.
+
+        >>> derive("relu").moments
+        (0.5, 0.5)
+        """
+        if parameters := self.second_moment.parameters:
+            numbers = ", ".join(f"{parameter}=0.1" for parameter in parameters)
+            raise ValueError(
+                f"{self.name} has open parameters, so its gain is not a single number. Give them "
+                f"values: flaxinit.derive(...).subs({numbers})"
+            )
+        backward = self.derivative_second_moment
+        return self.second_moment.value, backward.value if backward.exists else math.nan
+
+    @takes_options
     def initializer(
         self,
         mode: "Mode" = "fan_in",
         distribution: "Distribution" = "truncated_normal",
-        **kernel: "Unpack[KernelOptions]",
+        **kernel: Unpack[KernelOptions],
     ) -> "VarianceScaling":
-        """The initializer for the kernel after this activation.
+        """The initializer for the kernel after this activation, as `flaxinit.he` makes it.
 
         Args:
             mode: which signal to keep; see `flaxinit.he`.
@@ -150,21 +171,11 @@ class Derivation:
         >>> derive("relu").initializer().variance((100, 50))
         0.02
         """
-        from flaxinit.initializers.scaling import KernelOptions, VarianceScaling
-        from flaxinit.scales import moments_of, scales
+        # The one place where the theory knows an initializer. On use: a proof needs no JAX.
+        from flaxinit.initializers.scaling import VarianceScaling
 
-        if unknown := sorted(set(kernel) - set(KernelOptions.__annotations__)):
-            raise TypeError(
-                f"initializer has no option {', '.join(unknown)}; it has mode, distribution, "
-                f"{', '.join(KernelOptions.__annotations__)}"
-            )
-        forward, backward = scales(repr(self.name), moments_of(self), mode)
-        return VarianceScaling(
-            forward,
-            mode,
-            distribution,
-            backward_scale=None if mode == "fan_in" else backward,
-            **kernel,
+        return VarianceScaling.from_moments(
+            self.moments, mode, distribution, activation=repr(self.name), **kernel
         )
 
     @cached_property

@@ -9,7 +9,7 @@ import sympy
 from flint import acb, arb
 from sympy import Expr, Float, Symbol
 
-from flaxinit.aliases import catalogue_name
+from flaxinit.catalogue import catalogue_name
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.brief import short, short_list
 from flaxinit.theory.functions.constants import read_constant
@@ -23,7 +23,7 @@ from flaxinit.theory.functions.piecewise import (
     substitute,
 )
 from flaxinit.theory.functions.symbols import gate, z
-from flaxinit.theory.reading.catalogue import ACTIVATIONS, CATALOGUE
+from flaxinit.theory.reading.catalogue import ACTIVATIONS, catalogue_expr
 from flaxinit.theory.reading.formula import FUNCTIONS, read_formula
 
 MAX_CONSTANT = arb(10) ** 1000
@@ -77,7 +77,7 @@ def read_activation(activation) -> Reading:
 
 def _named(text: str) -> Expr:
     name = catalogue_name(text)
-    return CATALOGUE[name].expr if name else read_formula(text, FUNCTIONS | ACTIVATIONS)
+    return catalogue_expr(name) if name else read_formula(text, FUNCTIONS | ACTIVATIONS)
 
 
 def _in_z(expr: Expr) -> Expr:

@@ -43,7 +43,7 @@ from sympy import (
     tanh,
 )
 
-from flaxinit.aliases import VARIABLES
+from flaxinit.catalogue import VARIABLES
 from flaxinit.theory.functions.branches import Piecewise
 from flaxinit.theory.functions.symbols import z
 

@@ -1,16 +1,22 @@
 """Every activation of the catalogue as its paper or its library defines it, in JAX.
 
-None of these is read from the catalogue's formulas: the tests hold one against the other.
+None of these is read from the catalogue's formulas: the tests hold one against the other. An
+activation that is not listed here is made from its page of the book.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import sympy
+
+import derivations
+from derivations.notation import x as variable
 
 nn = jax.nn
 
-DEFINITIONS = {
+DEFINITIONS: dict[str, Callable] = {
     "linear": nn.identity,
     "relu": nn.relu,
     "leaky_relu": nn.leaky_relu,
@@ -60,3 +66,26 @@ DEFINITIONS = {
     "serf": lambda x: x * jax.lax.erf(nn.softplus(x)),
     "lisht": lambda x: x * jnp.tanh(x),
 }
+
+
+def definition(name: str) -> Callable:
+    """The activation as a JAX function."""
+    return DEFINITIONS.get(name) or _in_the_book(name)
+
+
+@functools.cache
+def _in_the_book(name: str) -> Callable:
+    page = derivations.write(name)
+    pieces = [
+        (sympy.lambdify(variable, piece.subs(page.at), "jax"), float(end.subs(page.at)))
+        for piece, _, end in page.pieces
+    ]
+
+    def activation(x):
+        *others, (last, _) = pieces
+        value = last(x)
+        for piece, end in reversed(others):
+            value = jnp.where(x < end, piece(x), value)
+        return value
+
+    return activation

@@ -1,15 +1,69 @@
-"""The initializers everybody knows by name: variance scaling with an activation's moments."""
+"""Kernels for an activation: variance scaling by its moments, under the names everybody knows."""
 
-from typing import Unpack
+from collections.abc import Callable
+from typing import Any, Unpack
 
-from flaxinit.activations import Activation, scales
-from flaxinit.initializers.checks import did_you_mean
-from flaxinit.initializers.scaling import KernelOptions, Mode, VarianceScaling
+from flaxinit.catalogue import MOMENTS, catalogue_name
+from flaxinit.initializers.scaling import Mode, VarianceScaling
+from flaxinit.options import KernelOptions, takes_options
 from flaxinit.sampling import Distribution
 
-KEYWORDS = ("activation", "mode", "distribution", *KernelOptions.__annotations__)
+# A catalogue name, a formula, a JAX callable, a SymPy expression or a Derivation.
+Activation = str | Callable[..., Any] | Any
 
 
+def moments(activation: Activation) -> tuple[float, float]:
+    """``(E[φ(z)²], E[φ'(z)²])`` for z ~ N(0, 1).
+
+    A catalogue name is looked up; every other form is derived, which loads SymPy.
+
+    Args:
+        activation: a catalogue name (``"gelu"``), a formula in one symbol
+            (``"x * tanh(softplus(x))"``), a JAX callable, a SymPy expression, or what
+            `flaxinit.derive` returned.
+
+    Returns:
+        Both second moments.
+
+    Raises:
+        ValueError: an unknown name, or parameters left open.
+
+    >>> moments("relu")
+    (0.5, 0.5)
+    """
+    if isinstance(activation, str) and (known := MOMENTS.get(catalogue_name(activation) or "")):
+        return known
+    from flaxinit.theory import derive  # loads SymPy
+
+    return derive(activation).moments
+
+
+def gain(activation: Activation, mode: Mode = "fan_in") -> float:
+    """The factor on the standard deviation that makes up for an activation.
+
+    ``fan_in``: ``1/√E[φ²]``, for the forward signal. ``fan_out``: ``1/√E[φ'²]``, for the
+    gradients. ``fan_avg`` and ``fan_geo_avg`` are their means for a square kernel:
+    ``√(2/(E[φ²] + E[φ'²]))`` and ``(E[φ²] E[φ'²])^(-1/4)``.
+
+    Args:
+        activation: any form that `flaxinit.he` takes.
+        mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
+
+    Returns:
+        The gain, so that ``std(W) = gain / √fan``.
+
+    Raises:
+        ValueError: an unknown activation or mode.
+
+    >>> gain("relu")
+    1.4142135623730951
+
+    References: He, Zhang, Ren, Sun (2015).
+    """
+    return he(activation, mode=mode, fan_in=1, fan_out=1).std((1, 1))
+
+
+@takes_options
 def he(
     activation: Activation = "relu",
     *,
@@ -44,15 +98,12 @@ def he(
 
     References: He, Zhang, Ren, Sun (2015).
     """
-    for name in kernel.keys() - KEYWORDS:
-        raise TypeError(
-            f"he, glorot and lecun take no keyword {name!r}.{did_you_mean(name, KEYWORDS)} They "
-            f"take {', '.join(KEYWORDS)}; for a scale of your own use flaxinit.variance_scaling."
-        )
-    forward, backward = scales(activation, mode)
-    return VarianceScaling(forward, mode, distribution, backward_scale=backward, **kernel)
+    return VarianceScaling.from_moments(
+        moments(activation), mode, distribution, activation=repr(activation), **kernel
+    )
 
 
+@takes_options
 def glorot(
     activation: Activation = "linear",
     *,
@@ -73,6 +124,7 @@ def glorot(
     return he(activation, mode=mode, distribution=distribution, **kernel)
 
 
+@takes_options
 def lecun(
     activation: Activation = "linear",
     *,
@@ -93,6 +145,7 @@ def lecun(
     return he(activation, mode=mode, distribution=distribution, **kernel)
 
 
+@takes_options
 def he_normal(
     activation: Activation = "relu", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
@@ -104,6 +157,7 @@ def he_normal(
     return he(activation, mode=mode, distribution="truncated_normal", **kernel)
 
 
+@takes_options
 def he_uniform(
     activation: Activation = "relu", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
@@ -115,6 +169,7 @@ def he_uniform(
     return he(activation, mode=mode, distribution="uniform", **kernel)
 
 
+@takes_options
 def glorot_normal(
     activation: Activation = "linear", *, mode: Mode = "fan_avg", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
@@ -126,6 +181,7 @@ def glorot_normal(
     return he(activation, mode=mode, distribution="truncated_normal", **kernel)
 
 
+@takes_options
 def glorot_uniform(
     activation: Activation = "linear", *, mode: Mode = "fan_avg", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
@@ -137,6 +193,7 @@ def glorot_uniform(
     return he(activation, mode=mode, distribution="uniform", **kernel)
 
 
+@takes_options
 def lecun_normal(
     activation: Activation = "linear", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
@@ -148,6 +205,7 @@ def lecun_normal(
     return he(activation, mode=mode, distribution="truncated_normal", **kernel)
 
 
+@takes_options
 def lecun_uniform(
     activation: Activation = "linear", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
@@ -159,5 +217,9 @@ def lecun_uniform(
     return he(activation, mode=mode, distribution="uniform", **kernel)
 
 
-kaiming, kaiming_normal, kaiming_uniform = he, he_normal, he_uniform
-xavier, xavier_normal, xavier_uniform = glorot, glorot_normal, glorot_uniform
+kaiming = takes_options(he, "kaiming")
+kaiming_normal = takes_options(he_normal, "kaiming_normal")
+kaiming_uniform = takes_options(he_uniform, "kaiming_uniform")
+xavier = takes_options(glorot, "xavier")
+xavier_normal = takes_options(glorot_normal, "xavier_normal")
+xavier_uniform = takes_options(glorot_uniform, "xavier_uniform")
