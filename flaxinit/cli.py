@@ -185,17 +185,17 @@ def _meanfield(options) -> int:
         "name": derivation.name,
         "critical points": [
             asdict(p) | {"exact": None if p.exact is None else str(p.exact)}
-            for p in derivation.criticality
+            for p in derivation.maps.criticality
         ],
         "dual": None if dual is None else str(dual),
     }
     if options.sigma_w2 is not None:
         pair = options.sigma_w2, options.sigma_b2 or 0.0
-        facts["fixed points"] = [_point(p) for p in derivation.fixed_point(*pair)]
-        scales = zip(("xi_q", "xi_c"), derivation.depth_scales(*pair), strict=True)
+        facts["fixed points"] = [_point(p) for p in derivation.maps.fixed_points(*pair)]
+        scales = zip(("xi_q", "xi_c"), derivation.maps.depth_scales(*pair), strict=True)
         facts["depth scales"] = dict(scales)
     elif options.sigma_b2 is not None:
-        facts["edge of chaos"] = _point(derivation.edge_of_chaos(options.sigma_b2))
+        facts["edge of chaos"] = _point(derivation.maps.edge_of_chaos(options.sigma_b2))
     if options.plot is not None:
         from flaxinit.theory.report.plot import plot_meanfield
 

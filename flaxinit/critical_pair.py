@@ -58,7 +58,7 @@ def critical(
     from flaxinit.theory.meanfield.criticality import SEARCHED
 
     derivation = derive(activation)
-    points = derivation.criticality
+    points = derivation.maps.criticality
     if not points:
         raise ValueError(
             f"{derivation.name} has no criticality: no kernel and bias variances with a K* between "
@@ -71,7 +71,7 @@ def critical(
         named = ", ".join(f"K* = {point.q:.6g} ({point.kind})" for point in others)
         warnings.warn(
             f"{derivation.name} is critical at several variances. This pair keeps K* = "
-            f"{found.q:.6g} ({found.kind}); flaxinit.derive(activation).criticality also has "
+            f"{found.q:.6g} ({found.kind}); flaxinit.derive(activation).maps.criticality also has "
             f"{named}.",
             stacklevel=3,  # the caller of what `takes_options` made
         )

@@ -46,7 +46,7 @@ def test_fixed_points_are_printed_line_by_line(capsys):
     printed = run(capsys, "meanfield", "tanh", "--sigma-w2", "1.5")
     assert "{" not in printed and "[" not in printed
     assert [line.split("  ")[0] for line in printed.splitlines()].count("fixed points") == 2
-    _, point = derive("tanh").fixed_point(1.5)
+    _, point = derive("tanh").maps.fixed_points(1.5)
     assert f"q = {point.q:.6g}" in printed and f"χ = {point.chi:.6g}, stable" in printed
 
 

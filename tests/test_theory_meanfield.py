@@ -11,7 +11,7 @@ import scipy.stats
 import sympy
 
 import flaxinit
-from flaxinit.theory import CATALOGUE, Derivation, derive
+from flaxinit.theory import CATALOGUE, derive
 from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.meanfield.criticality import classify
 from flaxinit.theory.meanfield.root_search import find_roots
@@ -90,12 +90,12 @@ def test_dual_is_the_published_one(name, q):
     pieces = numeric(derivation.mean.pieces)
     for c in CORRELATIONS:
         published = PUBLISHED[name](c, q)
-        assert abs(derivation.dual(c, q) - published) <= 1e-12 * scale
+        assert abs(derivation.maps.dual(c, q) - published) <= 1e-12 * scale
         assert abs(expect_pair(pieces, c, q) - published) <= 1e-12 * scale
 
 
 def test_a_wrong_dual_is_caught():
-    assert abs(derive("gelu").dual(0.5, 2.0) - gelu(0.5, 2.0 * (1 + 1e-9))) > 1e-12
+    assert abs(derive("gelu").maps.dual(0.5, 2.0) - gelu(0.5, 2.0 * (1 + 1e-9))) > 1e-12
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -103,9 +103,9 @@ def test_dual_meets_its_moments(name):
     """At c = 1 the dual is E[φ²], at c = 0 E[φ]²; the C-map of 1 is 1."""
     derivation = derive(name)
     second = derivation.second_moment.value
-    assert derivation.dual(1.0) == pytest.approx(second, rel=1e-12)
-    assert abs(derivation.dual(0.0) - derivation.mean.value**2) <= 1e-12 * second
-    assert derivation.cmap(1.0) == 1.0
+    assert derivation.maps.dual(1.0) == pytest.approx(second, rel=1e-12)
+    assert abs(derivation.maps.dual(0.0) - derivation.mean.value**2) <= 1e-12 * second
+    assert derivation.maps.cmap(1.0) == 1.0
 
 
 @pytest.mark.parametrize("name", ["tanh", "silu", "hard_tanh", "mish", "elu"])
@@ -117,8 +117,8 @@ def test_dual_is_what_samples_say(name):
     function = numeric(derivation.mean.pieces)
     products = function(x) * function(c * x + math.sqrt(1 - c * c) * y)
     bound = scipy.stats.norm.isf(1e-6) * products.std() / math.sqrt(n)
-    assert abs(products.mean() - derivation.dual(c, q)) < bound
-    assert abs(products.mean() - derivation.dual(c + 0.05, q)) > bound  # a wrong correlation
+    assert abs(products.mean() - derivation.maps.dual(c, q)) < bound
+    assert abs(products.mean() - derivation.maps.dual(c + 0.05, q)) > bound  # a wrong correlation
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "gelu", "silu", "hard_swish", "sin"])
@@ -134,13 +134,13 @@ def test_price_theorem(name):
 def test_hermite_coefficients(name):
     """E[φ(u)φ(v)] = Σ a_k² c^k (Daniely et al. 2016); the rest is at most c^n of E[φ²]."""
     derivation, c, n = derive(name), 0.5, 48
-    series = float(np.sum(derivation.hermite(n) ** 2 * c ** np.arange(n)))
-    assert abs(series - derivation.dual(c)) <= c**n * derivation.second_moment.value + 1e-13
+    series = float(np.sum(derivation.maps.hermite(n) ** 2 * c ** np.arange(n)))
+    assert abs(series - derivation.maps.dual(c)) <= c**n * derivation.second_moment.value + 1e-13
 
 
 def test_critical_points_of_the_literature():
     """Roberts, Yaida & Hanin (2022), chapter 5: GELU and SWISH are half-stable."""
-    (swish,), (gelu_,) = derive("silu").criticality, derive("gelu").criticality
+    (swish,), (gelu_,) = derive("silu").maps.criticality, derive("gelu").maps.criticality
     assert swish.kind == gelu_.kind == "half-stable"
     assert swish.q == pytest.approx(14.32017362, rel=1e-8)
     assert swish.sigma_w2 == pytest.approx(1.98800468, rel=1e-8)
@@ -163,7 +163,7 @@ def test_critical_points_of_the_literature():
     ],
 )
 def test_universality_classes_of_the_literature(name, kind):
-    assert [point.kind for point in derive(name).criticality] == [kind] * bool(kind)
+    assert [point.kind for point in derive(name).maps.criticality] == [kind] * bool(kind)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -182,23 +182,25 @@ def test_edge_of_chaos_of_tanh():
     """Schoenholz et al. (2017): tanh is critical at σ_w = 1 without bias; with σ_b² = 0.05 the
     point satisfies both conditions."""
     tanh = derive("tanh")
-    assert tuple(tanh.edge_of_chaos()) == (0.0, 1.0)
-    q, sigma_w2 = tanh.edge_of_chaos(0.05)
-    assert tanh.qmap(q, sigma_w2, 0.05) == pytest.approx(q, rel=1e-12)
-    assert tanh.chi(q, sigma_w2) == pytest.approx(1, rel=1e-12)
+    assert tuple(tanh.maps.edge_of_chaos()) == (0.0, 1.0)
+    q, sigma_w2 = tanh.maps.edge_of_chaos(0.05)
+    assert tanh.maps.qmap(q, sigma_w2, 0.05) == pytest.approx(q, rel=1e-12)
+    assert tanh.maps.chi(q, sigma_w2) == pytest.approx(1, rel=1e-12)
 
 
 def test_fixed_points_and_depth_scales_of_tanh():
     """Below σ_w² = 1 only q = 0, above it a second point that attracts (Poole et al. 2016)."""
     tanh = derive("tanh")
-    (only,) = tanh.fixed_point(0.9)
+    (only,) = tanh.maps.fixed_points(0.9)
     assert (only.q, only.stable) == (0.0, True)
-    zero, other = tanh.fixed_point(2.0)
+    zero, other = tanh.maps.fixed_points(2.0)
     assert not zero.stable and other.stable and other.chi > 1
-    assert tanh.qmap(other.q, 2.0) == pytest.approx(other.q, rel=1e-12)
+    assert tanh.maps.qmap(other.q, 2.0) == pytest.approx(other.q, rel=1e-12)
     # In the ordered phase ξ_c = −1/log χ_1.
-    (point,) = tanh.fixed_point(1.3, 0.05)
-    assert tanh.depth_scales(1.3, 0.05)[1] == pytest.approx(-1 / math.log(point.chi), rel=1e-12)
+    (point,) = tanh.maps.fixed_points(1.3, 0.05)
+    assert tanh.maps.depth_scales(1.3, 0.05)[1] == pytest.approx(
+        -1 / math.log(point.chi), rel=1e-12
+    )
 
 
 AT_THEIR_GAIN = ("tanh", "selu", "sigmoid", "softplus", "cos", "silu", "hard_tanh", "erf")
@@ -207,15 +209,15 @@ AT_THEIR_GAIN = ("tanh", "selu", "sigmoid", "softplus", "cos", "silu", "hard_tan
 @pytest.mark.parametrize("name", AT_THEIR_GAIN)
 def test_an_activation_at_its_gain_keeps_variance_1(name):
     derivation = derive(name)
-    points = derivation.fixed_point(derivation.gain**2)
+    points = derivation.maps.fixed_points(derivation.gain**2)
     assert 1.0 in [pytest.approx(p.q, rel=1e-12) for p in points]
-    wrong = derivation.fixed_point(1.1 * derivation.gain**2)
+    wrong = derivation.maps.fixed_points(1.1 * derivation.gain**2)
     assert 1.0 not in [pytest.approx(p.q, rel=1e-3) for p in wrong]
 
 
 def test_selu_was_made_for_variance_1():
     """Klambauer et al. (2017): a stable point at mean 0 and variance 1, with derivative 0.783."""
-    zero, one = derive("selu").fixed_point(1.0)
+    zero, one = derive("selu").maps.fixed_points(1.0)
     assert not zero.stable and one.stable
     assert one.q == pytest.approx(1, rel=1e-12)
     assert one.slope == pytest.approx(0.783, abs=5e-4)  # as printed
@@ -223,17 +225,17 @@ def test_selu_was_made_for_variance_1():
 
 def test_relu_with_a_bias():
     """q = σ_w² q/2 + σ_b²."""
-    (point,) = derive("relu").fixed_point(1.0, 0.5)
+    (point,) = derive("relu").maps.fixed_points(1.0, 0.5)
     assert (point.slope, point.stable) == (0.5, True)
     assert point.q == pytest.approx(1, rel=1e-15)
-    assert derive("relu").depth_scales(1.0, 0.5)[0] == pytest.approx(1 / math.log(2))
+    assert derive("relu").maps.depth_scales(1.0, 0.5)[0] == pytest.approx(1 / math.log(2))
 
 
 def test_a_half_stable_point_is_a_fixed_point():
     """The Q-map touches the diagonal at K*, where slope and χ are 1."""
     gelu_ = derive("gelu")
-    (found,) = gelu_.criticality
-    points = gelu_.fixed_point(found.sigma_w2, found.sigma_b2)
+    (found,) = gelu_.maps.criticality
+    points = gelu_.maps.fixed_points(found.sigma_w2, found.sigma_b2)
     touching = min(points, key=lambda p: abs(p.q - found.q))
     # A double root is known to the root of the rounding.
     assert touching.q == pytest.approx(found.q, rel=1e-6)
@@ -243,7 +245,7 @@ def test_a_half_stable_point_is_a_fixed_point():
 @pytest.mark.parametrize("b", [1e-3, 0.01, 30.0, 1000.0])
 def test_half_stable_points_scale(b):
     """φ(bx)/b is critical at K*/b², with the same C_W and C_b/b²."""
-    (silu,), (scaled,) = (derive(f).criticality for f in ("silu", f"x*sigmoid({b!r}*x)"))
+    (silu,), (scaled,) = (derive(f).maps.criticality for f in ("silu", f"x*sigmoid({b!r}*x)"))
     assert scaled.kind == "half-stable"
     assert scaled.q * b**2 == pytest.approx(silu.q, rel=1e-7)
     assert scaled.sigma_w2 == pytest.approx(silu.sigma_w2, rel=1e-9)
@@ -271,10 +273,10 @@ HARD = {
 def test_the_maps_are_the_certified_moments(name):
     """To 1e-13, which is rounding over some hundred panels."""
     derivation, q = derive(name), HARD[name]
-    assert derivation.qmap(q, 1.0) == pytest.approx(derivation.second_moment.at(q), rel=1e-13)
+    assert derivation.maps.qmap(q, 1.0) == pytest.approx(derivation.second_moment.at(q), rel=1e-13)
     if name not in ("log_cosh", "mish"):  # of whose E[φ'²] there is no certified value there
         certified = derivation.derivative_second_moment.at(q)
-        assert derivation.chi(q, 1.0) == pytest.approx(certified, rel=1e-13)
+        assert derivation.maps.chi(q, 1.0) == pytest.approx(certified, rel=1e-13)
 
 
 SMALL = {
@@ -289,32 +291,32 @@ SMALL = {
 def test_small_variances_see_the_first_term(text):
     """Where x − tanh x cancels in floating point, and the next term is 1e-12 of it."""
     derivation, q = derive(text), 1e-13
-    assert derivation.qmap(q, 1.0) == pytest.approx(SMALL[text](q), rel=1e-6)
+    assert derivation.maps.qmap(q, 1.0) == pytest.approx(SMALL[text](q), rel=1e-6)
     x = numeric(derivation.maps.pieces)(np.array([1e-9]))
     assert derivation.maps.energy(0.0) == 0 and 0 < x < 2e-9
 
 
 def test_a_leap_over_the_diagonal_is_no_fixed_point():
     """E[φ²] of exp(x²/8 − |x|) is finite up to q = 2, and infinite beyond."""
-    points = derive("exp(x**2/8 - abs(x))").fixed_point(2.0)
+    points = derive("exp(x**2/8 - abs(x))").maps.fixed_points(2.0)
     assert [p.q < 1 for p in points] == [True]
 
 
 def test_slopes_without_a_bound():
     """x log x has a vertical tangent at 0."""
     derivation = derive(lambda x: jnp.where(x > 0, x * jnp.log(jnp.where(x > 0, x, 1.0)), 0.0))
-    zero, other, last = derivation.fixed_point(2.0)
+    zero, other, last = derivation.maps.fixed_points(2.0)
     assert (zero.q, zero.chi) == (0.0, math.inf)
     assert [p.stable for p in (zero, other, last)] == [False, True, False]
-    assert derivation.depth_scales(2.0)[0] > 0
+    assert derivation.maps.depth_scales(2.0)[0] > 0
 
 
 def test_a_sharp_step_is_nearly_the_sign():
     """E[tanh(bu)tanh(bv)] → 2 asin(c)/π; the correction is of order 1/b."""
     sharp = derive("tanh(1000*x)")
     for c in (-0.9, 0.1, 0.5, 0.99):
-        assert sharp.dual(c, 1.0) == pytest.approx(2 / math.pi * math.asin(c), abs=2e-3)
-    assert sharp.dual(0.5, 1.0) != pytest.approx(1 / 3, abs=1e-9)
+        assert sharp.maps.dual(c, 1.0) == pytest.approx(2 / math.pi * math.asin(c), abs=2e-3)
+    assert sharp.maps.dual(0.5, 1.0) != pytest.approx(1 / 3, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["tanh", "erf", "sin"])
@@ -322,43 +324,62 @@ def test_correlations_of_odd_functions_settle_at_0(name):
     """In the chaotic phase without bias, c* = 0, and the C-map's slope there is
     σ_w² q E[φ']² / q (Price's theorem at c = 0)."""
     derivation, sigma_w2 = derive(name), 3.0
-    q = derivation.fixed_point(sigma_w2)[-1].q
+    q = derivation.maps.fixed_points(sigma_w2)[-1].q
     x = np.random.default_rng(3).standard_normal(10**6) * math.sqrt(q)
     slopes = numeric(derivation.maps.slopes)(x)
     slope = sigma_w2 * slopes.mean() ** 2
     error = 2 * sigma_w2 * abs(slopes.mean()) * slopes.std() / 1e3 * scipy.stats.norm.isf(1e-6)
-    found = derivation.depth_scales(sigma_w2)[1]
+    found = derivation.maps.depth_scales(sigma_w2)[1]
     assert abs(math.exp(-1 / found) - slope) < error
     assert abs(math.exp(-1 / (2 * found)) - slope) > error  # another scale
 
 
 def test_correlations_of_a_vanishing_signal():
     """x + sin²x is x + x² where x is small: c ↦ c, with nothing lost to cancellation."""
-    assert derive("snake").cmap(0.5, 1e-14) == pytest.approx(0.5, rel=1e-12)
+    assert derive("snake").maps.cmap(0.5, 1e-14) == pytest.approx(0.5, rel=1e-12)
 
 
-@pytest.mark.parametrize("call", [Derivation.dual, Derivation.cmap])
-def test_no_correlation_where_the_moment_diverges(call):
+@pytest.mark.parametrize("name", ["dual", "cmap"])
+def test_no_correlation_where_the_moment_diverges(name):
     with pytest.raises(ValueError, match=r"E\[φ²\] = inf at q = 3.0"):
-        call(derive("exp(x**2/8)"), 0.5, 3.0)
+        getattr(derive("exp(x**2/8)").maps, name)(0.5, 3.0)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: d.dual(1.5), "correlation lies in"),
-        (lambda d: d.qmap(-1.0, 2.0), "variance"),
-        (lambda d: d.qmap(-1.0, 2.0), "q, a variance, is finite and at least 0"),
-        (lambda d: d.chi(1.0, math.nan), "sigma_w2, a variance"),
-        (lambda d: d.fixed_point(2.0), "every variance"),
-        (lambda d: d.edge_of_chaos(), "scale-invariant"),
-        (lambda d: d.edge_of_chaos(0.1), "no edge of chaos"),
+        (lambda d: d.maps.dual(1.5), "c, a correlation, lies in"),
+        (lambda d: d.maps.cmap_slope(c=1.5), "c, a correlation, lies in"),
+        (lambda d: d.maps.hermite(3, q=-1.0), "q, a variance"),
+        (lambda d: d.maps.qmap(-1.0, 2.0), "q, a variance, is finite and at least 0"),
+        (lambda d: d.maps.chi(1.0, math.nan), "sigma_w2, a variance"),
+        (lambda d: d.maps.fixed_points(2.0), "every variance"),
+        (lambda d: d.maps.edge_of_chaos(), "scale-invariant"),
+        (lambda d: d.maps.edge_of_chaos(0.1), "no edge of chaos"),
         (lambda d: d.curvature, "corner"),
     ],
 )
 def test_bad_questions_about_relu(call, message):
     with pytest.raises(ValueError, match=message):
         call(derive("relu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "wrong"),
+    [
+        ("qmap", {"q": "1", "sigma_w2": 2.0}, "q"),
+        ("qmap", {"q": np.ones(2), "sigma_w2": 2.0}, "q"),
+        ("chi", {"q": 1.0, "sigma_w2": None}, "sigma_w2"),
+        ("dual", {"c": "half"}, "c"),
+        ("cmap", {"c": 0.5, "sigma_b2": "none"}, "sigma_b2"),
+        ("fixed_points", {"sigma_w2": "2"}, "sigma_w2"),
+        ("edge_of_chaos", {"sigma_b2": [0.1]}, "sigma_b2"),
+        ("depth_scales", {"sigma_w2": 1.0, "sigma_b2": "0"}, "sigma_b2"),
+    ],
+)
+def test_what_is_not_a_number_is_named_as_the_user_named_it(name, arguments, wrong):
+    with pytest.raises(TypeError, match=f"^{wrong} must be one number, got"):
+        getattr(derive("relu").maps, name)(**arguments)
 
 
 # ξ_c where φ jumps: the C-map's slope is infinite at c = 1, so that correlations settle below 1.
@@ -374,10 +395,10 @@ JUMPS = {
 def test_correlations_settle_below_1_where_a_function_jumps(case):
     (name, sigma_w2, sigma_b2), (c, printed) = case, JUMPS[case]
     derivation = derive(name)
-    (point,) = derivation.fixed_point(sigma_w2, sigma_b2)
+    (point,) = derivation.maps.fixed_points(sigma_w2, sigma_b2)
     assert (point.chi, point.chi_correlation) == (0, math.inf)
-    assert derivation.cmap(c, point.q, sigma_w2, sigma_b2) == pytest.approx(c, abs=1e-4)
-    assert derivation.depth_scales(sigma_w2, sigma_b2)[1] == pytest.approx(printed, abs=1e-4)
+    assert derivation.maps.cmap(c, point.q, sigma_w2, sigma_b2) == pytest.approx(c, abs=1e-4)
+    assert derivation.maps.depth_scales(sigma_w2, sigma_b2)[1] == pytest.approx(printed, abs=1e-4)
 
 
 def test_the_slope_of_a_jumping_c_map():
@@ -405,13 +426,13 @@ def test_stein_and_price_agree(name):
 def test_no_edge_of_chaos_where_a_function_jumps(text):
     derivation = derive(text)
     with pytest.raises(ValueError, match=r"jumps at .*, where its C-map has the slope inf"):
-        derivation.edge_of_chaos(0.05)
-    assert len(derivation.critical_line([0.5, 1.0])) == 0
-    assert not derivation.criticality
+        derivation.maps.edge_of_chaos(0.05)
+    assert len(derivation.maps.critical_line([0.5, 1.0])) == 0
+    assert not derivation.maps.criticality
 
 
 def test_a_jump_away_from_0_is_not_seen_by_a_vanishing_signal():
-    (point,) = derive("tanh(x) + where(x > 1, 0.1, 0)").criticality
+    (point,) = derive("tanh(x) + where(x > 1, 0.1, 0)").maps.criticality
     assert (point.kind, point.q) == ("K* = 0", 0.0)
 
 
@@ -434,46 +455,48 @@ binary.defvjp(lambda x: (jnp.sign(x), x), lambda x, g: (jnp.where(jnp.abs(x) <= 
 def test_the_gradient_and_the_correlation_have_each_a_chi():
     """Of tanh with the gradient 2: χ of the gradient is 4 σ_w², the rest is tanh's."""
     rule, tanh = derive(straight_through), derive("tanh")
-    assert rule.chi(0.7, 1.5) == 4 * 1.5
-    assert rule.cmap_slope(1.0, 0.7, 1.5) == tanh.cmap_slope(1.0, 0.7, 1.5)
-    assert rule.cmap_slope(0.3, 0.7, 1.5) == tanh.cmap_slope(0.3, 0.7, 1.5)
-    for own, plain in zip(rule.fixed_point(1.5, 0.1), tanh.fixed_point(1.5, 0.1), strict=True):
+    assert rule.maps.chi(0.7, 1.5) == 4 * 1.5
+    assert rule.maps.cmap_slope(1.0, 0.7, 1.5) == tanh.maps.cmap_slope(1.0, 0.7, 1.5)
+    assert rule.maps.cmap_slope(0.3, 0.7, 1.5) == tanh.maps.cmap_slope(0.3, 0.7, 1.5)
+    for own, plain in zip(
+        rule.maps.fixed_points(1.5, 0.1), tanh.maps.fixed_points(1.5, 0.1), strict=True
+    ):
         assert (own.q, own.slope, own.chi_correlation) == (plain.q, plain.slope, plain.chi)
         assert (own.chi, plain.chi_correlation) == (4 * 1.5, plain.chi)
-    assert rule.depth_scales(1.5, 0.1) == tanh.depth_scales(1.5, 0.1)
-    assert tuple(rule.edge_of_chaos(0.05)) == tuple(tanh.edge_of_chaos(0.05))
-    assert rule.critical_line([0.5]).tolist() == tanh.critical_line([0.5]).tolist()
-    assert rule.criticality == tanh.criticality
+    assert rule.maps.depth_scales(1.5, 0.1) == tanh.maps.depth_scales(1.5, 0.1)
+    assert tuple(rule.maps.edge_of_chaos(0.05)) == tuple(tanh.maps.edge_of_chaos(0.05))
+    assert rule.maps.critical_line([0.5]).tolist() == tanh.maps.critical_line([0.5]).tolist()
+    assert rule.maps.criticality == tanh.maps.criticality
 
 
 def test_a_binary_network_with_a_straight_through_gradient():
     """Sign forward, 1 on [−1, 1] backward: at q = 1, E[g²] = erf(1/√2)."""
     rule = derive(binary)
-    (point,) = rule.fixed_point(1.0)
+    (point,) = rule.maps.fixed_points(1.0)
     assert point.chi == pytest.approx(math.erf(0.5**0.5), rel=1e-14)
     assert point.chi_correlation == math.inf
-    assert rule.depth_scales(1.0) == derive("sign").depth_scales(1.0)
+    assert rule.maps.depth_scales(1.0) == derive("sign").maps.depth_scales(1.0)
 
 
 def test_the_edge_of_chaos_says_whether_it_keeps_the_variance():
     gelu_ = derive("gelu")
-    edge = gelu_.edge_of_chaos(0.1)
+    edge = gelu_.maps.edge_of_chaos(0.1)
     assert edge.q == pytest.approx(1.632, abs=1e-3) and edge.slope == pytest.approx(1.037, abs=1e-3)
     assert edge.stability == "unstable" and not edge.stable
-    (other,) = (p for p in gelu_.fixed_point(edge.sigma_w2, 0.1) if p.stable)
+    (other,) = (p for p in gelu_.maps.fixed_points(edge.sigma_w2, 0.1) if p.stable)
     assert (round(other.q, 3), round(other.chi, 3)) == (0.423, 0.819)
-    assert gelu_.edge_of_chaos(0.3).stable  # beyond the half-stable point
-    assert derive("tanh").edge_of_chaos(0.05).stable
-    assert derive("tanh").edge_of_chaos().stability == "marginal"
+    assert gelu_.maps.edge_of_chaos(0.3).stable  # beyond the half-stable point
+    assert derive("tanh").maps.edge_of_chaos(0.05).stable
+    assert derive("tanh").maps.edge_of_chaos().stability == "marginal"
 
 
 def test_every_critical_point():
     """x³ − 3x: E[φ²] = 15q³ − 18q² + 9q and E[φ'²] = 27q² − 18q + 9."""
-    zero, one = derive("x**3 - 3*x").criticality
+    zero, one = derive("x**3 - 3*x").maps.criticality
     assert (zero.kind, zero.q, zero.sigma_w2, zero.sigma_b2) == ("K* = 0", 0, 1 / 9, 0)
     assert (one.kind, one.exact) == ("half-stable", 1)
     assert (one.sigma_w2, one.sigma_b2) == pytest.approx((1 / 18, 2 / 3), rel=1e-15)
-    zero, other = derive("tanh(x) + 0.05*x**3").criticality
+    zero, other = derive("tanh(x) + 0.05*x**3").maps.criticality
     assert (zero.kind, zero.sigma_w2, other.kind) == ("K* = 0", 1.0, "half-stable")
     assert other.q == pytest.approx(1.3307, abs=5e-5)
 
@@ -481,8 +504,8 @@ def test_every_critical_point():
 def test_fixed_points_close_together_are_told_apart():
     """SiLU's half-stable pair: the map touches the diagonal, and 2 % beyond crosses it."""
     silu = derive("silu")
-    (found,) = silu.criticality
-    touching, crossing = silu.fixed_point(found.sigma_w2, found.sigma_b2)
+    (found,) = silu.maps.criticality
+    touching, crossing = silu.maps.fixed_points(found.sigma_w2, found.sigma_b2)
     assert touching.q == pytest.approx(found.q, rel=1e-6) and touching.stability == "marginal"
     assert crossing.q == pytest.approx(14.593, abs=1e-3) and crossing.stable
 

@@ -99,17 +99,17 @@ def test_snake():
 # (1.76, 0.05), and in Xiao et al. (2018) (1.05, 2.01e-5), are (σ_w², σ_b²) on its critical line.
 def test_tanh_on_the_critical_line():
     tanh = derive("tanh")
-    assert tuple(tanh.edge_of_chaos(0.0)) == pytest.approx((0.0, 1.0), abs=1e-9)
+    assert tuple(tanh.maps.edge_of_chaos(0.0)) == pytest.approx((0.0, 1.0), abs=1e-9)
     for bias, printed in ((2.01e-5, "1.05"), (0.05, "1.76")):
-        fixed_point, weight = tanh.edge_of_chaos(bias)
+        fixed_point, weight = tanh.maps.edge_of_chaos(bias)
         assert as_printed(weight, printed)
-        assert tanh.qmap(fixed_point, weight, bias) == pytest.approx(fixed_point, rel=1e-9)
-        assert tanh.chi(fixed_point, weight) == pytest.approx(1, rel=1e-9)
+        assert tanh.maps.qmap(fixed_point, weight, bias) == pytest.approx(fixed_point, rel=1e-9)
+        assert tanh.maps.chi(fixed_point, weight) == pytest.approx(1, rel=1e-9)
 
 
 # Roberts, Yaida & Hanin (2022), chapter 5: GELU and SWISH are half-stable.
 def test_half_stable_points():
-    (gelu,), (swish,) = derive("gelu").criticality, derive("silu").criticality
+    (gelu,), (swish,) = derive("gelu").maps.criticality, derive("silu").maps.criticality
     assert gelu.q == pytest.approx((3 + 17**0.5) / 2, rel=1e-12)
     assert as_printed(gelu.sigma_b2, "0.17292239") and as_printed(gelu.sigma_w2, "1.98305826")
     assert as_printed(swish.q, "14.32017362")

@@ -258,11 +258,11 @@ def test_no_gradient_is_made_up():
     assert looped.gain == formula.gain == flaxinit.gain(READ["while_loop"][0])
     assert looped.initializer() == formula.initializer()
     assert "backward" not in repr(looped) and "There is none" in looped.markdown()
-    assert looped.qmap(2.0, 1.5) == formula.qmap(2.0, 1.5)
+    assert looped.maps.qmap(2.0, 1.5) == formula.maps.qmap(2.0, 1.5)
     for backward in (
         lambda: looped.backward_gain,
         lambda: looped.derivative_second_moment.at(2.0),
-        lambda: looped.chi(1.0, 1.0),
+        lambda: looped.maps.chi(1.0, 1.0),
     ):
         with pytest.raises(ValueError, match=r"no certified E\[φ'²\].*Reverse-mode"):
             backward()

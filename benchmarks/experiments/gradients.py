@@ -55,8 +55,8 @@ def predicted(unit: Classifier, technique: str) -> dict[str, list[float]]:
     qs, chis = [], []
     for _ in range(unit.depth - 2):
         qs.append(q)
-        chis.append(derivation.chi(q, sigma_w2))
-        q = derivation.qmap(q, sigma_w2, sigma_b2)
+        chis.append(derivation.maps.chi(q, sigma_w2))
+        q = derivation.maps.qmap(q, sigma_w2, sigma_b2)
     return {"q": qs, "chi": chis}
 
 

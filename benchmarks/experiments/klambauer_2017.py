@@ -94,7 +94,7 @@ def predicted(unit: Propagation, mean: float, variance: float) -> dict[str, list
     for _ in range(unit.depth):
         q = variances[-1] + means[-1] ** 2
         means.append(float(derivation.mean.at(q)))
-        variances.append(derivation.qmap(q, 1.0) - means[-1] ** 2)
+        variances.append(derivation.maps.qmap(q, 1.0) - means[-1] ** 2)
     return {"mean": means, "variance": variances}
 
 

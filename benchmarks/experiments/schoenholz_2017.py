@@ -65,7 +65,7 @@ def scales(sigma_w2: list[float]) -> np.ndarray:
 
 @functools.cache  # the table and the figure ask for the same
 def _scale(sigma_w2: float) -> float:
-    return flaxinit.derive("tanh").depth_scales(sigma_w2, SIGMA_B2)[1]
+    return flaxinit.derive("tanh").maps.depth_scales(sigma_w2, SIGMA_B2)[1]
 
 
 def trainable(records: list[dict]) -> np.ndarray:
@@ -92,7 +92,7 @@ def finding(records: list[dict]) -> str:
     """Where networks of every depth train, and the multiple of ξ_c at which the others stop."""
     sigma_w2, depths, _ = grid(records)
     limit, scale = np.median(trainable(records), axis=1), scales(sigma_w2)
-    edge = flaxinit.derive("tanh").edge_of_chaos(SIGMA_B2).sigma_w2
+    edge = flaxinit.derive("tanh").maps.edge_of_chaos(SIGMA_B2).sigma_w2
     all_train, none_trains = np.isinf(limit), limit == 0
     parts = [f"the edge of chaos is at σ_w² = {edge:.3g}"]
     if all_train.any():
@@ -141,7 +141,7 @@ def plot(records: list[dict], title: str):
     scale = scales(fine)
     for multiple, line in ((MULTIPLE, "-"), (MULTIPLE / 2, "--")):
         axis.plot(fine, multiple * scale, "w", ls=line, lw=2, label=f"{multiple:g} ξ_c (theory)")
-    edge = flaxinit.derive("tanh").edge_of_chaos(SIGMA_B2).sigma_w2
+    edge = flaxinit.derive("tanh").maps.edge_of_chaos(SIGMA_B2).sigma_w2
     axis.axvline(edge, color="white", ls=":", label="edge of chaos (theory)")
     axis.set(xlabel="σ_w²", ylabel="layers", ylim=(min(depths), max(depths)))
     axis.legend(loc="upper right", facecolor="gray")

@@ -8,7 +8,6 @@ from numbers import Real
 from types import FunctionType
 from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
 from sympy import Expr, Symbol
 
 from flaxinit.options import KernelOptions, takes_options
@@ -17,15 +16,6 @@ from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.effort import OverBudget, limited
 from flaxinit.theory.functions.piecewise import derivative, jumps, map_pieces, substitute
 from flaxinit.theory.functions.symbols import z
-from flaxinit.theory.meanfield.criticality import Criticality, classify
-from flaxinit.theory.meanfield.fixed_points import (
-    Edge,
-    FixedPoint,
-    critical_line,
-    depth_scales,
-    edge_of_chaos,
-    fixed_points,
-)
 from flaxinit.theory.meanfield.maps import Maps
 from flaxinit.theory.moments.enclosure import Diverges
 from flaxinit.theory.moments.gates import gate_moments, takes_two
@@ -200,7 +190,11 @@ class Derivation:
 
     @cached_property
     def maps(self) -> Maps:
-        """The mean-field maps: energies, duals, Hermite coefficients, curves."""
+        """The mean-field theory: Q-map, C-map, χ, fixed points, edge of chaos, criticality.
+
+        >>> derive("relu").maps.qmap(q=3.0, sigma_w2=2.0)
+        3.0
+        """
         if not self.mean.pieces:
             raise ValueError(f"{self.name} is a gate of two variables; the maps are for one")
         if self.second_moment.parameters:
@@ -208,106 +202,6 @@ class Derivation:
             raise ValueError(f"the maps need numbers for {names}: call .subs({names}=...) first")
         moments = self.second_moment, self.derivative_second_moment
         return Maps(self.name, self.mean.pieces, *moments, self.custom_derivative)
-
-    def qmap(self, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-        """q ↦ σ_w² E[φ(√q z)²] + σ_b² (Poole et al. 2016).
-
-        >>> derive("relu").qmap(3.0, sigma_w2=2.0)
-        3.0
-        """
-        return self.maps.qmap(q, sigma_w2, sigma_b2)
-
-    def chi(self, q: float, sigma_w2: float) -> float:
-        """χ = σ_w² E[φ'(√q z)²], the growth of gradients per layer (Schoenholz et al. 2017).
-
-        φ' is the gradient that JAX propagates; the correlation's χ is the function's own,
-        `cmap_slope` at c = 1.
-
-        >>> derive("relu").chi(1.0, sigma_w2=2.0)
-        1.0
-        """
-        return self.maps.chi(q, sigma_w2)
-
-    def dual(self, c: float, q: float = 1.0) -> float:
-        """c ↦ E[φ(u)φ(v)], u, v ~ N(0, q) of correlation c (Daniely et al. 2016).
-
-        >>> round(derive("relu").dual(0.0), 12) == round(1 / (2 * math.pi), 12)
-        True
-        """
-        return self.maps.dual(c, q)
-
-    def cmap(self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0) -> float:
-        """Correlation in ↦ correlation out, at fixed q; cmap(1) = 1.
-
-        >>> derive("tanh").cmap(1.0)
-        1.0
-        """
-        return self.maps.cmap(c, q, sigma_w2, sigma_b2)
-
-    def cmap_slope(
-        self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0
-    ) -> float:
-        """The derivative of the C-map; at c = 1 and a fixed point it is χ, inf where φ jumps.
-
-        >>> round(derive("relu").cmap_slope(1.0), 12)
-        1.0
-        """
-        return self.maps.cmap_slope(c, q, sigma_w2, sigma_b2)
-
-    def hermite(self, count: int, q: float = 1.0):
-        """The first Hermite coefficients E[φ(√q z) He_k(z)]/√k!.
-
-        >>> derive("square").hermite(3)[[0, 2]].round(12).tolist()
-        [1.0, 1.414213562373]
-        """
-        return self.maps.hermite(count, q)
-
-    def fixed_point(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
-        """All variances that a layer keeps, with their stability.
-
-        >>> [point.stable for point in derive("tanh").fixed_point(sigma_w2=1.5)]
-        [False, True]
-        """
-        return fixed_points(self.maps, sigma_w2, sigma_b2)
-
-    def edge_of_chaos(self, sigma_b2: float = 0.0) -> Edge:
-        """q* and σ_w² at which a signal is kept and χ = 1 (Schoenholz et al. 2017).
-
-        It says whether q* is stable: the variance leaves an unstable one, by the factor `slope` in
-        each layer, so that it is worth little in a deep network.
-
-        >>> q, sigma_w2 = derive("tanh").edge_of_chaos()
-        >>> q, sigma_w2, derive("gelu").edge_of_chaos(0.1).stability
-        (0.0, 1.0, 'unstable')
-        """
-        return edge_of_chaos(self.maps, sigma_b2)
-
-    def critical_line(self, variances) -> np.ndarray:
-        """The edge of chaos as a curve to plot: rows (q*, σ_w², σ_b²).
-
-        >>> derive("relu").critical_line([1.0]).tolist()
-        [[1.0, 2.0, 0.0]]
-        """
-        return critical_line(self.maps, variances)
-
-    def depth_scales(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
-        """(ξ_q, ξ_c): the layers over which a variance, and a correlation, settle.
-
-        >>> derive("tanh").depth_scales(sigma_w2=1.0)
-        (inf, inf)
-        """
-        return depth_scales(self.maps, sigma_w2, sigma_b2)
-
-    @cached_property
-    def criticality(self) -> tuple[Criticality, ...]:
-        """Every critical pair of variances, each with its class (Roberts, Yaida & Hanin 2022).
-
-        >>> [point.exact for point in derive("gelu").criticality]
-        [3/2 + sqrt(17)/2]
-        >>> [(point.kind, point.q) for point in derive("x**3 - 3*x").criticality]
-        [('K* = 0', 0.0), ('half-stable', 1.0)]
-        """
-        return classify(self.maps)
 
     def markdown(self) -> str:
         """The derivation as Markdown with LaTeX."""

@@ -19,7 +19,7 @@ from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.piecewise import Piece, derivative, jumps
 from flaxinit.theory.functions.symbols import q, z
 from flaxinit.theory.functions.tidy import tidy
-from flaxinit.theory.meanfield.maps import Maps
+from flaxinit.theory.meanfield.layer_maps import LayerMaps
 from flaxinit.theory.meanfield.root_search import find_roots
 
 UniversalityClass = Literal["scale-invariant", "K* = 0", "half-stable", "every K*"]
@@ -49,7 +49,7 @@ class Criticality:
     exact: Expr | None = None
 
 
-def classify(maps: Maps) -> tuple[Criticality, ...]:
+def classify(maps: LayerMaps) -> tuple[Criticality, ...]:
     """Every critical initialization, by K*; none if no half-stable K* lies in `SEARCHED`.
 
     χ_⊥ is that of the correlation: the function's own, whatever gradient it is given.
@@ -87,7 +87,7 @@ def _slope_at_zero(pieces: tuple[Piece, ...]) -> Expr | None:
     return mean_square if mean_square.is_finite and mean_square != 0 else None
 
 
-def _settles(maps: Maps, slope2: Expr) -> bool:
+def _settles(maps: LayerMaps, slope2: Expr) -> bool:
     """Whether q falls towards 0 at C_W = 1/φ'(0)²: E[φ²] < φ'(0)² q for small q.
 
     The comparison is certified at the smallest q first; where both sides agree to all digits (a
@@ -112,7 +112,7 @@ def _is_one_disturbance(pieces: tuple[Piece, ...]) -> bool:
     return all(sympy.simplify(value) == 0 for value in values)
 
 
-def _half_stable(maps: Maps) -> Iterator[Criticality]:
+def _half_stable(maps: LayerMaps) -> Iterator[Criticality]:
     """K > 0 with χ_∥ = χ_⊥, that is d/dK E[φ²] = E[φ'²], and C_b ≥ 0."""
 
     def gap(v: float) -> float:
@@ -133,7 +133,7 @@ def _half_stable(maps: Maps) -> Iterator[Criticality]:
             yield Criticality("half-stable", root, sigma_w2, sigma_b2, exact)
 
 
-def _exact_root(maps: Maps, near: float) -> Expr | None:
+def _exact_root(maps: LayerMaps, near: float) -> Expr | None:
     """The root in closed form, where both moments have one and the condition is algebraic."""
     energy, slopes = maps.second_moment.exact, maps.derivative_second_moment.exact
     if energy is None or slopes is None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from flaxinit.theory.meanfield.maps import Maps, check
+from flaxinit.theory.meanfield.layer_maps import LayerMaps, check
 from flaxinit.theory.meanfield.root_search import find_root, find_roots
 
 # Where fixed points are looked for. Beyond, a map is followed as a power law.
@@ -75,7 +75,7 @@ class Edge(FixedPoint):
         return iter((self.q, self.sigma_w2))
 
 
-def fixed_points(maps: Maps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
+def fixed_points(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
     """Every isolated q with qmap(q) = q: 0, and those on `SEARCHED` where the map is known.
 
     Raises:
@@ -102,7 +102,7 @@ def fixed_points(maps: Maps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[Fi
     return tuple(FixedPoint(v, *_rates(maps, v, sigma_w2)) for v in found)
 
 
-def _rates(maps: Maps, variance: float, sigma_w2: float) -> tuple[float, float, float]:
+def _rates(maps: LayerMaps, variance: float, sigma_w2: float) -> tuple[float, float, float]:
     """The slope of the Q-map, and χ of the gradient and of the correlation."""
     spread = maps.slope_energy(variance)
     # At q = 0, where φ(0) = 0, it is the mean square of φ' on the two sides.
@@ -110,7 +110,7 @@ def _rates(maps: Maps, variance: float, sigma_w2: float) -> tuple[float, float, 
     return sigma_w2 * slope, sigma_w2 * maps.gradient_energy(variance), sigma_w2 * spread
 
 
-def edge_of_chaos(maps: Maps, sigma_b2: float = 0.0) -> Edge:
+def edge_of_chaos(maps: LayerMaps, sigma_b2: float = 0.0) -> Edge:
     """The q* and σ_w² with qmap(q*) = q* and χ = 1 of the correlation, for the given σ_b².
 
     Of several points it is that of the least variance. Whether it is worth much, its stability
@@ -155,12 +155,12 @@ def edge_of_chaos(maps: Maps, sigma_b2: float = 0.0) -> Edge:
     raise ValueError(_no_edge(maps, sigma_b2))
 
 
-def _edge(maps: Maps, variance: float, sigma_b2: float) -> Edge:
+def _edge(maps: LayerMaps, variance: float, sigma_b2: float) -> Edge:
     sigma_w2 = 1 / maps.slope_energy(variance)
     return Edge(variance, *_rates(maps, variance, sigma_w2), sigma_w2, sigma_b2)
 
 
-def _no_edge(maps: Maps, sigma_b2: float) -> str:
+def _no_edge(maps: LayerMaps, sigma_b2: float) -> str:
     """Why there is none: which bias variances an edge of chaos would have."""
     asked = []
     for v in _PROBES:
@@ -177,7 +177,7 @@ def _no_edge(maps: Maps, sigma_b2: float) -> str:
     return f"{found}which stays {side} it, {ends} at the q looked at"
 
 
-def critical_line(maps: Maps, variances: np.ndarray) -> np.ndarray:
+def critical_line(maps: LayerMaps, variances: np.ndarray) -> np.ndarray:
     """The edge of chaos as a curve: rows (q*, σ_w², σ_b²), where σ_b² ≥ 0; none if φ jumps."""
     rows = []
     for v in map(float, variances):
@@ -188,7 +188,7 @@ def critical_line(maps: Maps, variances: np.ndarray) -> np.ndarray:
     return table[table[:, 2] >= -_ROUNDING * table[:, 0]]
 
 
-def depth_scales(maps: Maps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
+def depth_scales(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
     """(ξ_q, ξ_c): layers over which a variance, and a correlation, settle.
 
     ξ_q = −1/log|d qmap/dq| at the stable q*; ξ_c = −1/log of the C-map's slope at its stable

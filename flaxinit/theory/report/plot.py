@@ -35,7 +35,7 @@ def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
         raise ImportError(
             "plots need matplotlib, which the extra brings: pip install 'flaxinit[bench]'"
         ) from error
-    maps, points = derivation.maps, derivation.criticality
+    maps, points = derivation.maps, derivation.maps.criticality
     found = points[0] if points else None
     sigma_w2 = found.sigma_w2 if found else 1 / derivation.second_moment.value
     sigma_b2 = found.sigma_b2 if found else 0.0

@@ -126,7 +126,7 @@ def latex_report(derivation: "Derivation") -> str:
 
 def classes(derivation: "Derivation") -> str:
     """The universality class, or several, in a few words."""
-    kinds = dict.fromkeys(point.kind for point in derivation.criticality)
+    kinds = dict.fromkeys(point.kind for point in derivation.maps.criticality)
     return ", ".join(kinds) or "no criticality"
 
 

@@ -1,0 +1,305 @@
+"""How a signal and its gradients pass one layer of a wide network: the Q-map, the C-map, χ.
+
+Two numbers are called χ. That of the gradient, σ_w² E[g²], holds g, what JAX propagates backwards;
+that of the correlation, σ_w² E[φ'²], is the slope of the C-map at c = 1 and holds φ', the
+derivative of the function itself, with a delta at a jump. They are one, unless φ jumps or has a
+gradient of its own (a straight-through estimator).
+
+The maps are closed forms where the engine has one; elsewhere they are the quadrature of
+`quadrature`, to rounding, and where that gives up the certified enclosure (see `values`).
+
+References:
+    Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli (2016), Exponential expressivity.
+    Schoenholz, Gilmer, Ganguli & Sohl-Dickstein (2017), Deep Information Propagation.
+    Daniely, Frostig & Singer (2016), Toward Deeper Understanding of Neural Networks.
+"""
+
+import contextlib
+import math
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import sympy
+from sympy import Expr
+
+from flaxinit.theory.functions import balls, symbols
+from flaxinit.theory.functions.balls import NotCertifiable
+from flaxinit.theory.functions.numeric import numeric
+from flaxinit.theory.functions.piecewise import Piece, derivative, jumps, map_pieces
+from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.meanfield.dual import dual
+from flaxinit.theory.meanfield.values import evaluate, search
+from flaxinit.theory.moments.enclosure import Diverges, enclose
+from flaxinit.theory.moments.moment import Moment, infinite, moment
+from flaxinit.theory.moments.quadrature import Unresolved, expect, expect_pair
+from flaxinit.theory.moments.terms import NoClosedForm
+
+_CANCELLED = 1e-3  # of an integrand's size: less is left to balls
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMaps:
+    """The maps of one layer, from an activation's two second moments and its pieces.
+
+    Attributes:
+        name: how the activation was called.
+        pieces: φ.
+        second_moment: E[φ²].
+        derivative_second_moment: E[g²] of the gradient g that JAX propagates.
+        custom_derivative: whether g is another function than φ'.
+    """
+
+    name: str
+    pieces: tuple[Piece, ...]
+    second_moment: Moment
+    derivative_second_moment: Moment
+    custom_derivative: bool = False
+
+    def __getstate__(self):
+        # What is cached (compiled functions) is made again when needed.
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+    @cached_property
+    def dual_expr(self) -> Expr | None:
+        """E[φ(u)φ(v)] as an expression in c and q, or None where none is known."""
+        try:
+            return dual(self.pieces)
+        except NoClosedForm:
+            return None
+
+    @cached_property
+    def slopes(self) -> tuple[Piece, ...]:
+        """φ', where it exists."""
+        return derivative(self.pieces)
+
+    @cached_property
+    def jumps(self) -> tuple[Expr, ...]:
+        """Where φ is not continuous, so that φ' has a delta."""
+        return tuple(jumps(self.pieces))
+
+    @cached_property
+    def _slope_moment(self) -> Moment:
+        """E[φ'²] of the function itself, without the deltas."""
+        if not self.custom_derivative:
+            return self.derivative_second_moment
+        symbol, squares = r"\mathbb{E}[\varphi'^2]", map_pieces(self.slopes, lambda expr: expr**2)
+        try:
+            return moment(symbol, squares)
+        except Diverges as error:
+            return infinite(symbol, squares, str(error))
+
+    def energy(self, q: float) -> float:
+        """E[φ(√q z)²]."""
+        return evaluate(self.second_moment, q)
+
+    def gradient_energy(self, q: float) -> float:
+        """E[g(√q z)²] of the gradient that JAX propagates."""
+        return evaluate(self.derivative_second_moment, q)
+
+    def slope_energy(self, q: float) -> float:
+        """E[φ'(√q z)²] of the function itself, infinite where it jumps within reach of √q z."""
+        if any(q > 0 or place == 0 for place in self.jumps):
+            return math.inf
+        return evaluate(self._slope_moment, q)
+
+    def energy_slope(self, q: float) -> float:
+        """d/dq E[φ(√q z)²] = E[φ² (z²−1)]/(2q), by Stein's identity."""
+        if self.second_moment.exact is not None:
+            with contextlib.suppress(NotCertifiable):
+                return float(balls.sharp(self._exact_slope, {symbols.q: q}).mid())
+        weighted = self._weighted(q)
+        if not math.isnan(weighted):
+            return weighted / (2 * q)
+        stein = z**2 / sympy.Rational(q) - 1
+        pieces = [Piece(p.low, p.high, p.expr * stein) for p in self.second_moment.pieces]
+        return float(enclose(pieces, q).mid()) / (2 * q)
+
+    def _weighted(self, q: float) -> float:
+        """E[φ² (z²−1)], nan where the quadrature loses it."""
+        try:
+            found = expect(numeric(self.second_moment.pieces), q, lambda t: t**2 - 1)
+        except Unresolved:
+            return math.nan
+        return found.value if abs(found.value) > _CANCELLED * found.size else math.nan
+
+    @cached_property
+    def _exact_slope(self) -> Expr:
+        return sympy.diff(self.second_moment.exact, symbols.q)
+
+    def qmap(self, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
+        """q ↦ σ_w² E[φ(√q z)²] + σ_b² (Poole et al. 2016).
+
+        >>> from flaxinit.theory import derive
+        >>> derive("relu").maps.qmap(3.0, sigma_w2=2.0)
+        3.0
+        """
+        check(q=q, sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+        return sigma_w2 * self.energy(q) + sigma_b2
+
+    def chi(self, q: float, sigma_w2: float) -> float:
+        """χ = σ_w² E[g(√q z)²], the growth of gradients per layer (Schoenholz et al. 2017).
+
+        g is the gradient that JAX propagates; χ of the correlation is the function's own,
+        `cmap_slope` at c = 1.
+
+        >>> from flaxinit.theory import derive
+        >>> derive("relu").maps.chi(1.0, sigma_w2=2.0)
+        1.0
+        """
+        check(q=q, sigma_w2=sigma_w2)
+        return sigma_w2 * self.gradient_energy(q)
+
+    def dual(self, c: float, q: float = 1.0) -> float:
+        """c ↦ E[φ(u)φ(v)], u, v ~ N(0, q) of correlation c (Daniely et al. 2016).
+
+        >>> from flaxinit.theory import derive
+        >>> round(derive("relu").maps.dual(0.0), 12) == round(1 / (2 * math.pi), 12)
+        True
+        """
+        check(q=q)
+        if math.isinf(self.energy(q)):
+            raise ValueError(f"{self.name} has E[φ²] = inf at q = {q}: no correlation exists")
+        return self._dual(c, q)
+
+    def _dual(self, c: float, q: float) -> float:
+        """The dual where E[φ²] is known to be finite."""
+        _check_correlation(c)
+        if self.dual_expr is not None and abs(c) != 1:  # at ±1 a form may read 0·∞
+            with contextlib.suppress(NotCertifiable):
+                return float(balls.sharp(self.dual_expr, {symbols.c: c, symbols.q: q}).mid())
+        return self._pair(self.pieces, c, q)
+
+    def _pair(self, pieces, c: float, q: float, *kernel) -> float:
+        try:
+            return expect_pair(numeric(pieces), c, q, *kernel)
+        except Unresolved as error:
+            raise Unresolved(
+                f"{self.name} at q = {q} and c = {c}: the expectation of the pair "
+                f"cannot be computed, for {error}"
+            ) from None
+
+    def derivative_dual(self, c: float, q: float) -> float:
+        """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem).
+
+        For |c| < 1 it needs no φ', and so holds at jumps too. With u = √q x, v = √q (c x + s y),
+        s² = 1 − c², Stein's identity in y gives, as E[φ(u)²] and E[φ(v)²] do not depend on c,
+
+            q E[φ'(u)φ'(v)] = −½ E[(φ(u) − φ(v))² (x y/s + c (1 − y²)/s²)].
+
+        At c = 1 it is E[φ'²], infinite where φ jumps.
+        """
+        check(q=q)
+        _check_correlation(c)
+        if c == 1:
+            return self.slope_energy(q)
+        if c == -1:
+            if math.isinf(self.slope_energy(q)):
+                raise ValueError(
+                    f"{self.name} has slopes without bound, so that the slope of its C-map at "
+                    "c = -1 has no known value; ask for one at c > -1"
+                )
+            return self._pair(self.slopes, c, q)
+        if self.dual_expr is not None:
+            with contextlib.suppress(NotCertifiable):
+                at = {symbols.c: c, symbols.q: q}
+                return float(balls.sharp(self._dual_slope, at).mid()) / q
+        s2 = (1 - c) * (1 + c)
+
+        def stein(one, other, x, y):
+            weight = x * y / math.sqrt(s2) + c * (1 - y**2) / s2
+            return -((one - other) ** 2) * weight / (2 * q)
+
+        return self._pair(self.pieces, c, q, stein)
+
+    @cached_property
+    def _dual_slope(self) -> Expr:
+        return sympy.diff(self.dual_expr, symbols.c)
+
+    def cmap(self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0) -> float:
+        """c ↦ (σ_w² E[φ(u)φ(v)] + σ_b²) / (σ_w² E[φ²] + σ_b²), at fixed q; cmap(1) = 1.
+
+        >>> from flaxinit.theory import derive
+        >>> derive("tanh").maps.cmap(1.0)
+        1.0
+        """
+        check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+        total = self.qmap(q, sigma_w2, sigma_b2)
+        if total == 0 or math.isinf(total):
+            raise ValueError(f"{self.name} has E[φ²] = {total:g} at q = {q}: no correlation exists")
+        if c == 1:
+            return 1.0
+        return (sigma_w2 * self._dual(c, q) + sigma_b2) / total
+
+    def cmap_slope(
+        self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0
+    ) -> float:
+        """The derivative of the C-map; at c = 1 and a fixed point it is χ, inf where φ jumps.
+
+        >>> from flaxinit.theory import derive
+        >>> round(derive("relu").maps.cmap_slope(1.0), 12)
+        1.0
+        """
+        total = self.qmap(q, sigma_w2, sigma_b2)
+        return sigma_w2 * q * self.derivative_dual(c, q) / total
+
+    def hermite(self, count: int, q: float = 1.0) -> np.ndarray:
+        """The first coefficients a_k = E[φ(√q z) He_k(z)]/√k!, with Σ a_k² = E[φ²].
+
+        >>> from flaxinit.theory import derive
+        >>> derive("square").maps.hermite(3)[[0, 2]].round(12).tolist()
+        [1.0, 1.414213562373]
+        """
+        check(q=q)
+        weights = [partial(_hermite, degree=k) for k in range(count)]
+        return np.array([expect(numeric(self.pieces), q, w).value for w in weights])
+
+    # A search asks for hundreds of variances: nan stands there for what would take an enclosure.
+
+    def known_energy(self, q: float) -> float:
+        """E[φ²], or nan."""
+        return search(self.second_moment, q, self._known[0])
+
+    def known_slope_energy(self, q: float) -> float:
+        """E[φ'²] of the function itself, or nan."""
+        return math.inf if self.jumps else search(self._slope_moment, q, self._known[1])
+
+    def known_slope(self, q: float) -> float:
+        """d/dq E[φ(√q z)²], or nan."""
+        if self.second_moment.exact is not None:
+            return self.energy_slope(q)
+        return self._weighted(q) / (2 * q)
+
+    @cached_property
+    def _known(self) -> tuple[dict[float, float], dict[float, float]]:
+        return {}, {}
+
+
+def check(**variances: float) -> None:
+    """Raise for what is not a variance, by the name that the user gave it."""
+    for name, value in variances.items():
+        if not (_number(name, value) and value >= 0):
+            raise ValueError(f"{name}, a variance, is finite and at least 0; got {value}")
+
+
+def _check_correlation(c: float) -> None:
+    if not (_number("c", c) and -1 <= c <= 1):
+        raise ValueError(f"c, a correlation, lies in [-1, 1]; got {c}")
+
+
+def _number(name: str, value: float) -> bool:
+    """Whether a number is finite."""
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be one number, got {value!r}; for several call the map on each"
+        ) from None
+
+
+def _hermite(t: np.ndarray, degree: int) -> np.ndarray:
+    """He_k(t)/√k! by its three-term recursion, which is stable; the monomials are not."""
+    before, now = np.zeros_like(t), np.ones_like(t)
+    for k in range(degree):
+        before, now = now, (t * now - math.sqrt(k) * before) / math.sqrt(k + 1)
+    return now
