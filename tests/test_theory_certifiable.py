@@ -14,7 +14,7 @@ from flaxinit.theory.functions.algebra import steady
 from flaxinit.theory.functions.growth import Tail
 from flaxinit.theory.functions.ranges import Range, value_range
 from flaxinit.theory.functions.singularities import factored
-from flaxinit.theory.reading.formula import normal_cdf
+from flaxinit.theory.reading.vocabulary import normal_cdf
 
 # Gains that were computed elsewhere, to the digits given.
 GAINS = {

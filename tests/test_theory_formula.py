@@ -3,16 +3,21 @@
 import contextlib
 import time
 
+import jax
+import jax.numpy as jnp
 import pytest
 import sympy
 from hypothesis import given, settings, strategies as st
+from jax import lax
 from sympy import Abs, Max, Min, Rational, Symbol, erf, exp, log, sign, sqrt, tanh
 
 from flaxinit.catalogue import ALIASES
 from flaxinit.theory import CATALOGUE, derive, z
 from flaxinit.theory.functions.branches import Piecewise
 from flaxinit.theory.reading.catalogue import ACTIVATIONS, catalogue_expr
-from flaxinit.theory.reading.formula import FUNCTIONS, MAX_LENGTH, read_formula
+from flaxinit.theory.reading.formula import MAX_LENGTH, read_formula
+from flaxinit.theory.reading.jax_function import trace
+from flaxinit.theory.reading.vocabulary import FUNCTIONS
 
 a = Symbol("a", positive=True)
 READ = {
@@ -138,6 +143,25 @@ def test_read(text):
 def test_every_activation_is_a_function(name):
     doubled = catalogue_expr(ALIASES.get(name, name)).subs(z, 2 * z)
     assert read_formula(f"{name}(2 * x)", FUNCTIONS | ACTIVATIONS) == doubled
+
+
+JAXS = {name: getattr(jnp, name) for name in FUNCTIONS if hasattr(jnp, name)}
+JAXS |= {name: getattr(lax, name) for name in ("erf", "erfc", "logistic", "rsqrt")}
+JAXS |= {name: getattr(jax.nn, name) for name in ("relu", "sigmoid", "softplus")}
+BETWEEN = {"acos", "asin", "atanh"}  # -1 and 1; the others take what is above 1
+
+
+@pytest.mark.parametrize("name", sorted(JAXS.keys() - {"where", "max", "min"}))
+def test_a_formula_and_a_jax_function_mean_the_same_by_a_name(name):
+    argument = "1 / (2 + x**2)" if name in BETWEEN else "2 + x**2"
+    arguments = [argument, "x"] if name == "logaddexp" else [argument]
+    formula = read_formula(f"{name}({', '.join(arguments)})")
+
+    def function(x):
+        inner = 1 / (2 + x**2) if name in BETWEEN else 2 + x**2
+        return JAXS[name](inner, x) if name == "logaddexp" else JAXS[name](inner)
+
+    assert sympy.simplify(trace(function).expr() - formula) == 0
 
 
 def test_a_formula_of_activations():

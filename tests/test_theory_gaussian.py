@@ -28,7 +28,7 @@ from flaxinit.theory.functions.piecewise import split, substitute
 from flaxinit.theory.moments.closed_form import expectation
 from flaxinit.theory.moments.enclosure import enclose
 from flaxinit.theory.moments.terms import NoClosedForm
-from flaxinit.theory.reading.formula import logistic
+from flaxinit.theory.reading.vocabulary import logistic
 
 VARIANCES = (Rational(1, 9), Rational(1), Rational(5))
 

@@ -15,7 +15,7 @@ from flaxinit.theory import CATALOGUE, derive, z
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.piecewise import split
 from flaxinit.theory.reading.catalogue import catalogue_expr
-from flaxinit.theory.reading.formula import logistic
+from flaxinit.theory.reading.vocabulary import logistic
 
 a = Symbol("a", positive=True)
 KINKS = {

@@ -15,8 +15,8 @@ from sympy import Abs, Max, Min, Piecewise, Symbol, erf, exp, log, sign, sqrt, t
 import flaxinit
 from flaxinit.theory import derive, register_rule, z
 from flaxinit.theory.reading import rules
-from flaxinit.theory.reading.formula import logistic
 from flaxinit.theory.reading.jax_function import trace
+from flaxinit.theory.reading.vocabulary import logistic
 
 a = Symbol("a", positive=True)
 leaky = Piecewise((z / 5, z < 0), (z, True))

@@ -24,7 +24,8 @@ from flaxinit.theory.functions.piecewise import (
 )
 from flaxinit.theory.functions.symbols import gate, z
 from flaxinit.theory.reading.catalogue import ACTIVATIONS, catalogue_expr
-from flaxinit.theory.reading.formula import FUNCTIONS, read_formula
+from flaxinit.theory.reading.formula import read_formula
+from flaxinit.theory.reading.vocabulary import FUNCTIONS
 
 MAX_CONSTANT = arb(10) ** 1000
 # A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².

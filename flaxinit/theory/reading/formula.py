@@ -1,7 +1,7 @@
 """Reads a formula such as ``"x * tanh(softplus(x))"`` without evaluating any code.
 
 The text is parsed to Python's syntax tree; only numbers, names, arithmetic, comparisons and
-calls of the functions listed here are turned into SymPy, everything else is refused.
+calls of the functions in `vocabulary` are turned into SymPy, everything else is refused.
 """
 
 import ast
@@ -9,49 +9,17 @@ import difflib
 import itertools
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import partial
 
-from sympy import (
-    Abs,
-    And,
-    E as EULER,
-    Eq,
-    Expr,
-    Integer,
-    Max,
-    Min,
-    Or,
-    Pow,
-    Rational,
-    Symbol,
-    acos,
-    asin,
-    asinh,
-    atan,
-    cos,
-    cosh,
-    erf,
-    erfc,
-    exp,
-    log,
-    pi,
-    sign,
-    sin,
-    sinh,
-    sqrt,
-    tan,
-    tanh,
-)
+from sympy import And, E as EULER, Eq, Expr, Integer, Or, Pow, Rational, Symbol, log, pi
 
 from flaxinit.catalogue import VARIABLES
-from flaxinit.theory.functions.branches import Piecewise
 from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.reading.vocabulary import FUNCTIONS, where
 
 MAX_LENGTH = 1000  # characters
 MAX_EXPONENT = 64
 MAX_DIGITS = 40
 MAX_MAGNITUDE = 100  # decimal exponent
-MAX_COMPARED = 6  # terms of one max or min that vary
 MAX_DEPTH = 20  # calls within calls
 # Names that stand for something else here or elsewhere, and so cannot name a parameter.
 RESERVED = {
@@ -68,62 +36,6 @@ RESERVED = {
 }
 
 
-def logistic(u):
-    return 1 / (1 + exp(-u))
-
-
-def softplus(u):
-    return log(1 + exp(u))
-
-
-def normal_cdf(u):
-    return (1 + erf(u / sqrt(2))) / 2
-
-
-def extreme(kind: type[Max] | type[Min], *terms: Expr) -> Expr:
-    """The largest, or smallest. Of many the pieces find it, for SymPy compares every pair."""
-    flat = [part for term in terms for part in (term.args if isinstance(term, kind) else [term])]
-    numbers = [part for part in flat if part.is_number]
-    varying = dict.fromkeys(part for part in flat if not part.is_number)
-    if len(varying) <= MAX_COMPARED:
-        return kind(*terms)
-    return kind(*varying, *([kind(*numbers)] if numbers else []), evaluate=False)
-
-
-def where(condition, if_true, if_false):
-    return Piecewise((if_true, condition), (if_false, True))
-
-
-FUNCTIONS: dict[str, Callable] = {
-    "abs": Abs,
-    "acos": acos,
-    "acosh": lambda u: log(u + sqrt(u**2 - 1)),
-    "asin": asin,
-    "asinh": asinh,
-    "atan": atan,
-    "arctan": atan,
-    "cos": cos,
-    "cosh": cosh,
-    "erf": erf,
-    "erfc": erfc,
-    "exp": exp,
-    "expm1": lambda u: exp(u) - 1,
-    "log": log,
-    "log1p": lambda u: log(1 + u),
-    "max": partial(extreme, Max),
-    "min": partial(extreme, Min),
-    "normal_cdf": normal_cdf,
-    "relu": lambda u: Max(u, 0),
-    "sigmoid": logistic,
-    "sign": sign,
-    "sin": sin,
-    "sinh": sinh,
-    "softplus": softplus,
-    "sqrt": sqrt,
-    "tan": tan,
-    "tanh": tanh,
-    "where": where,
-}
 CONSTANTS = {"pi": pi, "e": EULER}
 
 _COMPARISONS = {

@@ -6,12 +6,10 @@ which exist only in floating point, disappear here.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from sympy import (
     ITE,
-    Abs,
     And,
     Eq,
     Expr,
@@ -25,36 +23,20 @@ from sympy import (
     Not,
     Or,
     Poly,
-    Rational,
     Xor,
-    acos,
-    asin,
-    asinh,
     atan,
-    atanh,
-    cos,
-    cosh,
-    erf,
-    erfc,
-    exp,
     false,
     log,
-    pi,
-    sign,
-    sin,
-    sinh,
     sqrt,
-    tan,
-    tanh,
     true,
 )
 from sympy.logic.boolalg import Boolean
 
 from flaxinit.theory.functions.branches import Piecewise
 from flaxinit.theory.reading.cells import count
-from flaxinit.theory.reading.formula import extreme, logistic, normal_cdf
+from flaxinit.theory.reading.vocabulary import FUNCTIONS, normal_cdf
 
-RULES: dict[str, Callable] = {}
+RULES: dict[str, Callable] = dict(FUNCTIONS)  # and what follows, which no formula calls
 CALLS: dict[str, tuple[Callable, ...]] = {}
 
 
@@ -99,39 +81,10 @@ RULES |= {
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
     "neg": lambda a: -a,
-    "square": lambda a: a**2,
     "one_minus_square": lambda a: 1 - a**2,
     "polynomial": lambda a, *coefficients: Poly(coefficients[::-1], a).as_expr(),
-    "sqrt": lambda a: sqrt(a),
-    "rsqrt": lambda a: 1 / sqrt(a),
-    "cbrt": lambda a: sign(a) * Abs(a) ** Rational(1, 3),
     "integer_pow": lambda a, y: a**y,
     "pow": lambda a, b: a**b,
-    "exp": exp,
-    "exp2": lambda a: 2**a,
-    "expm1": lambda a: exp(a) - 1,
-    "log": log,
-    "log1p": lambda a: log(1 + a),
-    "log2": lambda a: log(a, 2),
-    "logistic": logistic,
-    "sin": sin,
-    "cos": cos,
-    "tan": tan,
-    "asin": asin,
-    "acos": acos,
-    "atan": atan,
-    "sinh": sinh,
-    "cosh": cosh,
-    "tanh": tanh,
-    "asinh": asinh,
-    "acosh": lambda a: log(a + sqrt(a**2 - 1)),
-    "atanh": atanh,
-    "erf": erf,
-    "erfc": erfc,
-    "abs": Abs,
-    "sign": sign,
-    "max": partial(extreme, Max),
-    "min": partial(extreme, Min),
     "clamp": lambda low, a, high: Min(Max(a, low), high),
     "gt": Gt,
     "ge": Ge,
@@ -203,8 +156,8 @@ def _select_n(which, *cases):
 # result. A function of another meaning under such a name would be caught by the trace's check
 # against samples.
 CALLS |= {
-    "logaddexp": (lambda a, b: log(exp(a) + exp(b)),),
-    "sinc": (lambda a: sin(pi * a) / (pi * a),),
+    "logaddexp": (FUNCTIONS["logaddexp"],),
+    "sinc": (FUNCTIONS["sinc"],),
     # JAX sums an asymptotic series where rounding would leave nothing.
     "log_ndtr": (lambda a: log(normal_cdf(a)),),
     # The length of (a, b), and its derivatives.
