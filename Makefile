@@ -25,6 +25,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/mypy --python-executable $(BIN)/python
 
 book: $(VENV)/ready
 	$(BIN)/python -m derivations

@@ -1,4 +1,4 @@
-"""Lines that users write. Pyright checks this file; nothing runs it."""
+"""Lines that users write. Pyright and mypy check this file; nothing runs it."""
 
 import flax.linen as nn
 import jax
@@ -27,3 +27,20 @@ def nnx_layers() -> list[nnx.Module]:
 
 def as_jax() -> list[jax.nn.initializers.Initializer]:
     return [flaxinit.he(), flaxinit.ones, flaxinit.normal(0.02), flaxinit.sparse(0.5)]
+
+
+def by_name() -> list[flaxinit.Initializer]:
+    """Names that a checker could take for a module, and other names of forms."""
+    flaxinit.lora(distribution="normal")
+    flaxinit.mimetic(0.1)
+    return [
+        *(flaxinit.siren(first=True), flaxinit.gated_orthogonal(4), flaxinit.stft("real")),
+        *(flaxinit.kaiming("gelu"), flaxinit.xavier_uniform(in_axis=0), flaxinit.sparse(0.1)),
+        flaxinit.critical("gelu").kernel,
+        flaxinit.derive(jax.nn.gelu).initializer(mode="fan_out"),
+    ]
+
+
+def numbers() -> tuple[float, float, str]:
+    maps = flaxinit.derive("gelu").maps
+    return flaxinit.gain("gelu"), maps.qmap(q=1.0, sigma_w2=2.0), flaxinit.__version__
