@@ -122,6 +122,10 @@ TREFETHEN_2014 = (
     "Rule. SIAM Review 56(3), 385-458."
 )
 WILLIAMS_1997 = "C. K. I. Williams (1997). Computing with Infinite Networks. NeurIPS."
+YU_2022 = (
+    "W. Yu, C. Si, P. Zhou, M. Luo, Y. Zhou, J. Feng, S. Yan, X. Wang (2022). MetaFormer Baselines "
+    "for Vision. arXiv:2210.13452."
+)
 ZIYIN_2020 = (
     "L. Ziyin, T. Hartwig, M. Ueda (2020). Neural Networks Fail to Learn Periodic Functions "
     "and How to Fix It. NeurIPS."

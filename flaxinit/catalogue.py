@@ -16,6 +16,7 @@ CATALOGUE: dict[str, str] = {
     "prelu": "where(x > 0, x, x / 4)",  # its initial slope
     "relu6": "min(max(x, 0), 6)",
     "relu_squared": "max(x, 0)**2",
+    "star_relu": "(2 * max(x, 0)**2 - 1) / sqrt(5)",
     "abs": "abs(x)",
     "square": "x**2",
     "step": "where(x > 0, 1, 0)",
