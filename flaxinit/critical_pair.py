@@ -5,10 +5,10 @@ from typing import NamedTuple, Unpack
 
 from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.constants import zeros
+from flaxinit.initializers.options import KernelOptions, takes_options
 from flaxinit.initializers.random import normal
 from flaxinit.initializers.scaling import VarianceScaling
 from flaxinit.kernels import Activation
-from flaxinit.options import KernelOptions, takes_options
 from flaxinit.sampling import Distribution
 
 

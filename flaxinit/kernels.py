@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 from flaxinit.catalogue import MOMENTS, catalogue_name
+from flaxinit.initializers.options import KernelOptions, takes_options
 from flaxinit.initializers.scaling import Mode, VarianceScaling
-from flaxinit.options import KernelOptions, takes_options
 from flaxinit.sampling import Distribution
 
 # A catalogue name, a formula, a JAX callable, a SymPy expression or a Derivation.

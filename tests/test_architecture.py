@@ -18,7 +18,6 @@ ROOMS = [
     ("flaxinit.threefry",),
     ("flaxinit.sampling",),
     ("flaxinit.fans",),
-    ("flaxinit.options",),
     ("flaxinit.catalogue",),
     ("flaxinit.initializers",),
     ("flaxinit.theory.functions",),

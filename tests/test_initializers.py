@@ -485,31 +485,3 @@ def test_filled_constants_take_a_dtype_and_stay_as_they_are():
     for same in (array, copy.deepcopy(array), pickle.loads(pickle.dumps(array))):
         with pytest.raises(ValueError, match="read-only"):
             same.value[1] = 7
-
-
-FORMS = [
-    f"{family}{suffix}"
-    for family in ("he", "glorot", "lecun", "kaiming", "xavier")
-    for suffix in ("", "_normal", "_uniform")
-]
-MISTAKES = {
-    "critical": {"scale": 3, "mode": "fan_in", "in_axs": 3},
-    **{name: {"scale": 1, "foo": 1, "nonlinearity": "relu", "in_axs": 0} for name in FORMS},
-    **{name: {"distribution": "normal"} for name in FORMS if "_" in name},
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_wrong_call_is_answered_with_the_name_that_was_typed(name):
-    for word, value in MISTAKES[name].items():
-        with pytest.raises(TypeError, match=rf"^{name} takes no keyword '{word}'\..*in_axis") as no:
-            getattr(flaxinit, name)("gelu", **{word: value})
-        assert ("Did you mean 'in_axis'" in str(no.value)) == (word == "in_axs")
-    with pytest.raises(TypeError, match=rf"^{name} takes activation by .*=flaxinit.{name}\("):
-        getattr(flaxinit, name)(KEY, (3, 4), jnp.float32)
-
-
-def test_names_of_one_form_make_equal_initializers():
-    for suffix in ("", "_normal", "_uniform"):
-        for one, other in (("he", "kaiming"), ("glorot", "xavier")):
-            assert getattr(flaxinit, one + suffix)() == getattr(flaxinit, other + suffix)()

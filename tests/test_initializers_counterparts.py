@@ -6,7 +6,7 @@ import jax
 import pytest
 
 import flaxinit
-from flaxinit.options import KernelOptions
+from flaxinit.initializers.options import KernelOptions
 
 # Function of torch.nn.init (2.x) or class of keras.initializers (3.x) -> flaxinit's name.
 TORCH = {

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "mean": "Draws have mean 0. Add a mean where the parameter is used.",
     "std": "Write stddev.",
     "val": "Write value.",
+    "scale": "For a scale of your own use flaxinit.variance_scaling.",
     "seed": "An initializer has no seed of its own: call it with jax.random.key(seed) and a shape.",
 }
 

@@ -20,7 +20,7 @@ from flaxinit.initializers.checks import (
     checked_count,
     checked_scale,
 )
-from flaxinit.options import KernelOptions
+from flaxinit.initializers.options import KernelOptions
 from flaxinit.sampling import Distribution
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]

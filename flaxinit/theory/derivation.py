@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from sympy import Expr, Symbol
 
-from flaxinit.options import KernelOptions, takes_options
+from flaxinit.initializers.options import KernelOptions, takes_options
 from flaxinit.theory.functions.brief import short, shortened
 from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.effort import OverBudget, limited
