@@ -40,16 +40,16 @@ def startup() -> list[tuple[str, str, str]]:
 def catalogue() -> list[tuple[str, str, str]]:
     """Rows about derivations and enclosures, warm."""
     from flaxinit import gain
-    from flaxinit.theory import CATALOGUE, derivation
+    from flaxinit.theory import CATALOGUE, derive
     from flaxinit.theory.moments import closed_form as gaussian, enclosure
     from flaxinit.theory.moments.terms import NoClosedForm
     from flaxinit.theory.reading.activation import read_activation
 
     whole, closed, enclosed = {}, [], []
-    derivation.derive("linear")  # imports are not what is timed
+    derive("linear")  # imports are not what is timed
     for name in CATALOGUE:
         start = time.perf_counter()
-        found = derivation.derive(name)
+        found = derive(name)
         whole[name] = time.perf_counter() - start
         for moment in (found.mean, found.second_moment, found.derivative_second_moment):
             start = time.perf_counter()

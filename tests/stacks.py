@@ -20,6 +20,7 @@ PART = [
     "tests/test_initializers_family.py",
     "tests/test_initializers_orthogonal.py",
     "tests/test_initializers_recurrent.py",
+    "tests/test_kernels.py",
     "tests/test_threefry.py",
     "tests/test_sampling_mesh.py",
     "tests/test_theory_derivation.py",

@@ -26,6 +26,7 @@ ROOMS = [
     ("flaxinit.theory.meanfield",),
     ("flaxinit.theory.report",),
     ("flaxinit.theory.derivation",),
+    ("flaxinit.theory.engine",),
     ("flaxinit.theory",),
     ("flaxinit.kernels",),
     ("flaxinit.critical_pair",),

@@ -12,7 +12,7 @@ import sympy
 from scipy import integrate, stats
 
 from flaxinit.theory import derive, z
-from flaxinit.theory.derivation import BUDGET
+from flaxinit.theory.engine import BUDGET
 from flaxinit.theory.functions.brief import short
 from flaxinit.theory.functions.effort import PER_SECOND, OverBudget, limited, remembered, spend
 from flaxinit.theory.functions.piecewise import split

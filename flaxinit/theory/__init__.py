@@ -1,7 +1,8 @@
 """The engine: from an activation to an exact or certified gain."""
 
 from flaxinit.catalogue import CATALOGUE as CATALOGUE
-from flaxinit.theory.derivation import Derivation as Derivation, derive as derive
+from flaxinit.theory.derivation import Derivation as Derivation
+from flaxinit.theory.engine import derive as derive
 from flaxinit.theory.functions.symbols import c as c, q as q, z as z
 from flaxinit.theory.moments.enclosure import Diverges as Diverges, NotCertifiable as NotCertifiable
 from flaxinit.theory.moments.moment import Moment as Moment
