@@ -177,7 +177,7 @@ def scaled(
     dtype,
     out_sharding: OutSharding = None,
 ) -> Inexact[Array, "..."]:
-    """A centred draw of this variance; ValueError where the dtype cannot hold it."""
+    """A draw of this variance around 0; ValueError if the dtype cannot hold it."""
     multiple, ends = factor(distribution, variance, dtype), ENDS[distribution]
     if not is_traced(variance):
         _check_drawable(dtype, float(variance), float(multiple) * reach(dtype, distribution, ends))
@@ -248,7 +248,7 @@ def uneven(shape: tuple[int, ...], spec: PartitionSpec, mesh: Any) -> tuple[int,
 
 
 def mesh_context(out_sharding: Any) -> contextlib.AbstractContextManager:
-    """What an eager call needs to be laid out over a mesh of explicit axes that nobody set."""
+    """Set the mesh of `out_sharding` for an eager call, if it has explicit axes and none is set."""
     meshes = (getattr(s, "mesh", None) for s in jax.tree.leaves(out_sharding))
     mesh = next((m for m in meshes if isinstance(m, Mesh) and m.explicit_axes), None)
     if mesh is not None and jax.sharding.get_abstract_mesh().empty:
@@ -260,8 +260,8 @@ def mesh_context(out_sharding: Any) -> contextlib.AbstractContextManager:
 def program(draw: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a draw: its positional arguments are traced, its keywords are static.
 
-    It takes one keyword more, ``out_sharding``, the layout of its result (see `place`). What stays
-    out of the keywords is shared: layers that differ in it alone are one compiled program.
+    It takes one more keyword, ``out_sharding``, the layout of its result (see `place`). Calls that
+    differ only in positional arguments share one compiled program.
     """
 
     def placed(*traced, out_sharding=None, **static):

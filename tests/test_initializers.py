@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import flaxinit
 from benchmarks.bounds import ROUNDING
@@ -367,6 +368,11 @@ BAD = {
     "attention, no key": (lambda: flaxinit.mimetic()(None, 4, 2), TypeError, "needs one key"),
     "a seed": (lambda: he()(3, (3, 3)), TypeError, r"needs one key, jax.random.key\(seed\); got 3"),
     "keys": (lambda: he()(KEY[None], (3, 3)), TypeError, r"of shape \(1,\).*jax.vmap"),
+    "NNX's streams": (
+        lambda: he()(nnx.Rngs(0), (3, 3)),
+        TypeError,
+        r"needs one key.*pass rngs\.params\(\)",
+    ),
     "a device": (
         lambda: he()(KEY, (3, 3), None, jax.devices()[0]),
         TypeError,

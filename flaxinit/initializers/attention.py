@@ -77,7 +77,7 @@ class mimetic(Value):
             features: d, of the stream and of all heads together.
             heads: h, a divisor of d.
             dtype: default the initializer's own, else JAX's default float.
-            out_sharding: a sharding for each kernel. Queries and keys of a head are factorised
+            out_sharding: a sharding for each kernel. Queries and keys of a head are factorized
                 where the head is; values and outputs, of which all heads have a part, everywhere.
 
         Returns:

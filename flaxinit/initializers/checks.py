@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec
 
 from flaxinit import sampling
 from flaxinit.fans import Axes, integer
+from flaxinit.sampling import is_traced
 
 Check = Callable[[str, Any], Any]
 
@@ -33,9 +34,10 @@ def known_number(name: str, value: Any) -> float:
     except OverflowError:
         return math.inf
     except (TypeError, ValueError) as error:
+        hint = " Compute it with Python or NumPy, not with jax.numpy." if is_traced(value) else ""
         raise TypeError(
             f"{name} must be a number that is known when the initializer is built, "
-            f"got {value!r} of type {type(value).__name__}."
+            f"got {value!r} of type {type(value).__name__}.{hint}"
         ) from error
 
 
@@ -63,7 +65,7 @@ def checked_number(
 
 def checked_scale(name: str, value: Any, **limits: float) -> Any:
     """A factor on a draw: `checked_number`, or a traced scalar, whose value comes with the draw."""
-    if not sampling.is_traced(value):
+    if not is_traced(value):
         return checked_number(name, value, **limits)
     if value.shape or not jnp.isdtype(value.dtype, ("integral", "real floating")):
         raise TypeError(f"{name} must be a real number, got {value.aval}.")
@@ -156,21 +158,28 @@ def drawn_dtype(dtype: Any) -> np.dtype:
 
 def is_key(value: Any) -> bool:
     """Whether `value` is one key, typed or legacy."""
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", ())
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        return shape == ()
-    return dtype == np.uint32 and len(shape) == 1
+    return _key_shape(value) == ()
 
 
 def check_key(key: Any) -> None:
     """Raise TypeError for what is not one key, such as a seed."""
     if is_key(key):
         return
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
-    kind = f"an array {dtype} of shape {shape}" if dtype is not None else repr(key)
-    keys = dtype == np.uint32 or (dtype and jnp.issubdtype(dtype, jax.dtypes.prng_key))
-    hint = " For several draws use jax.vmap." if shape and keys else ""
+    hint = " For several draws use jax.vmap." if _key_shape(key) else ""
+    if type(key).__name__ == "Rngs":  # of NNX, which is not imported here
+        hint = " Rngs are a source of keys: pass rngs.params()."
+    array = isinstance(key, jax.Array | np.ndarray)
+    kind = f"an array {key.dtype} of shape {key.shape}" if array else repr(key)
     raise TypeError(f"A draw needs one key, jax.random.key(seed); got {kind}.{hint}")
+
+
+def _key_shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of an array of keys, where a legacy key is a row of numbers; None for others."""
+    if not isinstance(value, jax.Array | np.ndarray):
+        return None
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value.shape
+    return value.shape[:-1] if value.dtype == np.uint32 and value.ndim else None
 
 
 def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) -> None:

@@ -86,7 +86,7 @@ class constant(Deterministic):
         return {zeros: "zeros", ones: "ones"}.get(self) or super().__repr__()
 
     def __reduce__(self):
-        return constant, (self.value, self.dtype)  # so that a copy cannot be written to either
+        return constant, (self.value, self.dtype)  # a copy cannot be written to either
 
     def _identity(self):
         _, value, dtype = super()._identity()

@@ -30,7 +30,7 @@ class stft(Deterministic):
         dtype: default dtype if the call gives none.
 
     Raises:
-        TypeError: a window that is no name.
+        TypeError: a window that is not a name.
         ValueError: an unknown part, scaling or window; when called, a shape that is not
             ``(frame, 1, bins)`` with at least two bins.
 

@@ -1,6 +1,6 @@
-"""Haar-distributed matrices with orthonormal rows, without factorising anything.
+"""Haar-distributed matrices with orthonormal rows, without factorizing anything.
 
-The Q of a Gaussian matrix's QR factorisation, with R's diagonal made positive, is uniform (Haar)
+The Q of a Gaussian matrix's QR factorization, with R's diagonal made positive, is uniform (Haar)
 over the matrices with orthonormal columns. Householder's method reads the k-th column below its
 diagonal only after the earlier reflections; a Gaussian vector stays Gaussian and independent
 under them. So the reflections can be drawn directly, from independent Gaussian vectors of

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from flaxinit import sampling
 from flaxinit.initializers.base import Deterministic, Initializer
 from flaxinit.initializers.checks import Count, DType, NonNegative, checked_number
-from flaxinit.initializers.orthogonal_kernels import centred
+from flaxinit.initializers.orthogonal_kernels import centered
 
 
 class identity(Deterministic):
-    """Pass the input on: an identity matrix, or a convolution that is one at its centre (dirac).
+    """Pass the input on: an identity matrix, or a convolution that is one at its center (dirac).
 
-    ``W[centre, i, j] = scale`` where ``i = j``, else 0; a kernel that is not square passes on as
+    ``W[center, i, j] = scale`` where ``i = j``, else 0; a kernel that is not square passes on as
     many features as fit. In a grouped convolution, whose kernel is ``(spatial..., in/groups,
     out)``, each group passes on its own features.
 
@@ -64,7 +64,7 @@ def _identity(value, *, shape, groups):
     rows, columns = shape[-2:]
     of_group = jnp.arange(columns) % (columns // groups)
     passed = jnp.arange(rows)[:, None] == of_group[None]
-    return centred(jnp.where(passed, value, jnp.zeros_like(value)), shape)
+    return centered(jnp.where(passed, value, jnp.zeros_like(value)), shape)
 
 
 class sparse(Initializer):

@@ -44,7 +44,7 @@ class forget_bias(_GateBiases, Deterministic):
     For a layer with one bias for all gates, as `nnx.OptimizedLSTMCell`. Linen's cells and
     `nnx.LSTMCell` ask for each gate's bias by itself, of shape ``(features,)``, and do not say
     which one it is: if features is a multiple of 4, a quarter of every gate would be filled and
-    nothing could notice. There, replace the bias of `hf` after the initialisation (docs/fans.md).
+    nothing could notice. There, replace the bias of `hf` after the initialization (docs/fans.md).
 
     Args:
         value: of the forget gate's biases, finite.

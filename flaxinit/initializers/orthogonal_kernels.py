@@ -24,8 +24,8 @@ class orthogonal(Initializer):
     fewer columns than rows ``WᴴW = scale² I``, with more ``WWᴴ = scale² I``: all singular values
     are ``scale``. An entry has mean 0 and variance ``scale²/max(rows, columns)``. Low precision
     is computed in float32 and rounded once; complex arrays are unitary. On a mesh each device
-    makes its own matrices, or some rows of one, whoever says how they are laid out; a jitted
-    function that draws one on several devices names a single mesh and cannot be exported.
+    makes its own matrices, or some rows of one, wherever their layout is stated; a jitted function
+    that draws one on several devices must use a single mesh and cannot be exported.
 
     Args:
         scale: the singular values, finite; an activation's `flaxinit.gain` keeps its signal.
@@ -160,12 +160,12 @@ class gated_orthogonal(Initializer):
 
 
 class delta_orthogonal(Initializer):
-    """A convolution that is an orthogonal matrix at its centre and zero elsewhere.
+    """A convolution that is an orthogonal matrix at its center and zero elsewhere.
 
     For a kernel ``(spatial..., in, out)`` it maps every pixel by one orthogonal matrix, so a
     circular convolution keeps norms exactly when in <= out. With in > out, which
     ``jax.nn.initializers`` refuses, the matrix has orthonormal columns: it projects to out
-    dimensions and keeps the norms of gradients instead. The even-sized centre is
+    dimensions and keeps the norms of gradients instead. The even-sized center is
     ``(k - 1) // 2``, as in JAX. The variance is that of an entry at a random place.
 
     Args:
@@ -211,8 +211,8 @@ class delta_orthogonal(Initializer):
         return orthogonal(self.scale, self.column_axis)
 
 
-def centred(matrix: Array, shape: tuple[int, ...]) -> Array:
-    """A kernel that is `matrix` at its spatial centre and zero elsewhere."""
+def centered(matrix: Array, shape: tuple[int, ...]) -> Array:
+    """A kernel that is `matrix` at its spatial center and zero elsewhere."""
     around = [((size - 1) // 2, size // 2) for size in shape[:-2]]
     return jnp.pad(jnp.expand_dims(matrix, range(len(around))), [*around, (0, 0), (0, 0)])
 
@@ -228,9 +228,9 @@ def _draw(key, value, *, shape, kernel_shape, dtype, batch, column):
     q = orthonormal(keys, rows, columns, compute)
     q = (q * value.astype(compute)).astype(dtype)
     q = q.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
-    # Gates are laid side by side; the matrix of a convolution is its centre.
+    # Gates are laid side by side; the matrix of a convolution is its center.
     whole = math.prod(kernel_shape) == q.size
-    return q.reshape(kernel_shape) if whole else centred(q, kernel_shape)
+    return q.reshape(kernel_shape) if whole else centered(q, kernel_shape)
 
 
 Orthogonal = orthogonal

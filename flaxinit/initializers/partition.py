@@ -1,12 +1,12 @@
 """How the devices of a mesh share a stack of matrices whose rows can be made one by one.
 
-A draw need not know where its result will be: that is said by ``out_sharding``, by the
-``out_shardings`` of a jitted function around it, or by whoever compiles it. JAX's partitioner
-knows, and asks here what each device is to do. Left alone it would partition the products one by
-one, with hundreds of exchanges.
+A draw does not know where its result will live. That is stated by ``out_sharding``, by the
+``out_shardings`` of a jitted function around it, or when that is compiled. JAX's partitioner
+knows, and asks here what each device is to do. Without an answer it would partition the products
+one by one, with hundreds of exchanges.
 
-JAX has rules for programs with such a question in them: on several devices all their shardings
-are on one mesh, and they are neither exported nor found again in its persistent cache.
+On several devices, programs that ask cannot be exported or cached on disk, and must use a single
+mesh.
 """
 
 import math

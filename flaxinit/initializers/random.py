@@ -114,7 +114,7 @@ class uniform(Initializer):
 
     The variance is ``(scale - minval)²/12``. The default interval ``[0, scale)`` is JAX's and
     has mean ``scale/2``; weights want ``uniform(a, minval=-a)``. In low precision the values are
-    rounded to nearest, so that the end itself may be drawn.
+    rounded to nearest, so the end itself may be drawn.
 
     Args:
         scale: right end of the interval.

@@ -60,13 +60,13 @@ class variance_scaling(Initializer):
         out_axis: axis or axes of the outputs in the kernel.
         batch_axis: axis or axes of independent kernels, left out of both fans.
         dtype: default dtype if the call gives none; default JAX's default float.
-        backward_scale: s', default s. Where the mode asks for one fan, the scale that goes with it
-            is kept as ``scale``, so that replacing that replaces what is drawn.
+        backward_scale: s', default s. If the mode uses one fan, its scale is stored in ``scale``,
+            so ``dataclasses.replace(init, scale=...)`` replaces what is drawn.
         fan_in: number of inputs, where the layer reshapes its kernel before drawing it.
-        fan_out: number of outputs, likewise.
+        fan_out: number of outputs, for the same case.
         groups: ``feature_group_count`` of a convolution, see `flaxinit.fans.compute_fans`.
-        strides: of a convolution, likewise.
-        transposed: whether the convolution is transposed, likewise.
+        strides: of a convolution, see there.
+        transposed: whether the convolution is transposed, see there.
 
     Raises:
         ValueError: an unknown mode or distribution, a negative or infinite scale, a dtype that

@@ -14,7 +14,7 @@ class siren(Initializer):
     The sine of a uniform phase has second moment 1/2. For ``ω W x`` of variance 1 the kernel's is
     ``Var W = 2/(fan_in · ω²)``, uniform with half-width ``√(6/fan_in)/ω``. The first layer, whose
     inputs are coordinates in (-1, 1), is uniform with half-width ``1/fan_in``: ``Var W =
-    1/(3 fan_in²)``, so that ω sets the range of frequencies.
+    1/(3 fan_in²)``, so ω sets the range of frequencies.
 
     The phases of a wide layer are Gaussian, with ``E sin² = (1 - e^(-2q))/2`` at variance q: over
     the layers q settles where ``q = 1 - e^(-2q)``, at 0.797.

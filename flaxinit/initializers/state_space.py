@@ -125,7 +125,7 @@ class lru_theta(_LogOfUniform):
 
 
 def lru_gamma(nu: Float[Array, "..."]) -> Float[Array, "..."]:
-    """``log √(1 - |λ|²)``, the logarithm of the input's normaliser.
+    """``log √(1 - |λ|²)``, the logarithm of the input's normalizer.
 
     Driven by white noise of unit variance, ``x' = λ x + √(1 - |λ|²) u`` has states of unit
     variance however slowly they forget.
