@@ -1,10 +1,10 @@
-"""The proof book: one worked derivation a page, each step checked when the page is written.
+"""The proof book: one derivation per page, with every step checked when the page is written.
 
-    python -m derivations           the whole book, to Markdown and HTML
-    python -m derivations gelu      one page, to the terminal and to its file
-    python -m derivations --check   every step of every page, nothing written
+    python -m derivations           write the whole book as Markdown and HTML
+    python -m derivations gelu      write one page and print it
+    python -m derivations --check   check every step of every page and write nothing
 
-The book uses SymPy and mpmath alone. It shares no code with the library's engine: it is the
+The proofs use only SymPy and mpmath. They share no code with the library's engine, so they are a
 second, independent route to the same numbers.
 """
 
@@ -23,12 +23,12 @@ THEOREMS = (
 
 
 def names() -> tuple[str, ...]:
-    """All pages, theorems first."""
+    """Return the names of all pages, theorems first."""
     return THEOREMS + ACTIVATIONS
 
 
 def write(name: str):
-    """Write a page, checking every step.
+    """Write a page and check every step of it.
 
     Args:
         name: one of `names()`.
@@ -37,7 +37,7 @@ def write(name: str):
         The `Page`, with its blocks in reading order.
 
     Raises:
-        ValueError: there is no such page; the message gives the nearest names.
+        ValueError: no page has this name; the message gives the nearest names.
         StepError: a step of the page does not hold.
 
     Examples:
@@ -48,8 +48,8 @@ def write(name: str):
         from difflib import get_close_matches
 
         near = get_close_matches(name, names(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"pages: {names()}"
-        raise ValueError(f"the book has no page {name!r}; {hint}")
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Pages: {names()}."
+        raise ValueError(f"The book has no page {name!r}. {hint}")
     room = "theorems" if name in THEOREMS else "activations"
     page = importlib.import_module(f"derivations.{room}.{name}").write()
     page.finish()
@@ -57,10 +57,10 @@ def write(name: str):
 
 
 def moments(jobs: int = 2) -> dict[str, tuple]:
-    """The second moments of every activation at q = 1, as certified intervals.
+    """Return certified intervals of every activation's second moments at q = 1.
 
     Args:
-        jobs: processes to use.
+        jobs: number of processes.
 
     Returns:
         name -> (E[φ²], E[φ'²]), each an `mpmath.iv` interval.
@@ -73,7 +73,7 @@ def moments(jobs: int = 2) -> dict[str, tuple]:
 
 
 def bounds(page) -> tuple:
-    """The certified bounds of an activation page's E[φ²] and E[φ'²] at q = 1."""
+    """Return the certified bounds of an activation page's E[φ²] and E[φ'²] at q = 1."""
     return tuple((page.moments[w].lower, page.moments[w].upper) for w in ("second", "backward"))
 
 

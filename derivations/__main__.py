@@ -13,25 +13,25 @@ from derivations.page import StepError
 from derivations.table import MOMENTS, table
 
 LEGEND = (
-    "Every step was checked when its page was written, in the way that is named beside it; a page "
-    "with a step that fails is not written. Most checks are proofs, by computer algebra or by "
-    "interval arithmetic. A check of cases alone says so (*at 245 points*, *up to degree 5*, *in 2 "
-    "and 3 dimensions*, *quadrature*): it can refute the step, and the text beside it proves it. "
-    "Written by `python -m derivations`; do not edit."
+    "Every step was checked when its page was written. The check is named beside the step. A page "
+    "with a failing step is not written. Most checks are proofs, by computer algebra or by "
+    "interval arithmetic. Some checks only try cases, and say so (*at 245 points*, *up to degree "
+    "5*, *in 2 and 3 dimensions*, *quadrature*). Such a check can refute the step; the text beside "
+    "it is the proof. `python -m derivations` writes these pages; do not edit them."
 )
 
 PAGES = Path(__file__).parent / "pages"
 
 
 class Published(NamedTuple):
-    """What the whole book needs of a page: its title, and an activation's second moments."""
+    """What the book's overview needs of a page: its title, and an activation's second moments."""
 
     title: str
     bounds: tuple | None = None
 
 
 def publish(name: str, folder: Path) -> Published:
-    """Write one page: Markdown, HTML and, for an activation, the plot."""
+    """Write one page as Markdown and HTML, with the plot of an activation."""
     page = write(name)
     if page.kind == "activation":
         from derivations.figure import draw
@@ -48,7 +48,7 @@ def check(name: str, folder: Path) -> Published:
 
 
 def contents(pages: dict[str, Published], folder: Path) -> None:
-    """The table of contents, as Markdown and HTML."""
+    """Write the table of contents as Markdown and HTML."""
     lines = ["# The proof book", "", LEGEND, ""]
     body = ["<h1>The proof book</h1>", f"<p>{render.inline(LEGEND)}</p>"]
     for heading, listed in ("Theorems", THEOREMS), ("Activations", ACTIVATIONS):
@@ -64,7 +64,7 @@ def contents(pages: dict[str, Published], folder: Path) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Make the output folders, or say why that is impossible."""
+    """Make the output folders, or exit and say why that is impossible."""
     for each in (folder, folder / "plots", folder / "html"):
         try:
             each.mkdir(parents=True, exist_ok=True)
@@ -73,13 +73,13 @@ def prepare(folder: Path) -> None:
             probe.unlink()
         except OSError as problem:
             sys.exit(
-                f"derivations: cannot write into the output folder {each}: {problem.strerror}; "
-                "choose another with --output"
+                f"derivations: cannot write into the output folder {each}: {problem.strerror}. "
+                "Choose another with --output."
             )
 
 
 def every(work: Callable[[str, Path], Published], folder: Path, jobs: int) -> dict[str, Published]:
-    """Do the work for all pages in parallel; stops the program if a page fails."""
+    """Do the work for all pages in parallel, and exit if a page fails."""
     pages, failures = {}, []
     with ProcessPoolExecutor(jobs) as pool:
         waiting = {pool.submit(work, name, folder): name for name in names()}
@@ -96,16 +96,16 @@ def every(work: Callable[[str, Path], Published], folder: Path, jobs: int) -> di
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if failures:
-        sys.exit(f"derivations: {len(failures)} of {len(waiting)} pages have an unproven step")
+        sys.exit(f"derivations: {len(failures)} of {len(waiting)} pages have an unproven step.")
     return pages
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m derivations", description="Render the proof book, checking every step."
+        prog="python -m derivations", description="Render the proof book and check every step."
     )
-    parser.add_argument("page", nargs="?", help="one page; without it, the whole book")
-    parser.add_argument("--check", action="store_true", help="check only; write nothing")
+    parser.add_argument("page", nargs="?", help="name of one page; all pages if omitted")
+    parser.add_argument("--check", action="store_true", help="check the pages and write nothing")
     parser.add_argument("--output", type=Path, default=PAGES, help="folder for the pages")
     parser.add_argument("--jobs", type=int, default=2, help="processes for the whole book")
     options = parser.parse_args(arguments)
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (StepError, ValueError) as problem:
         sys.exit(f"derivations: {problem}")
     except KeyboardInterrupt:
-        sys.exit("derivations: interrupted; pages that are complete have been kept")
+        sys.exit("derivations: interrupted. Complete pages have been kept.")
 
 
 if __name__ == "__main__":

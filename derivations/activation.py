@@ -1,4 +1,4 @@
-"""Pages about an activation: its definition, three Gaussian moments, numbers, and a plot."""
+"""Pages about one activation: its definition, three Gaussian moments, numbers and a plot."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from derivations.notation import E, latex, oo, phi, plain, q, slope, x
 from derivations.page import Claim, Page, Table
 from derivations.proof import UnprovenError, algebra, require, require_zero
 
-_QUADRATURE = 1e-15  # agreement demanded of plain numerical quadrature, an independent route
+_QUADRATURE = 1e-15  # relative tolerance against plain numerical quadrature, an independent route
 
 TARGETS = {
     "mean": (E(phi(x)), "E[φ]"),
@@ -22,7 +22,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Moment:
-    """E[φ], E[φ²] or E[φ'²]: exact in q where known, and bounds at q = 1."""
+    """E[φ], E[φ²] or E[φ'²]: the exact formula in q if there is one, and bounds at q = 1."""
 
     exact: sp.Expr | None
     lower: Real
@@ -31,7 +31,7 @@ class Moment:
     decimal: str  # the digits that the bounds share
 
     def __post_init__(self):
-        require(self.lower <= self.upper, f"the bounds {self.lower} and {self.upper} are reversed")
+        require(self.lower <= self.upper, f"the bounds {self.lower} and {self.upper} are reversed.")
 
     @property
     def interval(self):
@@ -43,10 +43,10 @@ class Activation(Page):
 
     Args:
         name, title, references: as for every page.
-        formula: φ(x) as one expression; or
+        formula: φ(x) as one expression. Give this or `pieces`.
+        derivative: φ'(x) as the page states it; by default the formula's derivative.
         pieces: φ piece by piece, (expression, a, b) from left to right, covering the line.
-        derivative: φ'(x) of the formula; where pieces are given, they are differentiated.
-        at: value of each parameter of φ for which numbers and plots are shown.
+        at: the value of each parameter of φ in the numbers and plots.
     """
 
     kind = "activation"
@@ -92,7 +92,7 @@ class Activation(Page):
         covered = [ends[0][0], *(b for _, b in ends)]
         require(
             covered[0] == -oo and covered[-1] == oo and [a for a, _ in ends] == covered[:-1],
-            f"page {self.name!r}: the pieces {ends} do not cover the line from left to right",
+            f"page {self.name!r}: the pieces {ends} do not cover the line from left to right.",
         )
 
     @property
@@ -116,16 +116,16 @@ class Activation(Page):
         )
 
     def split(self, lhs: sp.Expr, rhs: sp.Expr) -> str:
-        """Warrant: E of a function of φ or φ' is the sum over the pieces."""
+        """Check that E of a function of φ or φ' is the sum over the pieces; a warrant."""
         require_zero(self._parts(lhs) - rhs, "the sum over the pieces")
         return "definition, piece by piece"
 
     def cut(self, target: sp.Expr, because: str) -> Claim:
-        """Open a derivation by cutting the line at the ends of the pieces."""
+        """Begin a derivation: cut the line at the ends of the pieces."""
         return self.claim(target, self._parts(target), because, self.split)
 
     def at_one(self, result: Claim, value: sp.Expr, because: str) -> Claim:
-        """The value of a closed form at q = 1 and at the page's parameters."""
+        """State the value of a closed form at q = 1 and at the page's parameters."""
         exact = result.rhs.subs(q, 1).subs(self.at)
         formula = rf"{latex(result.lhs)} \Big|_{{q=1}} = {latex(value)}"
         number = self.step(formula, because, lambda: algebra(exact, value))
@@ -141,7 +141,7 @@ class Activation(Page):
         Args:
             which: "mean", "second" or "backward".
             found: a closed form in q, or certified bounds at q = 1.
-            at_one: the closed form at q = 1, where the page found a simpler one.
+            at_one: a simpler closed form at q = 1, if the page found one.
         """
         if isinstance(found, tuple):
             lower, upper = found
@@ -152,18 +152,18 @@ class Activation(Page):
         self._against_quadrature(which)
 
     def value(self, exact: sp.Expr, variance: sp.Expr = sp.S.One) -> sp.Expr:
-        """The closed form at a given q and at the page's parameters."""
+        """Return the closed form at a given q and at the page's parameters."""
         return plain(exact).subs(self.at).subs(q, variance)
 
     def _moment(self, exact: sp.Expr, at_one: sp.Expr) -> Moment:
-        """A closed form with its value at q = 1."""
+        """Make the moment of a closed form, with its value at q = 1."""
         closed = self.value(at_one)
         value = number(closed)
         if closed.is_Rational and closed * 10**12 == int(closed * 10**12):
             decimal = str(mpmath.nstr(value, 15)).removesuffix(".0")
         else:
             decimal = ""
-        # SymPy's evalf tracks its own error to the digits asked for; five are given away.
+        # SymPy's evalf bounds its own error to the requested digits; five are given up as a margin.
         exactly = closed.is_Rational and closed.q in (1, 2, 4, 8)
         margin = 0 if exactly else abs(value) * mpmath.mpf(10) ** (5 - WORKING)
         with mpmath.workdps(WORKING):
@@ -171,7 +171,7 @@ class Activation(Page):
         return Moment(exact, lower, upper, decimal or digits(lower, upper))
 
     def _against_quadrature(self, which: str) -> None:
-        """Refuse a moment that plain numerical quadrature of the definition contradicts."""
+        """Check a moment against plain numerical quadrature of its definition."""
         moment = self.moments[which]
         variances = [sp.S.One] if moment.exact is None else [sp.S.Half, sp.S.One, sp.Integer(3)]
         for variance in variances:
@@ -184,7 +184,7 @@ class Activation(Page):
             if abs(found - expected) > _QUADRATURE * max(1, abs(expected)):
                 raise UnprovenError(
                     f"page {self.name!r}: {TARGETS[which][1]} at q = {variance} is stated as "
-                    f"{expected}, but numerical quadrature of the definition gives {found}"
+                    f"{expected}, but numerical quadrature of the definition gives {found}."
                 )
 
     def _quadrature(self, which: str, variance) -> Real:
@@ -207,15 +207,15 @@ class Activation(Page):
 
     def finish(self) -> None:
         missing = TARGETS.keys() - self.moments.keys()
-        require(not missing, f"page {self.name!r} states no result for {sorted(missing)}")
+        require(not missing, f"page {self.name!r} states no result for {sorted(missing)}.")
         mean, second = self.moments["mean"].lower, self.moments["second"].upper
         require(
-            mean**2 <= second, f"page {self.name!r}: E[φ]² = {mean**2} exceeds E[φ²] = {second}"
+            mean**2 <= second, f"page {self.name!r}: E[φ]² = {mean**2} exceeds E[φ²] = {second}."
         )
         self.numbers()
 
     def numbers(self) -> None:
-        """Table of the moments at q = 1 and the two gains."""
+        """Write the table of the moments at q = 1 and the two gains."""
         self.section("Numbers")
         if self.at:
             chosen = ", ".join(

@@ -1,4 +1,4 @@
-"""The family of analytic activations without a closed form: strips, limits and certificates."""
+"""Analytic activations without a closed form: strips, limits and certificates."""
 
 import sympy as sp
 
@@ -15,7 +15,7 @@ z = sp.Symbol("z", real=True)
 
 
 def tanh_bound(page: Activation) -> int:
-    """|tanh| ≤ 1 in the strip |Im| ≤ π/4."""
+    """Prove that |tanh| ≤ 1 in the strip |Im| ≤ π/4."""
     lhs = sp.tanh(x + sp.I * y) * sp.tanh(x - sp.I * y)
     rhs = (sp.cosh(2 * x) - sp.cos(2 * y)) / (sp.cosh(2 * x) + sp.cos(2 * y))
     page.claim(
@@ -28,7 +28,7 @@ def tanh_bound(page: Activation) -> int:
     )
     return page.holds(
         r"\lvert\tanh(x+iy)\rvert \le 1 \qquad\text{for } \lvert y\rvert \le \tfrac{\pi}{4}",
-        r"There $\cos 2y \ge 0$, so that the numerator does not exceed the denominator.",
+        r"There $\cos 2y \ge 0$, so the numerator does not exceed the denominator.",
         sp.cos(2 * sp.pi / 4) >= 0,
         sp.pi / 4 > A,
         check="sign of the cosine",
@@ -36,7 +36,7 @@ def tanh_bound(page: Activation) -> int:
 
 
 def sigma_bound(page: Activation) -> int:
-    """|σ| ≤ 1 in the strip |Im| ≤ π/2."""
+    """Prove that |σ| ≤ 1 in the strip |Im| ≤ π/2."""
     page.claim(
         sigma(x),
         (1 + sp.tanh(x / 2)) / 2,
@@ -47,17 +47,17 @@ def sigma_bound(page: Activation) -> int:
     return page.holds(
         r"\lvert\sigma(x+iy)\rvert \le \tfrac12(1 + 1) = 1 "
         r"\qquad\text{for } \lvert y\rvert \le \tfrac{\pi}{2}",
-        r"Half of the argument lies in the strip $\lvert y\rvert \le \pi/4$ of the step before.",
+        r"Half the argument lies in the strip $\lvert y\rvert \le \pi/4$ of the previous step.",
         sp.pi / 2 > 2 * A,
     )
 
 
 def softplus_bound(page: Activation) -> int:
-    """|log(1 + e^x)| ≤ |Re x| + a + log 2 in the strip |Im x| ≤ a."""
+    """Prove that |log(1 + e^x)| ≤ |Re x| + 3/4 + log 2 in the strip |Im x| ≤ 3/4."""
     return page.holds(
         r"\lvert s(x+iy)\rvert \le \lvert x\rvert + \tfrac34 + \log 2 "
         r"\qquad\text{for } \lvert y\rvert \le \tfrac34",
-        r"On the real line $0 \le \log(1+e^x) \le \log(2e^{\lvert x\rvert})$; from $x$ to $x+iy$ "
+        r"On the real line $0 \le \log(1+e^x) \le \log(2e^{\lvert x\rvert})$. From $x$ to $x+iy$ "
         r"the function changes by at most $\lvert y\rvert\,\max\lvert\sigma\rvert \le \lvert "
         r"y\rvert$.",
         sp.pi / 2 > A,
@@ -71,12 +71,13 @@ def derive(
     growth: int,
     closed: dict[str, Claim] | None = None,
 ) -> None:
-    """What can be derived without a closed form, then the certificates and the results.
+    """Write what holds without a closed form, then the certificates and the results.
 
     Args:
+        page: the activation's page.
         strip: where φ and φ' are analytic, with the bounds of their atoms.
         growth: k such that φ(t)/|t|^k has limits at ±∞ (0 for bounded functions).
-        closed: closed forms that the page found; the mean of an odd function is found here.
+        closed: closed forms that the page found. The mean of an odd function is added here.
     """
     f, df = page.pieces[0][0], page.slopes[0][0]
     closed = dict(closed or {})
@@ -86,7 +87,7 @@ def derive(
             E(phi(x)), sp.S.Zero, r"$\phi(-x) = -\phi(x)$, and the density is even.", symmetry
         )
     elif "mean" not in closed:
-        page.say(r"$\phi$ is not odd; its mean does not vanish and is enclosed below.")
+        page.say(r"$\phi$ is not odd, so its mean is enclosed below.")
     limits(page, f, growth)
     page.section("Certified values at $q = 1$")
     explain(page, strip)
@@ -100,7 +101,7 @@ def derive(
 
 
 def limits(page: Activation, f: sp.Expr, growth: int) -> None:
-    """E[φ²] as q → 0 and as q → ∞."""
+    """Write the limits of E[φ²] as q → 0 and as q → ∞."""
     page.section("Small and large $q$")
     at_zero = [sp.simplify(plain(sp.diff(f, x, n)).subs(x, 0).rewrite(sp.exp)) for n in range(3)]
     rate = sp.simplify(at_zero[1] ** 2 + at_zero[0] * at_zero[2])
@@ -125,7 +126,7 @@ def limits(page: Activation, f: sp.Expr, growth: int) -> None:
 
     def large() -> str:
         for end in ends:
-            require(end.is_finite, f"φ(t)/|t|^{growth} has no finite limit")
+            require(end.is_finite, f"φ(t)/|t|^{growth} has no finite limit.")
         return "limits at both ends"
 
     moment = sp.factorial2(2 * growth - 1)
@@ -137,8 +138,8 @@ def limits(page: Activation, f: sp.Expr, growth: int) -> None:
     page.step(
         rf"{latex(E(phi(x) ** 2))}{power} \to {latex(value)}, \qquad q \to \infty",
         rf"$\phi(t){over}$ tends to ${latex(ends[0])}$ as $t \to -\infty$ and to "
-        rf"${latex(ends[1])}$ as $t \to \infty$. Put $x = \sqrt q\,z$; the limit may be taken "
-        rf"inside by dominated convergence, each half line holds half of "
+        rf"${latex(ends[1])}$ as $t \to \infty$. Put $x = \sqrt q\,z$. By dominated convergence "
+        rf"the limit may be taken inside, and each half line holds half of "
         rf"$\mathbb{{E}}[z^{{{2 * growth}}}] = {moment}$.",
         large,
     )

@@ -1,4 +1,4 @@
-"""Numbers with bounds, and the digits that may be printed of them."""
+"""Numbers with bounds, and the digits that the bounds certify."""
 
 from typing import Any, TypeAlias
 
@@ -15,13 +15,13 @@ WORKING = 50
 
 
 def number(expr: sp.Expr) -> Real:
-    """A closed expression as a number of `WORKING` digits."""
+    """Evaluate a closed expression to `WORKING` digits."""
     with mpmath.workdps(WORKING):
         return mpmath.mpf(str(sp.N(expr, WORKING)))
 
 
 def digits(lower: Real, upper: Real, count: int = DIGITS) -> str:
-    """The decimal digits that the two bounds share, at most `count`, cut and not rounded."""
+    """Return the decimal digits that two bounds share: at most `count`, truncated, not rounded."""
     with mpmath.workdps(WORKING):
         if lower == upper == mpmath.nint(lower):
             return str(int(lower))
@@ -37,4 +37,4 @@ def digits(lower: Real, upper: Real, count: int = DIGITS) -> str:
                     if exact
                     else (f"{sign}{whole}.{part}…")
                 )
-    raise ValueError(f"the bounds {lower} and {upper} share no digit")
+    raise ValueError(f"The bounds {lower} and {upper} share no digit. Tighten them.")

@@ -1,4 +1,4 @@
-"""The family of exponential pieces: α(e^x - 1) on the left half line, a straight line right."""
+"""Exponential units: α(e^x - 1) on the left half line, a straight line on the right."""
 
 import sympy as sp
 
@@ -11,16 +11,20 @@ from derivations.proof import algebra, following
 
 
 def tail(rate: sp.Expr) -> sp.Expr:
-    """E[e^{rx}; x<0] = e^{r²q/2} Φ(-r√q)."""
+    """Return E[e^{rx}; x<0] = e^{r²q/2} Φ(-r√q)."""
     return sp.exp(sp.sympify(rate) ** 2 * q / 2) * Phi(-rate * sp.sqrt(q))
 
 
 def derive(page: Activation, *, rate: sp.Expr = sp.S.One, **results: sp.Expr) -> dict[str, Claim]:
-    """Cut at 0, multiply out, insert the exponential and the half-line moments.
+    """Derive the moments: cut at 0, multiply out, insert the moments of each half line.
 
     Args:
-        rate: r, where the left piece is a multiple of e^{rx} - 1.
-        results: the closed forms of mean, second and backward, as the author states them.
+        page: the activation's page.
+        rate: r in the left piece, which is a multiple of e^{rx} - 1.
+        **results: the author's closed forms of `mean`, `second` and `backward`.
+
+    Returns:
+        The boxed claim of each result.
     """
     page.section("Exponential moments of half a Gaussian")
     exponential = tilt(page)

@@ -1,4 +1,4 @@
-"""The picture of an activation: φ and φ', its Q-map and its C-map."""
+"""The plot of an activation: φ and φ', its Q-map and its C-map."""
 
 import io
 import math
@@ -9,7 +9,7 @@ import sympy as sp
 from derivations.activation import Activation
 from derivations.notation import plain, x
 
-_NODES = np.linspace(-8, 8, 321)  # the plain trapezoidal rule is enough for a picture
+_NODES = np.linspace(-8, 8, 321)  # the plain trapezoidal rule is enough for a plot
 _WEIGHTS = np.exp(-(_NODES**2) / 2) / math.sqrt(2 * math.pi) * (_NODES[1] - _NODES[0])
 _CORRELATIONS = np.linspace(-1, 1, 41)
 _ELEMENTARY = {"erf": np.vectorize(math.erf, otypes=[float])}
@@ -17,7 +17,7 @@ _ELEMENTARY["erfc"] = np.vectorize(math.erfc, otypes=[float])
 
 
 class Curve:
-    """A piecewise function of a page as a function of numbers."""
+    """A page's piecewise function, to be evaluated at numbers."""
 
     def __init__(self, page: Activation, pieces):
         self.pieces = [
@@ -30,13 +30,13 @@ class Curve:
         ]
 
     def parts(self, points: np.ndarray):
-        """For each piece, which points lie in it, and the values there."""
+        """Yield, for each piece, a mask of the points in it and the values there."""
         for low, high, f in self.pieces:
             inside = (points >= low) & (points <= high)
             yield inside, f(points[inside]) * np.ones(inside.sum())
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Values; the middle of the two sides where the function jumps."""
+        """Return the values; at a jump, the mean of the two sides."""
         total, count = np.zeros_like(points), np.zeros_like(points)
         for inside, values in self.parts(points):
             total[inside] += values
@@ -45,13 +45,13 @@ class Curve:
 
 
 def qmap(phi: Curve, variances: np.ndarray) -> np.ndarray:
-    """E[φ(√q z)²] / E[φ(z)²]: the Q-map with σ_w² = 1/E[φ²] and no bias."""
+    """Return E[φ(√q z)²] / E[φ(z)²]: the Q-map with σ_w² = 1/E[φ²] and no bias."""
     second = np.array([_WEIGHTS @ phi(math.sqrt(q) * _NODES) ** 2 for q in variances])
     return second / (_WEIGHTS @ phi(_NODES) ** 2)
 
 
 def cmap(phi: Curve, correlations: np.ndarray) -> np.ndarray:
-    """E[φ(u)φ(v)] / E[φ²] for unit normals u, v with each correlation."""
+    """Return E[φ(u)φ(v)] / E[φ²] for unit normals u, v with each correlation."""
     fine = np.linspace(-12, 12, 24001)
     table = phi(fine)
     first, second = np.meshgrid(_NODES, _NODES, indexing="ij")
@@ -64,7 +64,7 @@ def cmap(phi: Curve, correlations: np.ndarray) -> np.ndarray:
 
 
 def draw(page: Activation) -> bytes:
-    """The picture as PNG."""
+    """Return the plot as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.9), layout="constrained")
@@ -81,7 +81,7 @@ def draw(page: Activation) -> bytes:
     function.set(title="φ and φ′", xlabel="x")
     function.legend(frameon=False)
 
-    variances = np.linspace(0.0, 2.0, 81)[1:]  # a jump makes q = 0 special
+    variances = np.linspace(0.0, 2.0, 81)[1:]  # a jump of φ at 0 makes q = 0 special
     variance.plot(variances, qmap(phi, variances), color="C0")
     variance.plot([0, 2], [0, 2], color="0.6", linewidth=0.8, linestyle=":")
     variance.set(title="Q-map, σ_w² = 1/E[φ²]", xlabel="q in", ylabel="q out")

@@ -1,4 +1,4 @@
-"""Lemmas about the Gaussian that several pages use, each proven on the page that uses it."""
+"""Lemmas about the Gaussian that several pages use; each is proven on the page that uses it."""
 
 import sympy as sp
 
@@ -22,23 +22,28 @@ s = sp.Symbol("s", positive=True)
 
 
 def bell(page: Page) -> Claim:
-    """E[e^{-t x²}] = 1/√(1 + 2qt)."""
+    """Prove E[e^{-t x²}] = 1/√(1 + 2qt)."""
     width = sp.sqrt(1 + 2 * q * t)
     return page.claim(
         E(sp.exp(-t * x**2)),
         1 / width,
-        r"$e^{-tx^2}p(x)$ is again a Gaussian bell, of variance $q/(1+2qt)$; a primitive is "
+        r"$e^{-tx^2}p(x)$ is again a Gaussian bell, of variance $q/(1+2qt)$. A primitive is "
         r"$\Phi\left(x\sqrt{(1+2qt)/q}\right)/\sqrt{1+2qt}$.",
         primitive(Phi(x * width / sp.sqrt(q)) / width),
     )
 
 
 def bell_at(value: sp.Expr, f: sp.Expr) -> Warrant:
-    """f is a multiple of e^{-t x²} at the given t, and the claim is that multiple of the bell."""
+    """Return the warrant for E[f] where f is a multiple of e^{-t x²}, by the formula of `bell`.
+
+    Args:
+        value: t.
+        f: the integrand.
+    """
 
     def warrant(lhs, rhs):
         factor = sp.simplify(plain(f) * sp.exp(value * x**2))
-        require(not factor.has(x), "the integrand is no multiple of the bell")
+        require(not factor.has(x), "the integrand is not a multiple of the bell.")
         require_zero(linear(lhs - E(f)), "the integrand")
         require_zero(factor / sp.sqrt(1 + 2 * q * value) - rhs, "the Gaussian integral")
         return "Gaussian integral"
@@ -47,7 +52,7 @@ def bell_at(value: sp.Expr, f: sp.Expr) -> Warrant:
 
 
 def tilt(page: Page) -> Claim:
-    """E[e^{sx}; x<0] = e^{s²q/2} Φ(-s√q)."""
+    """Prove E[e^{sx}; x<0] = e^{s²q/2} Φ(-s√q)."""
     return page.claim(
         E(sp.exp(s * x), -sp.oo, 0),
         sp.exp(s**2 * q / 2) * Phi(-s * sp.sqrt(q)),
@@ -58,7 +63,7 @@ def tilt(page: Page) -> Claim:
 
 
 def half_lines(page: Page) -> list[Claim]:
-    """E[1; x<0], E[1; x>0], E[x; x>0] and E[x²; x>0]."""
+    """Derive E[1; x<0], E[1; x>0], E[x; x>0] and E[x²; x>0]."""
     right = (0, sp.oo)
     return [
         page.claim(lhs, rhs, because, moments)
@@ -76,7 +81,7 @@ def half_lines(page: Page) -> list[Claim]:
 
 
 def oscillation(page: Page) -> Claim:
-    """E[cos(sx)] = e^{-s²q/2}."""
+    """Prove E[cos(sx)] = e^{-s²q/2}."""
     rate = page.claim(
         sp.Derivative(E(sp.cos(s * x)), q),
         -(s**2) / 2 * E(sp.cos(s * x)),
@@ -88,13 +93,13 @@ def oscillation(page: Page) -> Claim:
     return page.claim(
         E(sp.cos(s * x)),
         result,
-        f"The solution of {rate} that is $\\cos 0 = 1$ at $q = 0$.",
+        f"The solution of {rate} with the value $\\cos 0 = 1$ at $q = 0$.",
         starting(sp.S.One, rate=-(s**2) / 2 * result),
     )
 
 
 def resolvent(page: Page, k: sp.Expr = sp.S.One) -> tuple[Claim, sp.Expr]:
-    """R = E[1/(x² + k)] = e^{k/2q} √(2π/(qk)) Φ(-√(k/q)), with its value."""
+    """Prove E[1/(x² + k)] = e^{k/2q} √(2π/(qk)) Φ(-√(k/q)); return the claim and its right side."""
     scale = sp.exp(k / (2 * q)) * sp.sqrt(2 * sp.pi / (q * k))
     value = scale * Phi(-sp.sqrt(k / q))
     integral = bell(page)
@@ -102,22 +107,22 @@ def resolvent(page: Page, k: sp.Expr = sp.S.One) -> tuple[Claim, sp.Expr]:
     by_time = page.claim(
         E(1 / (x**2 + k)),
         sp.Integral(density, (t, 0, sp.oo)),
-        rf"$\frac{{1}}{{x^2+{latex(k)}}} = \int_0^\infty e^{{-({latex(k)}+x^2)t}}\,dt$; everything "
-        rf"is positive, so that the order may be changed, and {integral} gives the inner "
-        "expectation.",
+        rf"$\frac{{1}}{{x^2+{latex(k)}}} = \int_0^\infty e^{{-({latex(k)}+x^2)t}}\,dt$. The "
+        rf"integrand is positive, so expectation and integral may be exchanged, and {integral} "
+        "gives the inner expectation.",
         _laplace(k, integral),
     )
     F = -scale * Phi(-sp.sqrt(k * (1 + 2 * q * t) / q))
     return by_time.then(
         value,
-        rf"Put $s = \sqrt{{{latex(k * (1 + 2 * q * t))}}}/\sqrt q$: the integrand turns into a "
+        rf"Put $s = \sqrt{{{latex(k * (1 + 2 * q * t))}}}/\sqrt q$: the integrand becomes a "
         rf"multiple of $g(s)$, and a primitive is ${latex(F)}$.",
         primitive(F),
     ), value
 
 
 def resolvent_powers(page: Page) -> dict[int, Claim]:
-    """E[(1+x²)^{-n}] for n = 1 in closed form, for n = 2 and 3 in terms of n = 1."""
+    """Derive E[(1+x²)^{-n}]: for n = 1 in closed form, for n = 2 and 3 from the powers below."""
     r = {n: E(1 / (1 + x**2) ** n) for n in (1, 2, 3)}
     one, _ = resolvent(page)
     parts = page.claim(
@@ -152,7 +157,7 @@ def resolvent_powers(page: Page) -> dict[int, Claim]:
 
 
 def bessel(page: Page, k: int) -> Claim:
-    """E[√(x² + k²)] by modified Bessel functions."""
+    """Derive E[√(x² + k²)] in modified Bessel functions."""
     v = sp.Symbol("v", positive=True)
     front = k**2 / sp.sqrt(2 * sp.pi * q)
     return (
@@ -163,8 +168,8 @@ def bessel(page: Page, k: int) -> Claim:
             * sp.Integral(
                 sp.cosh(t) ** 2 * sp.exp(-(k**2) * sp.sinh(t) ** 2 / (2 * q)), (t, 0, sp.oo)
             ),
-            rf"An even integrand; put $x = {latex(k * sp.sinh(t))}$, so that the root becomes "
-            rf"${latex(k * sp.cosh(t))}$ and $dx = {latex(k * sp.cosh(t))}\,dt$.",
+            rf"The integrand is even. Put $x = {latex(k * sp.sinh(t))}$: the root becomes "
+            rf"${latex(k * sp.cosh(t))}$, and $dx = {latex(k * sp.cosh(t))}\,dt$.",
             substitution(k * sp.sinh(t), t),
         )
         .then(
@@ -172,8 +177,8 @@ def bessel(page: Page, k: int) -> Claim:
             / 2
             * sp.exp(sp.Rational(k**2, 4) / q)
             * sp.Integral((1 + sp.cosh(v)) * sp.exp(-(k**2) * sp.cosh(v) / (4 * q)), (v, 0, sp.oo)),
-            r"$\cosh^2 t = \tfrac12(\cosh 2t + 1)$, $\sinh^2 t = \tfrac12(\cosh 2t - 1)$; "
-            "$v = 2t$.",
+            r"Put $v = 2t$: $\cosh^2 t = \tfrac12(\cosh v + 1)$ and "
+            r"$\sinh^2 t = \tfrac12(\cosh v - 1)$.",
             substitution(v / 2, v),
         )
         .then(
@@ -189,7 +194,7 @@ def bessel(page: Page, k: int) -> Claim:
 
 
 def _laplace(k: sp.Expr, integral: Claim) -> Warrant:
-    """E[1/(x²+k)] as the time integral of e^{-kt} E[e^{-tx²}]."""
+    """Return the warrant for E[1/(x²+k)] as the integral over t of e^{-kt} E[e^{-tx²}]."""
 
     def warrant(lhs, rhs):
         inner = sp.exp(-k * t) * integral.rhs
@@ -204,12 +209,12 @@ def _laplace(k: sp.Expr, integral: Claim) -> Warrant:
 
 
 def normal_products(page: Page) -> dict[str, Claim]:
-    """E[g²], E[xΦg], E[Φ²], for the standard normal density g and distribution function Φ."""
+    """Derive E[g²], E[xΦg] and E[Φ²] for the standard normal density g and its integral Φ."""
     page.section("Products of $\\Phi$ and $g$")
     page.say(
         r"$g(x) = e^{-x^2/2}/\sqrt{2\pi}$ is the standard normal density and $\Phi$ its "
-        r"distribution function: $\Phi' = g$ and $g' = -x\,g$. *Stein's lemma*,"
-        r" $\mathbb{E}[x f(x)] = q\,\mathbb{E}[f'(x)]$, is integration by parts with "
+        r"distribution function: $\Phi' = g$ and $g' = -x\,g$. *Stein's lemma*, "
+        r"$\mathbb{E}[x f(x)] = q\,\mathbb{E}[f'(x)]$, is integration by parts with "
         r"$x\,p = -q\,p'$."
     )
     integral = bell(page)
@@ -245,7 +250,7 @@ def normal_products(page: Page) -> dict[str, Claim]:
         sp.Rational(1, 4) + sp.asin(q / (1 + q)) / (2 * sp.pi),
         rf"At $q = 0$ both sides are $\Phi(0)^2 = 1/4$. The derivative of the right side is "
         r"$\frac{1}{2\pi}\cdot\frac{1}{(1+q)^2}\big/\sqrt{1-q^2/(1+q)^2}$, and "
-        rf"$(1+q)^2 - q^2 = 1+2q$: it is {grows}.",
+        rf"$(1+q)^2 - q^2 = 1+2q$. This is {grows}.",
         starting(sp.Rational(1, 4), rate=rate),
     )
     return {"gg": gg, "xpg": xpg, "pp": pp}

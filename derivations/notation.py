@@ -1,8 +1,8 @@
 """The symbols of the book: a Gaussian pre-activation x, its expectation E, and a few functions.
 
-Each function is a SymPy `Function` that knows its derivative, how it is written in LaTeX, and
-(through `plain`) what it is in terms of exp, log and erf. Identities between them are then
-identities between polynomials, which SymPy decides at once and a reader can follow.
+Each function is a SymPy `Function` that knows its derivative, its LaTeX and, through `plain`, its
+formula in exp, log and erf. Identities between these functions become identities between
+polynomials, which SymPy decides at once and a reader can follow.
 """
 
 from typing import Any
@@ -31,8 +31,9 @@ class _Named(sp.Function):
 
     @classmethod
     def plain(cls, u):
-        """The function at u in elementary functions."""
-        raise NotImplementedError(f"{cls.__name__} is a placeholder without a formula")  # any φ's
+        """Return the function's value at u in elementary functions."""
+        # φ and φ' stand for any activation.
+        raise NotImplementedError(f"{cls.__name__} is a placeholder and has no formula.")
 
     def _eval_evalf(self, prec):
         return None  # SymPy would look the name up in mpmath, where phi is the golden ratio
@@ -42,7 +43,7 @@ class _Named(sp.Function):
 
 
 class phi(_Named):  # noqa: N801 - written as in the formulas
-    """The activation a page is about; the page says what it is."""
+    """The activation of a page, which defines it."""
 
     symbol = r"\phi"
 
@@ -126,7 +127,7 @@ class softplus(_Named):  # noqa: N801 - written as in the formulas
 
 
 class E(sp.Function):
-    """Gaussian expectation of f(x), x ~ N(0, q); with a and b, over the part a < x < b alone."""
+    """Gaussian expectation of f(x), x ~ N(0, q); with a and b, only over a < x < b."""
 
     nargs = (1, 3)
 
@@ -143,7 +144,7 @@ class E(sp.Function):
         return self.args[1:] if len(self.args) == 3 else (-oo, oo)
 
     def _eval_evalf(self, prec):
-        return None  # mpmath's e is another thing
+        return None  # mpmath's e is Euler's number
 
     def doit(self, **hints):
         return E(self.args[0].doit(**hints), *self.args[1:])
@@ -222,5 +223,5 @@ class _Printer(LatexPrinter):
 
 
 def latex(expr) -> str:
-    """LaTeX of a SymPy expression in the book's style; a string passes unchanged."""
+    """Return the LaTeX of a SymPy expression in the book's style; return a string unchanged."""
     return expr if isinstance(expr, str) else _Printer({"inv_trig_style": "full"}).doprint(expr)

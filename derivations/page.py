@@ -1,4 +1,4 @@
-"""A page: text and numbered steps, each step checked at the moment it is written down."""
+"""A page: text and numbered steps, each checked when it is written down."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from derivations.proof import Fact, UnprovenError, Warrant, algebra, require
 
 
 class StepError(Exception):
-    """A step of a page does not hold; the message names page, step, reason and difference."""
+    """A step of a page does not hold; the message gives page, step, reason and difference."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Step:
-    """A displayed formula, with its number, its reason and the check that it passed."""
+    """A displayed formula with its number, its reason and the check that it passed."""
 
     number: int
     formula: str
@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Display:
-    """A displayed formula that is no claim, such as a definition."""
+    """A displayed formula that claims nothing, such as a definition."""
 
     formula: str
 
@@ -51,11 +51,11 @@ class Claim(Fact):
     page: "Page"
 
     def then(self, rhs: sp.Expr, because: str, by: Warrant = algebra) -> "Claim":
-        """Continue the chain of equalities: what stood on the right equals the new right side."""
+        """Continue the chain of equalities: the old right side equals the new one."""
         return self.page.claim(self.lhs, rhs, because, by, since=self.rhs)
 
     def at(self, values: dict) -> "Claim":
-        """The same fact for particular values of its symbols."""
+        """Return the same fact at particular values of its symbols."""
         each = (e.subs(values) for e in (self.lhs, self.rhs, self.residual))
         return Claim(self.number, *each, self.page)
 
@@ -73,7 +73,7 @@ class Page:
     Args:
         name: file name and name on the command line.
         title: what the page shows, in a few words.
-        references: authors, year and where, one a string.
+        references: one string each: authors, year, title, place.
     """
 
     kind = "theorem"
@@ -84,36 +84,36 @@ class Page:
         self.steps = 0
 
     def finish(self) -> None:
-        """What every page of a kind ends with."""
+        """Write the end that all pages of a kind share; a theorem has none."""
 
     def unfold(self, expr: sp.Expr) -> sp.Expr:
-        """Replace the page's own definitions; a theorem has none."""
+        """Replace the page's own symbols by their definitions; a theorem has none."""
         return expr
 
     def section(self, heading: str) -> None:
         self.say(f"## {heading}")
 
     def say(self, markdown: str) -> None:
-        """A paragraph; inline mathematics between dollars."""
+        """Write a paragraph, with inline mathematics between dollars."""
         self.blocks.append(Text(" ".join(markdown.split())))
 
     def table(self, header: tuple[str, ...], *rows: tuple[str, ...]) -> None:
         self.blocks.append(Table(header, rows))
 
     def display(self, lhs: sp.Expr | str, rhs: sp.Expr | str) -> None:
-        """A definition."""
+        """Display a definition."""
         self.blocks.append(Display(f"{latex(lhs)} = {latex(rhs)}"))
 
     def value(self, name: str, expr: sp.Expr) -> tuple[str, str]:
-        """A row of a table: a closed expression and its certified digits."""
+        """Make a row of a table: a name and the certified digits of a closed expression."""
         found = number(expr)
-        # SymPy's evalf tracks its own error to the digits asked for; five are given away.
+        # SymPy's evalf bounds its own error to the requested digits; five are given up as a margin.
         margin = abs(found) * mpmath.mpf(10) ** (5 - WORKING)
         with mpmath.workdps(WORKING):
             return name, digits(found - margin, found + margin)
 
     def step(self, formula: str, because: str, check: Callable[[], str]) -> int:
-        """Run the check; write the step down only if it passes. Returns the step's number."""
+        """Run the check, write the step down if it passes, and return its number."""
         number = self.steps + 1
         try:
             passed = check()
@@ -136,18 +136,19 @@ class Page:
         since: sp.Expr | None = None,
         shown: str | None = None,
     ) -> Claim:
-        """State lhs = rhs, with a reason and the warrant that checks it.
+        """State lhs = rhs with a reason, and check it by a warrant.
 
         Args:
-            lhs, rhs: the two sides.
+            lhs: the left side.
+            rhs: the right side.
             because: the reason, for the reader.
-            by: the warrant, which checks the step without it.
-            since: what the new right side continues; the left side if not given.
-            shown: LaTeX of the left side, where SymPy would already evaluate it.
+            by: the warrant, which checks the step and ignores the reason.
+            since: the expression that the right side continues; by default the left side.
+            shown: LaTeX of the left side, for one that SymPy evaluates at once.
         """
         lhs, rhs = sp.sympify(lhs), sp.sympify(rhs)
         if lhs == rhs and shown is None:
-            raise StepError(f"page {self.name!r}: {lhs} = {rhs} says nothing ({because})")
+            raise StepError(f"page {self.name!r}: {lhs} = {rhs} says nothing ({because}).")
         start = self.unfold(lhs if since is None else since)
         number = self.step(
             f"{shown or latex(lhs)} = {latex(rhs)}", because, lambda: by(start, self.unfold(rhs))
@@ -157,15 +158,15 @@ class Page:
     def holds(
         self, formula: str, because: str, *statements: object, check: str = "arithmetic"
     ) -> int:
-        """A step that is not an equation between two expressions, e.g. an inequality.
+        """State a step that is not an equation, such as an inequality.
 
-        Each statement must come out as true: a bool, or a relation that SymPy decides.
+        Each statement is a bool or a relation that SymPy decides, and must be true.
         """
 
         def decide():
             for statement in statements:
-                require(statement in (True, sp.true), f"not shown: {statement}")
+                require(statement in (True, sp.true), f"SymPy does not show that {statement}.")
             return check
 
-        require(statements, "a step needs a statement to check")
+        require(statements, "a step needs a statement to check.")
         return self.step(formula, because, decide)

@@ -1,4 +1,4 @@
-"""The family of piecewise polynomials: cut the line, and add up truncated Gaussian moments."""
+"""Piecewise polynomials: cut the line and add up truncated Gaussian moments."""
 
 import sympy as sp
 
@@ -20,10 +20,11 @@ HEADINGS = {"mean": "Mean", "second": "Second moment", "backward": "Backward sec
 
 
 def two_half_lines(page: Activation, **results: sp.Expr) -> None:
-    """φ is a polynomial left of 0 and another right of 0: reflect the left half onto the right.
+    """Derive the moments of one polynomial left of 0 and another right of it, by reflection.
 
     Args:
-        results: the closed forms of mean, second and backward, as the author states them.
+        page: the activation's page.
+        **results: the author's closed forms of `mean`, `second` and `backward`.
     """
     for which, result in results.items():
         page.section(HEADINGS[which])
@@ -44,7 +45,7 @@ def two_half_lines(page: Activation, **results: sp.Expr) -> None:
                 step = step.then(result, "The two halves cancel.", algebra)
         elif sp.expand(f - f.subs(x, -x)) == 0:
             step = step.then(
-                E(f) / 2, "An even integrand: half of the whole line's expectation.", even
+                E(f) / 2, "The integrand is even: half of the expectation over the line.", even
             ).then(result, _WHOLE[sp.degree(f, x) if f.has(x) else 0], moments)
         else:
             step = step.then(result, _HALF, moments)
@@ -57,7 +58,7 @@ def _right(part: sp.Expr) -> sp.Expr:
 
 
 def whole_line(page: Activation, **results: sp.Expr) -> None:
-    """φ is one polynomial."""
+    """Derive the moments of a polynomial."""
     for which, result in results.items():
         page.section(HEADINGS[which])
         target = TARGETS[which][0]
@@ -71,22 +72,23 @@ def whole_line(page: Activation, **results: sp.Expr) -> None:
 
 
 _WHOLE = {
-    0: "The whole probability is 1.",
+    0: "The total probability is 1.",
     2: r"$\mathbb{E}[x^2] = q$ is the variance.",
     4: r"$\mathbb{E}[x^4] = 3q^2$: Stein's lemma twice, "
     r"$\mathbb{E}[x \cdot x^3] = 3q\,\mathbb{E}[x^2]$.",
 }
 _HALF = (
-    r"$-q\,p(x)$ has the derivative $x\,p(x)$, so that "
+    r"$-q\,p(x)$ has the derivative $x\,p(x)$, so "
     r"$\mathbb{E}[x;\ x>0] = q\,p(0) = \sqrt{q/2\pi}$."
 )
 
 
 def truncated(page: Activation, **results: sp.Expr) -> None:
-    """φ is a polynomial on each of several pieces.
+    """Derive the moments of a polynomial on each of several pieces.
 
     Args:
-        results: the closed forms of mean, second and backward, as the author states them.
+        page: the activation's page.
+        **results: the author's closed forms of `mean`, `second` and `backward`.
     """
     degrees = sorted(
         {
@@ -99,10 +101,10 @@ def truncated(page: Activation, **results: sp.Expr) -> None:
     )
     page.section("Truncated moments of the Gaussian")
     page.say(
-        r"$p(x) = e^{-x^2/2q}/\sqrt{2\pi q}$ is the density of $x$, with $p' = -(x/q)\,p$, and "
-        r"$\Phi(x/\sqrt q)$ its distribution function. Each line below is a primitive, found by "
-        r"integrating by parts; differentiate to see that it is right. At $\pm\infty$, $p = 0$ and "
-        r"$\Phi = 0$ or $1$; $\Phi(-s) = 1 - \Phi(s)$ and $p(-x) = p(x)$."
+        r"The density of $x$ is $p(x) = e^{-x^2/2q}/\sqrt{2\pi q}$, with $p' = -(x/q)\,p$; its "
+        r"distribution function is $\Phi(x/\sqrt q)$. Each primitive below was found by "
+        r"integration by parts and is checked by differentiation. At $\pm\infty$, $p = 0$ and "
+        r"$\Phi = 0$ or $1$. By symmetry, $\Phi(-s) = 1 - \Phi(s)$ and $p(-x) = p(x)$."
     )
     for n in degrees:
         page.claim(
@@ -129,11 +131,11 @@ def truncated(page: Activation, **results: sp.Expr) -> None:
         page.result(which, step.box())
 
 
-_ENDS = r"The primitive at the right end, less the primitive at the left end."
+_ENDS = r"The primitive at the right end minus the primitive at the left end."
 
 
 def _at_the_ends(part: sp.Expr) -> sp.Expr:
-    """Value of E[xⁿ; a<x<b], with Φ(-s) = 1 - Φ(s) and p(-s) = p(s)."""
+    """Return the value of E[xⁿ; a<x<b], simplified by Φ(-s) = 1 - Φ(s) and p(-s) = p(s)."""
     value = between(gaussian_primitive(sp.degree(part.args[0], x)), x, *part.limits)
     value = value.replace(
         lambda e: isinstance(e, Phi) and e.args[0].could_extract_minus_sign(),

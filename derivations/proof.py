@@ -1,7 +1,8 @@
-"""Warrants: the ways in which a step may be justified, each of which is also its check.
+"""Warrants: the ways to justify a step, which also check it.
 
-A warrant takes the two sides of a claim and returns the name of the check that passed, or
-raises `UnprovenError`. None of them trusts the text beside the step.
+A warrant takes the two sides of a claim. It returns the name of the check that passed, or raises
+`UnprovenError`. It never reads the text beside the step. A function that takes anything else
+returns a warrant.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ class UnprovenError(ValueError):
 
 @dataclass(frozen=True)
 class Fact:
-    """A checked equation of a page; prints as its number, so that reasons can cite it."""
+    """A checked equation of a page; its `str` is its number, for reasons that cite it."""
 
     number: int
     lhs: sp.Expr
@@ -34,7 +35,7 @@ class Fact:
 
 
 def is_zero(expr: sp.Basic) -> bool:
-    """Whether SymPy shows that the expression vanishes identically."""
+    """Return whether SymPy shows that the expression is identically 0."""
     expr = linear(sp.sympify(expr).doit())
     if expr == 0:
         return True
@@ -47,18 +48,18 @@ def is_zero(expr: sp.Basic) -> bool:
 
 
 def gathered(expr: sp.Expr) -> list[sp.Expr]:
-    """Linearity of E, backwards: the integrands whose vanishing makes Σ c E[f] + rest vanish."""
+    """Return the integrands which, if all are 0, make Σ c E[f] + rest vanish, by linearity."""
     expr = linear(expr)
     inside: dict[tuple, sp.Expr] = {(-oo, oo): expr.subs(dict.fromkeys(expr.atoms(E), 0))}
     for part in expr.atoms(E):
         factor = expr.coeff(part)
-        require(not factor.has(E), "the expression is not linear in E")
+        require(not factor.has(E), "the expression is not linear in E.")
         inside[part.limits] = inside.get(part.limits, sp.S.Zero) + part.args[0] * factor
     return list(inside.values())
 
 
 def roots(expr: sp.Expr) -> Any:
-    """Bring what stands under each root on one fraction, and factor it."""
+    """Write what is under each root as one fraction and factor it."""
     return expr.replace(
         lambda e: e.is_Pow and e.exp.is_Rational and not e.exp.is_Integer,
         lambda e: sp.factor(sp.together(e.base)) ** e.exp,
@@ -66,23 +67,30 @@ def roots(expr: sp.Expr) -> Any:
 
 
 def require(condition: object, message: str) -> None:
+    """Raise `UnprovenError` unless the condition holds."""
     if not condition:
         raise UnprovenError(message)
 
 
 def require_zero(expr: sp.Expr, what: str) -> None:
+    """Raise `UnprovenError` unless the expression is identically 0."""
     if not is_zero(expr):
-        raise UnprovenError(f"{what} does not hold; the two sides differ by {expr}")
+        raise UnprovenError(f"{what} does not hold: the two sides differ by {expr}.")
 
 
 def algebra(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """Both sides are the same expression, after linearity of E, differentiation and expansion."""
+    """Check that both sides agree after linearity of E, differentiation and expansion."""
     require_zero(lhs - rhs, "the identity")
     return "algebra"
 
 
 def following(*facts: Fact, also: Iterable[sp.Expr] = ()) -> Warrant:
-    """The claim is a linear consequence of earlier facts (and of expressions known to be 0)."""
+    """Return the warrant for a linear consequence of earlier facts.
+
+    Args:
+        *facts: the facts that the step cites.
+        also: expressions known to be 0.
+    """
 
     def warrant(lhs, rhs):
         known = [linear(fact.residual) for fact in facts] + [linear(e) for e in also]
@@ -102,10 +110,10 @@ def following(*facts: Fact, also: Iterable[sp.Expr] = ()) -> Warrant:
 
 
 def at_end(F: sp.Expr, variable: sp.Symbol, end: sp.Expr) -> Any:
-    """Value of a primitive at an end of the line.
+    """Return the value of a primitive at an end of an interval.
 
-    At ±∞ a Gaussian factor beats every polynomial and exponential, so that g and p tend to 0
-    and Φ to 0 or 1; what is left must not depend on the variable.
+    At ±∞ a Gaussian factor beats every polynomial and exponential, so g and p become 0 and Φ
+    becomes 0 or 1. If the rest still depends on the variable, SymPy takes the limit.
     """
     if end not in (oo, -oo):
         return F.subs(variable, end)
@@ -122,18 +130,18 @@ def at_end(F: sp.Expr, variable: sp.Symbol, end: sp.Expr) -> Any:
 
 
 def between(F: sp.Expr, variable: sp.Symbol, a: sp.Expr, b: sp.Expr) -> sp.Expr:
-    """F(b) - F(a)."""
+    """Return F(b) - F(a)."""
     return at_end(F, variable, b) - at_end(F, variable, a)
 
 
 def primitive(F: sp.Expr) -> Warrant:
-    """Fundamental theorem: F' is the integrand, and the claim is its difference at the ends."""
+    """Return the warrant for an integral with primitive F, by the fundamental theorem."""
 
     def warrant(lhs, rhs):
         if isinstance(lhs, E):
             variable, (a, b), f = x, lhs.limits, lhs.args[0] * p(x)
         else:
-            require(isinstance(lhs, sp.Integral), "an integral is needed on the left")
+            require(isinstance(lhs, sp.Integral), "the left side is not an integral.")
             f, (variable, a, b) = lhs.function, lhs.limits[0]
         require_zero(plain(sp.diff(F, variable) - f), "F' = f")
         require_zero(between(F, variable, a, b) - rhs, "F(b) - F(a)")
@@ -143,7 +151,7 @@ def primitive(F: sp.Expr) -> Warrant:
 
 
 def gaussian_primitive(n: int) -> Any:
-    """F with F' = xⁿ p(x), from F_n = -q x^{n-1} p + (n-1) q F_{n-2} (integration by parts)."""
+    """Return F with F' = xⁿ p(x), by parts: F_n = -q x^{n-1} p + (n-1) q F_{n-2}."""
     if n == 0:
         return Phi(x / sp.sqrt(q))
     lower = (n - 1) * q * gaussian_primitive(n - 2) if n > 1 else 0
@@ -151,12 +159,12 @@ def gaussian_primitive(n: int) -> Any:
 
 
 def powers_of_x(f: sp.Expr) -> dict[int, sp.Expr]:
-    """Coefficients of a polynomial in x, by power."""
+    """Return the coefficients of a polynomial in x, by power."""
     return {n: c for (n,), c in sp.Poly(f, x).terms()}
 
 
 def moments(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """Replace each E[xⁿ; a<x<b] by the difference of its primitive at the ends."""
+    """Check the claim with each E[xⁿ; a<x<b] replaced by its primitive's difference."""
 
     def value(f, *limits):
         a, b = limits or (-oo, oo)
@@ -169,7 +177,7 @@ def moments(lhs: sp.Expr, rhs: sp.Expr) -> str:
 
 
 def odd(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """E of an odd function is 0."""
+    """Check the claim with E of every odd function set to 0."""
     for term in linear(lhs - rhs).atoms(E):
         f = term.args[0]
         if term.limits == (-oo, oo) and is_zero(f + f.subs(x, -x)):
@@ -179,24 +187,24 @@ def odd(lhs: sp.Expr, rhs: sp.Expr) -> str:
 
 
 def symmetry(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """The Gaussian is symmetric: E[f(x)] = E[(f(x) + f(-x))/2]."""
+    """Check the claim by symmetry of the Gaussian: E[f(x)] = E[(f(x) + f(-x))/2]."""
 
-    def symmetrised(f):
+    def symmetrized(f):
         return E(sp.simplify(plain(f + f.subs(x, -x)).rewrite(sp.exp)) / 2)
 
-    require_zero((lhs - rhs).replace(E, symmetrised), "what symmetry gives")
+    require_zero((lhs - rhs).replace(E, symmetrized), "what symmetry gives")
     return "parity"
 
 
 def exponentials(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """Both sides are the same rational function of exponentials."""
+    """Check that both sides are the same rational function of exponentials."""
     difference = sp.together(plain(lhs - rhs).rewrite(sp.exp))
     require_zero(sp.expand(sp.numer(difference)), "the identity")
     return "algebra of exponentials"
 
 
 def trigonometry(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """The integrands agree once sines and cosines are written as exponentials."""
+    """Check that the integrands agree with sines and cosines written as exponentials."""
 
     def spread(f):
         return linear(E(sp.expand(f.rewrite(sp.exp))))
@@ -206,7 +214,7 @@ def trigonometry(lhs: sp.Expr, rhs: sp.Expr) -> str:
 
 
 def even(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """E[f; x>0] = E[f; x<0] = ½ E[f] for even f."""
+    """Check the claim by E[f; x>0] = E[f; x<0] = ½ E[f] for even f."""
 
     def half(f, *limits):
         if limits and set(limits) in ({sp.S.Zero, oo}, {sp.S.Zero, -oo}):
@@ -219,7 +227,7 @@ def even(lhs: sp.Expr, rhs: sp.Expr) -> str:
 
 
 def mirror(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """The Gaussian is symmetric: E[f(x); a<x<b] = E[f(-x); -b<x<-a]; all terms go to x > 0."""
+    """Check the claim by reflection onto x > 0: E[f(x); a<x<b] = E[f(-x); -b<x<-a]."""
 
     def right(f, *limits):
         a, b = limits or (-oo, oo)
@@ -232,14 +240,14 @@ def mirror(lhs: sp.Expr, rhs: sp.Expr) -> str:
 
 
 def stein(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """Integration by parts against the Gaussian: E[x f(x)] = q E[f'(x)]."""
+    """Check Stein's lemma, integration by parts: E[x f(x)] = q E[f'(x)]."""
     f = sp.expand(lhs.args[0] / x)
     require_zero(rhs - q * E(sp.diff(f, x)), "E[x f] = q E[f']")
     return "Stein's lemma"
 
 
 def parts_on_half_line(f: sp.Expr) -> Warrant:
-    """The claim is equivalent to E[x f; x>0] = q f(0) p(0) + q E[f'; x>0], f a power of 1+x."""
+    """Return the warrant for E[x f; x>0] = q f(0) p(0) + q E[f'; x>0], f a power of 1+x."""
 
     def warrant(lhs, rhs):
         n = f.exp
@@ -253,19 +261,22 @@ def parts_on_half_line(f: sp.Expr) -> Warrant:
 
 
 def variance(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """E[x²] = q."""
+    """Check the claim by E[x²] = q."""
     require_zero(linear(lhs - rhs).subs(E(x**2), q), "what E[x²] = q leaves")
     return "variance"
 
 
 def integral(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """A definite integral that SymPy knows."""
+    """Check a definite integral that SymPy knows."""
     require_zero(lhs.doit() - rhs, "the integral")
     return "integration by SymPy"
 
 
 def heat(f: sp.Expr) -> Warrant:
-    """Heat equation of the Gaussian: d/dq E[f(x)] = ½ E[f''(x)]; checks the right side."""
+    """Return the warrant for the Gaussian's heat equation, d/dq E[f(x)] = ½ E[f''(x)].
+
+    It checks the right side.
+    """
 
     def warrant(lhs, rhs):
         require_zero(rhs - E(sp.diff(f, x, 2)) / 2, "½ E[f'']")
@@ -277,7 +288,7 @@ def heat(f: sp.Expr) -> Warrant:
 def starting(
     value: sp.Expr, at: sp.Expr = sp.S.Zero, variable: sp.Symbol = q, rate=None
 ) -> Warrant:
-    """A function with the right rate of change and the right start is the right function."""
+    """Return the warrant for a function of q, given its derivative and its value at q = 0."""
 
     def warrant(lhs, rhs):
         require_zero(sp.diff(rhs, q) - rate, "the rate of change")
@@ -288,16 +299,20 @@ def starting(
 
 
 def tends(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """The right side is the limit on the left."""
+    """Check that the right side is the limit on the left."""
     require_zero(lhs.doit() - rhs, "the limit")
     return "limit"
 
 
 def substitution(inner: sp.Expr, variable: sp.Symbol) -> Warrant:
-    """Change of variable, from an even expectation or an integral to an integral over (0, ∞).
+    """Return the warrant for a change of variable to an integral over (0, ∞).
 
-    The old variable is `inner`, an increasing function of the new one that maps (0, ∞) onto
-    itself.
+    The left side is the expectation of an even function, or an integral over (0, ∞).
+
+    Args:
+        inner: the old variable as an increasing function of the new one that maps (0, ∞) onto
+            itself.
+        variable: the new variable.
     """
 
     def warrant(lhs, rhs):
@@ -309,7 +324,8 @@ def substitution(inner: sp.Expr, variable: sp.Symbol) -> Warrant:
             before, start = lhs.as_independent(sp.Integral, as_Add=False)
             f, old = before * start.function, start.limits[0][0]
         changed = plain(f).subs(old, inner) * sp.diff(inner, variable)
-        # Both integrands are positive: their ratio is 1 if its square is, which has no roots.
+        # Both integrands are positive, so their ratio is 1 if its square is; the square is free of
+        # roots.
         square = ((changed / plain(factor * integral.function)) ** 2).rewrite(sp.exp)
         square = sp.powsimp(square.replace(sp.exp, lambda u: sp.exp(sp.expand(u))))
         square = square.replace(sp.exp, lambda u: sp.exp(sp.expand(u)))
@@ -320,28 +336,32 @@ def substitution(inner: sp.Expr, variable: sp.Symbol) -> Warrant:
 
 
 def quadrature(lhs: sp.Expr, rhs: sp.Expr) -> str:
-    """Both sides agree in numerical quadrature, to 25 digits, at three values of q.
+    """Check that both sides agree to 25 digits in numerical quadrature at three values of q.
 
-    The integrand on the left must be below 10^-50 beyond 9, as double exponentials are.
+    The integrand on the left must be below 10^-50 at 9, and fall from there on as a double
+    exponential does.
     """
     factor, integral = lhs.as_independent(sp.Integral, as_Add=False)
     variable = integral.limits[0][0]
     for variance in (sp.S.Half, sp.S.One, sp.Integer(3)):
         f = sp.lambdify(variable, (factor * integral.function).subs(q, variance), "mpmath")
         with mpmath.workdps(30):
-            require(abs(f(9)) < mpmath.mpf(10) ** -50, f"the integrand at 9 is {f(9)}")
+            require(abs(f(9)) < mpmath.mpf(10) ** -50, f"the integrand at 9 is {f(9)}.")
             found = mpmath.quad(f, [0, 2, 4, 6, 9])
             stated = mpmath.mpf(str(sp.N(rhs.subs(q, variance), 30)))
             gap = abs(found - stated)
-            require(gap < stated * mpmath.mpf(10) ** -25, f"at q = {variance}: {found}, {stated}")
+            require(
+                gap < stated * mpmath.mpf(10) ** -25,
+                f"at q = {variance} quadrature gives {found}, but the step says {stated}.",
+            )
     return "definition of K, and quadrature at three values of q"
 
 
 def independence(moments_of: Mapping[sp.Symbol, Sequence[sp.Expr]]) -> Warrant:
-    """E of a polynomial in independent variables: each power is replaced by its moment.
+    """Return the warrant for E of a polynomial in independent variables, by their moments.
 
     Args:
-        moments_of: variable -> (E[v], E[v²], ...), as many as the polynomial needs.
+        moments_of: variable -> (E[v], E[v²], ...), up to the highest power that occurs.
     """
     variables = list(moments_of)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from derivations.page import Display, Page, Step, Table, Text
 
 _SPACES = {
-    # Backslash and punctuation is an escape in Markdown: use the spelled-out commands.
+    # Markdown reads a backslash before punctuation as an escape, so commands are spelled out.
     r"\,": r"\thinspace ",
     r"\:": r"\medspace ",
     r"\;": r"\thickspace ",
@@ -22,12 +22,12 @@ _SPACE = re.compile("|".join(map(re.escape, _SPACES)) + r"|\\\\")
 
 
 def markdown_safe(text: str) -> str:
-    """LaTeX that survives Markdown's own backslash escapes."""
+    """Rewrite LaTeX that Markdown's backslash escapes would change."""
     return _SPACE.sub(lambda found: _SPACES.get(found[0], found[0]), text)
 
 
 def markdown(page: Page) -> str:
-    """The page as Markdown with LaTeX between dollars."""
+    """Return the page as Markdown with LaTeX between dollars."""
     parts = [f"# {page.title}"]
     for block in page.blocks:
         match block:
@@ -63,7 +63,7 @@ img { max-width: 100%; } math { font-size: 1.05em; }
 
 
 def document(title: str, body: str) -> str:
-    """A complete HTML page without outside resources."""
+    """Return a complete HTML page that loads nothing else."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
@@ -72,7 +72,7 @@ def document(title: str, body: str) -> str:
 
 
 def web(page: Page) -> str:
-    """The page as HTML; formulas are MathML, which browsers show without scripts."""
+    """Return the page as HTML, with formulas in MathML, which browsers show without scripts."""
     from latex2mathml.converter import convert
 
     def display(formula: str, extra: str = "", number: str = "") -> str:
@@ -118,13 +118,13 @@ _FUNCTION = r"\\(?:(?:arc)?(?:sin|cos|tan)h?|log|operatorname\{[A-Za-z]+\})"
 
 
 def _spaced(formula: str) -> str:
-    """Thin spaces around function names, which TeX sets by itself and MathML does not."""
+    """Put thin spaces around function names: TeX sets them by itself, MathML does not."""
     formula = re.sub(rf"(?<=[\w}})])\s*({_FUNCTION})", r"\\,\1", formula)
     return re.sub(rf"({_FUNCTION})\s+(?=[A-Za-z\d\\])", r"\1\\,", formula)
 
 
 def inline(text: str) -> str:
-    """Text with $mathematics$, *emphasis* and [links](target) as HTML."""
+    """Return text with $mathematics$, *emphasis* and [links](target) as HTML."""
     from latex2mathml.converter import convert
 
     pieces = re.split(r"\$([^$]+)\$", text)
@@ -151,7 +151,7 @@ _WORDS = {
 
 
 def spoken(text: str) -> str:
-    """LaTeX as a terminal can show it: signs for commands, a slash for a fraction."""
+    """Return LaTeX as plain text: a symbol for each command, a slash for each fraction."""
 
     def bracket(inside: str) -> str:
         return inside if re.fullmatch(r"\w*|[\w√]+", inside) else f"({inside})"
@@ -210,7 +210,7 @@ def terminal(page: Page) -> None:
 
 
 def put(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; an unchanged file is left alone."""
+    """Write a file completely or not at all; leave a file with this content alone."""
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and path.read_bytes() == data:
         return

@@ -1,4 +1,4 @@
-"""Writes `flaxinit/moments.json`, so that a named activation costs the library no derivation."""
+"""Write `flaxinit/moments.json`, so that a named activation costs the library no derivation."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ MOMENTS = Path(__file__).parents[1] / "flaxinit" / "moments.json"
 
 
 def nearest(bounds: tuple) -> float:
-    """The float nearest to the middle of two certified bounds."""
+    """Return the float nearest to the middle of two certified bounds."""
     with mpmath.workdps(WORKING):
         return float((bounds[0] + bounds[1]) / 2)
 
 
 def table(moments: dict[str, tuple]) -> str:
-    """The file: name -> [E[φ²], E[φ'²]] at q = 1, from each moment's bounds, a line for each.
+    """Return the file: name -> [E[φ²], E[φ'²]] at q = 1, from each moment's bounds, one a line.
 
     >>> print(table({"relu": ((0.5, 0.5), (0.5, 0.5))}))
     {

@@ -1,12 +1,11 @@
 """Certified Gaussian integrals of analytic functions: the trapezoidal rule with its proven error.
 
-Where φ is analytic in a strip |Im x| ≤ a and bounded there by a polynomial in |Re x|, the sum
-h Σ f(kh) g(kh) misses the integral by at most 2M/(e^{2πa/h} - 1). Sum and bound are evaluated in
-interval arithmetic (mpmath.iv), which encloses every rounding.
+If f is analytic in a strip |Im x| ≤ a and bounded there by a polynomial in |Re x|, the sum
+h Σ f(kh) g(kh) differs from the integral by at most 2M/(e^{2πa/h} - 1). Sum and bound are evaluated
+in interval arithmetic (mpmath.iv), which encloses every rounding.
 
-References:
-    L. N. Trefethen, J. A. C. Weideman (2014). The Exponentially Convergent Trapezoidal Rule.
-    SIAM Review 56(3), Theorem 5.1.
+References: Trefethen, Weideman (2014), The Exponentially Convergent Trapezoidal Rule, SIAM
+Review 56(3), theorem 5.1.
 """
 
 from collections.abc import Mapping
@@ -32,20 +31,20 @@ u = sp.Symbol("u", nonnegative=True)
 
 @dataclass(frozen=True)
 class Strip:
-    """|Im x| ≤ a, and the bound of each atom (a subexpression) in it.
+    """The strip |Im x| ≤ a, with a bound there for each atom, a subexpression.
 
-    An atom's bound is an expression in `u` = |Re x| with non-negative coefficients; x itself is
-    bounded by u + a.
+    An atom's bound is a polynomial in `u` = |Re x| with nonnegative coefficients. The bound of x
+    is u + a.
     """
 
     a: sp.Rational
     atoms: Mapping[sp.Expr, sp.Expr]
 
     def majorant(self, f: sp.Expr) -> sp.Expr:
-        """A polynomial in u above |f| in the strip, by the triangle inequality.
+        """Return a polynomial in u that bounds |f| in the strip, by the triangle inequality.
 
-        f is written as a polynomial in x and the atoms; every coefficient is replaced by its
-        absolute value and every atom by its bound.
+        f is a polynomial in x and the atoms. Each coefficient is replaced by its absolute value,
+        and x and each atom by its bound.
         """
         bounds, symbols = {x: u + self.a}, [x]
         for atom, bound in sorted(self.atoms.items(), key=lambda item: -sp.count_ops(item[0])):
@@ -55,7 +54,9 @@ class Strip:
             symbols.append(symbol)
         polynomial = sp.Poly(f, *symbols)
         if any(not c.is_number for c in polynomial.coeffs()):
-            raise UnprovenError(f"{f} is not a polynomial in x and the bounded functions")
+            raise UnprovenError(
+                f"{f} is not a polynomial in x and the atoms. Add its other functions to the atoms."
+            )
         return sp.expand(
             sp.Add(
                 *(
@@ -67,7 +68,7 @@ class Strip:
 
 
 def arctan(value):
-    """Enclosure of arctan: halve the angle four times, then the alternating series."""
+    """Enclose arctan: halve the angle four times, then sum the alternating series."""
     for _ in range(4):
         value = value / (1 + iv.sqrt(1 + value * value))
     total, power = iv.mpf(0), value
@@ -79,15 +80,15 @@ def arctan(value):
 
 
 def erf(value):
-    """Enclosure of erf; the three moments of a page share their nodes, and so these values."""
+    """Enclose erf. The three moments of a page use the same nodes, so the values are cached."""
     return _erf(value._mpi_)
 
 
 @cache
 def _erf(endpoints):
-    """2/√π e^{-v²} Σ 2ⁿ v^{2n+1}/(2n+1)!!, all terms of one sign."""
+    """Enclose 2/√π e^{-v²} Σ 2ⁿ v^{2n+1}/(2n+1)!!, whose terms all have one sign."""
     value = iv.make_mpf(endpoints)
-    if value.a > 8:  # 1 - e^{-v²} < erf(v) < 1, and the weight g(v) < 10^-14 does the rest
+    if value.a > 8:  # 1 - e^{-v²} < erf(v) < 1: a gap below 10^-27 at a weight g(v) below 10^-14
         return iv.mpf([(1 - iv.exp(-value * value)).a, 1])
     square, term = value * value, value
     total, n = term, 0
@@ -95,7 +96,7 @@ def _erf(endpoints):
         n += 1
         term = term * 2 * square / (2 * n + 1)
         total += term
-    # From here on each term is less than half of the one before.
+    # From here on each term is less than half of the previous one.
     rest = abs(term)
     return 2 / iv.sqrt(iv.pi) * iv.exp(-square) * (total + iv.mpf([-rest.b, rest.b]))
 
@@ -119,20 +120,20 @@ _INTERVAL_FUNCTIONS = {
 
 
 def interval_function(f: sp.Expr):
-    """f as a function of one mpmath interval."""
+    """Return f as a function of one mpmath interval."""
     namespace = dict(_INTERVAL_FUNCTIONS)
     return sp.lambdify(x, plain(f), modules=[namespace, "mpmath"], cse=True)
 
 
 def explain(page: Page, strip: Strip) -> None:
-    """The two inequalities that every certificate of a page uses, stated once."""
+    """State the two inequalities that every certificate of a page uses."""
     h, a = strip.a / _RESOLUTION, strip.a
     page.say(
         rf"Let $f$ be analytic in the strip $\lvert\operatorname{{Im}} x\rvert \le a = {latex(a)}$,"
-        r" with $\lvert f\rvert \le B(u)$ there, $B$ a polynomial of degree $m$ with non-negative "
-        r"coefficients in $u = \lvert\operatorname{Re} x\rvert$, and let "
-        r"$g(x) = e^{-x^2/2}/\sqrt{2\pi}$. Two things bound the error of a sum in place of the "
-        rf"integral; here with step $h = {latex(h)}$, cut at $L = {_LENGTH}$."
+        r" with $\lvert f\rvert \le B(u)$ there, where $B$ is a polynomial of degree $m$ in "
+        r"$u = \lvert\operatorname{Re} x\rvert$ with nonnegative coefficients. Let "
+        r"$g(x) = e^{-x^2/2}/\sqrt{2\pi}$. The integral of $fg$ is replaced by a sum with step "
+        rf"$h = {latex(h)}$, cut at $L = {_LENGTH}$. Two inequalities bound the error."
     )
     page.holds(
         r"\int_{-\infty}^{\infty} \left\lvert f(t+ib)\,g(t+ib)\right\rvert dt \le M = e^{a^2/2}\,"
@@ -150,8 +151,8 @@ def explain(page: Page, strip: Strip) -> None:
     page.holds(
         r"h\sum_{kh>L} B(kh)\,g(kh) \le \int_L^\infty B(t)\,g(t)\,dt \le "
         r"\frac{B(L)\,g(L)}{L-m/L}",
-        r"Beyond $L > \sqrt m$ the product falls, so that the sum is below the integral. There "
-        r"$B(t) \le B(L)\,(t/L)^m \le B(L)\,e^{m(t-L)/L}$, as $\log s \le s - 1$, and "
+        r"Beyond $L > \sqrt m$ the product falls, so the sum is below the integral. There "
+        r"$B(t) \le B(L)\,(t/L)^m \le B(L)\,e^{m(t-L)/L}$, because $\log s \le s - 1$, and "
         r"$g(t) = g(L)\,e^{-(t-L)(t+L)/2} \le g(L)\,e^{-L(t-L)}$.",
         is_zero((t**2 - x**2) / 2 - (t - x) * (t + x) / 2),
         check="algebra of the exponent",
@@ -159,23 +160,23 @@ def explain(page: Page, strip: Strip) -> None:
 
 
 def certify(page: Page, name: str, f: sp.Expr, strip: Strip):
-    """Enclose E[f(z)], z ~ N(0, 1), and write the certificate on the page.
+    """Enclose E[f(z)], z ~ N(0, 1), and write the certificate on a page.
 
     Args:
-        page: where the certificate goes.
+        page: the page that gets the certificate.
         name: LaTeX of the expectation.
         f: the integrand, a function of x.
         strip: where f is analytic, with the bounds of its atoms.
 
     Returns:
-        Lower and upper bound.
+        The lower and the upper bound.
     """
     a = strip.a
     iv.dps = _DPS
     bound = strip.majorant(f)
     page.step(
         rf"\left\lvert {latex(f)} \right\rvert \le B(u) = {latex(bound)}",
-        "The triangle inequality, with the bounds above for each factor and $u + a$ for $x$.",
+        "The triangle inequality, with the bounds above for the factors and $u + a$ for $x$.",
         lambda: _not_refuted(f, bound, a),
     )
     polynomial = sp.Poly(bound, u)
@@ -186,7 +187,7 @@ def certify(page: Page, name: str, f: sp.Expr, strip: Strip):
     cut = n * h
     error = _upper_interval(2 * iv.mpf(big_m) / (iv.exp(2 * iv.pi * _RESOLUTION) - 1))
     degree = polynomial.degree()
-    require(cut**2 > 2 * degree, "the integrand must fall beyond the cut")
+    require(cut**2 > 2 * degree, "the integrand does not fall beyond the cut.")
     end = iv.mpf(cut.p) / cut.q
     at_cut = iv.mpf(_upper(bound.subs(u, cut)))
     tail = _upper_interval(
@@ -198,35 +199,35 @@ def certify(page: Page, name: str, f: sp.Expr, strip: Strip):
         rf"\left\lvert {name} - h\sum_{{k=-{n}}}^{{{n}}} f(kh)\,g(kh)\right\rvert \le "
         rf"\frac{{2M}}{{e^{{2\pi a/h}}-1}} + \frac{{2\,B(L)\,g(L)}}{{L-m/L}} "
         rf"\le {_scientific(error)} + {_scientific(tail)}",
-        rf"Here $m = {degree}$ and $M = {_scientific(big_m)}$. The sum, in interval arithmetic, "
-        rf"with these bounds: {digits(lower, upper, 36)}",
+        rf"Here $m = {degree}$ and $M = {_scientific(big_m)}$. In interval arithmetic, the sum and "
+        rf"these bounds give {digits(lower, upper, 36)}",
         lambda: "interval arithmetic",
     )
     return lower, upper
 
 
 def _not_refuted(f: sp.Expr, bound: sp.Expr, a: sp.Rational) -> str:
-    """Try the inequality at points of the strip: this can refute it, the text proves it."""
+    """Try the inequality at points of the strip. This can refute it; the text proves it."""
     value = sp.lambdify(x, plain(f), "mpmath")
     limit = sp.lambdify(u, bound, "mpmath")
     points = [(i / 4, float(a) * j / 4) for i in range(-24, 25) for j in range(5)]
     for real, imaginary in points:
         modulus = abs(value(mpmath.mpc(real, imaginary)))
-        # Double precision: the two sides may differ by rounding where the bound is attained.
+        # In double precision the sides may differ by rounding where the bound is attained.
         require(
             modulus <= limit(abs(real)) * (1 + 1e-12),
-            f"|f({real} + {imaginary}i)| = {mpmath.nstr(modulus, 8)} exceeds the bound",
+            f"|f({real} + {imaginary}i)| = {mpmath.nstr(modulus, 8)} exceeds the bound.",
         )
     return f"triangle inequality; tried at {len(points)} points of the strip"
 
 
 def _absolute_moment(n: int) -> sp.Expr:
-    """E|z|ⁿ = 2^{n/2} Γ((n+1)/2)/√π."""
+    """Return E|z|ⁿ = 2^{n/2} Γ((n+1)/2)/√π."""
     return 2 ** sp.Rational(n, 2) * sp.gamma(sp.Rational(n + 1, 2)) / sp.sqrt(sp.pi)
 
 
 def _upper(expr: sp.Expr) -> Real:
-    """A number above a positive closed expression, three digits long."""
+    """Round a positive closed expression up to three digits."""
     with mpmath.workdps(_DPS):
         value = mpmath.mpf(str(sp.N(expr, 30)))
     return _round_up(value * (1 + mpmath.mpf(10) ** -20))
@@ -253,7 +254,7 @@ def _scientific(value: Real) -> str:
 
 
 def _sum(f: sp.Expr, h: sp.Rational, n: int, margin: Real):
-    """Enclosure of h Σ f(kh) g(kh), widened by the margin."""
+    """Enclose h Σ f(kh) g(kh), widened by the margin."""
     function = interval_function(f)
     step = iv.mpf(h.p) / h.q
     total = iv.mpf(0)
@@ -262,5 +263,5 @@ def _sum(f: sp.Expr, h: sp.Rational, n: int, margin: Real):
         total += function(node) * iv.exp(-node * node / 2)
     total = total * step / iv.sqrt(2 * iv.pi) + iv.mpf([-margin, margin])
     if not total.delta < mpmath.mpf(10) ** -32:
-        raise UnprovenError(f"the enclosure is {mpmath.nstr(total.delta, 3)} wide; 1e-32 is needed")
+        raise UnprovenError(f"the enclosure is {mpmath.nstr(total.delta, 3)} wide, above 1e-32.")
     return mpmath.mpf(total.a), mpmath.mpf(total.b)

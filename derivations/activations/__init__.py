@@ -1,1 +1,1 @@
-"""One module a page."""
+"""The activation pages, one module each."""

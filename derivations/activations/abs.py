@@ -1,4 +1,4 @@
-"""|x|: the only half-linear function that loses nothing."""
+"""|x|: it keeps the whole second moment."""
 
 import sympy as sp
 

@@ -1,4 +1,4 @@
-"""CELU: ELU with the exponential stretched, so that φ' is continuous for every α."""
+"""CELU: ELU with a stretched exponential, which makes φ' continuous for every α."""
 
 import sympy as sp
 
@@ -27,5 +27,5 @@ def write() -> Activation:
     )
     for which, claim in found.items():
         page.result(which, claim)
-    page.say(r"At $\alpha = 1$ CELU is ELU. For $\alpha \to 0$ it becomes ReLU.")
+    page.say(r"At $\alpha = 1$ CELU is ELU. As $\alpha \to 0$ it tends to ReLU.")
     return page

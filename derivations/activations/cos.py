@@ -1,4 +1,4 @@
-"""The cosine: the sine's partner, with the two second moments exchanged."""
+"""The cosine: the sine's second moments, exchanged."""
 
 import sympy as sp
 

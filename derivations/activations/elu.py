@@ -1,4 +1,4 @@
-"""ELU: an exponential left of 0, the identity right of it."""
+"""ELU: an exponential left of 0, the identity right of 0."""
 
 import sympy as sp
 

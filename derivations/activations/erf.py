@@ -1,4 +1,4 @@
-"""erf: an arcsine, by the heat equation."""
+"""erf: its second moment is an arcsine, by the heat equation."""
 
 import sympy as sp
 
@@ -58,7 +58,7 @@ def write() -> Activation:
         2 / sp.pi * sp.asin(2 * q / (1 + 2 * q)),
         r"Both sides are 0 at $q = 0$. The derivative of the right side is "
         r"$\frac{2}{\pi}\cdot\frac{2}{(1+2q)^2}\big/\sqrt{1-4q^2/(1+2q)^2}$, and "
-        rf"$(1+2q)^2 - 4q^2 = 1+4q$: it is {grows}.",
+        rf"$(1+2q)^2 - 4q^2 = 1+4q$. This is {grows}.",
         starting(sp.S.Zero, rate=rate),
     ).box()
     page.result("mean", mean)

@@ -1,4 +1,4 @@
-"""The bell e^{-x²}: three Gaussian integrals."""
+"""The Gaussian bell e^{-x²}: three Gaussian integrals."""
 
 import sympy as sp
 

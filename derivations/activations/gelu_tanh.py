@@ -1,4 +1,4 @@
-"""The tanh approximation of GELU, with a strip for the cubic inside."""
+"""The tanh approximation of GELU, with a strip that the cubic inside allows."""
 
 import sympy as sp
 
@@ -22,8 +22,8 @@ def write() -> Activation:
         derivative=(1 + T) / 2 + x / 2 * (1 - T**2) * BETA * (1 + 3 * C * x**2),
     )
     page.say(
-        r"Write $w(x) = \beta(x + cx^3)$ with $\beta = \sqrt{2/\pi}$ and $c = 0.044715$; $x + iy$ "
-        r"is kept in the strip $\lvert y\rvert \le \tfrac12$."
+        r"Write $w(x) = \beta(x + cx^3)$ with $\beta = \sqrt{2/\pi}$ and $c = 0.044715$. The strip "
+        r"is $\lvert y\rvert \le \tfrac12$."
     )
     page.section("In the complex plane")
     analytic.tanh_bound(page)
@@ -32,7 +32,7 @@ def write() -> Activation:
     page.claim(
         beta * (point + c * point**3),
         beta * x * (1 + c * x**2 - 3 * c * y**2) + sp.I * beta * y * (1 + 3 * c * x**2 - c * y**2),
-        "Multiply out and sort by real and imaginary part.",
+        "Multiply out and separate the real and imaginary parts.",
     )
     a = sp.S.Half
     inner = BETA * a * (1 + 3 * C * 4)
@@ -47,7 +47,7 @@ def write() -> Activation:
         r"\lvert\operatorname{Re} w\rvert \ge 2\beta(1 - \tfrac34 c) > 1.54, \quad "
         r"\lvert\tanh w\rvert \le \coth 1.54 < \tfrac{11}{10} "
         r"\qquad\text{for } \lvert x\rvert \ge 2",
-        r"In the formula for $\lvert\tanh\rvert^2$ the cosine is at least $-1$, so that "
+        r"In the formula for $\lvert\tanh\rvert^2$ the cosine is at least $-1$, so "
         r"$\lvert\tanh(\xi+i\eta)\rvert^2 \le (\cosh 2\xi+1)/(\cosh 2\xi-1) = \coth^2\xi$.",
         far > sp.Rational(154, 100),
         sp.coth(sp.Rational(154, 100)) < sp.Rational(11, 10),

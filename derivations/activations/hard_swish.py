@@ -1,4 +1,4 @@
-"""Hard swish: x times the hard sigmoid; a parabola between -3 and 3."""
+"""Hard swish: x times the hard sigmoid, a parabola between -3 and 3."""
 
 import sympy as sp
 

@@ -1,4 +1,4 @@
-"""Hard thresholding at 1/2: keep what is large, drop the rest."""
+"""Hard thresholding at 1/2: keep large values, drop the others."""
 
 import sympy as sp
 
@@ -19,8 +19,8 @@ def write() -> Activation:
     outer = 2 * (1 - Phi(HALF / sp.sqrt(q)))
     pieces.truncated(page, mean=sp.S.Zero, second=q * outer + q * p(HALF), backward=outer)
     page.say(
-        r"The derivative above is the one almost everywhere, which is what automatic "
-        r"differentiation returns. The jumps at $\pm\tfrac12$ are not in it; they give the C-map "
-        r"an infinite slope at $c = 1$."
+        r"The derivative above holds almost everywhere; automatic differentiation returns it. It "
+        r"leaves out the jumps at $\pm\tfrac12$, which give the C-map an infinite slope at "
+        r"$c = 1$."
     )
     return page

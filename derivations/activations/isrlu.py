@@ -1,4 +1,4 @@
-"""ISRLU: the identity right of 0, x/√(1+x²) left of it."""
+"""ISRLU: x/√(1+x²) left of 0, the identity right of 0."""
 
 import sympy as sp
 
@@ -23,7 +23,7 @@ def write() -> Activation:
     left = page.claim(
         E(x / sp.sqrt(1 + x**2), 0, oo),
         value,
-        r"With $w = \sqrt{1+x^2}$, $w\,dw = x\,dx$ and $e^{-x^2/2q} = e^{1/2q}e^{-w^2/2q}$; a "
+        r"With $w = \sqrt{1+x^2}$, $w\,dw = x\,dx$ and $e^{-x^2/2q} = e^{1/2q}e^{-w^2/2q}$. A "
         r"primitive is $e^{1/2q}\,\Phi(w/\sqrt q)$.",
         primitive(sp.exp(1 / (2 * q)) * Phi(sp.sqrt((1 + x**2) / q))),
     )
@@ -44,7 +44,7 @@ def write() -> Activation:
         page.cut(E(phi(x) ** 2), "The definition, on each half line.")
         .then(
             E(x**2) / 2 + E(x**2 / (1 + x**2)) / 2,
-            "Even integrands: half of the whole line each.",
+            "Both integrands are even: half of the expectation over the line each.",
             even,
         )
         .then(q / 2 + E(x**2 / (1 + x**2)) / 2, r"$\mathbb{E}[x^2] = q$.", variance)
@@ -60,7 +60,11 @@ def write() -> Activation:
             r"On the left $\phi' = (1+x^2)^{-3/2}$.",
             page.split,
         )
-        .then((1 + three.lhs) / 2, "Even integrands: half of the whole line each.", even)
+        .then(
+            (1 + three.lhs) / 2,
+            "Both integrands are even: half of the expectation over the line each.",
+            even,
+        )
         .then(
             (1 + three.rhs.subs(two.lhs, two.rhs)) / 2,
             f"Insert {three}, and {two} into it.",

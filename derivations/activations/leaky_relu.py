@@ -25,8 +25,8 @@ def write() -> Activation:
         backward=(1 + a**2) / 2,
     )
     page.say(
-        "Both moments have the same factor, so that one variance, "
-        r"$\operatorname{Var} W = 2/((1+a^2)\,\text{fan}_\text{in})$, keeps signal and gradients. "
-        "$a = 1$ gives back the linear layer, $a = 0$ ReLU."
+        "Both moments have the same factor, so one variance, "
+        r"$\operatorname{Var} W = 2/((1+a^2)\,\text{fan}_\text{in})$, keeps both signal and "
+        "gradients. $a = 1$ is the linear layer, $a = 0$ is ReLU."
     )
     return page

@@ -1,4 +1,4 @@
-"""The identity: what goes in comes out, and every gain is 1."""
+"""The identity: every gain is 1."""
 
 import sympy as sp
 

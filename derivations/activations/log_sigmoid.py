@@ -1,4 +1,4 @@
-"""log σ(x) = -s(-x): softplus, turned by half a turn."""
+"""log σ(x) = -s(-x): softplus, rotated by half a turn."""
 
 import sympy as sp
 
@@ -18,9 +18,9 @@ def write() -> Activation:
         derivative=sigma(-x),
     )
     page.say(
-        r"$\log\sigma(x) = -\log(1 + e^{-x}) = -s(-x)$, with $s(x) = \log(1 + e^x)$. As $x$ and "
-        r"$-x$ have the same distribution, the mean is minus [softplus](softplus.md)'s, and both "
-        "second moments are softplus's."
+        r"$\log\sigma(x) = -\log(1 + e^{-x}) = -s(-x)$, with $s(x) = \log(1 + e^x)$. Because $x$ "
+        r"and $-x$ have the same distribution, the mean is minus that of [softplus](softplus.md), "
+        "and both second moments are those of softplus."
     )
     page.section("In the complex plane")
     analytic.sigma_bound(page)

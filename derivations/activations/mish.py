@@ -1,4 +1,4 @@
-"""Mish: x tanh(softplus x); softplus does not leave the strip."""
+"""Mish: x tanh(softplus x), where softplus stays in the strip."""
 
 import sympy as sp
 
@@ -25,7 +25,7 @@ def write() -> Activation:
     page.holds(
         r"\lvert\tanh(s(x+iy))\rvert \le 1 \qquad\text{for } \lvert y\rvert \le \tfrac34",
         r"$s(x)$ is real and $\lvert s'\rvert = \lvert\sigma\rvert \le 1$ on the way from $x$ to "
-        r"$x+iy$, so that $\lvert\operatorname{Im} s\rvert \le \lvert y\rvert < \tfrac{\pi}{4}$: "
+        r"$x+iy$, so $\lvert\operatorname{Im} s\rvert \le \lvert y\rvert < \tfrac{\pi}{4}$: "
         r"softplus stays in the strip where $\lvert\tanh\rvert \le 1$.",
         sp.pi / 4 > analytic.A,
     )

@@ -1,4 +1,4 @@
-"""PReLU: a leaky ReLU whose slope is learned; here at its usual start, 1/4."""
+"""PReLU: a leaky ReLU with a learned slope, here at its usual initial value 1/4."""
 
 import sympy as sp
 
@@ -24,7 +24,7 @@ def write() -> Activation:
         backward=(1 + a**2) / 2,
     )
     page.say(
-        r"He et al. draw $\operatorname{Var} W = 2/((1+a^2)\,\text{fan}_\text{in})$ with the "
-        r"initial slope $a = \tfrac14$; learning then moves $a$, and the second moment with it."
+        r"He et al. use $\operatorname{Var} W = 2/((1+a^2)\,\text{fan}_\text{in})$ with the "
+        r"initial slope $a = \tfrac14$. Training then changes $a$ and the second moment."
     )
     return page

@@ -1,4 +1,4 @@
-"""ReLU, max(x, 0): half of a Gaussian is thrown away, and with it half of the second moment."""
+"""ReLU, max(x, 0): it drops half of the Gaussian and half of the second moment."""
 
 from derivations import references as ref
 from derivations.activation import Activation
@@ -16,19 +16,19 @@ def write() -> Activation:
     page.section("Second moment")
     second = (
         page.cut(E(phi(x) ** 2), "On the left half line $\\phi$ is 0; on the right it is $x$.")
-        .then(E(x**2) / 2, "$x^2$ is even and the density is symmetric: half of the whole.", even)
+        .then(E(x**2) / 2, "$x^2$ and the density are even: half of the expectation.", even)
         .then(q / 2, "$\\mathbb{E}[x^2] = q$ is the variance of $x$.", moments)
         .box()
     )
     page.section("Backward second moment")
     backward = (
         page.cut(E(slope(x) ** 2), "The derivative is 0 on the left and 1 on the right.")
-        .then(sp.S.Half, "The density is symmetric: half of the probability lies right.", even)
+        .then(sp.S.Half, "The density is even: half of the probability is right of 0.", even)
         .box()
     )
     page.section("Mean")
     mean = (
-        page.cut(E(phi(x)), "The definition once more.")
+        page.cut(E(phi(x)), "The definition, on each half line.")
         .then(
             sp.sqrt(q / (2 * sp.pi)),
             "$-q\\,p(x)$ has the derivative $x\\,p(x)$; between 0 and $\\infty$ it grows by "
@@ -42,7 +42,7 @@ def write() -> Activation:
     page.result("backward", backward)
     page.say(
         "The variance that keeps the second moment is twice the linear layer's, "
-        "$\\operatorname{Var} W = 2/\\text{fan}_\\text{in}$; and as both moments are "
-        "$\\tfrac12$ (per unit $q$), the same factor 2 keeps the gradients."
+        "$\\operatorname{Var} W = 2/\\text{fan}_\\text{in}$. The backward second moment is "
+        "$\\tfrac12$ too, so the same factor 2 keeps the gradients."
     )
     return page

@@ -1,4 +1,4 @@
-"""ReLU6: a ReLU that ends at 6, which a unit Gaussian almost never reaches."""
+"""ReLU6: a ReLU clipped at 6, which a unit Gaussian almost never reaches."""
 
 import sympy as sp
 
@@ -10,7 +10,7 @@ from derivations.notation import Phi, oo, p, q, x
 def write() -> Activation:
     page = Activation(
         "relu6",
-        "ReLU6 is ReLU, less what lies beyond six",
+        "ReLU6 is ReLU clipped at six",
         ref.KRIZHEVSKY_2010,
         pieces=[(0, -oo, 0), (x, 0, 6), (6, 6, oo)],
     )

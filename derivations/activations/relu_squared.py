@@ -1,4 +1,4 @@
-"""Squared ReLU: second moment 3q²/2, so that no single variance keeps every q."""
+"""Squared ReLU: with second moment 3q²/2, no single variance keeps every q."""
 
 from derivations import pieces, references as ref
 from derivations.activation import Activation
@@ -15,7 +15,7 @@ def write() -> Activation:
     pieces.two_half_lines(page, mean=q / 2, second=3 * q**2 / 2, backward=2 * q)
     page.say(
         r"The second moment grows as $q^2$: with "
-        r"$\operatorname{Var} W = 2/(3\,\text{fan}_\text{in})$ the point $q = 1$ is fixed but "
-        r"repels. A $q$ below 1 shrinks, one above 1 explodes."
+        r"$\operatorname{Var} W = 2/(3\,\text{fan}_\text{in})$, $q = 1$ is a repelling fixed "
+        r"point. A $q$ below 1 vanishes; a $q$ above 1 explodes."
     )
     return page

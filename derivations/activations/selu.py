@@ -1,4 +1,4 @@
-"""SELU: the two constants for which mean 0 and second moment 1 reproduce themselves."""
+"""SELU: the two constants that make mean 0 and second moment 1 a fixed point."""
 
 import sympy as sp
 
@@ -37,8 +37,8 @@ def write() -> Activation:
     )
     page.section("The constants")
     page.say(
-        r"Ask for $\mathbb{E}[\phi] = 0$ and $\mathbb{E}[\phi^2] = 1$ at $q = 1$. The first "
-        r"equation contains $\alpha$ alone, the second then gives $\lambda$."
+        r"Require $\mathbb{E}[\phi] = 0$ and $\mathbb{E}[\phi^2] = 1$ at $q = 1$. The first "
+        r"equation determines $\alpha$; the second then gives $\lambda$."
     )
     half = sp.exp(sp.S.Half) * Phi(-1)
     solved = 1 / sp.sqrt(2 * sp.pi) / (sp.S.Half - half)
@@ -46,14 +46,14 @@ def write() -> Activation:
         found["mean"].rhs.subs(q, 1).subs(alpha, solved),
         sp.S.Zero,
         r"Mean 0 at $\alpha = \frac{1}{\sqrt{2\pi}}\big/\left(\tfrac12 - e^{1/2}\Phi(-1)\right)$: "
-        r"insert and cancel.",
+        r"insert it, and all terms cancel.",
         algebra,
     )
     page.claim(
         solved,
         ALPHA,
-        r"$\Phi(-1) = \tfrac12\operatorname{erfc}(1/\sqrt2)$; multiply by 2 above and below. "
-        r"This is Klambauer's $\alpha_{01}$.",
+        r"$\Phi(-1) = \tfrac12\operatorname{erfc}(1/\sqrt2)$. Multiply numerator and denominator "
+        r"by 2. This is Klambauer's $\alpha_{01}$.",
         algebra,
     ).box()
     bracket = sp.S.Half + alpha**2 * (sp.exp(2) * Phi(-2) - 2 * half + sp.S.Half)
@@ -61,15 +61,15 @@ def write() -> Activation:
         1 / bracket.subs(alpha, solved),
         LAMBDA**2,
         r"$\lambda^2 = 1/\left(\tfrac12 + \alpha^2\left(e^2\Phi(-2) - 2e^{1/2}\Phi(-1) + "
-        r"\tfrac12\right)\right)$. Multiply above and below by "
-        r"$2\pi\,(1 - e^{1/2}\operatorname{erfc}(1/\sqrt2))^2$; with "
+        r"\tfrac12\right)\right)$. Multiply numerator and denominator by "
+        r"$2\pi\,(1 - e^{1/2}\operatorname{erfc}(1/\sqrt2))^2$. With "
         r"$\Phi(-2) = \tfrac12\operatorname{erfc}(\sqrt2)$ this is the square of Klambauer's "
         r"$\lambda_{01}$.",
         algebra,
     ).box()
     insert = r"Insert both constants: $\alpha_{01}$ makes the bracket 0."
     zero = page.at_one(found["mean"], sp.S.Zero, insert).box()
-    insert = r"Insert both constants: $\lambda_{01}^2$ is one over the bracket."
+    insert = r"Insert both constants: $\lambda_{01}^2$ is the inverse of the bracket."
     one = page.at_one(found["second"], sp.S.One, insert).box()
     page.result("mean", found["mean"], zero)
     page.result("second", found["second"], one)

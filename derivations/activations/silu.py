@@ -1,4 +1,4 @@
-"""SiLU (swish): x σ(x), by a certificate."""
+"""SiLU (swish), x σ(x): its moments by certificates."""
 
 import sympy as sp
 

@@ -1,4 +1,4 @@
-"""The sine: the characteristic function of a Gaussian."""
+"""The sine: its moments by the characteristic function of a Gaussian."""
 
 import sympy as sp
 
@@ -47,7 +47,7 @@ def write() -> Activation:
     page.result("second", second)
     page.result("backward", backward)
     page.say(
-        r"The two add up to 1, as $\sin^2 + \cos^2$ must. For large $q$ both tend to "
-        r"$\tfrac12$: the phase is then uniform."
+        r"The two second moments add up to 1, because $\sin^2 + \cos^2 = 1$. For large $q$ both "
+        r"tend to $\tfrac12$: the phase becomes uniform."
     )
     return page

@@ -68,7 +68,7 @@ def write() -> Activation:
         page.claim(
             E(slope(x) ** 2),
             1 + 2 * E(sp.sin(2 * a * x)) + (1 - E(sp.cos(4 * a * x))) / 2,
-            r"$\phi' = 1 + \sin 2ax$; square, and $\sin^2 w = \tfrac12(1 - \cos 2w)$.",
+            r"Square $\phi' = 1 + \sin 2ax$, and use $\sin^2 w = \tfrac12(1 - \cos 2w)$.",
             trigonometry,
         )
         .then(sp.Rational(3, 2) - E(sp.cos(4 * a * x)) / 2, r"$\sin$ is odd.", odd)

@@ -23,5 +23,8 @@ def write() -> Activation:
     analytic.softplus_bound(page)
     strip = Strip(analytic.A, {softplus(x): u + analytic.A + sp.log(2), sigma(x): sp.S.One})
     analytic.derive(page, strip, growth=1)
-    page.say("The backward second moment is the [logistic function](sigmoid.md)'s forward one.")
+    page.say(
+        "The backward second moment is the forward second moment of the "
+        "[logistic function](sigmoid.md)."
+    )
     return page

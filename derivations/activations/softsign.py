@@ -1,4 +1,4 @@
-"""Softsign: a differential equation in place of an integral."""
+"""Softsign: its integral is the solution of a differential equation."""
 
 import sympy as sp
 
@@ -19,12 +19,17 @@ from derivations.proof import (
 
 
 def s(n: int) -> sp.Expr:
-    """E[(1+x)^{-n}; x>0]."""
+    """Return S_n = E[(1+x)^{-n}; x>0]."""
     return E((1 + x) ** -n, 0, oo)
 
 
 def substituted(a: sp.Symbol, closed: sp.Expr):
-    """E[f; x>0] with x = t/a, a = 1/√(2q), is (a/√π) times the integral J(a)."""
+    """Return the warrant for E[1/(1+x); x>0] = (a/√π) J(a), by x = t/a with a = 1/√(2q).
+
+    Args:
+        a: the symbol of J's argument.
+        closed: J(a).
+    """
 
     def warrant(lhs, rhs):
         density = plain(lhs.args[0] * p(x)).subs(x, t / a) / a
@@ -37,7 +42,7 @@ def substituted(a: sp.Symbol, closed: sp.Expr):
 
 
 def _backward(first: sp.Expr) -> sp.Expr:
-    """2 S_4 in terms of S_1, by the recursion."""
+    """Return 2 S_4 in terms of S_1, by the recursion."""
     p0 = 1 / sp.sqrt(2 * sp.pi * q)
     second = p0 + (first - sp.S.Half) / q
     third = p0 / 2 + (second - first) / (2 * q)
@@ -57,15 +62,15 @@ def write() -> Activation:
     a = sp.Symbol("a", positive=True)
     J = sp.Function("J")(a)
     page.say(
-        r"Let $J(a) = \int_0^\infty \frac{e^{-t^2}}{t+a}\,dt$, and "
+        r"Let $J(a) = \int_0^\infty \frac{e^{-t^2}}{t+a}\,dt$ and "
         r"$S_n = \mathbb{E}[(1+x)^{-n};\ x>0]$."
     )
     rate = page.claim(
         sp.exp(-(t**2)) / (t + a) ** 2 + sp.Derivative(sp.exp(-(t**2)) / (t + a), t),
         -2 * sp.exp(-(t**2)) + 2 * a * sp.exp(-(t**2)) / (t + a),
-        r"Under the integral, $\frac{d}{da}\frac{1}{t+a} = -\frac{1}{(t+a)^2}$. The product rule "
-        r"turns this into a derivative in $t$ and terms without a square; "
-        r"$t = (t+a) - a$.",
+        r"Differentiate $J$ under the integral: "
+        r"$\frac{d}{da}\frac{1}{t+a} = -\frac{1}{(t+a)^2}$. The product rule and $t = (t+a) - a$ "
+        r"replace the square by a derivative in $t$.",
     )
     total = page.claim(
         sp.Integral(sp.exp(-(t**2)), (t, 0, oo)),
@@ -75,8 +80,8 @@ def write() -> Activation:
     )
     page.holds(
         r"J'(a) = \sqrt\pi - \frac1a - 2a\,J(a)",
-        rf"Integrate {rate} over $t > 0$ with {total}: the derivative in $t$ contributes its value "
-        r"$-\frac1a$ at the lower end, and $J' = -\int e^{-t^2}(t+a)^{-2}dt$.",
+        rf"Integrate {rate} over $t > 0$ with {total}. The derivative in $t$ contributes "
+        r"$-\frac1a$, from the lower end, and $J' = -\int e^{-t^2}(t+a)^{-2}dt$.",
         is_zero((sp.exp(-(t**2)) / (t + a)).subs(t, 0) - 1 / a),
     )
     closed = sp.exp(-(a**2)) / 2 * (sp.pi * sp.erfi(a) - sp.Ei(a**2))
@@ -84,8 +89,8 @@ def write() -> Activation:
         sp.Derivative(closed, a),
         sp.sqrt(sp.pi) - 1 / a - 2 * a * closed,
         r"$\operatorname{erfi}'(a) = \tfrac{2}{\sqrt\pi}e^{a^2}$ and "
-        r"$\frac{d}{da}\operatorname{Ei}(a^2) = \tfrac2a e^{a^2}$: this function solves the same "
-        "equation.",
+        r"$\frac{d}{da}\operatorname{Ei}(a^2) = \tfrac2a e^{a^2}$, so this function solves the "
+        "same equation.",
     )
     page.claim(
         sp.Limit(closed + sp.log(a), a, 0),
@@ -104,7 +109,7 @@ def write() -> Activation:
     page.holds(
         rf"{latex(J)} = {latex(closed)}",
         "Two solutions of one linear equation of first order differ by a multiple of $e^{-a^2}$, "
-        "which does not vanish at 0; the two limits at 0 agree, so that the multiple is 0.",
+        "which is not 0 at $a = 0$. The two limits at 0 agree, so the multiple is 0.",
         sp.limit(sp.exp(-(a**2)), a, 0) == 1,
     )
     scale = 1 / sp.sqrt(2 * q)
@@ -143,7 +148,7 @@ def write() -> Activation:
     page.section("Mean")
     mean = (
         page.cut(E(phi(x)), "The definition, on each half line.")
-        .then(sp.S.Zero, "The left half line is the right one's mirror image, negated.", mirror)
+        .then(sp.S.Zero, "Reflect the left half line onto the right: the two cancel.", mirror)
         .box()
     )
     page.section("Second moment")
@@ -173,7 +178,7 @@ def write() -> Activation:
         .then(2 * s(4), "Reflect the left half line onto the right.", mirror)
         .then(
             _backward(s(1)),
-            f"Insert {s4}, {s3} and {s2}, each into the one before.",
+            f"Insert {s4}, {s3} and {s2}, each into the result of the last.",
             following(s4, s3, s2),
         )
         .then(_backward(s1_value), f"Insert {s1}.", following(s1))

@@ -23,5 +23,8 @@ def write() -> Activation:
         + q * (1 - 3 * q) * p(1) / 8,
         backward=(q + 1) * inner / 4 - q * p(1) / 2 + (1 - inner) / 2,
     )
-    page.say("Its derivative is the sparse sigmoid, whose second moment is the backward one here.")
+    page.say(
+        "The derivative is the sparse sigmoid, so the backward second moment is the second moment "
+        "of the [sparse sigmoid](sparse_sigmoid.md)."
+    )
     return page

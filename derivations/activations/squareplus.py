@@ -1,4 +1,4 @@
-"""Squareplus: x√(x²+4) is odd, which leaves (q+2)/2."""
+"""Squareplus: x√(x²+4) is odd, so the second moment is (q+2)/2."""
 
 import sympy as sp
 

@@ -1,4 +1,4 @@
-"""Heaviside's step: second moment 1/2 whatever the variance."""
+"""Heaviside's step: its second moment is 1/2 for every variance."""
 
 import sympy as sp
 
@@ -16,9 +16,9 @@ def write() -> Activation:
     )
     pieces.two_half_lines(page, mean=sp.S.Half, second=sp.S.Half, backward=sp.S.Zero)
     page.say(
-        r"The derivative above is the one almost everywhere, which is what automatic "
-        r"differentiation returns. The jump at 0 is not in it: as a distribution $\phi'$ holds a "
-        r"delta there, and the C-map meets $c = 1$ with infinite slope. No weight variance keeps "
-        r"gradients through this function."
+        r"The derivative above holds almost everywhere; automatic differentiation returns it. It "
+        r"leaves out the jump at 0: as a distribution, $\phi'$ has a delta there, and the C-map "
+        r"has an infinite slope at $c = 1$. No weight variance keeps gradients through this "
+        r"function."
     )
     return page

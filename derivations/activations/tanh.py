@@ -1,4 +1,4 @@
-"""tanh: no closed form, so parity, limits and a certificate from a strip of the complex plane."""
+"""tanh: without a closed form, its moments come from parity, limits and certificates."""
 
 import sympy as sp
 

@@ -1,4 +1,4 @@
-"""x - tanh x: cubic at the origin, so small signals die."""
+"""x - tanh x: it is cubic at the origin, so small signals die out."""
 
 import sympy as sp
 
@@ -21,7 +21,7 @@ def write() -> Activation:
     analytic.tanh_bound(page)
     analytic.derive(page, Strip(analytic.A, {sp.tanh(x): sp.S.One}), growth=1)
     page.say(
-        r"$\phi'(0) = 0$: the second moment is of third order in $q$ near 0, and a signal that is "
-        "too small dies out however the weights are scaled at $q = 1$."
+        r"$\phi'(0) = 0$, so the second moment is of third order in $q$ near 0. A signal that is "
+        "too small dies out, even if the weights keep $q = 1$."
     )
     return page

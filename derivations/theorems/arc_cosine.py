@@ -1,4 +1,4 @@
-"""The arc-cosine kernel: ReLU's C-map, by integrating twice in the correlation."""
+"""The arc-cosine kernel: ReLU's C-map, by integrating twice over the correlation."""
 
 import sympy as sp
 
@@ -17,7 +17,7 @@ def write() -> Page:
     page.say(
         r"Let $u$, $v$ be standard normal with correlation $c$, and "
         r"$k(c) = \mathbb{E}[\max(u,0)\max(v,0)]$. *Price's theorem* "
-        r"([edge of chaos](edge_of_chaos.md)): $\frac{d}{dc}\mathbb{E}[f(u)h(v)] = "
+        r"([edge of chaos](edge_of_chaos.md)) says that $\frac{d}{dc}\mathbb{E}[f(u)h(v)] = "
         r"\mathbb{E}[f'(u)h'(v)]$."
     )
     density = 1 / (2 * sp.pi * sp.sqrt(1 - c**2))
@@ -31,9 +31,9 @@ def write() -> Page:
 
     page.step(
         r"k''(c) = \mathbb{E}[\delta(u)\,\delta(v)] = \frac{1}{2\pi\sqrt{1-c^2}}",
-        "Price's theorem twice: ReLU's derivative is the step, whose derivative is a delta. What "
-        r"remains is the joint density at the origin, $1/(2\pi\sqrt{\det})$, and the covariance "
-        r"matrix has the determinant $1 - c^2$.",
+        "Use Price's theorem twice: ReLU's derivative is the step, and the step's derivative is a "
+        r"delta. What remains is the joint density at the origin, $1/(2\pi\sqrt{\det})$, and the "
+        r"determinant of the covariance matrix is $1 - c^2$.",
         at_origin,
     )
     page.claim(
@@ -45,8 +45,8 @@ def write() -> Page:
     page.claim(
         first.subs(c, -1),
         sp.S.Zero,
-        r"The constant: at $c = -1$, $v = -u$, and $u$ and $v$ are never positive together. So "
-        r"$k'(c) = P(u>0, v>0) = (\pi - \arccos c)/2\pi$: the share of the circle that two half "
+        r"The constant: at $c = -1$, $v = -u$, so $u$ and $v$ are never both positive. Hence "
+        r"$k'(c) = P(u>0, v>0) = (\pi - \arccos c)/2\pi$, the share of the circle that two half "
         "planes have in common.",
         algebra,
         shown=r"\frac{\pi - \arccos(-1)}{2\pi}",
@@ -55,7 +55,7 @@ def write() -> Page:
         sp.Derivative(kernel, c),
         first,
         r"Integrate once more. The derivatives of $\sqrt{1-c^2}$ and of the arccosine cancel: "
-        r"$-c/\sqrt{1-c^2} + c/\sqrt{1-c^2}$.",
+        r"$-c/\sqrt{1-c^2} + c/\sqrt{1-c^2} = 0$.",
         algebra,
     )
     page.claim(
@@ -79,8 +79,8 @@ def write() -> Page:
     page.claim(
         sp.Derivative(2 * kernel, c).doit().subs(c, 1),
         sp.S.One,
-        r"With He's factor 2 the map is $c \mapsto 2k(c)$. Its slope at $c = 1$ is 1: ReLU is at "
-        "the edge of chaos by itself.",
+        r"With He's factor 2 the map is $c \mapsto 2k(c)$. Its slope at $c = 1$ is 1, so ReLU with "
+        "He's variance is at the edge of chaos.",
         algebra,
         shown=r"2k'(1) = \frac{\pi - \arccos 1}{\pi}",
     )
@@ -88,9 +88,9 @@ def write() -> Page:
     page.claim(
         sp.Limit(rest, e, 0),
         2 * sp.sqrt(2) / (3 * sp.pi),
-        r"Near $c = 1 - \varepsilon$: with $\arccos c = \theta$, $2k(c) - c = "
+        r"Put $c = 1 - \varepsilon$ and $\arccos c = \theta$: $2k(c) - c = "
         r"(\sin\theta - \theta\cos\theta)/\pi \approx \theta^3/3\pi$ and "
-        r"$\theta \approx \sqrt{2\varepsilon}$. So $1 - c$ shrinks like the inverse square of the "
+        r"$\theta \approx \sqrt{2\varepsilon}$. So $1 - c$ falls as the inverse square of the "
         "depth, not exponentially.",
         tends,
     )

@@ -1,4 +1,4 @@
-"""Why chi = 1 is the border between order and chaos."""
+"""Why χ = 1 is the boundary between order and chaos."""
 
 import sympy as sp
 
@@ -12,12 +12,12 @@ DEGREE = 5
 
 
 def _hermite(n: int, variable: sp.Expr) -> sp.Expr:
-    """He_n/√n!, orthonormal under the standard normal."""
+    """Return He_n/√n!, orthonormal under the standard normal."""
     return sp.hermite_prob(n, variable) / sp.sqrt(sp.factorial(n))
 
 
 def _normal(polynomial: sp.Expr, *variables: sp.Symbol) -> sp.Expr:
-    """E of a polynomial in independent standard normals."""
+    """Return E of a polynomial in independent standard normals."""
     total = sp.S.Zero
     for powers, coefficient in sp.Poly(sp.expand(polynomial), *variables).terms():
         if all(n % 2 == 0 for n in powers):
@@ -30,11 +30,11 @@ def write() -> Page:
         "edge_of_chaos", "The edge of chaos", ref.POOLE_2016, ref.SCHOENHOLZ_2017, ref.PRICE_1958
     )
     page.say(
-        r"Two inputs run through the same wide random network. In each layer their pre-activations "
-        r"are $\sqrt q\,u$ and $\sqrt q\,v$, with $u$, $v$ standard normal of correlation $c$, and "
-        r"$q$ at its fixed point, $q = \sigma_w^2\,\mathbb{E}[\phi(\sqrt q\,z)^2] + \sigma_b^2$. "
-        r"The "
-        r"next correlation is $C(c) = (\sigma_w^2\,\mathbb{E}[\phi(\sqrt q\,u)\phi(\sqrt q\,v)] + "
+        r"Two inputs pass through the same wide random network. In each layer their "
+        r"pre-activations are $\sqrt q\,u$ and $\sqrt q\,v$, where $u$, $v$ are standard normal "
+        r"with correlation $c$ and $q$ is at its fixed point, "
+        r"$q = \sigma_w^2\,\mathbb{E}[\phi(\sqrt q\,z)^2] + \sigma_b^2$. The next layer's "
+        r"correlation is $C(c) = (\sigma_w^2\,\mathbb{E}[\phi(\sqrt q\,u)\phi(\sqrt q\,v)] + "
         r"\sigma_b^2)/q$, and $C(1) = 1$."
     )
     page.section("Price's theorem")
@@ -49,7 +49,7 @@ def write() -> Page:
 
     page.step(
         r"\mathbb{E}[h_m(u)\,h_n(v)] = c^n\,\delta_{mn}",
-        r"$h_n = \mathrm{He}_n/\sqrt{n!}$ are the Hermite polynomials; write "
+        r"$h_n = \mathrm{He}_n/\sqrt{n!}$ are the normalized Hermite polynomials. Write "
         r"$v = cu + \sqrt{1-c^2}\,w$ with $w$ independent of $u$.",
         orthogonal,
     )
@@ -75,7 +75,7 @@ def write() -> Page:
     page.step(
         r"\frac{d}{dc}\,\mathbb{E}[f(u)f(v)] = \frac{d}{dc}\sum_n a_n^2 c^n = "
         r"\sum_n n\,a_n^2\,c^{n-1} = \mathbb{E}[f'(u)f'(v)]",
-        r"Expand $f = \sum_n a_n h_n$ and use the two steps before: $f' = \sum_n \sqrt n\,a_n "
+        r"Expand $f = \sum_n a_n h_n$ and use the two previous steps: $f' = \sum_n \sqrt n\,a_n "
         r"h_{n-1}$. Every $f$ with $\mathbb{E}[f'^2] < \infty$ is a limit of such sums.",
         price,
     )
@@ -83,7 +83,7 @@ def write() -> Page:
     q, w = sp.symbols("q sigma_w^2", positive=True)
 
     def slope() -> str:
-        # f(z) = φ(√q z), so f' = √q φ'(√q z): the q under the fraction cancels.
+        # f(z) = φ(√q z), so f' = √q φ'(√q z), and the q in the denominator cancels.
         cubic = x**3 + x
         f = cubic.subs(x, sp.sqrt(q) * x)
         left = w * _normal(sp.diff(f, x) ** 2, x) / q
@@ -103,21 +103,20 @@ def write() -> Page:
         require_zero(sp.simplify(solution.subs(layer, layer + 1) / solution) - chi, "one layer")
         depth = -1 / sp.log(chi)
         require_zero(sp.simplify(sp.log(chi**layer)) + layer / depth, "the depth scale")
-        require(sp.log(sp.Rational(1, 2)) < 0 < sp.log(2), "the sign of log χ")
+        require(sp.log(sp.Rational(1, 2)) < 0 < sp.log(2), "the sign of log χ is wrong.")
         return "recursion"
 
     page.step(
         r"1 - c_\ell \approx \varepsilon_0\,\chi^\ell = \varepsilon_0\,e^{-\ell/\xi}, "
         r"\qquad \xi = -\frac{1}{\log\chi}",
-        r"To first order a difference $1 - c = \varepsilon$ is multiplied by $\chi$ in each layer. "
-        r"$\chi < 1$, order: all inputs become one. $\chi > 1$, chaos: near inputs part. At "
-        r"$\chi = 1$ the depth scale $\xi$ is infinite.",
+        r"To first order, each layer multiplies a difference $1 - c = \varepsilon$ by $\chi$. If "
+        r"$\chi < 1$ (order), all inputs become alike. If $\chi > 1$ (chaos), near inputs move "
+        r"apart. At $\chi = 1$ the depth scale $\xi$ is infinite.",
         decay,
     )
     page.say(
-        r"The same $\chi$ multiplies the gradient's second moment from layer to layer "
-        r"([linear layer](linear_layer.md): $\text{fan}\cdot\operatorname{Var} W = \sigma_w^2$, "
-        r"and "
-        r"each gradient passes $\phi'$): where correlations survive, gradients do."
+        r"The same $\chi$ multiplies the gradient's second moment from layer to layer, because "
+        r"$\text{fan}\cdot\operatorname{Var} W = \sigma_w^2$ and each gradient is multiplied by "
+        r"$\phi'$ ([linear layer](linear_layer.md)). Where correlations survive, gradients do too."
     )
     return page

@@ -21,13 +21,12 @@ BACKWARD = (
 def write() -> Page:
     page = Page("gelu_criticality", "GELU's critical point", ref.ROBERTS_2022, ref.HENDRYCKS_2016)
     page.say(
-        r"Two small changes of a signal: along itself, which changes $q$ and is multiplied by "
-        r"$\chi_\parallel = \sigma_w^2\frac{d}{dq}\mathbb{E}[\phi^2]$, and across, which changes "
-        r"the "
-        r"correlation and is multiplied by $\chi_\perp = \sigma_w^2\,\mathbb{E}[\phi'^2]$ ([edge "
-        r"of "
-        r"chaos](edge_of_chaos.md)). Critical means that both are 1. Here $\phi = x\,\Phi(x)$, "
-        "whose moments are on the page [gelu](gelu.md)."
+        r"A signal can change in two directions. A small change along the signal changes $q$; a "
+        r"layer multiplies it by $\chi_\parallel = \sigma_w^2\frac{d}{dq}\mathbb{E}[\phi^2]$. A "
+        r"small change across the signal changes the correlation; a layer multiplies it by "
+        r"$\chi_\perp = \sigma_w^2\,\mathbb{E}[\phi'^2]$ ([edge of chaos](edge_of_chaos.md)). At a "
+        r"critical point both are 1. Here $\phi = x\,\Phi(x)$; its moments are on the page "
+        "[gelu](gelu.md)."
     )
     f = x * Phi(x)
     df, ddf = Phi(x) + x * g(x), (2 - x**2) * g(x)
@@ -38,14 +37,13 @@ def write() -> Page:
     grows = page.claim(
         sp.Derivative(E(f**2), q),
         E(df**2) + E(f * ddf),
-        r"Heat equation of the Gaussian with $f = \phi^2$: $\tfrac12(\phi^2)'' = \phi'^2 + "
+        r"The heat equation of the Gaussian with $f = \phi^2$: $\tfrac12(\phi^2)'' = \phi'^2 + "
         r"\phi\phi''$.",
         heat(f**2),
     )
     page.say(
-        rf"So $\chi_\parallel - \chi_\perp = \sigma_w^2\,\mathbb{{E}}[\phi\phi'']$ by {grows}: "
-        rf"both are 1 "
-        r"together only where $\mathbb{E}[\phi\phi''] = 0$, whatever $\sigma_w$ is."
+        rf"By {grows}, $\chi_\parallel - \chi_\perp = \sigma_w^2\,\mathbb{{E}}[\phi\phi'']$. So "
+        r"both can be 1 only where $\mathbb{E}[\phi\phi''] = 0$, whatever $\sigma_w$ is."
     )
     page.section("The equation for $q$")
     xxgg_parts = page.claim(
@@ -75,8 +73,8 @@ def write() -> Page:
     final = page.claim(
         E(f * ddf),
         -q * (q**2 - 3 * q - 2) / ((1 + q) ** 2 * (1 + 2 * q)) * E(g(x) ** 2),
-        rf"$\phi\phi'' = 2x\,\Phi g - x^3\Phi g$; insert {xpg} and {cubic}. Over the common "
-        r"denominator: $2(1+q)(1+2q) - 2q(1+2q) - q(1+q) = 2 + 3q - q^2$.",
+        rf"$\phi\phi'' = 2x\,\Phi g - x^3\Phi g$. Insert {xpg} and {cubic}. Over the common "
+        r"denominator, $2(1+q)(1+2q) - 2q(1+2q) - q(1+q) = 2 + 3q - q^2$.",
         following(xpg, cubic),
     )
     star = (3 + sp.sqrt(17)) / 2
@@ -87,7 +85,7 @@ def write() -> Page:
 
     page.step(
         r"\boxed{q^* = \frac{3 + \sqrt{17}}{2}}",
-        rf"The only positive root of $q^2 - 3q - 2$ in {final}; {gg} is positive.",
+        rf"This is the only positive root of $q^2 - 3q - 2$ in {final}, and {gg} is positive.",
         root,
     )
     page.section("The variances")
@@ -100,7 +98,7 @@ def write() -> Page:
     page.step(
         r"\boxed{\sigma_w^2 = \frac{1}{\mathbb{E}[\phi'^2]}, \qquad \sigma_b^2 = q^* - "
         r"\sigma_w^2\,\mathbb{E}[\phi^2] \qquad\text{at } q = q^*}",
-        r"$\chi_\perp = 1$ gives $\sigma_w^2$; that $q^*$ is a fixed point gives $\sigma_b^2$.",
+        r"$\chi_\perp = 1$ gives $\sigma_w^2$. The fixed point $q^*$ then gives $\sigma_b^2$.",
         critical,
     )
     page.section("Numbers")

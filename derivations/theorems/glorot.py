@@ -14,7 +14,7 @@ def write() -> Page:
     page.say(
         r"A linear layer multiplies the signal's second moment by $n_\text{in}v$ and the "
         r"gradient's by $n_\text{out}v$ ([linear layer](linear_layer.md)). Both are 1 only in a "
-        "square layer. Ask instead that the one exceed 1 by as much as the other falls short."
+        "square layer. Instead, let one exceed 1 by as much as the other falls short of it."
     )
     compromise = 2 / (a + b)
 
@@ -30,15 +30,15 @@ def write() -> Page:
     page.claim(
         1 / compromise,
         (a + b) / 2,
-        r"One over $v$ is the mean of the fans: $v$ is the harmonic mean of $1/n_\text{in}$ and "
+        r"$1/v$ is the mean of the fans, so $v$ is the harmonic mean of $1/n_\text{in}$ and "
         r"$1/n_\text{out}$.",
         shown=r"\frac1v",
     )
     page.claim(
         a * compromise * b * compromise,
         1 - (a - b) ** 2 / (a + b) ** 2,
-        "Signal and gradient together lose this factor in a layer: at most 1, and 1 only in a "
-        "square layer. Use $4ab = (a+b)^2 - (a-b)^2$.",
+        "A layer multiplies signal and gradient together by this factor. It is at most 1, and 1 "
+        "only in a square layer. Use $4ab = (a+b)^2 - (a-b)^2$.",
     )
     page.section("With an activation")
     general = 2 / (a * f + b * g)
@@ -51,8 +51,9 @@ def write() -> Page:
     page.step(
         r"\boxed{\operatorname{Var} W = \frac{2}{n_\text{in}\,\mathbb{E}[\phi^2] + "
         r"n_\text{out}\,\mathbb{E}[\phi'^2]}}",
-        r"The factors are $n_\text{in}\mathbb{E}[\phi^2]v$ and $n_\text{out}\mathbb{E}[\phi'^2]v$; "
-        r"the same balance. For $\phi$ linear it is the formula above.",
+        r"The factors are now $n_\text{in}\mathbb{E}[\phi^2]v$ and "
+        r"$n_\text{out}\mathbb{E}[\phi'^2]v$, balanced in the same way. For linear $\phi$ this is "
+        r"the formula above.",
         balanced,
     )
     return page

@@ -1,4 +1,4 @@
-"""Householder reflections make an orthogonal matrix that is uniform over all of them."""
+"""A product of Householder reflections is a uniformly distributed orthogonal matrix."""
 
 import sympy as sp
 
@@ -27,9 +27,8 @@ def write() -> Page:
         "haar", "Haar measure by Householder reflections", ref.STEWART_1980, ref.MEZZADRI_2007
     )
     page.say(
-        r"A random orthogonal matrix is *Haar distributed* if no direction is special: $UQ$ has "
-        r"the "
-        r"distribution of $Q$ for every fixed orthogonal $U$."
+        r"A random orthogonal matrix $Q$ is *Haar distributed* if no direction is special: for "
+        r"every fixed orthogonal $U$, $UQ$ has the distribution of $Q$."
     )
     page.section("One reflection")
 
@@ -47,7 +46,7 @@ def write() -> Page:
     )
 
     def maps() -> str:
-        # Pythagorean vectors: lengths are rational, and the check is exact.
+        # The lengths of these vectors are integers, so the check is exact.
         for entries in ((3, 4), (-3, 4), (1, 2, 2), (-2, 3, 6)):
             a = sp.Matrix(entries)
             length, sign = a.norm(), sp.sign(a[0])
@@ -58,7 +57,7 @@ def write() -> Page:
     page.step(
         r"v = a + s\lVert a\rVert e_1,\quad s = \operatorname{sign} a_1 \quad\Rightarrow\quad "
         r"Ha = -s\lVert a\rVert e_1",
-        r"$v^Tv = 2\lVert a\rVert^2 + 2s\lVert a\rVert a_1 = 2v^Ta$, so that "
+        r"$v^Tv = 2\lVert a\rVert^2 + 2s\lVert a\rVert a_1 = 2v^Ta$, so "
         r"$Ha = a - v = -s\lVert a\rVert e_1$. With this sign nothing cancels in $v_1$.",
         maps,
     )
@@ -76,7 +75,7 @@ def write() -> Page:
     page.step(
         r"\operatorname{tr}\left((UG)^T UG\right) = \operatorname{tr}(G^T G)",
         r"A matrix $G$ of independent standard normals has the density "
-        r"$(2\pi)^{-n^2/2}\,e^{-\operatorname{tr}(G^TG)/2}$, and $U^TU = I$: $UG$ has the "
+        r"$(2\pi)^{-n^2/2}\,e^{-\operatorname{tr}(G^TG)/2}$, and $U^TU = I$. So $UG$ has the "
         r"distribution of $G$ for every orthogonal $U$.",
         invariant,
     )
@@ -84,19 +83,17 @@ def write() -> Page:
     def unique() -> str:
         a, b, c = sp.symbols("a b c", positive=True)
         r, signs = sp.Matrix([[a, b], [0, c]]), sp.diag(-1, 1)
-        require((signs * r)[0, 0].is_negative, "a changed sign must show on the diagonal")
+        require((signs * r)[0, 0].is_negative, "a changed sign does not show on the diagonal.")
         require_zero(sum(signs * signs - sp.eye(2)), "D² = I")
         return "signs of the diagonal"
 
     page.step(
         r"G = QR,\quad R_{ii} > 0",
         r"Reflect column after column: $H_{n-1}\cdots H_1 G$ is upper triangular, so $Q$ is a "
-        r"product "
-        r"of reflections. As $QR = (QD)(DR)$ for every diagonal $D$ of signs, it is unique only if "
-        r"the diagonal of $R$ is made positive: multiply column $i$ of $Q$ by "
-        r"$\operatorname{sign} R_{ii}$. Then $UG = (UQ)R$ is the decomposition of $UG$, and $UQ$ "
-        r"has "
-        r"the distribution of $Q$. Without the signs this fails.",
+        r"product of reflections. For every diagonal matrix $D$ of signs $QR = (QD)(DR)$, so the "
+        r"decomposition is unique only if the diagonal of $R$ is positive: multiply column $i$ of "
+        r"$Q$ by $\operatorname{sign} R_{ii}$. Then $UG = (UQ)R$ is the decomposition of $UG$, and "
+        r"$UQ$ has the distribution of $Q$. Without the signs this fails.",
         unique,
     )
     page.section("Variance of an entry")
@@ -108,13 +105,13 @@ def write() -> Page:
 
     page.step(
         r"\boxed{\mathbb{E}[Q_{ij}] = 0, \qquad \mathbb{E}[Q_{ij}^2] = \frac1n}",
-        r"Take for $U$ the reflection that changes the sign of row $i$: the mean is its own "
-        r"negative. Take a permutation of rows: all $n$ entries of a column have the same "
-        r"$\mathbb{E}[Q_{ij}^2] = v$, and $nv = 1$ as the column has length 1.",
+        r"If $U$ changes the sign of row $i$, the mean is its own negative. If $U$ permutes the "
+        r"rows, all $n$ entries of a column have the same $\mathbb{E}[Q_{ij}^2] = v$. The column "
+        r"has length 1, so $nv = 1$.",
         entry,
     )
     page.say(
-        r"A square orthogonal matrix keeps $\lVert x\rVert$ exactly; with gain $s$ it has the "
-        r"variance $s^2/n$ of a Gaussian matrix."
+        r"A square orthogonal matrix keeps $\lVert x\rVert$ exactly. With gain $s$ its entries "
+        r"have the variance $s^2/n$, like those of a Gaussian matrix with that gain."
     )
     return page

@@ -1,4 +1,4 @@
-"""He's factor 2, and what is lost without it."""
+"""He's factor 2, and what a network loses without it."""
 
 import sympy as sp
 
@@ -13,9 +13,9 @@ n, v, q0, layers, second = sp.symbols("n v q_0 L s", positive=True)
 def write() -> Page:
     page = Page("he", "He initialization: one over the second moment", ref.HE_2015)
     page.say(
-        r"A layer with $n = \text{fan}_\text{in}$ inputs $\phi(x_j)$, $x_j \sim N(0, q)$, turns "
-        r"the "
-        r"variance $q$ into $n\,v\,\mathbb{E}[\phi(x)^2]$ ([linear layer](linear_layer.md))."
+        r"Let a layer have $n = \text{fan}_\text{in}$ inputs $\phi(x_j)$, $x_j \sim N(0, q)$, and "
+        r"weights of variance $v$. It maps the variance $q$ to $n\,v\,\mathbb{E}[\phi(x)^2]$ "
+        r"([linear layer](linear_layer.md))."
     )
     page.section("ReLU")
     half = page.claim(
@@ -27,7 +27,7 @@ def write() -> Page:
     page.claim(
         (n * v * half.rhs / variance).subs(v, 2 / n),
         sp.S.One,
-        rf"Insert $v = 2/n$ into the ratio $n\,v\,\mathbb{{E}}[\phi^2]/q$ of a layer, with {half}.",
+        rf"Insert $v = 2/n$ and {half} into a layer's ratio $n\,v\,\mathbb{{E}}[\phi^2]/q$.",
         shown=r"\frac{n v}{q} \cdot \frac{q}{2}\,\Big|_{v = 2/n}",
     )
     page.section("Depth")
@@ -41,13 +41,14 @@ def write() -> Page:
 
     page.step(
         r"q_L = q_0 \left(\frac{n v}{2}\right)^L",
-        "Every layer multiplies by the same ratio.",
+        "Every layer multiplies $q$ by the same ratio.",
         recursion,
     )
     page.claim(
         (solution / q0).subs(v, 1 / n).subs(layers, 20),
         sp.Rational(1, 2**20),
-        r"With $v = 1/n$, right for a linear network, twenty ReLU layers leave a millionth.",
+        r"With $v = 1/n$, which is right for a linear network, twenty ReLU layers leave a "
+        r"millionth of $q$.",
         shown=r"\left(\tfrac12\right)^{20}",
     )
     page.section("Any activation")
@@ -58,8 +59,8 @@ def write() -> Page:
 
     page.step(
         r"\boxed{\operatorname{Var} W = \frac{1}{\text{fan}_\text{in}\,\mathbb{E}[\phi(z)^2]}}",
-        r"With $s = \mathbb{E}[\phi(z)^2]$ at $q = 1$, the point $q = 1$ is kept if $nvs = 1$. "
-        r"(ReLU is homogeneous, $\mathbb{E}[\phi^2] = sq$, and every $q$ is kept.)",
+        r"With $s = \mathbb{E}[\phi(z)^2]$ at $q = 1$, a layer keeps $q = 1$ if $nvs = 1$. "
+        r"(ReLU is homogeneous: $\mathbb{E}[\phi^2] = sq$, and every $q$ is kept.)",
         kept,
     )
     return page

@@ -1,4 +1,4 @@
-"""LeCun's 1/n with SELU: a fixed point that attracts."""
+"""LeCun's 1/n with SELU: an attracting fixed point."""
 
 import sympy as sp
 
@@ -16,8 +16,9 @@ def write() -> Page:
     tail = exponential.tail
     page.say(
         r"With $\operatorname{Var} W = 1/\text{fan}_\text{in}$ a layer maps $q$ to "
-        r"$Q(q) = \mathbb{E}[\phi(x)^2]$, $x \sim N(0, q)$. SELU's constants are those for which "
-        r"$Q(1) = 1$ and $\mathbb{E}[\phi] = 0$ ([selu](selu.md)). Here: the point attracts."
+        r"$Q(q) = \mathbb{E}[\phi(x)^2]$, $x \sim N(0, q)$. SELU's constants are chosen to give "
+        r"$Q(1) = 1$ and $\mathbb{E}[\phi] = 0$ ([selu](selu.md)). This page shows that $q = 1$ "
+        r"attracts."
     )
     lam, alpha = sp.symbols("lambda alpha", positive=True)
     second = lam**2 * (q / 2 + alpha**2 * (tail(2) - 2 * tail(1) + sp.S.Half))
@@ -42,14 +43,14 @@ def write() -> Page:
     step = page.claim(
         rate,
         reduced,
-        r"$e^{r^2q/2}g(r\sqrt q) = 1/\sqrt{2\pi}$ for every $r$: the two densities cancel.",
+        r"$e^{r^2q/2}g(r\sqrt q) = 1/\sqrt{2\pi}$ for every $r$, so the two densities cancel.",
         algebra,
     ).box()
     value = plain(step.rhs).subs(q, 1).subs({lam: LAMBDA, alpha: ALPHA})
     page.holds(
         r"0 < Q'(1) < 1",
-        "Insert SELU's constants at $q = 1$; the digits are below. A deviation of $q$ from 1 "
-        "shrinks by this factor in every layer.",
+        "Insert SELU's constants at $q = 1$; the digits are below. To first order, every layer "
+        "shrinks a deviation of $q$ from 1 by this factor.",
         sp.N(value, 30) > 0,
         sp.N(value, 30) < 1,
         check="30 digits",

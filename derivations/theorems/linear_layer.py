@@ -1,4 +1,4 @@
-"""Forward and backward variance of a linear layer."""
+"""The forward and backward variance of a linear layer."""
 
 import sympy as sp
 
@@ -12,7 +12,7 @@ TERMS = 3  # written out on the page; the count is checked for 1 to 6 terms
 
 
 def _layer(n: int):
-    """Weights, inputs, and E's table: only the weights are random, independent, of mean 0."""
+    """Return weights, inputs and moments: only the weights are random, with mean 0."""
     weights, inputs = sp.symbols(f"W_1:{n + 1}"), sp.symbols(f"x_1:{n + 1}")
     return weights, inputs, dict.fromkeys(weights, (0, v))
 
@@ -26,10 +26,9 @@ def write() -> Page:
     )
     page.say(
         r"Let $y = \sum_{j=1}^{n} W_j x_j$ be one output of a layer with $n = "
-        r"\text{fan}_\text{in}$ "
-        r"inputs. The weights are independent of each other and of the inputs, with mean 0 and "
-        r"variance $v$. Of the inputs only the mean square $q = \frac1n\sum_j x_j^2$ matters; they "
-        "may depend on each other."
+        r"\text{fan}_\text{in}$ inputs. The weights have mean 0 and variance $v$ and are "
+        r"independent of each other and of the inputs. Only the inputs' mean square "
+        r"$q = \frac1n\sum_j x_j^2$ matters; the inputs may depend on each other."
     )
     page.section("Forward")
     weights, inputs, table = _layer(TERMS)
@@ -37,8 +36,8 @@ def write() -> Page:
     page.claim(
         Mean(y**2),
         v * sp.Add(*(x**2 for x in inputs)),
-        r"Here $n = 3$. Multiply out: each of the three squares has $\mathbb{E}[W_j^2] = v$; each "
-        r"mixed term has $\mathbb{E}[W_jW_k] = \mathbb{E}[W_j]\,\mathbb{E}[W_k] = 0$.",
+        r"Here $n = 3$. Multiply out: each of the three squares has $\mathbb{E}[W_j^2] = v$, and "
+        r"each mixed term has $\mathbb{E}[W_jW_k] = \mathbb{E}[W_j]\,\mathbb{E}[W_k] = 0$.",
         independence(table),
     )
 
@@ -51,7 +50,7 @@ def write() -> Page:
 
     page.step(
         r"\boxed{\mathbb{E}[y^2] = \text{fan}_\text{in}\,v\,q}",
-        r"The same for $n$ inputs: the $n$ squares stay, the $n(n-1)$ mixed terms vanish, and "
+        r"For $n$ inputs, too, the $n$ squares stay and the $n(n-1)$ mixed terms vanish, and "
         r"$\sum_j x_j^2 = nq$.",
         counted,
     )
@@ -69,21 +68,21 @@ def write() -> Page:
     page.claim(
         Mean(back**2),
         v * sp.Add(*(e**2 for e in deltas)),
-        r"The gradient at one input collects $\sum_i W_i\delta_i$ over the layer's "
-        r"$\text{fan}_\text{out}$ outputs: the same sum, with the other number of terms. (The "
-        r"weights that carry $\delta$ back also made it; that the two may be taken as independent "
-        "is the usual assumption, exact in the limit of wide layers.)",
+        r"The gradient at one input is $\sum_i W_i\delta_i$ over the layer's "
+        r"$\text{fan}_\text{out}$ outputs: the same sum with another number of terms. (The "
+        r"weights that carry $\delta$ back also influenced it. To treat the two as independent is "
+        "the usual assumption, exact in the limit of wide layers.)",
         independence(table),
     )
     page.step(
         r"\boxed{\mathbb{E}[\delta_\text{in}^2] = "
         r"\text{fan}_\text{out}\,v\,\mathbb{E}[\delta_\text{out}^2]}",
-        "The count of the second step, with outputs for inputs.",
+        "As in the second step, with outputs in place of inputs.",
         counted,
     )
     page.say(
-        r"To keep the signal, $v = 1/\text{fan}_\text{in}$; to keep the gradient, "
-        r"$v = 1/\text{fan}_\text{out}$. With an activation in between, $q$ is "
-        r"$\mathbb{E}[\phi^2]$ and the gradient is multiplied by $\mathbb{E}[\phi'^2]$."
+        r"$v = 1/\text{fan}_\text{in}$ keeps the signal; $v = 1/\text{fan}_\text{out}$ keeps the "
+        r"gradient. With an activation before the layer, $q$ is $\mathbb{E}[\phi^2]$, and the "
+        r"gradient's second moment is also multiplied by $\mathbb{E}[\phi'^2]$."
     )
     return page

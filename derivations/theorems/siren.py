@@ -1,4 +1,4 @@
-"""SIREN's variance, and the fixed point that it really has."""
+"""SIREN's variance and its actual fixed point."""
 
 import sympy as sp
 
@@ -20,8 +20,8 @@ def write() -> Page:
     page.claim(
         (sp.sqrt(6 / n)) ** 2 / 3,
         2 / n,
-        "The variance of a [uniform distribution](uniform.md) is a third of its half-width "
-        "squared.",
+        "The variance of a [uniform distribution](uniform.md) is a third of its squared "
+        "half-width.",
         algebra,
         shown=r"\operatorname{Var} W = \frac13\left(\sqrt{6/n}\right)^2",
     )
@@ -29,15 +29,14 @@ def write() -> Page:
     page.claim(
         sp.Integral(sp.sin(theta) ** 2 / (2 * sp.pi), (theta, 0, 2 * sp.pi)),
         sp.S.Half,
-        r"If the phase is uniform on the circle, $\sin$ has the arcsine distribution; a primitive "
-        r"of $\sin^2 t$ is $\tfrac12(t - \sin t\cos t)$.",
+        r"If the phase is uniform on the circle, the sine has the arcsine distribution. A "
+        r"primitive of $\sin^2 t$ is $\tfrac12(t - \sin t\cos t)$.",
         primitive((theta - sp.sin(theta) * sp.cos(theta)) / (4 * sp.pi)),
     )
     page.say(
-        r"Then $n\cdot\frac{2}{n}\cdot\frac12 = 1$: the next pre-activation has variance 1. This "
-        r"is "
-        r"the paper's argument. But a variance of 1 does not spread the phase evenly, so the "
-        r"second moment of the sine is less than $\tfrac12$."
+        r"Then $n\cdot\frac{2}{n}\cdot\frac12 = 1$, so the next pre-activation has variance 1. "
+        r"This is the paper's argument. But a pre-activation of variance 1 does not spread the "
+        r"phase evenly, and the second moment of the sine is less than $\tfrac12$."
     )
     page.section("The Gaussian map")
     wave = gaussian.oscillation(page)
@@ -51,17 +50,20 @@ def write() -> Page:
     star = 1 + sp.LambertW(-2 * sp.exp(-2)) / 2
 
     def fixed() -> str:
-        # By W's definition e^{-w} = w/z, at z = -2e^{-2}; then 1 - q = e^{-2q} at q = 1 + w/2.
+        # By W's definition e^{-w} = w/z with z = -2e^{-2}, so 1 - q = e^{-2q} at q = 1 + w/2.
         w, z = sp.Symbol("w"), -2 * sp.exp(-2)
         require_zero(-w / 2 - sp.exp(-2) * (w / z), "the equation")
-        require(abs(sp.N((qmap - q).subs(q, star), 40)) < sp.Float("1e-35"), "the fixed point")
+        require(
+            abs(sp.N((qmap - q).subs(q, star), 40)) < sp.Float("1e-35"),
+            "the fixed point does not solve the equation.",
+        )
         return "definition of W; inserted, 35 digits"
 
     page.step(
         r"q \mapsto 1 - e^{-2q}, \qquad \boxed{q^* = 1 + \tfrac12 W(-2e^{-2})}",
         r"$n\operatorname{Var} W = 2$. For the fixed point put $w = 2(q-1)$: the equation "
-        r"$1 - q = e^{-2q}$ becomes $-\tfrac w2 = e^{-2}e^{-w}$, $we^w = -2e^{-2}$, and $W$ is "
-        "Lambert's function, whose principal branch gives the solution that is not 0.",
+        r"$1 - q = e^{-2q}$ becomes $-\tfrac w2 = e^{-2}e^{-w}$, that is $we^w = -2e^{-2}$. $W$ is "
+        "Lambert's function; its principal branch gives the nonzero solution.",
         fixed,
     )
     page.claim(
@@ -72,7 +74,7 @@ def write() -> Page:
     slope, chi = 2 * (1 - star), 2 - star
     page.holds(
         r"Q'(q^*) = 2(1 - q^*) < 1 < 2 = Q'(0)",
-        r"At the fixed point $e^{-2q} = 1 - q$. The point $q^*$ attracts, 0 repels.",
+        r"At the fixed point $e^{-2q} = 1 - q$. The fixed point $q^*$ attracts and 0 repels.",
         sp.N(slope, 30) < 1,
         sp.N(slope, 30) > 0,
         (2 * sp.exp(-2 * q)).subs(q, 0) == 2,
@@ -80,9 +82,9 @@ def write() -> Page:
     )
     page.holds(
         r"\chi = 2\,\mathbb{E}[\cos^2 x] = 1 + e^{-2q^*} = 2 - q^* > 1",
-        r"$\cos^2 + \sin^2 = 1$. Gradients grow by this factor in a layer, and near inputs part "
-        "([edge of chaos](edge_of_chaos.md)): a sine network lies on the chaotic side, which is "
-        "what lets it fit fine detail.",
+        r"$\cos^2 + \sin^2 = 1$. In each layer the gradient's second moment grows by this factor, "
+        "and near inputs move apart ([edge of chaos](edge_of_chaos.md)). A sine network is on the "
+        "chaotic side, which lets it fit fine detail.",
         sp.N(chi, 30) > 1,
         check="30 digits",
     )

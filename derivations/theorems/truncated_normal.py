@@ -1,4 +1,4 @@
-"""The variance that a normal distribution loses when it is cut at two standard deviations."""
+"""The variance that a normal distribution loses when it is truncated."""
 
 import sympy as sp
 
@@ -13,8 +13,8 @@ c = sp.Symbol("c", positive=True)
 def write() -> Page:
     page = Page("truncated_normal", "The truncated normal, corrected", ref.JOHNSON_1994)
     page.say(
-        r"Draw $x \sim N(0, q)$ again and again until $\lvert x\rvert < c$. The density of what is "
-        r"kept is $p$ on $(-c, c)$, divided by the probability of that interval."
+        r"Draw $x \sim N(0, q)$ until $\lvert x\rvert < c$. The value that is kept has the density "
+        r"$p$ on $(-c, c)$, divided by the probability of that interval."
     )
     mass = page.claim(
         E(sp.S.One, -c, c),
@@ -25,13 +25,13 @@ def write() -> Page:
     square = page.claim(
         E(x**2, -c, c),
         q * (2 * Phi(c / sp.sqrt(q)) - 1) - 2 * q * c * p(c),
-        r"A primitive of $x^2p$ is $q\,\Phi(x/\sqrt q) - q\,x\,p(x)$, as $p' = -(x/q)\,p$.",
+        r"A primitive of $x^2p$ is $q\,\Phi(x/\sqrt q) - q\,x\,p(x)$, because $p' = -(x/q)\,p$.",
         primitive(q * Phi(x / sp.sqrt(q)) - q * x * p(x)),
     )
     page.claim(
         square.rhs / mass.rhs,
         q - 2 * q * c * p(c) / (2 * Phi(c / sp.sqrt(q)) - 1),
-        rf"The variance of what is kept: {square} over {mass}.",
+        rf"The variance of the kept value is {square} divided by {mass}.",
         algebra,
     ).box()
     page.section("Cut at two standard deviations")
@@ -43,8 +43,9 @@ def write() -> Page:
         algebra,
     )
     page.say(
-        "So a parent distribution of standard deviation 1 gives values of the first number below, "
-        "and to draw values of standard deviation 1 the parent must be wider by the second."
+        "A parent distribution of standard deviation 1 gives values with the first standard "
+        "deviation below. For values of standard deviation 1, the parent must be wider by the "
+        "second factor below."
     )
     from derivations.notation import plain
 

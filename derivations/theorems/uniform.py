@@ -35,8 +35,8 @@ def write() -> Page:
     page.claim(
         fourth.rhs / square.rhs**2,
         sp.Rational(9, 5),
-        r"The kurtosis, which sets how far sample variances scatter: the normal distribution's "
-        "is 3.",
+        r"This is the kurtosis, which sets the spread of sample variances. A normal "
+        "distribution's is 3.",
         shown=r"\frac{a^4/5}{(a^2/3)^2}",
     )
     return page
