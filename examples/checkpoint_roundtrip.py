@@ -1,8 +1,8 @@
-"""Initialise a model on one mesh, save it with Orbax, restore it on another: the same values.
+"""Initialize a model on one mesh, save it with Orbax, and restore the same values on another.
 
     python examples/checkpoint_roundtrip.py
 
-Eight devices of the host stand in for accelerators. No kernel is ever whole on one of them.
+Eight host devices stand in for accelerators. No device ever holds a whole kernel.
 """
 
 import os
@@ -31,7 +31,7 @@ class Mlp(nn.Module):
 
 
 def shardings(mesh):
-    """Rules from path and shape to a sharding, for any mesh with an axis `model`."""
+    """Return the rule from a path and shape to a sharding, for any mesh with an axis `model`."""
 
     def rule(path: str, x: jax.ShapeDtypeStruct) -> NamedSharding:
         match path.split("/")[-2:]:
@@ -52,7 +52,7 @@ def main() -> None:
     mesh = jax.make_mesh((8,), ("model",))
     variables = flaxinit.fast_init(Mlp().init, shardings(mesh), report=True)(key, x)
 
-    # 2. Say what to restore, on a mesh of half as many devices: shapes, dtypes, shardings.
+    # 2. Describe what to restore on a mesh of half as many devices: shapes, dtypes, shardings.
     smaller = jax.make_mesh((4,), ("model",), devices=jax.devices()[:4])
     rule = shardings(smaller)
     target = jax.tree_util.tree_map_with_path(
@@ -64,7 +64,7 @@ def main() -> None:
         variables,
     )
 
-    # 3. Save, and restore there. No process needs the whole model for either.
+    # 3. Save, then restore on that mesh. No process needs the whole model for either.
     with (
         tempfile.TemporaryDirectory() as folder,
         ocp.StandardCheckpointer() as checkpointer,
@@ -73,7 +73,7 @@ def main() -> None:
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(Path(folder) / "variables", target)
 
-    # 4. The restored values are the saved ones, and those of a fresh start on the smaller mesh.
+    # 4. The restored values equal the saved ones, and a fresh initialization on the smaller mesh.
     again = flaxinit.fast_init(Mlp().init, shardings(smaller))(key, x)
     for (path, a), b, c in zip(
         jax.tree_util.tree_leaves_with_path(variables),
@@ -84,7 +84,7 @@ def main() -> None:
         assert b.sharding == c.sharding and len(b.devices()) == 4 and len(a.devices()) == 8
         assert np.array_equal(a, b) and np.array_equal(a, c)
         print(f"{jax.tree_util.keystr(path):40} {a.sharding.spec} on 8 -> {b.sharding.spec} on 4")
-    print("saved, restored on another mesh, compared: every value is the same")
+    print("saved, restored on another mesh and compared: every value is the same")
 
 
 if __name__ == "__main__":
