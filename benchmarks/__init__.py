@@ -1,1 +1,1 @@
-"""Experiments that train, and timings: `python -m benchmarks list`."""
+"""Training experiments and timings: `python -m benchmarks list`."""

@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command and return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(soft_wrap=False)
     # `python -m benchmarks quick` is short for `run quick`.
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[0] not in experiments.names() and (
             near := get_close_matches(arguments[0], COMMANDS, n=1)
         ):
-            console.print(f"unknown command {arguments[0]!r}: did you mean {near[0]}?")
+            console.print(f"There is no command {arguments[0]!r}: did you mean {near[0]}?")
             return 2
         arguments = ["run", *arguments]
     options = _parser().parse_args(arguments)
@@ -38,22 +38,22 @@ def main(arguments: list[str] | None = None) -> int:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on after the last finished unit")
+        console.print("Stopped. The same command resumes after the last finished unit.")
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
-    commands.add_parser("list", help="name the experiments").set_defaults(do=_list)
+    commands.add_parser("list", help="list the experiments").set_defaults(do=_list)
     run = commands.add_parser("run", help="run experiments, or resume them")
     run.add_argument("names", nargs="+", metavar="NAME", help="experiments, or `all`")
     run.add_argument("--size", choices=store.SIZES, default="laptop")
     run.add_argument(
         "--dtype",
         choices=store.DTYPES,
-        help="of parameters and arithmetic, in place of each experiment's own; the results are "
-        "kept apart",
+        help="dtype of parameters and arithmetic, instead of each experiment's own; these results "
+        "are stored separately",
     )
     run.add_argument(
         "--distributed",
@@ -61,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         const="auto",
         type=_process,
         metavar="ADDRESS:PORT,COUNT,ID",
-        help="this is one of several processes that run the same command: alone where JAX finds "
-        "out about the others (Cloud TPU, Slurm, Open MPI, Kubernetes), else with the address of "
-        "the first, their number, and the number of this one",
+        help="run as one of several processes. JAX finds the others on Cloud TPU, Slurm, Open MPI "
+        "and Kubernetes; elsewhere give the first process's address, the number of processes, and "
+        "this process's number",
     )
     run.set_defaults(do=_run)
     page = commands.add_parser("report", help="write the pages and plots from stored results")
@@ -72,12 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("--size", choices=accelerator.SIZES, default="full")
     device.set_defaults(do=_accelerator)
     for command in (run, page, device):
-        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+        command.add_argument("--results", type=Path, default=RESULTS, help="results folder")
     return parser
 
 
 def _process(text: str) -> tuple[str, int, int] | tuple[()]:
-    """The arguments of `jax.distributed.initialize`."""
+    """Parse the arguments of `jax.distributed.initialize`."""
     if text == "auto":
         return ()
     address, count, number = text.split(",")
@@ -113,10 +113,10 @@ def _accelerator(options, console: Console) -> int:
 
 
 def one_device_per_core() -> None:
-    """Let XLA see each core of a CPU as a device.
+    """Make each core of a CPU a device of XLA.
 
-    Small matrix products do not spread over the cores of one device: as devices on the mesh, two
-    cores train twice as fast.
+    Small matrix products do not spread over the cores of one device. As devices on the mesh, two
+    cores train twice as fast as one.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         # macOS does not say which cores a process may use.
@@ -132,12 +132,13 @@ def run(
     console: Console,
     dtype: str | None = None,
 ) -> list[dict]:
-    """Run one experiment to its end, showing progress, then its table; keep its records.
+    """Run one experiment with a progress bar, print its table, store and return its records.
 
-    Of several processes the first one keeps the journal, and tells the others where to begin.
+    With several processes, the first keeps the journal and tells the others where to begin; the
+    others return no records.
     """
     here, units = store.environment(), experiment.units(size)
-    if dtype:  # units that differed in nothing else become one
+    if dtype:  # units that differ only in dtype become one
         units = list(dict.fromkeys(dataclasses.replace(unit, dtype=dtype) for unit in units))
     first = jax.process_index() == 0
     journal = store.Journal(results, size, name, dtype) if first else None
@@ -180,7 +181,7 @@ def run(
 
 
 def _resumed(journal: store.Journal | None, here: dict) -> tuple[list[dict], list[str]]:
-    """What the first process finds; if it cannot go on, no process does."""
+    """Resume the first process's journal; if that fails, fail in every process."""
     problem, found = None, ([], [])
     try:
         found = journal.resume(here) if journal else found
@@ -189,7 +190,7 @@ def _resumed(journal: store.Journal | None, here: dict) -> tuple[list[dict], lis
     if jax.process_count() > 1:
         fine = multihost_utils.broadcast_one_to_all(np.array(problem is None))
         if not fine and not journal:
-            problem = ValueError("the first process cannot keep results; its message says why")
+            problem = ValueError("the first process cannot keep results. Its message says why.")
     if problem:
         raise problem
     return found

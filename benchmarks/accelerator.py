@@ -1,7 +1,8 @@
-"""One accelerator: does it draw what a CPU draws, and how fast?
+"""Compare one accelerator with the CPU: the values it draws, and its speed.
 
-`python -m benchmarks accelerator`, in under five minutes on one GPU. Checks have a computed bound;
-one that fails is marked, and the exit status is 1. Figures are ratios, measured side by side.
+`python -m benchmarks accelerator` takes under five minutes on one GPU. Each check has a computed
+bound. A failed check is marked, and the exit status is then 1. Figures are ratios of times measured
+side by side.
 """
 
 import dataclasses
@@ -30,14 +31,14 @@ from benchmarks.bounds import PARENTS, STATISTICS
 from benchmarks.units import Classifier
 from flaxinit.sampling import Distribution
 
-ACCELERATED = 16  # times as many values where a CPU's number of them is drawn in microseconds
-LIMIT = 120.0  # seconds that a way to initialize the transformer may take
+ACCELERATED = 16  # factor on the values: a CPU's number takes an accelerator only microseconds
+LIMIT = 120.0  # seconds that one way to initialize the transformer may take
 GOALS = {"eager init": "2×", "jit(init)": "10×"}  # of fast_init beside each
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is drawn, and for how long it is timed."""
+    """The amount of work in each part."""
 
     features: int  # of the kernels that are compared
     sample: int  # values for moments
@@ -91,13 +92,13 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """How many times as fast as something else.
+    """How many times as fast something is as something else.
 
     Args:
-        what: is compared, and with what.
+        what: what is compared with what.
         found: the ratio, in words.
-        goal: the ratio that the code was written to.
-        detail: the numbers, for the record.
+        goal: the ratio to reach.
+        detail: the numbers, for the JSON file.
     """
 
     what: str
@@ -113,13 +114,13 @@ def run(size: str, results: Path, console: Console) -> int:
     """Measure everything, print a table for each part, write the JSON file.
 
     Returns:
-        The exit status: 1 where a check failed.
+        The exit status: 1 if a check failed, 0 if none did.
     """
     platforms = getattr(jax.config, "jax_platforms", None)
     if platforms and "cpu" not in platforms.split(","):
         raise ValueError(
-            f"JAX_PLATFORMS is {platforms!r}, but the device is compared with the host's CPU: "
-            "unset it, or append `,cpu`"
+            f"JAX_PLATFORMS is {platforms!r}, but the device is compared with the host's CPU. "
+            "Unset it, or append `,cpu`."
         )
     folder = results / "accelerator"
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,11 +129,11 @@ def run(size: str, results: Path, console: Console) -> int:
     for title, caption, part in PARTS:
         with console.status(title):
             parts[title] = list(part(SIZES[size]))
-        if not here:  # not before `start` is over: it needs the device for itself
+        if not here:  # after `start`, which needs the device for itself
             here = store.environment() | runtime()
             console.print(_heading(here), soft_wrap=True, highlight=False)
         console.print(_table(title, caption, parts[title]))
-        # Written after each part: a backend may bring down the whole process.
+        # Written after each part, because a backend may crash the whole process.
         rows = [row for part in parts.values() for row in part]
         checks = [row for row in rows if isinstance(row, Check)]
         record = {
@@ -153,7 +154,7 @@ def run(size: str, results: Path, console: Console) -> int:
 
 
 def runtime() -> dict[str, str | None]:
-    """The driver, if it is NVIDIA's, and what the backend says of its own libraries."""
+    """Return NVIDIA's driver version, if any, and the backend's own versions."""
     driver = None
     if (command := shutil.which("nvidia-smi")) and jax.default_backend() == "gpu":
         query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
@@ -163,10 +164,10 @@ def runtime() -> dict[str, str | None]:
 
 
 def start(size: Size) -> Rows:
-    """Each way in a process of its own.
+    """Time each way to initialize the transformer, in a process of its own.
 
-    They come first: a device that this process holds would have little memory for another, and a
-    TPU can be held by one alone.
+    This part comes first: once this process holds the device, others get little memory on it, or
+    none on a TPU.
     """
     seconds: dict[str, float] = {}
     for way in ("fast_init", *GOALS):
@@ -202,7 +203,7 @@ def same_draws(size: Size) -> Rows:
 
 
 def materialized() -> Check:
-    """A whole model's parameters, by `fast_init` and by its own init."""
+    """Compare a whole model's parameters from `fast_init` with those from its own init."""
     model, key = startup.linen_transformer(2), jax.random.key(0)
     tokens = jax.numpy.zeros((1, startup.LENGTH), "int32")
     pairs = zip(
@@ -230,7 +231,7 @@ def moments(size: Size) -> Rows:
     kinds = dict(agreement.low_precision(jax.devices()[0]))
     cases = len(kinds) * len(PARENTS) * len(STATISTICS)
     for kind, refusal in kinds.items():
-        if refusal:  # plain JAX has none here either
+        if refusal:  # plain JAX cannot hold it here either
             yield Check(kind, f"not on this device: {refusal}", 0.0)
         else:
             yield attempt(kind, agreement.moments, kind, jax.devices()[0], size.sample, cases)
@@ -261,24 +262,24 @@ def training(size: Size) -> Rows:
 
 
 def learns(unit: Classifier) -> Check:
-    """Every network ends at a lower loss than the best constant guess."""
+    """Check that every network ends at a lower loss than the best constant guess."""
     record = harness.train(unit)
     (row,) = summary.rows([record])
     worst, guess = float(row.loss.max()), record["label_entropy"]
     return Check(
         unit.title,
         f"{len(unit.seeds)} seeds, {unit.steps} steps in {record['seconds']:.1f} s: loss at most "
-        f"{worst:.2g}, by guessing {guess:.2g}",
+        f"{worst:.2g}; guessing has {guess:.2g}",
         worst / guess,
         {"seconds": record["seconds"], "train_loss": row.loss.tolist(), "label_entropy": guess},
     )
 
 
 def attempt(what: str, measure: Callable[..., Check | Figure], *arguments: Any) -> Check | Figure:
-    """What was measured; an error is a check that failed, and the other parts still run."""
+    """Measure, and turn an error into a failed check, which lets the other parts run."""
     try:
         return measure(*arguments)
-    except Exception as error:  # each backend raises its own
+    except Exception as error:  # each backend raises its own kind
         message = str(error).strip() or "no message"
         text = f"{type(error).__name__}: {message.splitlines()[0]}"
         return Check(what, text, math.inf, {"error": message})
@@ -287,28 +288,28 @@ def attempt(what: str, measure: Callable[..., Check | Figure], *arguments: Any) 
 PARTS: tuple[tuple[str, str, Callable[[Size], Rows]], ...] = (
     (
         "fast_init of a transformer",
-        "from nothing compiled to every parameter, each in a process of its own",
+        "from an empty cache to every parameter, each way in a process of its own",
         start,
     ),
     (
         "The same draws as on the CPU",
-        "ulp: units in the last place by which 99 % of the values differ at most, and all; "
-        "bound: what rounding can do, by a running error analysis",
+        "ulp: units in the last place, the largest difference of 99 % of the values and of all; "
+        "bound: the effect of rounding, by a running error analysis",
         same_draws,
     ),
     (
         "Orthogonal kernels",
-        "bound: what rounding can do to a product of reflections",
+        "bound: the effect of rounding on a product of reflections",
         orthonormal,
     ),
     (
         "Narrow dtypes",
-        "moments, distribution and extremes beside the exact ones; bound: that of a sample's error",
+        "moments, distribution and extremes against the exact ones; bound: the sampling error",
         moments,
     ),
     (
         "Throughput beside jax.nn.initializers",
-        "both jitted, in turns; median over turns, in brackets the middle half",
+        "both jitted, timed in turns; median over turns (range of the middle half)",
         throughput,
     ),
     ("Training", "bound: the loss of the best constant guess", training),
@@ -323,7 +324,7 @@ def _heading(here: dict[str, Any]) -> str:
         f"commit {here['commit']}"
     )
     if here["backend"] == "cpu":
-        heading += "\nJAX finds no accelerator: the CPU is compared with itself"
+        heading += "\nJAX finds no accelerator, so the CPU is compared with itself"
     return heading
 
 
@@ -355,7 +356,7 @@ def _record(row: Check | Figure) -> dict:
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for a number that is not finite: JSON has none."""
+    """Replace numbers that are not finite by None, because JSON has none."""
     if isinstance(value, dict):
         return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

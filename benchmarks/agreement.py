@@ -1,4 +1,4 @@
-"""Whether a device draws what the CPU draws: the same random bits, and values equal to rounding."""
+"""Whether a device draws what the CPU draws: equal random bits, and values equal up to rounding."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -12,18 +12,18 @@ import flaxinit
 from benchmarks import rounding
 from benchmarks.bounds import PARENTS, Rounded, gram_bound, gram_error
 
-Device = Any  # to type checkers, `jax.Device` is a variable
+Device = Any  # type checkers take `jax.Device` for a variable
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One statement that holds or not.
+    """The result of one check.
 
     Args:
-        what: is checked.
-        found: in words.
-        share: what was found as a share of its bound; the check fails where it is above 1.
-        detail: the numbers, for the record.
+        what: what is checked.
+        found: the result, in words.
+        share: the measured error over its bound; the check fails if it is above 1.
+        detail: the numbers, for the JSON file.
     """
 
     what: str
@@ -33,12 +33,20 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        return self.share <= 1  # NaN is no success
+        return self.share <= 1  # false for NaN
 
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """An initializer at a shape; if it draws orthogonal matrices, theirs and their scale."""
+    """An initializer at a shape.
+
+    Args:
+        init: the initializer.
+        shape: the shape to draw.
+        dtype: the dtype to draw.
+        matrix: the shape of its orthogonal matrices, if it draws any.
+        scale: the scale of those matrices.
+    """
 
     init: Callable[..., jax.Array]
     shape: tuple[int, ...]
@@ -51,7 +59,7 @@ class Draw:
 
 
 def draws(n: int) -> dict[str, Draw]:
-    """Every kind of initializer, in kernels of n inputs and a little more or fewer outputs."""
+    """Return a draw of every kind of initializer, with about n inputs and outputs."""
     kernel, complex_ = (n, n + n // 2), "complex64"
     tall = (n + n // 2, n)
     return {
@@ -85,19 +93,19 @@ def draws(n: int) -> dict[str, Draw]:
 
 
 def cpu() -> Device:
-    """The host's own device."""
+    """Return the host's own device."""
     return jax.local_devices(backend="cpu")[0]
 
 
 def on(device: Device, function: Callable[[jax.Array], Any]) -> Any:
-    """What a function makes of key 0 as one program on a device, on the host."""
+    """Run a function of a key as one program on a device, and return its result for key 0."""
     with jax.default_device(device):
         key = jax.device_put(jax.random.key(0), device)
         return jax.device_get(jax.jit(function)(key))
 
 
 def compare(name: str, draw: Draw, device: Device) -> Check:
-    """The bits and values of one initializer on a device, and on the CPU."""
+    """Compare the bits and values of one initializer on a device with those on the CPU."""
     host = cpu()
 
     def bits(key):
@@ -111,7 +119,7 @@ def compare(name: str, draw: Draw, device: Device) -> Check:
     apart = np.abs(values.astype(wide) - reference.astype(wide))
     if draw.matrix is None:
         limit = on(host, lambda key: rounding.spread(draw, key))
-    else:  # both are as far from the exact product as rounding makes them
+    else:  # each may be as far from the exact product as rounding allows
         limit = 2 * draw.scale * gram_bound(draw.matrix, reference.dtype)
     ulps = apart / _ulp(reference)
     detail = {
@@ -123,9 +131,9 @@ def compare(name: str, draw: Draw, device: Device) -> Check:
         "largest_difference": float(apart.max()),
         "share": _largest_share(apart, limit),
     }
-    bits_text = f"{drawn:,} words alike" if drawn else "nothing random"
+    bits_text = f"{drawn:,} equal words" if drawn else "nothing random"
     if not all(alike):
-        bits_text = "OTHER RANDOM BITS"
+        bits_text = "RANDOM BITS DIFFER"
     if draw.matrix is None:
         text = f"{detail['ulps_99_percent']:.0f} ulp, at most {detail['ulps_largest']:.0f}"
     else:
@@ -135,11 +143,11 @@ def compare(name: str, draw: Draw, device: Device) -> Check:
 
 
 def orthogonality(name: str, draw: Draw, device: Device) -> Check:
-    """How far the rows or columns of what a device draws are from orthonormal."""
+    """Check that a device draws orthonormal rows or columns."""
     assert draw.matrix is not None
     values = np.asarray(on(device, draw))
     shape = draw.matrix
-    if values.ndim == 3:  # the kernel of a convolution is a matrix at its centre
+    if values.ndim == 3:  # the kernel of a convolution is a matrix at its center
         values = values[values.shape[0] // 2]
     blocks = np.split(values, values.shape[1] // shape[1], axis=1)
     error = max(gram_error(block, draw.scale) for block in blocks)
@@ -153,20 +161,20 @@ def orthogonality(name: str, draw: Draw, device: Device) -> Check:
 
 
 def low_precision(device: Device) -> Iterator[tuple[str, str | None]]:
-    """Each floating dtype below 32 bits that has a sign, and why the device cannot hold it."""
+    """Yield each signed floating dtype below 32 bits, and the device's refusal or None."""
     for name in sorted(vars(jnp)):
         if not name.startswith(("bfloat16", "float16", "float8")) or name == "float8_e8m0fnu":
             continue
         try:
             on(device, lambda key, name=name: jnp.ones(8).astype(name))
-        except Exception as error:  # whatever the backend raises: plain JAX fails as well
+        except Exception as error:  # each backend raises its own kind, from plain JAX
             yield name, str(error).splitlines()[0]
         else:
             yield name, None
 
 
 def moments(dtype: str, device: Device, count: int, cases: int) -> Check:
-    """Moments, distribution and extremes of unit-variance draws in a narrow dtype."""
+    """Check moments, distribution and extremes of unit-variance draws in a narrow dtype."""
     shares: dict[str, float] = {}
     rows = 256
     for distribution, parent in PARENTS.items():
@@ -181,7 +189,7 @@ def moments(dtype: str, device: Device, count: int, cases: int) -> Check:
 
 
 def _ulp(values: np.ndarray) -> np.ndarray:
-    """Of each value's modulus, in its own dtype."""
+    """Return the unit in the last place of each value's modulus, in its dtype."""
     sizes = np.abs(values)
     info = jnp.finfo(sizes.dtype)
     _, exponents = np.frexp(np.maximum(sizes.astype(np.float64), float(info.tiny)))
@@ -189,6 +197,6 @@ def _ulp(values: np.ndarray) -> np.ndarray:
 
 
 def _largest_share(apart: np.ndarray, limit: np.ndarray | float) -> float:
-    """Largest quotient, where 0 / 0 is 0."""
+    """Return the largest quotient, with 0 / 0 = 0."""
     limit = np.broadcast_to(limit, apart.shape)
     return float(np.max(np.divide(apart, limit, out=np.zeros_like(apart), where=apart != 0)))

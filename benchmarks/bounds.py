@@ -1,4 +1,4 @@
-"""How far a sample may stray: bounds computed from sample size and the exact distribution."""
+"""Bounds on sampling errors, computed from the sample size and the exact distribution."""
 
 import functools
 import math
@@ -11,13 +11,13 @@ from scipy import special, stats
 
 from flaxinit.sampling import Distribution
 
-# The chance that any one assertion of a family of correct cases fails. Keys are fixed, so a
-# family passes always or never; this is the risk that its first run was unlucky.
+# The probability that at least one assertion of a correct family fails. Keys are fixed, so a family
+# always passes or always fails; this is the risk that its first run fails.
 ALPHA = 1e-4
 
-# A compiler may round a multiply-add once or twice, half a unit in the last place each time, and
-# chooses by the shape and by what else is in the program. The longest chain in an elementwise draw
-# are two logarithms, polynomials of nine terms each.
+# A compiler may round a multiply-add once or twice, by half a unit in the last place each time. The
+# choice depends on the shape and on the rest of the program. The longest chain in an elementwise
+# draw is two logarithms, each a polynomial of nine terms.
 ROUNDING = 18 / 2
 
 # The unit-variance parents of variance scaling, each an exact distribution.
@@ -33,12 +33,12 @@ STATISTICS = ("mean", "variance", "fourth moment", "distribution", "distinct", "
 
 
 def z_score(cases: int) -> float:
-    """Two-sided normal quantile at `ALPHA`, Bonferroni-corrected for a number of cases."""
+    """Return the two-sided normal quantile at `ALPHA`, Bonferroni-corrected for `cases` cases."""
     return float(stats.norm.isf(ALPHA / (2 * cases)))
 
 
 def _cut_cdf(x):
-    """Distribution function of the truncated parent; SciPy's own takes minutes for millions."""
+    """Return the truncated parent's distribution function; SciPy's takes minutes for millions."""
     width = PARENTS["truncated_normal"].kwds["scale"]
     low, high = special.ndtr(-2), special.ndtr(2)
     return np.clip((special.ndtr(x / width) - low) / (high - low), 0, 1)
@@ -50,8 +50,8 @@ _FAST_CDF = {PARENTS["normal"]: special.ndtr, PARENTS["truncated_normal"]: _cut_
 class Rounded:
     """A continuous distribution after rounding to a dtype: exact probabilities of its values.
 
-    A low-precision value is drawn when the continuous one falls between the midpoints to its
-    neighbours. Wide dtypes are left continuous: their steps are far below any bound here.
+    A narrow value is drawn if the continuous one falls between the midpoints to its neighbors. Wide
+    dtypes are treated as continuous, because their steps are far below any bound here.
     """
 
     def __init__(self, parent, scale: float, dtype):
@@ -70,7 +70,7 @@ class Rounded:
         return float(self.parent.moment(order)) * self.scale**order
 
     def absolute_cdf(self, value: float, strict: bool) -> float:
-        """P(|x| <= value), or P(|x| < value)."""
+        """Return P(|x| <= value), or P(|x| < value) if strict."""
         if not self.discrete:
             ends = np.array([-value, value]) / self.scale
             return float(np.diff(self.cdf(ends))[0])
@@ -78,7 +78,7 @@ class Rounded:
         return float(self.probabilities[inside].sum())
 
     def distinct(self, n: int) -> tuple[float, float]:
-        """Mean and an upper bound on the spread of the number of distinct values among n.
+        """Return the mean number of distinct values among n, and a bound on its spread.
 
         Value i is missed with probability ``(1 - p_i)^n``, and misses are negatively correlated.
         Wide dtypes draw from a grid of equally likely uniforms, one for each mantissa.
@@ -91,28 +91,31 @@ class Rounded:
         return grid * -np.expm1(-n / grid), float(np.sqrt(grid * missed * (1 - missed)))
 
     def tally(self, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values ascending and how often each was drawn: all finite ones, or those drawn."""
+        """Return values in ascending order, and how often each was drawn.
+
+        For a narrow dtype these are all finite values, for a wide one the values drawn.
+        """
         if not self.discrete:
             return np.unique(sample.astype(np.float64), return_counts=True)
         every = _every_value(self.dtype)
         drawn = np.bincount(sample.view(f"uint{8 * self.dtype.itemsize}"), minlength=every.size)
-        finite = np.isfinite(every)  # the two zeros are one value
+        finite = np.isfinite(every)  # 0 and -0 count as one value
         places = np.searchsorted(self.values, every[finite])
         return self.values, np.bincount(places, drawn[finite]).astype(int)
 
     def ks_statistic(self, values: np.ndarray, counts: np.ndarray) -> float:
-        """Largest distance between a tally's distribution function and the exact one."""
+        """Return the largest distance between a tally's distribution function and the exact one."""
         if not self.discrete:
             return ks_distance(values / self.scale, self.cdf, counts)
         gap = np.cumsum(counts) / counts.sum() - np.cumsum(self.probabilities)
         return float(np.max(np.abs(gap)))
 
     def shares(self, sample: np.ndarray, cases: int) -> dict[str, float]:
-        """Each statistic of a sample as a share of its bound: 1 and more is another distribution.
+        """Return each statistic of a sample over its bound; above 1, the distribution is wrong.
 
         Args:
-            sample: in this dtype.
-            cases: how many statistics are tested in all, of this sample and of others.
+            sample: values of this dtype.
+            cases: the number of statistics tested in all, on this sample and others.
         """
         values, counts = self.tally(sample)
         n, z = sample.size, z_score(cases)
@@ -125,7 +128,7 @@ class Rounded:
             error = np.sqrt((self.moment(2 * order) - exact**2) / n)
             moments.append(abs(power @ counts / n - exact) / (z * error))
         largest = np.abs(values[counts > 0]).max()
-        # P(every |x| <= largest) and P(every |x| < largest), which differ after rounding.
+        # P(every |x| <= largest) and P(every |x| < largest); rounding makes them differ.
         at_most, below = (self.absolute_cdf(largest, strict) ** n for strict in (False, True))
         tail = ALPHA / (2 * cases)
         expected, spread = self.distinct(n)
@@ -140,18 +143,18 @@ class Rounded:
         return dict(zip(STATISTICS, map(float, found), strict=True))
 
     def mean_error(self, sample: np.ndarray) -> float:
-        """The sample mean's distance from 0 in standard errors."""
+        """Return the sample mean's distance from 0 in standard errors."""
         return abs(sample.mean()) / np.sqrt(self.moment(2) / sample.size)
 
     def variance_error(self, sample: np.ndarray) -> float:
-        """The sample second moment's distance from the exact one in standard errors."""
+        """Return the sample second moment's distance from the exact one in standard errors."""
         error = np.sqrt((self.moment(4) - self.moment(2) ** 2) / sample.size)
         return abs(np.mean(sample**2) - self.moment(2)) / error
 
 
 @functools.cache
 def _every_value(dtype: np.dtype) -> np.ndarray:
-    """The value of each bit pattern of a dtype of at most 16 bits, as float64."""
+    """Return the value of each bit pattern of a dtype of at most 16 bits, as float64."""
     bits = dtype.itemsize * 8
     with np.errstate(invalid="ignore"):  # NaNs with payloads
         return np.arange(2**bits, dtype=f"uint{bits}").view(dtype).astype(np.float64)
@@ -159,13 +162,13 @@ def _every_value(dtype: np.dtype) -> np.ndarray:
 
 @functools.cache
 def _finite_values(dtype: np.dtype) -> np.ndarray:
-    """Every finite value, ascending."""
+    """Return every finite value in ascending order."""
     every = _every_value(dtype)
     return np.unique(every[np.isfinite(every)])
 
 
 def ks_distance(ascending: np.ndarray, cdf, counts: ArrayLike = 1) -> float:
-    """Kolmogorov and Smirnov's statistic of sorted values; SciPy's own sorts several times."""
+    """Return the Kolmogorov-Smirnov statistic of sorted values; SciPy's sorts several times."""
     below_or_at = np.cumsum(np.broadcast_to(counts, ascending.shape))
     n, exact = below_or_at[-1], cdf(ascending)
     return float(
@@ -174,23 +177,27 @@ def ks_distance(ascending: np.ndarray, cdf, counts: ArrayLike = 1) -> float:
 
 
 def ks_bound(n: int, cases: int) -> float:
-    """Dvoretzky-Kiefer-Wolfowitz with Massart's constant: P(D > d) <= 2 exp(-2nd²), any n."""
+    """Return d with P(D > d) <= 2 exp(-2nd²) = ALPHA / cases, for any n.
+
+    References: Dvoretzky, Kiefer, Wolfowitz (1956); Massart (1990), for the constant.
+    """
     return float(np.sqrt(np.log(2 * cases / ALPHA) / (2 * n)))
 
 
 def gram_error(w: np.ndarray, scale: float = 1.0) -> float:
-    """How far a matrix's rows, or its fewer columns, are from orthogonal ones of norm `scale`."""
+    """Return the largest error of W Wᴴ (or of Wᴴ W for a tall W) against scale² I."""
     w = np.asarray(w, np.complex128)
     gram = w.conj().T @ w if w.shape[0] >= w.shape[1] else w @ w.conj().T
     return float(np.abs(gram - scale**2 * np.eye(len(gram))).max())
 
 
 def gram_bound(shape: tuple[int, int], dtype) -> float:
-    """What rounding makes of `gram_error` at scale 1.
+    """Bound the `gram_error` of a product of reflections at scale 1.
 
-    Each of a product's reflections errs by a small multiple of eps (Higham 2002, section 19.3), and
-    independent errors add up as the square root of their number (Higham, Mary 2019). Rounding the
-    result moves each of a row's entries by at most eps/2.
+    Each reflection errs by a small multiple of eps, and the sum of independent errors grows with
+    the square root of their number. Rounding the result moves each entry by at most eps/2.
+
+    References: Higham (2002), section 19.3; Higham, Mary (2019).
     """
     compute = jnp.finfo("float32" if np.dtype(dtype).itemsize < 4 else dtype).eps
     rounding = float(jnp.finfo(dtype).eps) * math.sqrt(max(shape))

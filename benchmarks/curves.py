@@ -1,4 +1,4 @@
-"""The usual view: training accuracy by step, and what each technique reaches at its best rate."""
+"""The usual view: training accuracy by step, each technique at its best rate."""
 
 import math
 
@@ -7,34 +7,27 @@ import numpy as np
 from benchmarks import summary
 from benchmarks.summary import TARGET, Row, by_steps
 from benchmarks.techniques import TECHNIQUES
-from benchmarks.view import View, listed, look, panels, sentence
+from benchmarks.view import Outcome, View, briefly, listed, look, panels
 
 
-def finding(records: list[dict]) -> str:
-    """Who never learns, and who is first or level with it."""
-    groups = summary.by_network(records, by_steps)
-    everywhere = [
-        title
-        for title in dict.fromkeys(row.title for group in groups.values() for row in group)
-        if all(row.never_learned.all() for g in groups.values() for row in g if row.title == title)
-    ]
-    first: dict[str, list[str]] = {}
-    for name, group in groups.items():
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say who is first to the target accuracy, and who never learns."""
+    found = []
+    for name, group in summary.by_network(records, by_steps).items():
         reached = [row for row in group if np.isfinite(np.median(row.steps))]
-        who = "nobody"
-        if len(reached) == 1:
-            who = f"only {reached[0].title}"
-        elif reached:
-            who = listed([row.title for row in summary.level(reached, lambda row: row.steps)])
-        first.setdefault(who, []).append(name)
-    answers = ", ".join(f"{who} ({listed(names)})" for who, names in first.items())
-    text = f"first to {TARGET:.0%}: {answers}"
-    if everywhere:
-        depths = {row.unit["depth"] for group in groups.values() for row in group}
-        layers = f" at {depths.pop()} layers" if len(depths) == 1 else ""
-        verb = "never learns" if len(everywhere) == 1 else "never learn"
-        text = f"{listed(everywhere)} {verb}{layers}; {text}"
-    return sentence(text)
+        first = summary.level(reached, lambda row: row.steps) if reached else []
+        rest = [row for row in reached if row not in first]
+        margin = f"nobody reaches {TARGET:.0%}"
+        if first:
+            margin = f"{TARGET:.0%} after {min(np.median(row.steps) for row in first):.0f} steps"
+        if rest:
+            second = min(rest, key=lambda row: float(np.median(row.steps)))
+            margin += f", then {second.title} after {np.median(second.steps):.0f}"
+        if lost := [row.title for row in group if row.never_learned.all()]:
+            margin += f"; {listed(lost)} never {'learns' if len(lost) == 1 else 'learn'}"
+        winner = briefly([row.title for row in first], [row.title for row in group])
+        found.append(Outcome(name, winner, margin))
+    return found
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -49,7 +42,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], title: str):
-    """Training accuracy by step: median and range over seeds, one panel an architecture."""
+    """Plot training accuracy by step: median and range over seeds, one panel per architecture."""
     from matplotlib.ticker import PercentFormatter
 
     groups = summary.by_network(records, by_steps)
@@ -58,13 +51,13 @@ def plot(records: list[dict], title: str):
     for axes, (name, group) in zip(grid, groups.items(), strict=True):
         for row in group:
             index = order.index(row.technique)
-            # Until the first window ends nothing is measured: the curve starts there.
+            # Nothing is measured before the first window ends, so the curve starts there.
             curve = np.array([run["accuracy"] for run in row.runs], float)
             steps = row.unit["window"] * np.arange(1, curve.shape[1] + 1)
             axes.plot(
                 steps,
                 np.median(curve, axis=0),
-                markevery=(index % 5, 5),  # staggered, so that curves on one line are all seen
+                markevery=(index % 5, 5),  # staggered: curves on one line stay visible
                 markersize=5,
                 label=f"{row.title}: {_outcome(row)}",
                 **look(index),
@@ -75,7 +68,7 @@ def plot(records: list[dict], title: str):
         guess = group[0].record["guess_accuracy"]
         axes.axhline(guess, color="black", ls=":", lw=1.2, label=f"guessing: {guess:.0%}")
         axes.axhline(TARGET, color="black", lw=0.6)
-        axes.set(title=name, xlabel="optimiser steps", ylim=(0, 1))
+        axes.set(title=name, xlabel="optimizer steps", ylim=(0, 1))
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False, fontsize=9)
@@ -98,4 +91,4 @@ def caption(records: list[dict]) -> str:
     return summary.caption(records, best=by_steps)
 
 
-VIEW = View(finding, table, plot, caption)
+VIEW = View(outcomes, table, plot, caption)

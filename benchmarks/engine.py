@@ -1,6 +1,6 @@
-"""How fast the engine is: `python -m benchmarks.engine`.
+"""The speed of the engine: `python -m benchmarks.engine`.
 
-Each start-up is the median over fresh interpreters; derivations are timed warm in this process.
+A cold start is the median over fresh interpreters. Derivations are timed warm, in this process.
 """
 
 import statistics
@@ -15,7 +15,7 @@ REPEATS = 7
 
 
 def seconds(code: str) -> tuple[float, float]:
-    """A fresh interpreter: its whole wall time, and the code's own after ``import jax``."""
+    """Return a fresh interpreter's wall time, and the code's own time after ``import jax``."""
     timed = f"import jax, time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", timed], check=True, capture_output=True)
@@ -23,7 +23,7 @@ def seconds(code: str) -> tuple[float, float]:
 
 
 def startup() -> list[tuple[str, str, str]]:
-    """Rows about cold starts."""
+    """Time cold starts."""
     rows = []
     codes = {
         "import flaxinit": "import flaxinit",
@@ -33,12 +33,12 @@ def startup() -> list[tuple[str, str, str]]:
     for name, code in codes.items():
         runs = [seconds(code) for _ in range(REPEATS)]
         whole, own = (statistics.median(run[i] for run in runs) for i in (0, 1))
-        rows.append((name, f"{own * 1e3:.0f} ms after import jax", f"{whole:.2f} s in all"))
+        rows.append((name, f"{own * 1e3:.0f} ms after import jax", f"{whole:.2f} s in total"))
     return rows
 
 
 def catalogue() -> list[tuple[str, str, str]]:
-    """Rows about derivations and enclosures, warm."""
+    """Time warm derivations and enclosures."""
     from flaxinit import gain
     from flaxinit.theory import CATALOGUE, derive
     from flaxinit.theory.moments import closed_form as gaussian, enclosure
@@ -46,7 +46,7 @@ def catalogue() -> list[tuple[str, str, str]]:
     from flaxinit.theory.reading.activation import read_activation
 
     whole, closed, enclosed = {}, [], []
-    derive("linear")  # imports are not what is timed
+    derive("linear")  # leaves imports out of the times
     for name in CATALOGUE:
         start = time.perf_counter()
         found = derive(name)

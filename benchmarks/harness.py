@@ -1,9 +1,9 @@
 """The training loop: every network of one architecture in one compiled program.
 
-Techniques, gains, learning rates and seeds differ only in numbers, so they are batch dimensions:
-arrays are (seeds, variants, ...), a variant being a technique × gain × learning rate, and the
-seeds are spread over all devices along a mesh axis. The steps of a window are one `jax.lax.scan`,
-in which no device waits for another; between windows the host hears how far training is.
+Techniques, gains, learning rates and seeds differ only in numbers, so they are batch dimensions.
+Arrays are (seeds, variants, ...), where a variant is a technique × gain × learning rate. The seeds
+are spread over all devices along a mesh axis. The steps of a window are one `jax.lax.scan`, in
+which no device waits for another. After each window the host reports progress.
 """
 
 import time
@@ -28,11 +28,12 @@ def train(unit: Unit, tick: Callable[[float], Any] = lambda share: None) -> dict
     """Train every network of a unit.
 
     Args:
-        tick: called after each window with the share of the unit's steps that it made.
+        unit: what to train.
+        tick: called after each window with the share of the unit's steps in it.
 
     Returns:
-        What to record: the unit, what guessing would score, seconds, and one entry per run.
-        A number that is not finite is None.
+        The record: the unit, the scores of guessing, seconds, and one entry per run. None stands
+        for a number that is not finite.
     """
     began = time.perf_counter()
     variants = list(product(unit.techniques, unit.gains, unit.learning_rates))
@@ -85,12 +86,12 @@ def train(unit: Unit, tick: Callable[[float], Any] = lambda share: None) -> dict
 
 
 def mesh() -> Mesh:
-    """All devices in a row, those of a process side by side."""
+    """Return a mesh of all devices in a row, with each process's devices side by side."""
     return Mesh(np.array(jax.devices()), ("seed",), axis_types=(AxisType.Auto,))
 
 
 def seed_keys(unit: Unit) -> jax.Array:
-    """A key for each seed, the last repeated until every device has as many."""
+    """Make a key for each seed, and repeat the last until all devices have equally many."""
     seeds = np.array(unit.seeds)
     padding = -len(seeds) % jax.device_count()
     padded = np.append(seeds, seeds[-1:].repeat(padding))
@@ -98,11 +99,11 @@ def seed_keys(unit: Unit) -> jax.Array:
 
 
 def over_runs(function: Callable, **options: Any) -> Callable:
-    """`function(state, key, rate, *shared)` of one network, compiled for all of them.
+    """Compile a function of one network, `function(state, key, rate, *shared)`, for all of them.
 
     Returns:
-        The function of a state whose leaves are (seeds, variants, ...), of a key for each seed
-        and a learning rate for each variant; `shared` is the same for every network.
+        A function of the state with leaves (seeds, variants, ...), a key for each seed and a
+        learning rate for each variant; `shared` is the same for every network.
     """
 
     def on_a_device(state, keys, rates, *shared):
@@ -113,9 +114,9 @@ def over_runs(function: Callable, **options: Any) -> Callable:
             jnp.tile(rates, shape[0]),
         )
         if jax.default_backend() == "cpu":
-            # A core does one matrix product at a time anyway. Taken one after the other, each
-            # network stays in the core's cache, which gives 1.2 times the throughput of a batch,
-            # and its numbers do not depend on how many others the device has.
+            # A core computes one matrix product at a time anyway. One after the other, each network
+            # stays in the core's cache, which gives 1.2 times the throughput of a batch. Its
+            # numbers also do not depend on the number of networks on the device.
             results = jax.lax.map(lambda row: function(*row, *shared), rows)
         else:
             results = jax.vmap(lambda *row: function(*row, *shared))(*rows)
@@ -123,7 +124,7 @@ def over_runs(function: Callable, **options: Any) -> Callable:
 
     def program(state, keys, rates, *shared):
         specs = SEEDS, SEEDS, *(ALIKE for _ in (rates, *shared))
-        # Devices exchange nothing, so there is nothing to check (and JAX 0.12 cannot check erfc).
+        # Devices exchange nothing, so there is nothing to check; JAX 0.12 cannot check erfc.
         return jax.shard_map(
             on_a_device, mesh=mesh(), in_specs=specs, out_specs=SEEDS, check_vma=False
         )(state, keys, rates, *shared)
@@ -132,17 +133,17 @@ def over_runs(function: Callable, **options: Any) -> Callable:
 
 
 def draw(unit: Unit, keys: jax.Array):
-    """The parameters (seeds, variants, ...); each process draws those of its devices.
+    """Draw the parameters (seeds, variants, ...); each process draws those of its devices.
 
-    One network is drawn at a time, by the same program wherever it is going to be trained: a
-    batch is compiled otherwise for another size, and its last bits differ.
+    The same program draws one network at a time, wherever the network is trained. A batch would be
+    compiled differently for each size, and its last bits would differ.
     """
-    # Run once a seed, and slower to compile by half when fully optimised on a CPU.
+    # Runs once per seed. On a CPU, full optimization would make compilation 1.5 times as slow.
     options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
     inits = [jax.jit(unit.init(name), compiler_options=options) for name in unit.techniques]
 
     def network(key):
-        """(variants, ...) of one seed."""
+        """Draw the parameters of one seed (variants, ...)."""
         return jax.tree_util.tree_map_with_path(variants, *(init(key) for init in inits))
 
     def variants(path, *leaves):
@@ -158,12 +159,12 @@ def draw(unit: Unit, keys: jax.Array):
 
 
 def fetch(tree):
-    """The whole arrays on the host, in every process."""
+    """Return the whole arrays on the host, in every process."""
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def _window(unit: Unit, optimizer: Callable) -> Callable:
-    """`window` steps of one network, and the mean scores over them."""
+    """Return the function that makes a window of steps and returns their mean scores."""
 
     def advance(state, key, rate, first_step):
         def step(state, index):
@@ -172,7 +173,7 @@ def _window(unit: Unit, optimizer: Callable) -> Callable:
             (loss, accuracy), gradient = jax.value_and_grad(
                 lambda params: unit.scores(params, *batch), has_aux=True
             )(params)
-            # A float32 rate would make float32 updates of bfloat16 parameters.
+            # A float32 rate would promote the updates of bfloat16 parameters to float32.
             dtype = jax.tree.leaves(params)[0].dtype
             updates, opt_state = optimizer(rate.astype(dtype)).update(gradient, opt_state)
             return (optax.apply_updates(params, updates), opt_state), (loss, accuracy)
@@ -184,7 +185,7 @@ def _window(unit: Unit, optimizer: Callable) -> Callable:
 
 
 def rounded(values):
-    """Five significant digits, None where not finite (JSON knows no NaN)."""
+    """Round to five significant digits; return None for NaN and infinity, which JSON lacks."""
     if np.ndim(values):
         return [rounded(value) for value in values]
     return float(f"{values:.5g}") if np.isfinite(values) else None

@@ -1,9 +1,9 @@
-"""Orthogonal matrices: time beside JAX's QR, and memory of a device on a mesh of eight.
+"""Orthogonal matrices: time against JAX's QR, and memory per device on a mesh of eight.
 
 `python -m benchmarks.orthogonal` draws float32 matrices with `flaxinit.orthogonal` and with
-`jax.nn.initializers.orthogonal`, jitted and in turns; the ratio is the median over turns, with the
-range of their middle half. It compiles flaxinit's for eight host devices as well, and reads off
-the memory that a device needs for temporaries and for the result.
+`jax.nn.initializers.orthogonal`, jitted and in turns. The ratio is the median over turns, with the
+range of the middle half. It also compiles flaxinit's draw for eight host devices, and reads from
+the program the memory that each device needs for temporaries and for the result.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from pathlib import Path
 SHAPES = ((1024, 1024), (2048, 2048), (4096, 4096), (8192, 1024))
 RESULTS = Path(__file__).parent / "results"
 DEVICES = 8
-TURN = 0.5  # seconds: LAPACK's threads spin for a while after a QR, and would slow a short call
+TURN = 0.5  # seconds: LAPACK's threads spin for a while after a QR and would slow down a short call
 
 
 def race(shape: tuple[int, int], turns: int) -> dict:
-    """Seconds of both, and the ratio."""
+    """Time both, and return the seconds and the ratio."""
     import jax
 
     import flaxinit
@@ -36,7 +36,7 @@ def race(shape: tuple[int, int], turns: int) -> dict:
 
 
 def memory(shape: tuple[int, int]) -> dict:
-    """Bytes of temporaries and output on one device and on each of eight."""
+    """Return the bytes of temporaries and output on one device and on each of eight."""
     import jax
 
     import flaxinit
@@ -49,7 +49,7 @@ def memory(shape: tuple[int, int]) -> dict:
         draw = jax.jit(lambda key, layout=layout: flaxinit.orthogonal()(key, shape, None, layout))
         use = draw.lower(key).compile().memory_analysis()
         if use is None:
-            raise RuntimeError(f"{jax.default_backend()} does not report the memory of a program")
+            raise RuntimeError(f"{jax.default_backend()} does not report a program's memory.")
         found[name] = {"temporaries": use.temp_size_in_bytes, "result": use.output_size_in_bytes}
     peaks = {name: sum(parts.values()) for name, parts in found.items()}
     temporaries = [found[name]["temporaries"] for name in ("each of eight", "alone")]
@@ -61,7 +61,7 @@ def memory(shape: tuple[int, int]) -> dict:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Bars of the time ratio, and of the share of memory."""
+    """Plot the time ratio and the share of memory as bars."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -93,7 +93,7 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print the table, write JSON and plot under benchmarks/results."""
+    """Measure, print the table, and write JSON and plot into the results folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import experiments, store
-from benchmarks.view import View
+from benchmarks.view import Outcome, View
 
 PAGE = "report.html"
 
@@ -29,12 +29,13 @@ th, td { padding: 0.15rem 0.7rem; border-bottom: 1px solid #e5e5e5; text-align: 
 
 
 class Section(NamedTuple):
-    """What is said of one experiment at one size."""
+    """The report on one experiment at one size."""
 
     name: str
     size: str
     dtype: str | None
     question: str
+    outcomes: list[Outcome]
     finding: str
     plot: Path
     cells: list[list[str]]
@@ -60,20 +61,20 @@ def show(view: View, records: list[dict], console: Console) -> None:
         table.add_column(column.replace(" ", "\n", 1))
     before = None
     for first, *rest in rows:
-        # What is the same as in the row above is not said again.
+        # A first cell that repeats the row above stays empty.
         table.add_row("" if first == before else first, *rest)
         before = first
     console.print(table)
 
 
 def page(results: Path) -> Path:
-    """Write every complete experiment, biggest size first, into the results folder.
+    """Write every complete experiment into the results folder, largest size first.
 
     Returns:
         The path of the HTML page.
     """
     sections = list(_sections(results))
-    # The page that is kept tells what was found; what only shows that everything runs is not.
+    # Smoke runs only show that everything works, so the committed page leaves them out.
     found = [section for section in sections if section.size != "smoke"] or sections
     (results / "README.md").write_text(_markdown(found), encoding="utf-8")
     target = results / PAGE
@@ -99,6 +100,7 @@ def _sections(results: Path):
                     size,
                     dtype,
                     experiment.question,
+                    view.outcomes(records),
                     finding,
                     plot,
                     view.table(records),
@@ -116,7 +118,7 @@ def _sections(results: Path):
 
 
 def _origin(command: str, records: list[dict]) -> str:
-    """The command, and where and on what it was run."""
+    """Return the command, its device, its versions and its time."""
     here = records[0]["environment"]
     seconds = sum(record["seconds"] for record in records)
     packages = ("python", "jax", "flax", "optax", "flaxinit")
@@ -130,28 +132,40 @@ def _origin(command: str, records: list[dict]) -> str:
 def _markdown(sections: list[Section]) -> str:
     parts = [
         "# Results",
-        "Written by `python -m benchmarks report` from the JSON Lines files beside it; "
-        "[how to read them](../README.md).",
-        "\n".join(f"- [{s.title}](#{_anchor(s)}): {s.finding}." for s in sections),
+        "`python -m benchmarks report` writes this page from the JSON Lines files beside it. "
+        "[The columns are explained here](../README.md#what-the-columns-mean).",
+        _grid([["experiment", *Outcome._fields], *_overview(sections)]),
     ]
     for section in sections:
-        head, *rows = section.cells
-        lines = [head, ["---"] * len(head), *rows]
         command, _, rest = section.origin.partition(":")
         parts += [
             f"## {section.title}",
             section.question,
-            f"**{section.finding}.**",
             f"![{section.name}]({section.plot.parent.name}/{section.plot.name})",
-            "\n".join(f"| {' | '.join(cells)} |" for cells in lines),
-            f"{section.caption[0].upper()}{section.caption[1:]}.",
+            _grid(section.cells),
+            f"{section.caption}.",
             f"`{command}`:{rest}.",
         ]
     return "\n\n".join(parts) + "\n"
 
 
+def _overview(sections: list[Section]) -> list[list[str]]:
+    """Return a row per outcome, with the experiment's link in its first row."""
+    return [
+        ["" if i else f"[{section.title}](#{_anchor(section)})", *outcome]
+        for section in sections
+        for i, outcome in enumerate(section.outcomes)
+    ]
+
+
+def _grid(cells: list[list[str]]) -> str:
+    """Return a Markdown table, headings first."""
+    head, *rows = cells
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
 def _anchor(section: Section) -> str:
-    """What GitHub makes of the heading."""
+    """Return GitHub's anchor of the heading."""
     return section.title.replace(",", "").replace(" ", "-")
 
 
@@ -174,6 +188,6 @@ def _html(sections: list[Section]) -> str:
         )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>flaxinit: results</title>'
-        f"<style>{STYLE}</style><h1>flaxinit: what was measured of initialization</h1>"
+        f"<style>{STYLE}</style><h1>flaxinit: measurements of initialization</h1>"
         f"<nav><ul>{links}</ul></nav>{''.join(body)}</html>\n"
     )

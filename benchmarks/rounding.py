@@ -1,18 +1,18 @@
-"""The random bits of a program, and how far rounding may take its results on another device.
+"""A program's random bits, and a bound on how far rounding moves its results between devices.
 
-A running error analysis (Wilkinson 1986; Higham 2002, section 3.3). Two devices that draw the same
-bits compute the same formula, but round it elsewhere: one fuses a product with a sum, another has
-its own logarithm. Let both be as accurate as a standard asks. Then their results of an operation
-``y = f(x_1, ..., x_n)`` differ, to first order, by at most
+This is a running error analysis. Two devices that draw the same bits compute the same formula but
+round it at different places: one fuses a product with a sum, another has its own logarithm. Let
+both be as accurate as a standard demands. Then their results of ``y = f(x_1, ..., x_n)`` differ,
+to first order, by at most
 
     e(y) = Σ_i |∂f/∂x_i| e(x_i) + 2 a(f) ulp(y),
 
-with ``a(f)`` the accuracy in units of the last place (ulp). Random bits and all integers have
+where ``a(f)`` is the accuracy in units in the last place (ulp). Random bits and all integers have
 ``e = 0``.
 
 References: Wilkinson (1986), Error analysis revisited; Higham (2002), Accuracy and Stability of
-Numerical Algorithms; Khronos Group, The OpenCL C Specification, "Relative Error as ULPs"; Giles
-(2010), Approximating the erfinv function.
+Numerical Algorithms, section 3.3; Khronos Group, The OpenCL C Specification, "Relative Error as
+ULPs"; Giles (2010), Approximating the erfinv function.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from jax.extend.core import JaxprEqn
 
 from flaxinit.jaxpr import bind, called, evaluate
 
-# What moves numbers, picks among them or changes a sign rounds nothing.
+# Operations that move numbers, pick among them or change a sign do not round.
 EXACT = (
     *("abs", "neg", "sign", "max", "min", "clamp", "nextafter", "real", "imag", "complex", "conj"),
     *("bitcast_convert_type", "device_put", "optimization_barrier", "sharding_constraint"),
@@ -32,8 +32,8 @@ EXACT = (
     *("broadcast_in_dim", "reshape", "squeeze", "transpose", "rev", "slice", "pad", "concatenate"),
     *("select_n", "gather", "copy", "copy_p", "iota", "split", "stack", "unstack"),
 )
-# Units of the last place by which a result may be off: half of one where it is rounded correctly,
-# else what OpenCL allows of single precision in its full profile.
+# Units in the last place by which a result may be off: a half if it is rounded correctly, and
+# otherwise OpenCL's limit for single precision in its full profile.
 ACCURACY = {
     **dict.fromkeys(EXACT, 0.0),
     **dict.fromkeys(("add", "sub", "mul", "square", "convert_element_type"), 0.5),
@@ -46,27 +46,28 @@ ACCURACY = {
     "sin": 4.0,
     "cos": 4.0,
     "erf": 16.0,
-    # Giles: x p(w), w = -log1p(-x²). A relative error of w is at most halved in the result; so the
-    # 2 ulp of log1p, at most 4 half ulp, leave 2 of them. Where x is near 1, p is a polynomial in
-    # √w, whose 3 ulp are at most 6; the last sum and the last two products leave one each.
+    # Giles: x p(w), w = -log1p(-x²). k ulp of one number are a relative error of at most k eps, and
+    # so at most 2k ulp of another. The result halves a relative error of w, so log1p's 2 ulp become
+    # at most 2. For x near 1, p is a polynomial in √w, whose 3 ulp become at most 6. The last sum
+    # and the last two products each round by half a ulp, which becomes at most 1.
     "erf_inv": 11.0,
 }
-# Alike on all devices, if what goes in is; a product is not, which may stay unrounded in a sum.
+# Equal on all devices if the inputs are. Not so a product: fused into a sum, it stays unrounded.
 ALIKE = {*EXACT, "add", "sub", "convert_element_type"}
-# Of these the argument is rounded as well: 1 - x² is computed from a rounded x², as if x had
-# a relative error of a quarter of eps.
+# These round their argument too: 1 - x² is computed from a rounded x², as if x had a relative
+# error of a quarter of eps.
 ROUNDED_ARGUMENT = {"erf_inv": 0.25}
 
 
 class Number(NamedTuple):
-    """A value of a program, and how far another device may be from it; None where it is exact."""
+    """A value of a program, and a bound on its difference on another device; None if exact."""
 
     value: Any
     error: jax.Array | None = None
 
 
 def random_bits(function: Callable[[jax.Array], Any], key: jax.Array) -> list[jax.Array]:
-    """All words that a function draws from its key, in the order of its program."""
+    """Return all words that a function draws from its key, in program order."""
     drawn = []
 
     def apply(equation: JaxprEqn, inputs: list) -> list:
@@ -82,10 +83,10 @@ def random_bits(function: Callable[[jax.Array], Any], key: jax.Array) -> list[ja
 
 
 def spread(function: Callable[[jax.Array], Any], key: jax.Array) -> jax.Array:
-    """For each entry of the array that a function draws, the bound of the formula above.
+    """Return the bound above for each entry of the array that a function draws.
 
     Raises:
-        ValueError: an operation whose accuracy is not known here, such as a sum of products.
+        ValueError: the accuracy of an operation is not known here, as for a sum of products.
     """
 
     def apply(equation: JaxprEqn, inputs: list[Number]) -> list[Number]:
@@ -105,12 +106,12 @@ def _with_errors(equation: JaxprEqn, inputs: list[Number]) -> list[Number]:
     results = bind(equation, values)
     if not any(_is_inexact(result) for result in results):
         if any(number.error is not None for number in inputs):
-            raise ValueError(f"{name} makes exact numbers of rounded ones: one may jump")
+            raise ValueError(f"{name} makes exact numbers from rounded ones: one may jump.")
         return [Number(result) for result in results]
     if name in ALIKE and all(number.error is None for number in inputs):
         return [Number(result) for result in results]
     if name not in ACCURACY:
-        raise ValueError(f"nothing is known here of how accurate {name} is")
+        raise ValueError(f"The accuracy of {name} is not known here. Add it to ACCURACY.")
     errors = [2 * ACCURACY[name] * _ulp(result) for result in results]
     for place, (value, error) in enumerate(inputs):
         if name in ROUNDED_ARGUMENT:
@@ -133,6 +134,6 @@ def _is_inexact(value) -> bool:
 
 
 def _ulp(value: jax.Array) -> jax.Array:
-    """The distance from a number, by its modulus, to the next larger one."""
+    """Return the distance from a number's modulus to the next larger number."""
     size = jnp.abs(value)
     return jnp.nextafter(size, jnp.full_like(size, jnp.inf)) - size

@@ -1,11 +1,10 @@
-"""Throughput of the samplers beside JAX's and beside the random bits alone.
+"""Throughput of the samplers against JAX's, and against the random bits alone.
 
-`python -m benchmarks.sampling` draws 2^24 values in each dtype and distribution: flaxinit's
-initializer and `jax.nn.initializers`' take turns, each called by itself and jitted. A ratio is the
-median over turns of JAX's time over flaxinit's of the same turn, so that a busy machine slows both;
-the spread in brackets is the range of the middle half of the turns. The last column is the limit:
-the ratio that the random bits of a draw would have by themselves, one 32-bit word a real number (64
-bits for float64).
+`python -m benchmarks.sampling` draws 2^24 values in each dtype and distribution. The initializers
+of flaxinit and of `jax.nn.initializers` take turns, each called eagerly and jitted. A ratio is
+JAX's time over flaxinit's in the same turn, because a busy machine slows both. It is given as the
+median over turns and, in brackets, the range of the middle half. The last column is a limit: the
+ratio for the random bits of a draw alone, one 32-bit word per real number (64 bits for float64).
 """
 
 import argparse
@@ -36,16 +35,17 @@ DTYPES = (
 DISTRIBUTIONS: tuple[Distribution, ...] = ("normal", "truncated_normal", "uniform")
 RESULTS = Path(__file__).parent / "results"
 ROWS = 4096
-# Okabe and Ito's colours, which all readers can tell apart.
+# Okabe and Ito's colors, which all readers can distinguish.
 COLORS = {"eager": "#0072B2", "jitted": "#E69F00", "bits": "#999999"}
 
 
 def paired_times(
     calls: dict[str, Callable], turns: int, seconds: float = 0.0
 ) -> dict[str, list[float]]:
-    """Seconds of each call in each turn, after a warm-up; every second turn runs backwards.
+    """Return the seconds of each call in each turn, after a warm-up.
 
-    In its turn a call is repeated until `seconds` are over, and its mean counts.
+    Every second turn runs in reverse order. In its turn a call is repeated until `seconds` are
+    over; its mean counts.
     """
     times = {name: [] for name in calls}
     for call in calls.values():
@@ -61,7 +61,7 @@ def paired_times(
 
 
 def ratio(times: dict[str, list[float]], slow: str, fast: str) -> dict[str, float]:
-    """Quartiles of the ratios of two calls' times, turn by turn."""
+    """Return the quartiles of the ratio of two calls' times in the same turn."""
     low, median, high = np.quantile(np.divide(times[slow], times[fast]), (0.25, 0.5, 0.75))
     return {"low": float(low), "median": float(median), "high": float(high)}
 
@@ -69,7 +69,7 @@ def ratio(times: dict[str, list[float]], slow: str, fast: str) -> dict[str, floa
 def measure(
     dtype: str, distribution: Distribution, values: int, turns: int, seconds: float = 0.0
 ) -> dict:
-    """Times of one dtype and distribution, and throughput ratios to JAX's initializer."""
+    """Time one dtype and distribution, and return times and throughput ratios to JAX."""
     shape, key = (ROWS, values // ROWS), jax.random.key(0)
     wide = jnp.dtype(dtype)
     scale = float(ROWS)  # unit variance: every dtype can hold it
@@ -102,7 +102,7 @@ def measure(
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Bars of the ratios; 1 is JAX's throughput."""
+    """Plot the ratios as bars; 1 is JAX's throughput."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -141,7 +141,7 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print the table, write JSON and plot under benchmarks/results."""
+    """Measure, print the table, and write JSON and plot into the results folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--log2", type=int, default=24, help="values drawn, as a power of 2")
     parser.add_argument("--turns", type=int, default=9)

@@ -1,20 +1,20 @@
-"""Cold time and memory from a model to its parameters: fast_init beside the usual ways.
+"""Cold time and memory of `fast_init` against the usual ways to make a model's parameters.
 
     python -m benchmarks.startup time      # all ways and depths, about a quarter of an hour
     python -m benchmarks.startup memory    # a model of 10^9 bfloat16 parameters on 8 devices
-    python -m benchmarks.startup keys      # a thousand arrays, each from a split key
+    python -m benchmarks.startup keys      # a thousand arrays, each from a key of its own
     python -m benchmarks.startup summary   # the ratios and the plot of the stored times
 
-Every measurement is one fresh process without a compilation cache, started after the one before
-has ended. Clocks start when JAX is up and the input is on the device, and stop when every
-parameter is. Each way is measured several times, in turn with the others, and its fastest run
-counts, since other work on the machine only ever adds time; those that compile the whole model
-take minutes and run once. Processor seconds are given beside wall seconds.
+Every measurement is a fresh process without a compilation cache, and they run one at a time. The
+clock starts when JAX is up and the input is on the device; it stops when every parameter is on the
+device. Each way is measured several times, in turn with the others. Its fastest run counts, because
+other work on the machine only adds time. Ways that compile the whole model take minutes and run
+once. Processor seconds are given beside wall seconds.
 
-The compile part of fast_init is all that lies between its first lowering and its last executable,
-where it does nothing else: staging, XLA and LLVM, for samplers and for key programs. It is given
-in processor seconds of all threads, which tell what compiling cost; wall seconds would tell how
-many of the compilations found a free core.
+The compile part of `fast_init` is everything between its first lowering and its last executable:
+staging, XLA and LLVM, for samplers and key programs. It is given in processor seconds of all
+threads, which measure the cost of compilation. Wall seconds would depend on how many compilations
+found a free core.
 """
 
 import argparse
@@ -32,19 +32,19 @@ DEPTHS = (12, 24, 48, 96)
 REPEATS = 3
 LINEN = ("fast_init", "lazy_init", "eager init", "jit(init)")
 NNX = ("nnx fast_init", "nnx eager", "nnx.jit")
-# What each is compared with: the way that compiles the model, and those that compile each draw.
+# The rivals of each way: one that compiles the whole model, and those that compile each draw.
 RIVALS = {
     "fast_init": ("jit(init)", ("lazy_init", "eager init")),
     "nnx fast_init": ("nnx.jit", ("nnx eager",)),
 }
-# How hand-written models take keys, and how many.
+# How hand-written models split their keys, and the number of keys.
 IDIOMS, KEYS = ("keys[i]", "for k in keys", "fold_in"), 1000
 WIDTH, HEADS, VOCABULARY, LENGTH = 256, 8, 1000, 16
 KINDS = {"seconds": "wall seconds", "processor_seconds": "processor seconds"}
 
 
 def linen_transformer(depth, width=WIDTH, heads=HEADS, vocabulary=VOCABULARY, dtype=None):
-    """A pre-LN transformer."""
+    """Return a pre-LN transformer."""
     import flax.linen as nn
     import jax.numpy as jnp
 
@@ -70,7 +70,7 @@ def linen_transformer(depth, width=WIDTH, heads=HEADS, vocabulary=VOCABULARY, dt
 
 
 def nnx_transformer(depth, key):
-    """The same layers as NNX modules."""
+    """Make the same layers as NNX modules."""
     from flax import nnx
 
     class Block(nnx.Module):
@@ -91,7 +91,7 @@ def nnx_transformer(depth, key):
 
 
 def measure_time(way: str, depth: int) -> dict:
-    """Seconds from nothing to all parameters, in this process."""
+    """Time one way from a model to all its parameters, in this process."""
     import jax
     import jax.numpy as jnp
     from flax import nnx
@@ -135,7 +135,7 @@ def measure_time(way: str, depth: int) -> dict:
 
 
 def measure_keys(way: str, idiom: str) -> dict:
-    """Seconds from a key to many small arrays, each drawn from a key of its own."""
+    """Time one way from a key to many small arrays, each drawn from its own key."""
     import jax
 
     import flaxinit
@@ -162,7 +162,7 @@ def measure_keys(way: str, idiom: str) -> dict:
 
 
 def compare_keys() -> list[dict]:
-    """fast_init beside an eager run, in turn; the fastest of each counts."""
+    """Time `fast_init` and an eager run in turns; the fastest run of each counts."""
     rows = []
     for idiom in IDIOMS:
         for way in ("fast_init", "eager init") * REPEATS:
@@ -181,11 +181,11 @@ def compare_keys() -> list[dict]:
 
 
 def measure_memory() -> dict:
-    """Peak memory of making 10^9 parameters on 8 host devices, in this process.
+    """Measure the peak memory of making 10^9 parameters on 8 host devices, in this process.
 
-    20 layers of width 2048 have 12 · 2048² · 20 ≈ 1.007 · 10^9 weights. The peak of the resident
-    set, less what it was before, is all that the initialisation ever held on the host, which
-    here is the memory of all eight devices too.
+    20 layers of width 2048 have 12 · 2048² · 20 ≈ 1.007 · 10^9 weights. The memory of the
+    initialization is the peak of the resident set minus its size before. The eight devices are the
+    host's, so this includes their memory.
     """
     import jax
     import jax.numpy as jnp
@@ -227,16 +227,16 @@ def measure_memory() -> dict:
 
 
 def resident(field: str) -> int:
-    """Bytes of the resident set of this process (Linux): VmRSS now, VmHWM at its peak."""
+    """Return the bytes of this process's resident set on Linux: VmRSS now, VmHWM at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
 def in_fresh_process(*arguments: str, limit: float | None = None, **environment: str) -> dict:
-    """Run one measurement where nothing has been compiled or cached.
+    """Run one measurement in a fresh process, where nothing has been compiled or cached.
 
     Raises:
-        subprocess.TimeoutExpired: it took more seconds than the limit.
+        subprocess.TimeoutExpired: it took longer than the limit.
         subprocess.CalledProcessError: it failed; `stderr` says why.
     """
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
@@ -252,13 +252,13 @@ def in_fresh_process(*arguments: str, limit: float | None = None, **environment:
 
 
 def fastest(rows: list[dict], way: str, field: str) -> dict[int, float]:
-    """Depth -> the least `field` of all runs."""
+    """Return, for each depth, the smallest `field` of all runs."""
     depths = sorted({r["depth"] for r in rows if r["way"] == way})
     return {d: min(r[field] for r in rows if (r["way"], r["depth"]) == (way, d)) for d in depths}
 
 
 def summary(rows: list[dict]) -> str:
-    """How many times as fast as its rivals fast_init is, and what it compiles, by depth."""
+    """Say how many times as fast as its rivals `fast_init` is, and what compiling costs."""
     lines = []
     for way, (compiling, others) in RIVALS.items():
         for field, label in KINDS.items():
@@ -282,9 +282,9 @@ def summary(rows: list[dict]) -> str:
 
 
 def plot(rows: list[dict]) -> None:
-    """Cold time against depth, both axes logarithmic: wall above processor, Linen beside NNX.
+    """Plot cold time against depth: wall above processor seconds, Linen left and NNX right.
 
-    The dashed line is the compile part of fast_init.
+    The dashed line is the compile part of `fast_init`.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""Results as JSON Lines: one line per finished unit, so that a killed run resumes."""
+"""Results as JSON Lines: one line per finished unit, so that a killed run can resume."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def environment() -> dict:
-    """What a result depends on besides its settings."""
+    """Return what a result depends on besides its settings."""
     device = jax.devices()[0]
     packages = ("flaxinit", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "mnist1d")
     return {
@@ -31,7 +31,7 @@ def environment() -> dict:
 
 
 def _commit() -> str:
-    """The git commit, with `-dirty` for uncommitted changes to tracked files."""
+    """Return the git commit, with `-dirty` for uncommitted changes to tracked files."""
     try:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -41,7 +41,7 @@ def _commit() -> str:
 
 
 def _source() -> str:
-    """Digest of the code that makes the numbers: a commit does not tell uncommitted changes."""
+    """Return a digest of the code, because a commit does not identify uncommitted changes."""
     files = sorted([*ROOT.glob("flaxinit/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
     digest = hashlib.sha256()
     for file in files:
@@ -52,9 +52,9 @@ def _source() -> str:
 class Journal:
     """The results of one experiment at one size, in its own dtype or in another.
 
-    Units are appended to `NAME.partial.jsonl` as they finish; the complete file replaces
-    `NAME.jsonl` at once. Only a partial file is resumed, and only its units made by the same
-    code, versions and devices; the others are kept beside it, as `NAME.stale.jsonl`.
+    Each finished unit is appended to `NAME.partial.jsonl`. The complete file replaces `NAME.jsonl`
+    in one step. Resuming a partial file keeps the units that the same code, versions and devices
+    made, and moves the others to `NAME.stale.jsonl`.
     """
 
     def __init__(self, results: Path, size: str, name: str, dtype: str | None = None):
@@ -64,12 +64,12 @@ class Journal:
         self.stale = self.path.with_suffix(".stale.jsonl")
 
     def resume(self, here: dict) -> tuple[list[dict], list[str]]:
-        """The finished units that still hold, and what to tell about the others."""
+        """Return the finished units that are still valid, and notes on the others."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.partial.open("ab"):
-            pass  # fails now, not after the first unit, where results cannot be written
+            pass  # results that cannot be written fail now, not after the first unit
         records, torn = read(self.partial)
-        # The digest of the source tells what a commit only names.
+        # The digest of the source replaces the commit, which may differ for the same source.
         valid = [
             record
             for record in records
@@ -77,16 +77,18 @@ class Journal:
         ]
         notes = []
         if torn:
-            notes.append(f"{self.partial.name}: dropped an incomplete last line; it is run again")
+            notes.append(
+                f"{self.partial.name}: dropped an incomplete last line. Its unit is run again."
+            )
         if stale := [record for record in records if record not in valid]:
             with self.stale.open("a", encoding="utf-8") as file:
                 file.writelines(map(_line, stale))
             notes.append(
                 f"{self.partial.name}: {len(stale)} finished unit(s), made by other code, versions "
-                f"or devices, are run again and kept in {self.stale.name}"
+                f"or devices, are run again. The old results are kept in {self.stale.name}."
             )
         if valid:
-            notes.append(f"{self.partial.name}: resumed after {len(valid)} finished unit(s)")
+            notes.append(f"{self.partial.name}: resumed after {len(valid)} finished unit(s).")
         self._write(valid)
         return valid, notes
 
@@ -106,7 +108,7 @@ class Journal:
 
 
 def key(unit) -> str:
-    """A unit's settings, as one string: from the dataclass, or from its record."""
+    """Return a unit's settings as one string, from the dataclass or from its record."""
     settings = unit if isinstance(unit, dict) else asdict(unit)
     return json.dumps(settings, sort_keys=True)
 
@@ -116,10 +118,10 @@ def _line(record: dict) -> str:
 
 
 def read(path: Path) -> tuple[list[dict], bool]:
-    """Records of a results file, and whether its last line was cut short.
+    """Read the records of a results file, and whether its last line was cut short.
 
     Raises:
-        ValueError: a line before the last is not a record: the file was damaged, not cut short.
+        ValueError: a line before the last is not JSON, so the file was damaged, not cut short.
     """
     *lines, rest = path.read_text(encoding="utf-8", errors="replace").split("\n")
     records = []
@@ -128,7 +130,7 @@ def read(path: Path) -> tuple[list[dict], bool]:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise ValueError(
-                f"{path}, line {number} is not JSON ({error}): repair the line, or delete the "
-                "file to run everything again"
+                f"{path}, line {number} is not JSON ({error}). Repair the line, or delete the "
+                "file to run everything again."
             ) from None
     return records, bool(rest)

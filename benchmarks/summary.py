@@ -1,4 +1,4 @@
-"""From runs to what is said about them: each technique at its best rate."""
+"""From runs to statements about them: each technique at its best rate."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ TARGET = 0.90  # training accuracy that counts as trained
 
 @dataclass(frozen=True)
 class Row:
-    """One technique on one architecture, at the learning rate that suits it best."""
+    """One technique on one architecture, at its best learning rate."""
 
     record: dict
     technique: str
@@ -42,11 +42,11 @@ class Row:
 
     @property
     def steps(self) -> np.ndarray:
-        """Steps until a window's training accuracy reached the target, infinite if none did."""
+        """Steps to the first window with the target accuracy; infinite if there is none."""
         return self.steps_until(lambda run: np.array(run["accuracy"], float) >= TARGET)
 
     def steps_until(self, reached) -> np.ndarray:
-        """Steps until the first window for which `reached(run)` is true, for each run."""
+        """Return, for each run, the steps to the first window for which `reached(run)` is true."""
         windows = [np.flatnonzero(reached(run)) for run in self.runs]
         return np.array(
             [self.unit["window"] * (w[0] + 1) if len(w) else math.inf for w in windows], float
@@ -54,7 +54,7 @@ class Row:
 
     @property
     def loss(self) -> np.ndarray:
-        """Final training loss, infinite where it is not finite."""
+        """Final training loss; infinite if it is not finite."""
         return np.array([_loss(run) for run in self.runs])
 
     @property
@@ -76,15 +76,15 @@ class Row:
 
     @property
     def never(self) -> str:
-        """The share that never learned, and of it what diverged."""
+        """The share of seeds that never learned, and the share that diverged."""
         diverged = f" (diverged {self.diverged.mean():.0%})" if self.diverged.any() else ""
         return f"{self.never_learned.mean():.0%}{diverged}"
 
     @property
     def gradient_ratio(self) -> np.ndarray:
-        """Before the first step, the gradient of the last layer over that of the first.
+        """The last layer's gradient over the first layer's, before the first step.
 
-        Infinite where the first has vanished, NaN where one is not finite.
+        Infinite if the first has vanished, NaN if one is not finite.
         """
         gradients = [run["probes"][0]["gradient"] for run in self.runs]
         first, last = (np.array([g[at] for g in gradients], float) for at in (0, -1))
@@ -96,12 +96,12 @@ def _loss(run: dict) -> float:
 
 
 def by_loss(row: Row) -> tuple[float, ...]:
-    """The lower the better: median of the final training loss, then how many never learned."""
+    """Rank by the median of the final training loss, then by the share that never learned."""
     return float(np.median(row.loss)), float(row.never_learned.mean())
 
 
 def by_steps(row: Row) -> tuple[float, ...]:
-    """The lower the better: median of the steps to the target accuracy, then as `by_loss`."""
+    """Rank by the median of the steps to the target accuracy, then as `by_loss`."""
     return float(np.median(row.steps)), *by_loss(row)
 
 
@@ -109,9 +109,12 @@ CHOICE = {by_loss: "the lowest training loss", by_steps: "the fewest steps"}
 
 
 def rows(records: list[dict], best: Callable[[Row], tuple[float, ...]] = by_loss) -> list[Row]:
-    """A row per unit, technique and gain, in the order in which they were trained.
+    """Return a row per unit, technique and gain, in the order of training.
 
-    Each is at the rate that is `best` for it on the training data. The test data have no say.
+    Args:
+        records: the experiment's records.
+        best: the rank of a row, lower is better. It sees only the training data, and chooses the
+            learning rate of each row.
     """
     found = []
     for record in records:
@@ -125,7 +128,7 @@ def rows(records: list[dict], best: Callable[[Row], tuple[float, ...]] = by_loss
     return found
 
 
-# What tells architectures apart, in words.
+# The settings that distinguish architectures, in words.
 WORDING: dict[str, Callable] = {
     "activation": str,
     "depth": "{} layers".format,
@@ -136,7 +139,7 @@ WORDING: dict[str, Callable] = {
 
 
 def by_network(records: list[dict], best=by_loss) -> dict[str, list[Row]]:
-    """The rows of each architecture, under a name with what tells architectures apart."""
+    """Return the rows of each architecture, named by the settings that differ."""
     differing, alike = _settings(records)
     named: dict[str, list[Row]] = {}
     for row in rows(records, best):
@@ -146,7 +149,7 @@ def by_network(records: list[dict], best=by_loss) -> dict[str, list[Row]]:
 
 
 def _settings(records: list[dict]) -> tuple[list[str], list[str]]:
-    """Those of `WORDING` that differ among the units, and the others."""
+    """Return the keys of `WORDING` that differ among the units, and the others."""
     units = [record["unit"] for record in records]
     known = [key for key in WORDING if key in units[0]]
     differing = [key for key in known if len({unit[key] for unit in units}) > 1]
@@ -154,7 +157,7 @@ def _settings(records: list[dict]) -> tuple[list[str], list[str]]:
 
 
 def level(rows: list[Row], values: Callable[[Row], np.ndarray]) -> list[Row]:
-    """Those that no other one is clearly better than, its interval below. The lower the better."""
+    """Return the rows that no other row's interval is entirely below; lower is better."""
     intervals = [interval(values(row)) for row in rows]
     highest = min(high for _, high in intervals)
     return [row for row, (low, _) in zip(rows, intervals, strict=True) if low <= highest]
@@ -173,11 +176,11 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 def table(
     groups: dict[str, list[Row]], *columns: str | tuple[str, Callable[[Row], str]]
 ) -> list[list[str]]:
-    """A row per technique, and one for guessing where there is an accuracy.
+    """Return a row per technique, and a row for guessing if there is an accuracy.
 
     Args:
-        groups: the rows of each network, by its name.
-        columns: of `COLUMNS`, or a heading and what to write under it.
+        groups: network -> its rows.
+        *columns: names in `COLUMNS`, or pairs of a heading and a function from row to cell.
     """
     shown = dict((c, COLUMNS[c]) if isinstance(c, str) else c for c in columns)
     cells = [["network", "technique", *shown]]
@@ -191,7 +194,13 @@ def table(
 
 
 def caption(records: list[dict], *details: str, best: Callable = by_loss) -> str:
-    """The small print: `details`, then what the networks share, how they were trained and shown."""
+    """Say how the numbers were made.
+
+    Args:
+        records: the experiment's records.
+        *details: sentences to begin with.
+        best: how the learning rate was chosen, as for `rows`.
+    """
     unit = records[0]["unit"]
     shared = [WORDING[key](unit[key]) for key in _settings(records)[1] if key in ("depth", "width")]
     grids = {tuple(record["unit"]["learning_rates"]) for record in records}
@@ -199,16 +208,14 @@ def caption(records: list[dict], *details: str, best: Callable = by_loss) -> str
     grid = f"{len(unit['learning_rates'])} rates between {lowest:.2g} and {highest:.2g}"
     if len(grids) == 1:
         grid = f"the rates {', '.join(f'{rate:.2g}' for rate in grids.pop())}"
-    return "; ".join(
+    median = f"Median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds"
+    return ". ".join(
         [
             *details,
-            ", ".join(
-                [
-                    f"median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds",
-                    *shared,
-                ]
-            ),
-            f"{unit['optimizer']}, batches of {unit['batch_size']}, {unit['steps']} steps",
-            f"each technique at that of {grid} with {CHOICE[best]} (*: an end of that grid)",
+            ", ".join([median, *shared]),
+            f"Optimizer {unit['optimizer']}, batches of {unit['batch_size']}, "
+            f"{unit['steps']} steps",
+            f"Each technique is shown at the one of {grid} with {CHOICE[best]} "
+            "(*: an end of the grid)",
         ]
     )

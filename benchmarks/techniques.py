@@ -1,4 +1,4 @@
-"""Ways to draw the kernels of a network, each as the people who use it apply it."""
+"""Ways to draw the kernels of a network, each as it is used in practice."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ class Technique(NamedTuple):
 
     Args:
         title: name in tables and plots.
-        first: activation name -> initializer of the kernel that sees the inputs.
+        first: activation name -> initializer of the kernel that reads the inputs.
         hidden: activation name -> initializer of every later kernel.
         bias: activation name -> initializer of the biases.
     """
@@ -27,36 +27,36 @@ class Technique(NamedTuple):
 
     @classmethod
     def everywhere(cls, title: str, initializer: Callable) -> "Technique":
-        """The same initializer for every kernel, whatever the activation."""
+        """Return a technique with one initializer for every kernel and activation."""
         return cls(title, lambda activation: initializer, lambda activation: initializer)
 
     @classmethod
     def following(cls, title: str, hidden: Callable[[str], Callable]) -> "Technique":
-        """An initializer that carries a gain.
+        """Return a technique whose initializer depends on the activation.
 
-        The inputs come from no activation, so the first kernel takes linear's gain.
+        The inputs come from no activation, so the first kernel gets linear's gain.
         """
         return cls(title, lambda activation: hidden("linear"), hidden)
 
 
-def centred_uniform(limit: float) -> Callable:
-    """Uniform on [-limit, limit): its variance is limit² / 3."""
+def centered_uniform(limit: float) -> Callable:
+    """Return the uniform initializer on [-limit, limit), of variance limit² / 3."""
     return flaxinit.uniform(limit, minval=-limit)
 
 
-# The table in the documentation of `torch.nn.init.calculate_gain`.
+# From the documentation of `torch.nn.init.calculate_gain`.
 PYTORCH_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": 2**0.5, "selu": 3 / 4}
 
 
 def pytorch(activation: str) -> Callable:
-    """`kaiming_normal_` with the gain that PyTorch lists for this activation."""
+    """Return `kaiming_normal_` with PyTorch's gain for this activation."""
     return flaxinit.variance_scaling(PYTORCH_GAINS[activation] ** 2, "fan_in", "truncated_normal")
 
 
 def critical_first(activation: str) -> Callable:
-    """The first kernel takes inputs of second moment 1 to the variance K* that is kept."""
+    """Return the first kernel's initializer: it takes second moment 1 to the critical variance."""
     found = flaxinit.critical(activation)
-    if not found.q:  # every variance is kept, or it settles to 0 from wherever it starts
+    if not found.q:  # every variance is kept, or every variance decays to 0
         return flaxinit.lecun()
     of_bias = found.bias.variance(())
     return flaxinit.variance_scaling(found.q - of_bias, "fan_in", "truncated_normal")
@@ -64,7 +64,7 @@ def critical_first(activation: str) -> Callable:
 
 TECHNIQUES = {
     "normal": Technique.everywhere("Normal σ=0.01", flaxinit.normal(0.01)),
-    "uniform": Technique.everywhere("Uniform ±0.05", centred_uniform(0.05)),
+    "uniform": Technique.everywhere("Uniform ±0.05", centered_uniform(0.05)),
     "xavier": Technique.everywhere("Xavier", flaxinit.glorot()),
     "lecun": Technique.everywhere("LeCun", flaxinit.lecun()),
     "he": Technique.everywhere("He", flaxinit.he()),
@@ -82,7 +82,7 @@ TECHNIQUES = {
         lambda name: flaxinit.critical(name).kernel,
         lambda name: flaxinit.critical(name).bias,
     ),
-    # What a Flax layer draws today in the dtype of its parameters.
+    # What a Flax layer draws by default, in the dtype of its parameters.
     "jax he": Technique.everywhere("jax.nn.initializers", jax.nn.initializers.he_normal()),
     "pytorch": Technique.following("PyTorch's table", pytorch),
     "flaxinit he": Technique.everywhere("flaxinit", flaxinit.he()),
@@ -90,11 +90,11 @@ TECHNIQUES = {
 
 
 class Branches(NamedTuple):
-    """How to scale the two kernels of a transformer's block that write to the stream.
+    """How to scale the two kernels of a transformer block that write to the stream.
 
     Args:
         title: name in tables and plots.
-        factor: number of blocks -> factor on a kernel that keeps variances.
+        factor: number of blocks -> factor on a kernel that keeps the variance.
     """
 
     title: str
@@ -109,5 +109,5 @@ BRANCHES = {
 
 
 def title(name: str) -> str:
-    """The name in tables and plots of a technique of either architecture."""
+    """Return the name of a technique of either architecture in tables and plots."""
     return (TECHNIQUES | BRANCHES)[name].title

@@ -1,16 +1,16 @@
-"""Many seeds as one program, beside the same runs one after the other.
+"""Many seeds as one program, against the same runs one after the other.
 
     python -m benchmarks.throughput
 
-Both train the same networks with the same batches, from nothing compiled to the last step:
+Both train the same networks with the same batches, and both start with an empty cache:
 
 - together: `harness.train`, as the experiments call it;
-- alone: a plain Optax loop, `jax.jit` around one step, for one seed after the other. It is
-  compiled once and used for all of them.
+- alone: a plain Optax loop with `jax.jit` around one step, for one seed after the other. The step
+  is compiled once for all seeds.
 
-Each is a fresh process, and the losses of both are compared. The machine's own rate is that
-of large float32 matrix products on all devices at once; the program's is counted from the
-products of its layers alone, over the time of its steps after the first.
+Each runs in a fresh process, and their losses are compared. The machine's rate is that of large
+float32 matrix products on all devices at once. The program's rate counts only the matrix products
+of its layers, over the median time of a window after the first.
 """
 
 import argparse
@@ -42,11 +42,14 @@ UNIT = Classifier(
     steps=10,
     probes=(),
 )
-STEPS = (200, 1000)  # as many as the experiments take, and as many as drown the compilation
+STEPS = (200, 1000)  # a number as in the experiments, and one that makes compilation negligible
 
 
 def together(unit: Classifier) -> dict:
-    """Seconds in all, seconds of each window, and the losses (seeds, windows)."""
+    """Train all seeds at once; return total seconds, seconds per window, and losses.
+
+    The losses are (seeds, windows).
+    """
     marks = [time.perf_counter()]
     record = harness.train(unit, lambda share: marks.append(time.perf_counter()))
     return {
@@ -57,7 +60,7 @@ def together(unit: Classifier) -> dict:
 
 
 def alone(unit: Classifier) -> dict:
-    """The same of a plain loop."""
+    """Train with a plain loop, one seed after the other; return seconds and losses."""
     began = time.perf_counter()
     (rate,), (technique,) = unit.learning_rates, unit.techniques
     optimizer = OPTIMIZERS[unit.optimizer](rate)
@@ -86,7 +89,7 @@ def alone(unit: Classifier) -> dict:
 
 
 def machine_rate(size: int = 2048, repeats: int = 5) -> float:
-    """Multiply-adds a second of square float32 products, all devices working at once."""
+    """Measure multiply-adds per second of square float32 products, on all devices at once."""
     products = harness.over_runs(lambda x, *_: x @ x)
     unit = dataclasses.replace(UNIT, seeds=tuple(range(jax.device_count())))
     keys, rates = harness.seed_keys(unit), jnp.zeros(1)
@@ -100,7 +103,7 @@ def machine_rate(size: int = 2048, repeats: int = 5) -> float:
 
 
 def in_fresh_process(way: str, steps: int, width: int) -> dict:
-    """One way where nothing has been compiled, with the devices that it is run on."""
+    """Run one way in a fresh process, where nothing has been compiled."""
     command = [sys.executable, "-m", "benchmarks.throughput", way]
     options = ["--steps", str(steps), "--width", str(width)]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
@@ -108,7 +111,7 @@ def in_fresh_process(way: str, steps: int, width: int) -> dict:
 
 
 def compare(steps: int, width: int) -> dict:
-    """Both ways, one after the other, and what they reach."""
+    """Run both ways, one after the other, and compare them."""
     unit = dataclasses.replace(UNIT, steps=steps, width=width)
     ways = {way: in_fresh_process(way, steps, width) for way in ("together", "alone")}
     first, last = (
@@ -122,7 +125,7 @@ def compare(steps: int, width: int) -> dict:
         "unit": dataclasses.asdict(unit),
         "seconds": {way: found["seconds"] for way, found in ways.items()},
         "ratio": ways["alone"]["seconds"] / ways["together"]["seconds"],
-        # The two programs add up in different orders, and training amplifies it.
+        # The two programs add in different orders, and training amplifies the difference.
         "largest_difference_in_first_window": float(np.abs(first[0] / first[1] - 1).max()),
         "median_final_loss": [float(np.median(losses)) for losses in last],
         "machine_gflops": 2e-9 * rate,
@@ -132,7 +135,7 @@ def compare(steps: int, width: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Many seeds together against one by one.")
+    parser = argparse.ArgumentParser(description="Train many seeds together, and one by one.")
     parser.add_argument("way", nargs="?", choices=("together", "alone"))
     parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
     parser.add_argument("--width", type=int, default=UNIT.width)
@@ -151,11 +154,11 @@ def main() -> None:
         rows.append(row := compare(steps, options.width))
         seconds = row["seconds"]
         print(
-            f"{len(UNIT.seeds)} seeds, {steps} steps, compilation counted: together "
+            f"{len(UNIT.seeds)} seeds, {steps} steps, with compilation: together "
             f"{seconds['together']:.1f} s, one after the other {seconds['alone']:.1f} s: "
             f"{row['ratio']:.2f} times the throughput\n"
-            f"  losses of the first window apart by at most "
-            f"{row['largest_difference_in_first_window']:.1e} of themselves; median at the end "
+            f"  losses of the first window: relative difference at most "
+            f"{row['largest_difference_in_first_window']:.1e}; final medians "
             f"{' and '.join(f'{loss:.3g}' for loss in row['median_final_loss'])}\n"
             f"  matrix products: {row['program_gflops']:.0f} of the machine's "
             f"{row['machine_gflops']:.0f} GFLOP/s, {row['share']:.0%}",

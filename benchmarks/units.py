@@ -1,4 +1,4 @@
-"""What one compiled program trains: an architecture on its data, and all that is compared on it."""
+"""Units: what one compiled program trains, an architecture on its data with all its variants."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,24 +15,25 @@ from benchmarks.model import ACTIVATIONS, MLP, Transformer
 from benchmarks.techniques import BRANCHES, TECHNIQUES
 
 OPTIMIZERS = {"sgd": partial(optax.sgd, momentum=0.9), "adam": optax.adam}
-GRADIENT_EXAMPLES = 128  # over which the gradient of a layer is averaged
-SCORED_EXAMPLES = 2000  # of the training data, at most: a sample's accuracy is within 1 %
+GRADIENT_EXAMPLES = 128  # examples over which a layer's gradient is averaged
+SCORED_EXAMPLES = 2000  # most training examples that are scored: an error of about 1 %
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One program: every technique × gain × learning rate × seed, side by side.
+    """One program: every technique × gain × learning rate × seed.
 
     Args:
         techniques: names of ways to draw the parameters.
-        gains: factors on the standard deviation of every kernel, on top of the technique's.
-        learning_rates: each technique is trained at all of them and judged at its best.
-        seeds: one seed means the same key for every technique: the same batches in the same order.
-        steps: optimiser steps, a multiple of `window`.
-        window: steps over which training loss and accuracy are averaged: the curves' resolution.
+        learning_rates: each technique is trained at all of them and shown at its best.
+        seeds: each seed gives every technique the same key, so the same batches in the same order.
+        steps: optimizer steps, a multiple of `window`.
+        gains: extra factors on the standard deviation of every kernel.
+        batch_size: examples in a batch.
+        window: steps over which training loss and accuracy are averaged.
         optimizer: "sgd" (momentum 0.9) or "adam" (Optax's defaults).
-        probes: steps, multiples of `window`, before which the network is looked into.
-        dtype: of parameters and arithmetic; the loss is float32.
+        probes: steps before which the network is probed, multiples of `window`.
+        dtype: dtype of parameters and arithmetic; the loss is float32.
     """
 
     techniques: tuple[str, ...]
@@ -55,53 +56,53 @@ class Unit:
         for name in ("techniques", "gains", "learning_rates", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} must be different from each other, got {values}")
+                raise ValueError(f"{name} must be different from each other, got {values}.")
         if self.steps <= 0 or self.steps % self.window:
             raise ValueError(
-                f"steps must be a positive multiple of window = {self.window}, got {self.steps}"
+                f"steps must be a positive multiple of window = {self.window}, got {self.steps}."
             )
         if any(step % self.window or not 0 <= step <= self.steps for step in self.probes):
             raise ValueError(
                 f"probes must be multiples of window = {self.window} up to {self.steps} steps, "
-                f"got {self.probes}"
+                f"got {self.probes}."
             )
 
     @property
     def title(self) -> str:
-        """What is trained, for the progress bar."""
+        """The unit's name in the progress bar."""
         raise NotImplementedError  # each architecture names itself
 
     @property
     def cost(self) -> int:
-        """Multiplications of one step of one network, for the time that is left."""
+        """Multiplications in one step of one network, to estimate the time left."""
         raise NotImplementedError  # each architecture counts its own
 
     @property
     def work(self) -> int:
-        """Size relative to other units."""
+        """The unit's size relative to other units."""
         runs = len(self.techniques) * len(self.gains) * len(self.learning_rates) * len(self.seeds)
         return runs * self.steps * self.cost
 
     def init(self, technique: str) -> Callable[[jax.Array], Any]:
-        """key -> parameters."""
+        """Return the function from a key to the parameters."""
         raise NotImplementedError  # each architecture draws its own
 
     def batch(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A random batch of the training data: inputs and labels."""
+        """Draw a random batch of the training data: inputs and labels."""
         raise NotImplementedError  # each architecture has its own data
 
     def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
-        """The unnormalised log-probabilities of each label, in float32."""
+        """Return the unnormalized log-probability of each label, in float32."""
         raise NotImplementedError  # each architecture makes its own
 
     def scores(self, params: Any, inputs, labels) -> tuple[jax.Array, jax.Array]:
-        """Mean cross-entropy (nats) and accuracy on a batch."""
+        """Return the mean cross-entropy (nats) and the accuracy on a batch."""
         logits = self.logits(params, inputs)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32)
 
     def evaluate(self, params: Any) -> dict[str, jax.Array]:
-        """The scores of a trained network."""
+        """Return the scores of a trained network on the training and test data."""
         train, test = (self.scores(params, *part) for part in self.parts)
         return dict(
             zip(
@@ -113,21 +114,28 @@ class Unit:
 
     @property
     def parts(self) -> tuple[tuple, tuple]:
-        """Inputs and labels to score: of the training data, and of the test data."""
+        """Inputs and labels to score: training data, then test data."""
         raise NotImplementedError  # each architecture has its own data
 
     def probe(self, params: Any) -> dict[str, jax.Array]:
-        """What a look into the network records."""
+        """Return measurements inside the network."""
         raise NotImplementedError  # each architecture has its own inside
 
     def guess(self) -> dict[str, float]:
-        """What the best constant guess scores."""
+        """Return the scores of the best constant guess."""
         raise NotImplementedError  # each architecture has its own data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier(Unit):
-    """A multilayer perceptron on a classification task."""
+    """A multilayer perceptron on a classification task.
+
+    Args:
+        activation: name in `ACTIVATIONS`.
+        depth: number of kernels.
+        width: features of each hidden layer.
+        data: name in `DATASETS`.
+    """
 
     activation: str
     depth: int
@@ -139,7 +147,7 @@ class Classifier(Unit):
         _check_name("activation", self.activation, ACTIVATIONS)
         _check_name("data", self.data, DATASETS)
         if self.depth < 3:
-            raise ValueError(f"depth must be at least 3 (one hidden kernel), got {self.depth}")
+            raise ValueError(f"depth must be at least 3 (one hidden kernel), got {self.depth}.")
 
     @property
     def title(self) -> str:
@@ -154,7 +162,7 @@ class Classifier(Unit):
         return DATASETS[self.data]()
 
     def network(self, technique: str) -> MLP:
-        """The model, its parameters drawn by a technique."""
+        """Return the model with a technique's initializers."""
         way = TECHNIQUES[technique]
         return MLP(
             depth=self.depth,
@@ -169,7 +177,7 @@ class Classifier(Unit):
 
     @cached_property
     def _network(self) -> MLP:
-        """A model to apply: by which technique parameters were drawn is no matter then."""
+        """The model to apply; its initializers do not matter then."""
         return self.network(self.techniques[0])
 
     def init(self, technique):
@@ -193,11 +201,11 @@ class Classifier(Unit):
         )
 
     def probe(self, params):
-        """By layer, root mean square over examples of `‖∂loss/∂h‖`, and the mean of `h` and `h²`.
+        """Return, by layer, the root mean square of `‖∂loss/∂h‖`, and the means of `h` and `h²`.
 
-        The gradient with respect to a layer's pre-activations `h` of one example is that with
-        respect to its bias. (A kernel's gradient is a product of this and the forward signal:
-        where both vanish at the same rate, its norm is equal in all layers and shows nothing.)
+        For one example, the gradient with respect to a layer's pre-activations `h` is the gradient
+        with respect to its bias. (A kernel's gradient is this times the forward signal. If both
+        vanish at the same rate, its norm is equal in all layers and shows nothing.)
         """
         examples = slice(GRADIENT_EXAMPLES)
         inputs, labels = self.dataset.train_inputs[examples], self.dataset.train_labels[examples]
@@ -232,8 +240,11 @@ class LanguageModel(Unit):
     """A character-level transformer on English text.
 
     Args:
-        normalize: LayerNorm before each branch, or none anywhere.
-        length: characters that it sees.
+        depth: number of blocks.
+        width: features of the residual stream.
+        normalize: whether LayerNorm precedes each branch.
+        heads: attention heads.
+        length: characters in the context.
     """
 
     depth: int
@@ -292,7 +303,7 @@ class LanguageModel(Unit):
 
 
 def _norm(values: jax.Array, axis: int) -> jax.Array:
-    """Euclidean, of vanishing gradients too: their squares underflow unless the largest is 1."""
+    """Return the Euclidean norm, scaled so that the squares of small values do not underflow."""
     largest = jnp.abs(values).max(axis, keepdims=True)
     safe = jnp.where(largest > 0, largest, 1)
     return jnp.squeeze(largest, axis) * jnp.linalg.norm(values / safe, axis=axis)
@@ -300,4 +311,4 @@ def _norm(values: jax.Array, axis: int) -> jax.Array:
 
 def _check_name(kind: str, name: str, known: dict) -> None:
     if name not in known:
-        raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
+        raise ValueError(f"unknown {kind} {name!r}. Choose from {', '.join(known)}.")

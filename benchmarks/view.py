@@ -1,19 +1,19 @@
-"""How results are shown: estimates with intervals, and figures that everybody can read."""
+"""How results are shown: outcomes, estimates with intervals, and figures that everyone can read."""
 
 import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito (2008), told apart with every common form of colour blindness; black is kept
-# for theory and baselines, and yellow, which pales on white, is left out.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
+# Okabe and Ito (2008): distinct with every common form of color blindness. Black is kept for
+# theory and baselines; yellow is left out because it is faint on white.
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
 MARKERS = "osD^vPX*"
 LINES = ("-", "--", ":")
 
@@ -21,28 +21,40 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000  # the interval's ends are order statistics: their own error is 0.5 % of rank
 
 
+class Outcome(NamedTuple):
+    """Who wins on some networks, and by how much."""
+
+    networks: str
+    winner: str
+    margin: str
+
+
 @dataclass(frozen=True)
 class View:
-    """What is said and shown of an experiment's records.
+    """How an experiment's records are reported.
 
     Args:
-        finding: one sentence on what came out.
-        table: the rows, the first of them the headings.
+        outcomes: what the experiment found, one row per group of networks.
+        table: the rows of the table, headings first.
         plot: the figure, under a title.
-        caption: how the numbers were made.
+        caption: how the numbers were made, in sentences without the last full stop.
     """
 
-    finding: Callable[[list[dict]], str]
+    outcomes: Callable[[list[dict]], list[Outcome]]
     table: Callable[[list[dict]], list[list[str]]]
     plot: Callable[[list[dict], str], "Figure"]
     caption: Callable[[list[dict]], str]
 
+    def finding(self, records: list[dict]) -> str:
+        """Return the outcomes as sentences, without the last full stop."""
+        return ". ".join(f"{networks}: {who}, {by}" for networks, who, by in self.outcomes(records))
+
 
 def interval(values, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Percentile bootstrap interval of the median, infinite values included.
+    """Return the percentile bootstrap interval of the median; values may be infinite.
 
-    The ends are medians that were drawn, never averages of two: one of them may be infinite.
-    With n values it cannot be wider than their range.
+    The ends are medians that were drawn, never averages of two, because one may be infinite. The
+    interval is never wider than the range of the values.
 
     >>> interval([1.0, 1.0, 1.0])
     (1.0, 1.0)
@@ -58,9 +70,9 @@ def interval(values, confidence: float = CONFIDENCE) -> tuple[float, float]:
 
 
 def estimate(values, infinite: str = "∞") -> str:
-    """Median with its bootstrap interval, `m (low–high)`; one number where all are shown alike.
+    """Return the median with its bootstrap interval, `m (low–high)`, or `m` if all look alike.
 
-    Values of networks that diverged are NaN: they are counted apart.
+    NaN stands for a network that diverged; these are counted separately.
 
     >>> estimate([0.644, 1.19, 2.01])
     '1.2 (0.64–2)'
@@ -87,15 +99,30 @@ def estimate(values, infinite: str = "∞") -> str:
 
 
 def listed(names: list[str]) -> str:
-    """
+    """Join names with commas and a final "and".
+
     >>> listed(["a", "b", "c"])
     'a, b and c'
     """
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def briefly(chosen: list[str], names: list[str]) -> str:
+    """Name the chosen ones, or the others if they are less than half as many.
+
+    >>> briefly(["a", "b", "c"], ["a", "b", "c", "d"])
+    'all but d'
+    >>> briefly(["a"], ["a", "b"]), briefly(["a", "b"], ["a", "b"]), briefly([], ["a", "b"])
+    ('a', 'all', 'none')
+    """
+    others = [name for name in names if name not in chosen]
+    if 2 * len(others) < len(chosen):
+        return f"all but {listed(others)}" if others else "all"
+    return listed(chosen) or "none"
+
+
 def spans(values: list[float], chosen: list[bool]) -> str:
-    """The runs of neighbours among `values` that are chosen.
+    """Write the runs of chosen neighbors among `values`.
 
     >>> spans([1, 2, 3, 4], [True, True, False, True])
     '1 to 2 and 4'
@@ -111,13 +138,8 @@ def spans(values: list[float], chosen: list[bool]) -> str:
     return listed(found)
 
 
-def sentence(text: str) -> str:
-    """With a capital first letter."""
-    return text[0].upper() + text[1:]
-
-
 def panels(title: str, count: int, width: float = 4.6, height: float = 4.2, columns: int = 3, **kw):
-    """A figure with that many panels under a title that says the finding.
+    """Make a figure with `count` panels under a title.
 
     Returns:
         The figure and its axes, in reading order.
@@ -138,9 +160,9 @@ def panels(title: str, count: int, width: float = 4.6, height: float = 4.2, colu
 
 
 def look(index: int) -> dict:
-    """Colour, marker and line of the index-th thing that is compared: no two are alike."""
+    """Return a distinct color, marker and line for the index-th thing that is compared."""
     return {
-        "color": COLOURS[index % len(COLOURS)],
+        "color": COLORS[index % len(COLORS)],
         "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": LINES[index // len(COLOURS) % len(LINES)],
+        "linestyle": LINES[index // len(COLORS) % len(LINES)],
     }

@@ -189,7 +189,7 @@ def test_what_is_not_known_to_be_accurate_is_not_bounded():
         matrix = jax.random.normal(key, (4, 4))
         return matrix @ matrix
 
-    with pytest.raises(ValueError, match="nothing is known here of how accurate dot_general is"):
+    with pytest.raises(ValueError, match="The accuracy of dot_general is not known"):
         rounding.spread(product, KEY)
 
     def sign_of_a_draw(key):

@@ -1,11 +1,11 @@
-"""Test accuracy at a fixed budget, on a task where there is something left to gain."""
+"""Test accuracy at a fixed budget, on a task that leaves room for gains."""
 
 import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.units import Classifier
-from benchmarks.view import COLOURS, View, interval, listed, panels, sentence
+from benchmarks.view import COLORS, Outcome, View, briefly, interval, panels
 
 
 def units(size: str) -> list[Classifier]:
@@ -42,20 +42,18 @@ def units(size: str) -> list[Classifier]:
     ]
 
 
-def finding(records: list[dict]) -> str:
-    """Which techniques are best, and which are clearly behind."""
-    parts = []
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say which techniques are best, and how far ahead of the others."""
+    found = []
     for name, group in summary.by_network(records).items():
-        level = summary.level(group, lambda row: -row.test_accuracy)
-        top = max(np.median(row.test_accuracy) for row in group)
-        behind = [
-            f"{row.title} ({np.median(row.test_accuracy):.0%})" for row in group if row not in level
-        ]
-        text = f"{name}: best {top:.0%} with {listed([row.title for row in level])}"
-        if behind:
-            text += f", ahead of {listed(behind)}"
-        parts.append(text)
-    return sentence("; ".join(parts))
+        best = summary.level(group, lambda row: -row.test_accuracy)
+        median = {row.title: float(np.median(row.test_accuracy)) for row in group}
+        winners = [row.title for row in best]
+        margin = f"test accuracy {max(median[title] for title in winners):.0%}"
+        if behind := median.keys() - winners:
+            margin += f", others at most {max(median[title] for title in behind):.0%}"
+        found.append(Outcome(name, briefly(winners, list(median)), margin))
+    return found
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -64,15 +62,15 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], title: str):
-    """A dot at each median with its interval, one panel an activation."""
+    """Plot each median with its interval, one panel per activation."""
     groups = summary.by_network(records)
     figure, axes = panels(title, len(groups), width=4.6, height=4, sharey=True)
     for axis, (name, group) in zip(axes, groups.items(), strict=True):
         for place, row in enumerate(reversed(group)):
             values = 100 * row.test_accuracy
             axis.plot(values, [place] * len(values), "|", color="gray", ms=8)
-            axis.plot([100 * e for e in interval(row.test_accuracy)], [place] * 2, color=COLOURS[4])
-            axis.plot(np.median(values), place, "o", color=COLOURS[4])
+            axis.plot([100 * e for e in interval(row.test_accuracy)], [place] * 2, color=COLORS[4])
+            axis.plot(np.median(values), place, "o", color=COLORS[4])
         axis.set_yticks(range(len(group)), [row.title for row in reversed(group)])
         axis.axvline(100 * group[0].record["guess_accuracy"], color="black", ls=":")
         axis.set(title=name, xlabel="test accuracy %")
@@ -81,11 +79,11 @@ def plot(records: list[dict], title: str):
 
 
 def caption(records: list[dict]) -> str:
-    return summary.caption(records, "MNIST-1D; dotted: guessing")
+    return summary.caption(records, "Data: MNIST-1D. Dotted line: guessing")
 
 
 EXPERIMENT = Experiment(
     "Does good initialization improve accuracy at a fixed budget?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
 )

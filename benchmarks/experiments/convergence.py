@@ -1,4 +1,4 @@
-"""Steps to a target loss: every technique, on seven activations, from 5 to 100 layers."""
+"""Steps to a target loss: all techniques, seven activations, 5 to 100 layers."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.techniques import title
 from benchmarks.units import Classifier
-from benchmarks.view import View, estimate, listed, panels
+from benchmarks.view import Outcome, View, estimate, listed, panels
 
 TECHNIQUES_COMPARED = (
     "normal",
@@ -32,7 +32,7 @@ def units(size: str) -> list[Classifier]:
     return [
         Classifier(
             activation=activation,
-            # No variances make a sigmoid critical.
+            # A sigmoid has no critical variances.
             techniques=tuple(
                 t for t in TECHNIQUES_COMPARED if (activation, t) != ("sigmoid", "critical")
             ),
@@ -49,18 +49,18 @@ def units(size: str) -> list[Classifier]:
 
 
 def steps(row: summary.Row) -> np.ndarray:
-    """Steps of each seed until the training loss is at the target, infinite if it never is."""
+    """Return each seed's steps until the training loss reaches the target; infinite if never."""
     target = TARGET_SHARE * row.record["label_entropy"]
     return row.steps_until(lambda run: np.array(run["loss"], float) <= target)
 
 
 def fastest(row: summary.Row) -> tuple[float, ...]:
-    """The lower the better: median of the steps, then of the loss."""
+    """Rank by the median of the steps, then as `by_loss`."""
     return float(np.median(steps(row))), *summary.by_loss(row)
 
 
 def grid(records: list[dict]) -> dict[str, dict[str, dict[int, summary.Row]]]:
-    """activation -> technique -> depth -> the row at its best rate."""
+    """Return activation -> technique -> depth -> the row at its best rate."""
     found: dict = {}
     for row in summary.rows(records, fastest):
         of_activation = found.setdefault(row.unit["activation"], {})
@@ -69,12 +69,12 @@ def grid(records: list[dict]) -> dict[str, dict[str, dict[int, summary.Row]]]:
 
 
 def arrives(row: summary.Row) -> bool:
-    """Whether more than half of the seeds get to the target."""
+    """Return whether the median seed reaches the target."""
     return bool(np.isfinite(np.median(steps(row))))
 
 
 def standings(records: list[dict]) -> dict[str, np.ndarray]:
-    """Technique -> networks in which it is the fastest or level, arrives, and any does."""
+    """Count the networks of each technique: it is fastest or level, it arrives, any arrives."""
     counts = {technique: np.zeros(3, int) for technique in TECHNIQUES_COMPARED}
     for techniques in grid(records).values():
         for depth in next(iter(techniques.values())):
@@ -88,28 +88,28 @@ def standings(records: list[dict]) -> dict[str, np.ndarray]:
     return counts
 
 
-def finding(records: list[dict]) -> str:
-    """How often each technique leads and arrives, and how deep a network of each activation."""
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say which technique leads most often, and how deep a network of each activation trains."""
     counts = {t: count for t, count in standings(records).items() if count[2]}
-    order = sorted(counts, key=lambda t: (-counts[t][0] / counts[t][2], -counts[t][1]))
-    budget = f"{records[0]['unit']['steps']} steps"
+    within = f"within {records[0]['unit']['steps']} steps"
     if not counts:
-        return f"No technique arrives within {budget}"
-    leading = [f"{title(t)} ({counts[t][0]} of {counts[t][2]})" for t in order[:3]]
-    lost = [title(t) for t in order if not counts[t][1]]
+        return [Outcome("all networks", "none", f"nobody arrives {within}")]
+    first, *rest = sorted(counts, key=lambda t: (-counts[t][0] / counts[t][2], -counts[t][1]))
+    led, _, contested = counts[first]
+    margin = f"fastest or level in {led} of {contested}"
+    if rest:
+        led, _, contested = counts[rest[0]]
+        margin += f", then {title(rest[0])} in {led} of {contested}"
     deepest: dict[int, list[str]] = {}
     for activation, techniques in grid(records).items():
         reached = [d for by in techniques.values() for d, row in by.items() if arrives(row)]
         deepest.setdefault(max(reached, default=0), []).append(activation)
-    depths = [
-        f"{depth} layers with {listed(names)}" if depth else f"none with {listed(names)}"
-        for depth, names in sorted(deepest.items(), reverse=True)
+    (most, winners), *others = sorted(deepest.items(), reverse=True)
+    depths = ", ".join([f"{most} layers", *(f"{d} with {listed(a)}" for d, a in others)])
+    return [
+        Outcome("networks in which any technique arrives", title(first), margin),
+        Outcome(f"deepest of those, by activation, {within}", listed(winners), depths),
     ]
-    never = f"; {listed(lost)} in none" if lost else ""
-    return (
-        f"Fastest or level with it most often: {listed(leading)} of the networks in which any "
-        f"arrives{never}; some technique arrives within {budget} in up to {listed(depths)}"
-    )
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -124,7 +124,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], heading: str):
-    """One panel an activation, techniques by depths; dark is fast, white is never."""
+    """Plot techniques by depths, one panel per activation; dark is fast, white is never."""
     found = grid(records)
     longest = records[0]["unit"]["steps"]
     figure, axes = panels(heading, len(found), width=5, height=3.6)
@@ -137,8 +137,8 @@ def plot(records: list[dict], heading: str):
         image = axis.imshow(shown, cmap="viridis", vmin=0, vmax=longest, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
             text = "never" if np.isinf(value) else f"{value:.0f}"
-            colour = "white" if value < longest / 2 else "black"
-            axis.text(j, i, text, ha="center", va="center", color=colour)
+            color = "white" if value < longest / 2 else "black"
+            axis.text(j, i, text, ha="center", va="center", color=color)
         axis.set_xticks(range(len(depths)), depths)
         axis.set_yticks(range(len(techniques)), map(title, techniques))
         axis.set(title=activation, xlabel="layers")
@@ -150,7 +150,7 @@ def caption(records: list[dict]) -> str:
     unit = records[0]["unit"]
     return summary.caption(
         records,
-        f"steps until the training loss, averaged over {unit['window']} steps, is "
+        f"Shown: steps until the training loss, averaged over {unit['window']} steps, is "
         f"{TARGET_SHARE:.0%} of the best constant guess's",
         best=summary.by_steps,
     )
@@ -159,5 +159,5 @@ def caption(records: list[dict]) -> str:
 EXPERIMENT = Experiment(
     "Does good initialization speed convergence, and which one for which activation?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
 )

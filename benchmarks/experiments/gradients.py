@@ -1,7 +1,9 @@
-"""Gradients by layer, at the start and while training, against the mean-field prediction.
+"""Gradients by layer, at the start and during training, against the mean-field prediction.
 
-A pre-activation's gradient grows from one layer to the one before it by χ = σ_w² E[φ'(√q z)²] in
-its square (Schoenholz et al. 2017), with q the variance of the pre-activations there.
+From one layer to the layer before it, the squared gradient of the pre-activations grows by
+χ = σ_w² E[φ'(√q z)²], where q is the variance of the pre-activations.
+
+References: Schoenholz et al. (2017).
 """
 
 import numpy as np
@@ -11,7 +13,7 @@ from benchmarks import harness
 from benchmarks.experiments import Experiment
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import CONFIDENCE, View, estimate, interval, listed, look, panels, sentence
+from benchmarks.view import CONFIDENCE, Outcome, View, briefly, estimate, interval, look, panels
 
 
 def units(size: str) -> list[Classifier]:
@@ -36,7 +38,7 @@ def units(size: str) -> list[Classifier]:
 
 
 def measure(unit: Classifier, tick) -> dict:
-    """Train, and beside what was measured put what the theory says."""
+    """Train, and record the theory's prediction beside the measurements."""
     return {
         **harness.train(unit, tick),
         "predicted": {technique: predicted(unit, technique) for technique in unit.techniques},
@@ -44,7 +46,7 @@ def measure(unit: Classifier, tick) -> dict:
 
 
 def predicted(unit: Classifier, technique: str) -> dict[str, list[float]]:
-    """χ of every hidden layer's kernel, and the variance of the pre-activations it reads."""
+    """Predict χ of each hidden layer, and the variance q of the pre-activations it reads."""
     derivation = flaxinit.derive(unit.activation)
     network, square = unit.network(technique), (unit.width, unit.width)
     fan_in = unit.dataset.train_inputs.shape[1]
@@ -61,7 +63,7 @@ def predicted(unit: Classifier, technique: str) -> dict[str, list[float]]:
 
 
 def profiles(record: dict, technique: str, probe: int) -> np.ndarray:
-    """Gradient of each layer (seeds, layers) over that of the last hidden one."""
+    """Return each layer's gradient over the last hidden layer's (seeds, layers)."""
     runs = [run for run in record["runs"] if run["technique"] == technique]
     gradients = np.array([run["probes"][probe]["gradient"][:-1] for run in runs], float)
     last = gradients[:, -1:]
@@ -69,40 +71,35 @@ def profiles(record: dict, technique: str, probe: int) -> np.ndarray:
 
 
 def theory(record: dict, technique: str) -> np.ndarray:
-    """What `profiles` are at the start, in a network of infinite width."""
+    """Predict `profiles` at the start, for a network of infinite width."""
     chi = np.array(record["predicted"][technique]["chi"])
     return np.append(np.sqrt(np.cumprod(chi[::-1]))[::-1], 1.0)
 
 
 def growth(profile: np.ndarray) -> np.ndarray:
-    """Geometric mean factor of the squared gradient from layer to layer, backwards: χ."""
+    """Return χ: the geometric mean of the squared gradient's growth per layer, backward."""
     return (profile[..., 0] / profile[..., -1]) ** (2 / (profile.shape[-1] - 1))
 
 
-def finding(records: list[dict]) -> str:
-    """How far theory and measurement are apart, and who keeps gradients within a factor."""
-    errors, kept = {}, []
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say which techniques keep gradients within a factor of 10, and how far χ is from theory."""
+    found = []
     for record in records:
-        steady = []
-        for technique in record["unit"]["techniques"]:
-            name = f"{record['unit']['activation']}, {TECHNIQUES[technique].title}"
-            measured = np.median(growth(profiles(record, technique, 0)))
-            errors[name] = abs(measured / growth(theory(record, technique)) - 1)
-            ratio = np.median(profiles(record, technique, 0)[:, 0])
-            if 0.1 <= ratio <= 10:
-                steady.append(TECHNIQUES[technique].title)
-        kept.append(f"{record['unit']['activation']}: {listed(steady) or 'none'}")
-    known = {name: error for name, error in errors.items() if np.isfinite(error)}
-    if not known:
-        return "No gradient at the start is finite"
-    worst = max(known, key=known.__getitem__)
-    lost = f" (not finite in {len(errors) - len(known)})" if len(known) < len(errors) else ""
-    return sentence(
-        f"at the start the measured χ per layer is within {np.median(list(known.values())):.1%} of "
-        f"the theory's for half of {len(errors)} networks{lost} and within {known[worst]:.1%} for "
-        f"all ({worst}); gradients stay within a factor of 10 over {records[0]['unit']['depth']} "
-        f"layers with {'; '.join(kept)}"
-    )
+        techniques = record["unit"]["techniques"]
+        start = {t: profiles(record, t, 0) for t in techniques}
+        steady = [t for t in techniques if 0.1 <= np.median(start[t][:, 0]) <= 10]
+        errors = [
+            abs(np.median(growth(start[t])) / growth(theory(record, t)) - 1) for t in techniques
+        ]
+        known = [float(error) for error in errors if np.isfinite(error)]
+        margin = f"gradients within a factor of 10 over {record['unit']['depth']} layers"
+        if known:
+            margin += f"; measured χ within {max(known):.1%} of the theory's"
+        if lost := len(errors) - len(known):
+            margin += f", not finite for {lost} of {len(errors)} techniques"
+        titles = ([TECHNIQUES[t].title for t in some] for some in (steady, techniques))
+        found.append(Outcome(record["unit"]["activation"], briefly(*titles), margin))
+    return found
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -127,7 +124,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def _four(values: np.ndarray) -> str:
-    """χ differs from 1 in its second decimal: more of them than `estimate` gives."""
+    """Return an estimate with four decimals, because χ differs from 1 in the second."""
     if not np.isfinite(values).all():
         return estimate(values)
     low, high = interval(values)
@@ -135,7 +132,7 @@ def _four(values: np.ndarray) -> str:
 
 
 def plot(records: list[dict], title: str):
-    """Gradient by layer: measured at the start and the end, and the theory's in black."""
+    """Plot the gradient by layer: measured at the start and the end, predicted in black."""
     figure, axes = panels(title, len(records), width=5, height=4.8, sharey=True)
     for axis, record in zip(axes, records, strict=True):
         layers = np.arange(1, record["unit"]["depth"])
@@ -157,9 +154,10 @@ def plot(records: list[dict], title: str):
 def caption(records: list[dict]) -> str:
     unit = records[0]["unit"]
     return (
-        "χ: factor of the squared gradient of the pre-activations from a layer to the one before, "
-        f"geometric mean over the hidden layers; median ({CONFIDENCE:.0%} bootstrap interval) over "
-        f"{len(unit['seeds'])} seeds, width {unit['width']}, {unit['optimizer']}, learning rate "
+        "Here χ is the factor by which the squared gradient of the pre-activations grows from a "
+        "layer to the one before, as a geometric mean over the hidden layers. "
+        f"Median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds, width "
+        f"{unit['width']}. Optimizer {unit['optimizer']}, learning rate "
         f"{unit['learning_rates'][0]:.2g}"
     )
 
@@ -167,6 +165,6 @@ def caption(records: list[dict]) -> str:
 EXPERIMENT = Experiment(
     "Does initialization cure vanishing and exploding gradients, as the theory says?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
     measure,
 )

@@ -1,7 +1,9 @@
-"""He, Zhang, Ren and Sun (2015), figures 2 and 3: ReLU networks of 22 and 30 layers.
+"""ReLU networks of 22 and 30 layers, as in He et al.'s figures 2 and 3.
 
-Theirs are convolutional, on ImageNet. What the figures show is a matter of depth alone: with
-Xavier's variance a ReLU halves the signal's second moment in each layer.
+Their networks are convolutional, on ImageNet. The effect depends on depth alone: with Xavier's
+variance, each ReLU layer halves the signal's second moment.
+
+References: He, Zhang, Ren, Sun (2015), Delving Deep into Rectifiers.
 """
 
 from dataclasses import replace
@@ -11,7 +13,7 @@ import numpy as np
 from benchmarks import curves, summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.units import Classifier
-from benchmarks.view import sentence
+from benchmarks.view import Outcome, briefly, listed
 
 
 def units(size: str) -> list[Classifier]:
@@ -32,20 +34,19 @@ def units(size: str) -> list[Classifier]:
     ]
 
 
-def finding(records: list[dict]) -> str:
-    """What each reaches at both depths, in its own words."""
-    parts = []
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say whose training accuracy is higher at each depth."""
+    found = []
     for name, rows in summary.by_network(records, summary.by_steps).items():
-        reached = [
-            f"{row.title} reaches a training accuracy of {np.median(row.train_accuracy):.0%}"
-            for row in rows
-        ]
-        parts.append(f"with {name} {' and '.join(reached)}")
-    return sentence("; ".join(parts))
+        best = summary.level(rows, lambda row: -row.train_accuracy)
+        reached = [f"{row.title} {np.median(row.train_accuracy):.0%}" for row in rows]
+        titles = ([row.title for row in some] for some in (best, rows))
+        found.append(Outcome(name, briefly(*titles), f"training accuracy: {listed(reached)}"))
+    return found
 
 
 EXPERIMENT = Experiment(
     "Does Xavier stall at 30 ReLU layers where He converges?",
     units,
-    replace(curves.VIEW, finding=finding),
+    replace(curves.VIEW, outcomes=outcomes),
 )

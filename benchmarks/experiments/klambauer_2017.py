@@ -1,7 +1,9 @@
-"""Klambauer, Unterthiner, Mayr and Hochreiter (2017): SELU drives activations to (0, 1).
+"""SELU drives activations to mean 0 and variance 1.
 
-Nothing is trained: inputs of several means and variances pass through layers with LeCun's
-variance, and the mean and variance of the activations are followed.
+Nothing is trained. Inputs of several means and variances pass through layers with LeCun's
+variance, and the mean and variance of the activations are recorded after each layer.
+
+References: Klambauer, Unterthiner, Mayr, Hochreiter (2017), Self-Normalizing Neural Networks.
 """
 
 import time
@@ -14,16 +16,21 @@ import numpy as np
 import flaxinit
 from benchmarks import harness
 from benchmarks.experiments import Experiment
-from benchmarks.view import View, look, panels, sentence
+from benchmarks.view import Outcome, View, look, panels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Propagation:
-    """Networks that inputs pass through.
+    """Untrained networks, and the inputs that pass through them.
 
     Args:
         starts: mean and variance of the inputs.
-        samples: inputs to each network; every one has a network of its own seed in common.
+        seeds: each seed draws one network and its inputs.
+        depth: number of layers.
+        width: entries of an input, and features of each layer.
+        samples: inputs to each network.
+        activation: name of the activation.
+        dtype: of kernels and arithmetic.
     """
 
     starts: tuple[tuple[float, float], ...]
@@ -53,7 +60,7 @@ def units(size: str) -> list[Propagation]:
 
 
 def measure(unit: Propagation, tick) -> dict:
-    """The mean and variance of the activations after every layer, the inputs' first."""
+    """Measure the mean and variance of the inputs and of the activations after each layer."""
     began = time.perf_counter()
     kernel = flaxinit.lecun_normal()
 
@@ -88,7 +95,7 @@ def measure(unit: Propagation, tick) -> dict:
 
 
 def predicted(unit: Propagation, mean: float, variance: float) -> dict[str, list[float]]:
-    """The same in a network of infinite width: `q` is the second moment of what a layer reads."""
+    """Predict the means and variances in a network of infinite width."""
     derivation = flaxinit.derive(unit.activation)
     means, variances = [mean], [variance]
     for _ in range(unit.depth):
@@ -99,17 +106,17 @@ def predicted(unit: Propagation, mean: float, variance: float) -> dict[str, list
 
 
 def ends(record: dict) -> np.ndarray:
-    """Mean and variance after the last layer (starts, seeds, 2)."""
+    """Return mean and variance after the last layer (starts, seeds, 2)."""
     values = [[run["mean"][-1], run["variance"][-1]] for run in record["runs"]]
     return np.reshape(np.array(values, float), (len(record["unit"]["starts"]), -1, 2))
 
 
-def finding(records: list[dict]) -> str:
-    """How near every start comes to (0, 1), and the medians to the theory."""
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say how near every start comes to (0, 1), and the medians to the theory."""
     (record,) = records
-    found = ends(record)
+    found, title = ends(record), f"{record['unit']['depth']} layers"
     if lost := (~np.isfinite(found)).any(-1).sum():
-        return f"{lost} of {len(record['runs'])} networks diverged"
+        return [Outcome(title, "none", f"{lost} of {len(record['runs'])} networks diverged")]
     starts = np.array(record["unit"]["starts"], float)
     theory = np.array([[p["mean"][-1], p["variance"][-1]] for p in record["predicted"]])
     before, after, apart = (
@@ -120,11 +127,11 @@ def finding(records: list[dict]) -> str:
             (np.median(found, axis=1) - theory, None),
         )
     )
-    return sentence(
-        f"after {record['unit']['depth']} layers means are within {after[0]:.2g} of 0 (from "
-        f"{before[0]:.2g} away) and variances within {after[1]:.2g} of 1 (from {before[1]:.2g} "
-        f"away); the medians are within {apart:.2g} of the theory"
+    margin = (
+        f"means within {after[0]:.2g} of 0 (before: {before[0]:.2g}), variances within "
+        f"{after[1]:.2g} of 1 (before: {before[1]:.2g}), medians within {apart:.2g} of the theory"
     )
+    return [Outcome(title, f"all {len(starts)} starts", margin)]
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -145,7 +152,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], title: str):
-    """Mean and variance by layer: every seed in colour, the theory in black."""
+    """Plot mean and variance by layer: every seed in color, the theory in black."""
     (record,) = records
     figure, axes = panels(title, 2, width=5.5, height=4.4)
     starts = record["unit"]["starts"]
@@ -167,14 +174,14 @@ def plot(records: list[dict], title: str):
 def caption(records: list[dict]) -> str:
     unit = records[0]["unit"]
     return (
-        f"SELU, LeCun normal, width {unit['width']}, {unit['samples']} inputs; median (range) over "
-        f"{len(unit['seeds'])} seeds; nothing is trained"
+        f"Nothing is trained. SELU, LeCun normal, width {unit['width']}, {unit['samples']} inputs. "
+        f"Median (range) over {len(unit['seeds'])} seeds"
     )
 
 
 EXPERIMENT = Experiment(
     "Does SELU with LeCun's variance go to mean 0 and variance 1 from other starts?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
     measure,
 )

@@ -1,7 +1,7 @@
-"""bfloat16 kernels as jax.nn.initializers draws them, and as flaxinit does, in a wide network.
+"""A wide network with bfloat16 kernels drawn by `jax.nn.initializers` and by flaxinit.
 
-JAX makes a bfloat16 normal from 8 random bits: its mean is -1.7 % of σ. Behind a ReLU, whose
-outputs are all positive, fan_in such means add up.
+JAX makes a bfloat16 normal from 8 random bits, and its mean is -1.7 % of σ. After a ReLU, whose
+outputs are all nonnegative, fan_in such means add up.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import View, estimate, listed, look, panels, sentence
+from benchmarks.view import Outcome, View, briefly, estimate, look, panels
 
 
 def units(size: str) -> list[Classifier]:
@@ -34,7 +34,7 @@ def units(size: str) -> list[Classifier]:
 
 
 def shifts(row: summary.Row) -> np.ndarray:
-    """Mean of the pre-activations over their standard deviation (seeds, layers), at the start."""
+    """Return the pre-activations' initial mean over their standard deviation (seeds, layers)."""
     probes = [run["probes"][0] for run in row.runs]
     mean, square = (
         np.array([p[name] for p in probes], float) for name in ("mean", "second_moment")
@@ -42,21 +42,20 @@ def shifts(row: summary.Row) -> np.ndarray:
     return mean / np.sqrt(square - mean**2)
 
 
-def finding(records: list[dict]) -> str:
-    """The largest shift of each in the lower precision, and the losses that they reach in both."""
-    (_, rows), *controls = summary.by_network(records).items()
-    parts = []
-    for row in rows:
-        shift = np.median(shifts(row), axis=0)
-        moved = "by what is not finite"
-        if np.isfinite(shift).all():
-            moved = f"by {shift[np.abs(shift).argmax()]:+.2f} standard deviations"
-        loss = estimate(row.loss, "diverged")
-        parts.append(f"{row.title} shifts the pre-activations {moved} and ends at a loss of {loss}")
-    for dtype, group in controls:
-        losses = [f"{row.title} at {estimate(row.loss, 'diverged')}" for row in group]
-        parts.append(f"in {dtype} they end: {listed(losses)}")
-    return sentence(f"in {rows[0].unit['dtype']}, {', '.join(parts)}")
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say whose loss is lower in each precision, and how far each shifts the pre-activations."""
+    found = []
+    for dtype, rows in summary.by_network(records).items():
+        best = summary.level(rows, lambda row: row.loss)
+        each = []
+        for row in rows:
+            shift = np.median(shifts(row), axis=0)
+            largest = f"{shift[np.abs(shift).argmax()]:+.2f} σ"
+            moved = largest if np.isfinite(shift).all() else "diverged"
+            each.append(f"{row.title}: loss {estimate(row.loss, 'diverged')}, shift {moved}")
+        titles = ([row.title for row in some] for some in (best, rows))
+        found.append(Outcome(dtype, briefly(*titles), "; ".join(each)))
+    return found
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -73,7 +72,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], title: str):
-    """The shift by layer, and the training loss by step."""
+    """Plot the shift by layer, and the training loss by step."""
     figure, (left, right) = panels(title, 2, width=5.5, height=4.4)
     for row in summary.rows(records):
         style = look(list(TECHNIQUES).index(row.technique))
@@ -87,17 +86,17 @@ def plot(records: list[dict], title: str):
     left.axhline(0, color="black", lw=0.6)
     left.set_xticks(range(1, records[0]["unit"]["depth"]))
     left.set(xlabel="layer", ylabel="mean of the pre-activations / σ, at the start")
-    right.set(xlabel="optimiser steps", ylabel="training loss (nats)", yscale="log")
+    right.set(xlabel="optimizer steps", ylabel="training loss (nats)", yscale="log")
     right.legend(frameon=False, fontsize=8)
     return figure
 
 
 def caption(records: list[dict]) -> str:
-    return summary.caption(records, "relu; He's variance from both")
+    return summary.caption(records, "ReLU networks, with He's variance in both rows")
 
 
 EXPERIMENT = Experiment(
-    "What do bfloat16 kernels cost, as JAX draws them and as flaxinit does?",
+    "What do bfloat16 kernels cost when JAX draws them, and when flaxinit does?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
 )

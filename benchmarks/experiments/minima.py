@@ -1,4 +1,4 @@
-"""Where training ends: the distribution of the final training loss over many seeds."""
+"""The distribution of the final training loss over many seeds."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import View, listed, look, panels, sentence
+from benchmarks.view import Outcome, View, briefly, listed, look, panels
 
 
 def units(size: str) -> list[Classifier]:
@@ -31,26 +31,24 @@ def units(size: str) -> list[Classifier]:
     ]
 
 
-def finding(records: list[dict]) -> str:
-    """Who gets stuck, and whether the others end in different places."""
-    parts = []
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say who never gets stuck, and where those networks end."""
+    found = []
     for name, group in summary.by_network(records).items():
-        stuck = [row for row in group if row.never_learned.any()]
         free = [row for row in group if not row.never_learned.any()]
-        text = "no technique gets stuck"
-        if stuck:
-            text = "stuck " + listed(
-                [f"{row.title} ({row.never_learned.mean():.0%} of seeds)" for row in stuck]
-            )
+        stuck = [f"{row.title} {row.never_learned.mean():.0%}" for row in group if row not in free]
+        parts = []
         if free:
-            medians = [float(np.median(row.loss)) for row in free]
-            accuracies = [100 * float(np.median(row.test_accuracy)) for row in free]
-            text += (
-                f", the others end at losses of {min(medians):.2g} to {max(medians):.2g} with "
-                f"test accuracies of {min(accuracies):.0f} to {max(accuracies):.0f} %"
-            )
-        parts.append(f"{name}: {text}")
-    return sentence("; ".join(parts))
+            losses = [float(np.median(row.loss)) for row in free]
+            parts.append(f"training loss {min(losses):.2g} to {max(losses):.2g}")
+            accuracies = sorted(float(np.median(row.test_accuracy)) for row in free)
+            ends = dict.fromkeys(f"{accuracies[i]:.0%}" for i in (0, -1))
+            parts.append(f"test accuracy {' to '.join(ends)}")
+        if stuck:
+            parts.append(f"stuck seeds: {listed(stuck)}")
+        titles = ([row.title for row in some] for some in (free, group))
+        found.append(Outcome(name, briefly(*titles), "; ".join(parts)))
+    return found
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -59,7 +57,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], title: str):
-    """The share of seeds whose final loss is at most x, for each technique."""
+    """Plot the share of seeds whose final loss is at most x, for each technique."""
     groups = summary.by_network(records)
     figure, axes = panels(title, len(groups), width=6, height=4.6, sharey=True)
     for axis, (name, group) in zip(axes, groups.items(), strict=True):
@@ -78,10 +76,10 @@ def plot(records: list[dict], title: str):
 
 def caption(records: list[dict]) -> str:
     return summary.caption(
-        records, "stuck: the final training loss is not below that of the best constant guess"
+        records, "Stuck: the final training loss is not below that of the best constant guess"
     )
 
 
 EXPERIMENT = Experiment(
-    "Does good initialization avoid poor minima?", units, View(finding, table, plot, caption)
+    "Does good initialization avoid poor minima?", units, View(outcomes, table, plot, caption)
 )

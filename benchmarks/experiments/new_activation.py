@@ -1,4 +1,4 @@
-"""A new activation that no table lists, from its formula to its gain to a trained network."""
+"""A new activation that no table lists: from its formula to its gain to a trained network."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from benchmarks.units import Classifier
 
 
 def ripple(x):
-    """`relu(x) + x exp(-x²/2)`"""
+    """Return relu(x) + x exp(-x²/2)."""
     return jax.nn.relu(x) + x * jnp.exp(-(x**2) / 2)
 
 
@@ -31,4 +31,4 @@ def units(size: str) -> list[Classifier]:
     return [Classifier(**compared, **network, learning_rates=rates, steps=steps)]
 
 
-EXPERIMENT = Experiment("Does a gain derived from its formula train an unknown activation?", units)
+EXPERIMENT = Experiment("Does a gain derived from its formula train a new activation?", units)

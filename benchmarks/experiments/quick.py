@@ -1,4 +1,4 @@
-"""The techniques that everybody teaches, and the derived gain, on a network 20 layers deep."""
+"""The textbook techniques and the derived gain, on networks of 20 layers."""
 
 from benchmarks.experiments import Experiment, rates
 from benchmarks.units import Classifier
@@ -22,4 +22,4 @@ def units(size: str) -> list[Classifier]:
     ]
 
 
-EXPERIMENT = Experiment("Which of the taught initializations train 20 layers, and how fast?", units)
+EXPERIMENT = Experiment("Which textbook initializations train 20 layers, and how fast?", units)

@@ -1,8 +1,10 @@
-"""Saxe et al. (2014), Hu, Xiao and Pennington (2020): deep linear networks, Gaussian or orthogonal.
+"""Deep linear networks with Gaussian or orthogonal kernels.
 
-A product of Gaussian matrices has singular values that spread with depth over width; a product of
-orthogonal ones has not. Hu et al. prove that Gaussian networks need a width in proportion to
-their depth where orthogonal ones do not.
+The singular values of a product of Gaussian matrices spread with depth over width; those of a
+product of orthogonal matrices do not. Hu et al. prove that a Gaussian network needs a width
+proportional to its depth, and an orthogonal one does not.
+
+References: Saxe, McClelland, Ganguli (2014); Hu, Xiao, Pennington (2020).
 """
 
 import numpy as np
@@ -12,7 +14,7 @@ from benchmarks.experiments import Experiment, rates
 from benchmarks.summary import TARGET, by_steps
 from benchmarks.techniques import TECHNIQUES
 from benchmarks.units import Classifier
-from benchmarks.view import View, interval, listed, look, panels, sentence
+from benchmarks.view import Outcome, View, interval, listed, look, panels
 
 
 def units(size: str) -> list[Classifier]:
@@ -38,7 +40,7 @@ def units(size: str) -> list[Classifier]:
 
 
 def by_width(records: list[dict]) -> dict[int, dict[int, tuple[summary.Row, summary.Row]]]:
-    """width -> depth -> the rows of Gaussian and orthogonal kernels."""
+    """Return width -> depth -> the rows of Gaussian and orthogonal kernels."""
     found: dict = {}
     for record in records:
         pair = {row.technique: row for row in summary.rows([record], by_steps)}
@@ -47,25 +49,26 @@ def by_width(records: list[dict]) -> dict[int, dict[int, tuple[summary.Row, summ
     return found
 
 
-def finding(records: list[dict]) -> str:
-    """The depth from which orthogonal kernels are faster: the intervals no longer overlap.
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say from which depth on orthogonal kernels are faster: the intervals no longer overlap.
 
-    Depths at which no network arrives tell nothing, and are left out.
+    Depths at which no network arrives are left out.
     """
-    parts = []
+    found = []
     for width, depths in by_width(records).items():
         ahead = {
             depth: interval(orthogonal.steps)[1] < interval(gaussian.steps)[0]
             for depth, (gaussian, orthogonal) in depths.items()
             if np.isfinite([*gaussian.steps, *orthogonal.steps]).any()
         }
-        # From that depth on, not once by chance.
+        # At that depth and at every greater one.
         lasting = [d for d in ahead if all(faster for e, faster in ahead.items() if e >= d)]
-        where = f"from {min(lasting)} layers on" if lasting else "at no depth for good"
-        silent = [str(depth) for depth in depths if depth not in ahead]
-        beyond = f" (no network arrives at {listed(silent)})" if silent else ""
-        parts.append(f"{where} with width {width}{beyond}")
-    return sentence(f"orthogonal kernels are faster than Gaussian ones {listed(parts)}")
+        margin = f"from {min(lasting)} layers on" if lasting else "at no depth for good"
+        if silent := [str(depth) for depth in depths if depth not in ahead]:
+            margin += f" (no network arrives at {listed(silent)})"
+        winner = TECHNIQUES["orthogonal"].title if lasting else "none"
+        found.append(Outcome(f"width {width}", winner, f"faster {margin}"))
+    return found
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -74,7 +77,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], title: str):
-    """Steps against depth, one panel a width."""
+    """Plot steps against depth, one panel per width."""
     groups = by_width(records)
     figure, axes = panels(title, len(groups), width=5, height=4.2, sharey=True)
     for axis, (width, depths) in zip(axes, groups.items(), strict=True):
@@ -97,11 +100,11 @@ def plot(records: list[dict], title: str):
 
 
 def caption(records: list[dict]) -> str:
-    return summary.caption(records, "linear networks", best=by_steps)
+    return summary.caption(records, "Linear networks", best=by_steps)
 
 
 EXPERIMENT = Experiment(
-    "From which depth on does a Gaussian initialization lose to an orthogonal one?",
+    "From which depth on is an orthogonal initialization faster than a Gaussian one?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
 )

@@ -1,7 +1,9 @@
-"""Schoenholz, Gilmer, Ganguli and Sohl-Dickstein (2017), figure 5: trainable depth follows ξ.
+"""The trainable depth against the depth scale ξ_c, as in Schoenholz et al.'s figure 5.
 
-tanh networks with `Var b = 0.05`: a grid of σ_w² and depths, trained for a fixed number of steps.
-The theory says that information survives some multiple, theirs is 6, of the depth scale ξ_c.
+tanh networks with `Var b = 0.05`, on a grid of σ_w² and depths, are trained for a fixed number of
+steps. According to the paper, information survives about 6 depth scales ξ_c.
+
+References: Schoenholz, Gilmer, Ganguli, Sohl-Dickstein (2017), Deep Information Propagation.
 """
 
 import functools
@@ -14,14 +16,14 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
 from benchmarks.techniques import TECHNIQUES, Technique
 from benchmarks.units import Classifier
-from benchmarks.view import View, estimate, panels, sentence, spans
+from benchmarks.view import Outcome, View, estimate, panels, spans
 
-SIGMA_B2 = 0.05  # theirs
-MULTIPLE = 6  # theirs
-TRAINED = 0.5  # training accuracy that counts: five times what guessing reaches
+SIGMA_B2 = 0.05  # as in the paper
+MULTIPLE = 6  # as in the paper
+TRAINED = 0.5  # training accuracy that counts as trained: five times that of guessing
 _kernel, _bias = flaxinit.lecun_normal(), flaxinit.normal(SIGMA_B2**0.5)
 
-# σ_w² = 1, times the square of a gain.
+# The kernels have σ_w² = 1; a unit's gains multiply it by their squares.
 TECHNIQUES["mean field"] = Technique(
     "σ_w²", lambda name: _kernel, lambda name: _kernel, lambda name: _bias
 )
@@ -51,7 +53,7 @@ def units(size: str) -> list[Classifier]:
 
 
 def grid(records: list[dict]) -> tuple[list[float], list[int], np.ndarray]:
-    """σ_w², depths, and the training accuracy at the end (depths, σ_w², seeds)."""
+    """Return σ_w², depths, and the training accuracy at the end (depths, σ_w², seeds)."""
     gains, depths = records[0]["unit"]["gains"], [r["unit"]["depth"] for r in records]
     accuracy = [np.nan_to_num(row.train_accuracy) for row in summary.rows(records)]
     shape = len(depths), len(gains), -1
@@ -59,20 +61,20 @@ def grid(records: list[dict]) -> tuple[list[float], list[int], np.ndarray]:
 
 
 def scales(sigma_w2: list[float]) -> np.ndarray:
-    """ξ_c of each σ_w²."""
+    """Return ξ_c of each σ_w²."""
     return np.array([_scale(float(value)) for value in sigma_w2])
 
 
-@functools.cache  # the table and the figure ask for the same
+@functools.cache  # the table and the figure need the same values
 def _scale(sigma_w2: float) -> float:
     return flaxinit.derive("tanh").maps.depth_scales(sigma_w2, SIGMA_B2)[1]
 
 
 def trainable(records: list[dict]) -> np.ndarray:
-    """The depth at which the training accuracy falls below `TRAINED` (σ_w², seeds).
+    """Return the depth at which the training accuracy falls below `TRAINED` (σ_w², seeds).
 
-    Interpolated between the depths that were trained; infinite beyond the deepest, 0 where not
-    even the shallowest trains.
+    It is interpolated between the depths that were run. It is infinite if the deepest network
+    trains, and 0 if not even the shallowest does.
     """
     _, depths, accuracy = grid(records)
 
@@ -88,25 +90,24 @@ def trainable(records: list[dict]) -> np.ndarray:
     return np.apply_along_axis(limit, 0, accuracy)
 
 
-def finding(records: list[dict]) -> str:
-    """Where networks of every depth train, and the multiple of ξ_c at which the others stop."""
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say where networks of every depth train, and at which multiple of ξ_c the others stop."""
     sigma_w2, depths, _ = grid(records)
     limit, scale = np.median(trainable(records), axis=1), scales(sigma_w2)
     edge = flaxinit.derive("tanh").maps.edge_of_chaos(SIGMA_B2).sigma_w2
     all_train, none_trains = np.isinf(limit), limit == 0
-    parts = [f"the edge of chaos is at σ_w² = {edge:.3g}"]
-    if all_train.any():
-        parts.append(f"{max(depths)} layers train at {spans(sigma_w2, list(all_train))}")
+    parts = [f"the edge of chaos is at {edge:.3g}"]
     if none_trains.any():
         parts.append(f"not even {min(depths)} train at {spans(sigma_w2, list(none_trains))}")
     known = ~all_train & ~none_trains
     if known.any():
         ratio = limit[known] / scale[known]
         parts.append(
-            f"elsewhere the depth that trains is {ratio.min():.2g} to {ratio.max():.2g} ξ_c "
-            f"(median {np.median(ratio):.2g}; the paper says {MULTIPLE})"
+            f"elsewhere the trainable depth is {ratio.min():.2g} to {ratio.max():.2g} ξ_c "
+            f"(median {np.median(ratio):.2g}; in the paper {MULTIPLE})"
         )
-    return sentence("; ".join(parts))
+    winner = f"σ_w² = {spans(sigma_w2, list(all_train))}" if all_train.any() else "none"
+    return [Outcome(f"up to {max(depths)} layers", winner, "; ".join(parts))]
 
 
 def table(records: list[dict]) -> list[list[str]]:
@@ -131,7 +132,7 @@ def table(records: list[dict]) -> list[list[str]]:
 
 
 def plot(records: list[dict], title: str):
-    """The heat map, with the theory's curve over it."""
+    """Plot the heat map of training accuracy, with the theory's curves."""
     sigma_w2, depths, accuracy = grid(records)
     figure, (axis,) = panels(title, 1, width=8, height=5)
     image = axis.pcolormesh(
@@ -152,13 +153,13 @@ def plot(records: list[dict], title: str):
 def caption(records: list[dict]) -> str:
     return summary.caption(
         records,
-        f"tanh, σ_b² = {SIGMA_B2}",
-        f"trainable depth: where the training accuracy falls below {TRAINED:.0%}",
+        f"Networks with tanh and σ_b² = {SIGMA_B2}",
+        f"Trainable depth: where the training accuracy falls below {TRAINED:.0%}",
     )
 
 
 EXPERIMENT = Experiment(
-    "Does the depth that can be trained follow the depth scale ξ of the theory?",
+    "Does the trainable depth follow the theory's depth scale ξ?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
 )

@@ -1,4 +1,4 @@
-"""A character-level transformer on English text: how its residual branches should start."""
+"""A character-level transformer on English text: the initial scale of its residual branches."""
 
 import math
 
@@ -8,7 +8,7 @@ from benchmarks import summary
 from benchmarks.experiments import Experiment
 from benchmarks.techniques import BRANCHES
 from benchmarks.units import LanguageModel
-from benchmarks.view import View, estimate, listed, look, panels, sentence
+from benchmarks.view import Outcome, View, briefly, estimate, listed, look, panels
 
 BITS = 1 / math.log(2)  # bits per nat
 
@@ -36,35 +36,34 @@ def units(size: str) -> list[LanguageModel]:
     ]
 
 
-def finding(records: list[dict]) -> str:
-    """The best scaling of each network, and what the worst costs."""
-    parts = []
+def outcomes(records: list[dict]) -> list[Outcome]:
+    """Say which scaling is best for each network, and what the worst costs."""
+    found = []
     for name, rows in summary.by_network(records).items():
         medians = [float(np.median(_bits(row))) for row in rows]
-        level = listed([row.title for row in summary.level(rows, _bits)])
         worst = max(rows, key=lambda row: float(np.median(_bits(row))))
+        titles = ([row.title for row in some] for some in (summary.level(rows, _bits), rows))
         bits = estimate([max(medians)], "diverged")
-        parts.append(
-            f"{name}: {level} ({min(medians):.2f} bits a character; worst {worst.title}, {bits})"
-        )
-    return sentence(f"best scaling of the residual branches for {'; '.join(parts)}")
+        margin = f"{min(medians):.2f} bits per character (worst: {worst.title}, {bits})"
+        found.append(Outcome(name, briefly(*titles), margin))
+    return found
 
 
 def _bits(row: summary.Row) -> np.ndarray:
-    """Test loss in bits a character, infinite where it is not finite."""
+    """Return the test loss in bits per character; infinite if it is not finite."""
     losses = [run["test_loss"] for run in row.runs]
     return BITS * np.array([math.inf if loss is None else loss for loss in losses])
 
 
 def table(records: list[dict]) -> list[list[str]]:
-    bits = "bits a character", lambda row: estimate(_bits(row), "diverged")
+    bits = "bits per character", lambda row: estimate(_bits(row), "diverged")
     cells = summary.table(summary.by_network(records), "best rate", bits, "never learned")
     entropy = f"{BITS * records[0]['label_entropy']:.2g}"
-    return [*cells, ["frequency of the characters alone", "", "", entropy, ""]]
+    return [*cells, ["character frequencies alone", "", "", entropy, ""]]
 
 
 def plot(records: list[dict], title: str):
-    """Training loss by step, one panel a network."""
+    """Plot the training loss by step, one panel per network."""
     groups = summary.by_network(records)
     figure, axes = panels(title, len(groups), width=5, height=3.6, columns=2, sharey=True)
     for axis, (name, rows) in zip(axes, groups.items(), strict=True):
@@ -76,10 +75,10 @@ def plot(records: list[dict], title: str):
             axis.plot(steps, np.median(curve, axis=0), label=label, **style)
         entropy = BITS * rows[0].record["label_entropy"]
         axis.axhline(entropy, color="black", ls=":", label="frequencies alone")
-        axis.set(title=name, xlabel="optimiser steps")
+        axis.set(title=name, xlabel="optimizer steps")
         axis.legend(frameon=False, fontsize=8)
     for axis in axes[::2]:
-        axis.set_ylabel("training loss (bits a character)")
+        axis.set_ylabel("training loss (bits per character)")
     lowest = min(axis.dataLim.y0 for axis in axes)
     axes[0].set_ylim(0.9 * lowest, 1.5 * entropy)
     return figure
@@ -89,14 +88,14 @@ def caption(records: list[dict]) -> str:
     titles = listed([branches.title for branches in BRANCHES.values()])
     return summary.caption(
         records,
-        "the two kernels of a block that write to the residual stream, drawn with "
-        f"{titles} variance-keeping kernels",
-        f"{records[0]['unit']['length']} characters",
+        "The technique is the scale of a block's two kernels that write to the residual stream, "
+        f"relative to kernels that keep the variance: {titles}",
+        f"Texts of {records[0]['unit']['length']} characters",
     )
 
 
 EXPERIMENT = Experiment(
     "How should the residual branches of a transformer be scaled, with and without LayerNorm?",
     units,
-    View(finding, table, plot, caption),
+    View(outcomes, table, plot, caption),
 )

@@ -1,4 +1,4 @@
-"""PyTorch's table of gains, and He for everything, against the derived gain, in depth."""
+"""PyTorch's table of gains, He's gain for every activation, and the derived gain."""
 
 from benchmarks.experiments import Experiment, rates
 from benchmarks.units import Classifier
@@ -23,4 +23,4 @@ def units(size: str) -> list[Classifier]:
     ]
 
 
-EXPERIMENT = Experiment("What does a wrong gain cost, at 10 and at 50 layers?", units)
+EXPERIMENT = Experiment("What does a wrong gain cost at 10 and at 50 layers?", units)
