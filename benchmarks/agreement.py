@@ -131,9 +131,9 @@ def compare(name: str, draw: Draw, device: Device) -> Check:
         "largest_difference": float(apart.max()),
         "share": _largest_share(apart, limit),
     }
-    bits_text = f"{drawn:,} equal words" if drawn else "nothing random"
+    bits_text = f"{drawn:,} words alike" if drawn else "nothing random"
     if not all(alike):
-        bits_text = "RANDOM BITS DIFFER"
+        bits_text = "OTHER RANDOM BITS"
     if draw.matrix is None:
         text = f"{detail['ulps_99_percent']:.0f} ulp, at most {detail['ulps_largest']:.0f}"
     else:
