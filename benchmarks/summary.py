@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from benchmarks import techniques
-from benchmarks.view import CONFIDENCE, estimate, interval
+from benchmarks.view import CONFIDENCE, estimate, interval, listed
 
 TARGET = 0.90  # training accuracy that counts as trained
 
@@ -207,7 +207,7 @@ def caption(records: list[dict], *details: str, best: Callable = by_loss) -> str
     lowest, highest = min(map(min, grids)), max(map(max, grids))
     grid = f"{len(unit['learning_rates'])} rates between {lowest:.2g} and {highest:.2g}"
     if len(grids) == 1:
-        grid = f"the rates {', '.join(f'{rate:.2g}' for rate in grids.pop())}"
+        grid = f"the rates {listed([f'{rate:.2g}' for rate in grids.pop()])}"
     median = f"Median ({CONFIDENCE:.0%} bootstrap interval) over {len(unit['seeds'])} seeds"
     return ". ".join(
         [

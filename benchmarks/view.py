@@ -46,8 +46,11 @@ class View:
     caption: Callable[[list[dict]], str]
 
     def finding(self, records: list[dict]) -> str:
-        """Return the outcomes as sentences, without the last full stop."""
-        return ". ".join(f"{networks}: {who}, {by}" for networks, who, by in self.outcomes(records))
+        """Return the outcomes as one line."""
+        return "; ".join(
+            f"{networks}: {winner} ({margin})"
+            for networks, winner, margin in self.outcomes(records)
+        )
 
 
 def interval(values, confidence: float = CONFIDENCE) -> tuple[float, float]:
