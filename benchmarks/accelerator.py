@@ -33,7 +33,7 @@ from flaxinit.sampling import Distribution
 
 ACCELERATED = 16  # factor on the values: a CPU's number takes an accelerator only microseconds
 LIMIT = 120.0  # seconds that one way to initialize the transformer may take
-GOALS = {"eager init": "2×", "jit(init)": "10×"}  # of fast_init beside each
+GOALS = {"eager init": "2×", "jit(init)": "10×"}  # speed of fast_init against each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,7 +308,7 @@ PARTS: tuple[tuple[str, str, Callable[[Size], Rows]], ...] = (
         moments,
     ),
     (
-        "Throughput beside jax.nn.initializers",
+        "Throughput against jax.nn.initializers",
         "both jitted, timed in turns; median over turns (range of the middle half)",
         throughput,
     ),
@@ -339,7 +339,7 @@ def _table(title: str, caption: str, rows: list[Check | Figure]) -> Table:
         pad_edge=False,
     )
     figures = all(isinstance(row, Figure) for row in rows)
-    for column in ("", "times as fast", "goal") if figures else ("", "found", "of bound", ""):
+    for column in ("", "times as fast", "goal") if figures else ("", "found", "share of bound", ""):
         table.add_column(column)
     for row in rows:
         if isinstance(row, Figure):
