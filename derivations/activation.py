@@ -244,7 +244,9 @@ class Activation(Page):
                     nearest = mpmath.nint(bounds[0])
                     if nearest**2 * moment.lower == 1:
                         bounds = nearest, nearest
-            rows.append((f"{name} $1/\\sqrt{{{latex(target)}}}$", digits(*bounds), "from the moment"))
+            rows.append(
+                (f"{name} $1/\\sqrt{{{latex(target)}}}$", digits(*bounds), "from the moment")
+            )
         self.blocks.append(Table(("quantity", "value", "how"), tuple(rows)))
 
 
