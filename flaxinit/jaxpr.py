@@ -6,6 +6,7 @@ of its programs from version to version; only this file knows it.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -13,13 +14,7 @@ from typing import Any
 import jax
 import jax.core
 import numpy as np
-from jax.extend.core import (
-    ClosedJaxpr,
-    Jaxpr,
-    JaxprEqn,
-    Literal,
-    Var,
-)
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import PartitionSpec
 
 from flaxinit.compat import enable_x64, jaxprs_in_params
@@ -31,6 +26,8 @@ _CALLS = {
     *("custom_partitioning", "custom_vjp_call", "custom_vmap_call", "jit", "remat2", "shard_map"),
 }
 _BODIES = ("call_jaxpr", "jaxpr", "call")  # the parameter that holds the program
+# The equations that move numbers and compute nothing.
+MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
 _EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
 
 Run = Callable[[ClosedJaxpr, list], list]  # a program and its operands -> its results
@@ -46,6 +43,32 @@ def opened(program: ClosedJaxpr) -> tuple[Jaxpr, list[Any]]:
     jaxpr = program.jaxpr
     inputs = [*jaxpr.constvars, *jaxpr.invars]
     return jaxpr.replace(constvars=[], invars=inputs), list(program.consts)
+
+
+def aval(atom: Var | Literal) -> Any:
+    """The type of an atom: shape, dtype and what else JAX traces."""
+    return atom.aval  # an AbstractValue to type checkers; a ShapedArray here
+
+
+def is_key(x: Any) -> bool:
+    """Whether an atom, an array or a shape is of a typed PRNG key."""
+    dtype = aval(x).dtype if isinstance(x, Var | Literal) else x.dtype
+    return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def variables(equation: JaxprEqn) -> list[Var]:
+    """The variables that an equation reads."""
+    return [atom for atom in equation.invars if isinstance(atom, Var)]
+
+
+def size(var: Var) -> int:
+    """The number of entries."""
+    return math.prod(aval(var).shape)
+
+
+def value(literal: Literal) -> np.ndarray:
+    """A literal with the dtype of its type."""
+    return np.asarray(literal.val, aval(literal).dtype)
 
 
 def is_wide(atom: Var | Literal) -> bool:
@@ -109,7 +132,7 @@ def bind(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
         ) from error
 
 
-def _value(atom: Var | Literal, value: Any) -> Any:
+def _itself(atom: Var | Literal, value: Any) -> Any:
     return value
 
 
@@ -117,7 +140,7 @@ def evaluate(
     program: ClosedJaxpr,
     operands: Sequence[Any],
     apply: Callable[[JaxprEqn, list], Sequence[Any]],
-    constant: Callable[[Var | Literal, Any], Any] = _value,
+    constant: Callable[[Var | Literal, Any], Any] = _itself,
 ) -> list[Any]:
     """The results of a program, with a given meaning of each equation.
 
@@ -141,7 +164,7 @@ def evaluate(
     """
     jaxpr = program.jaxpr
     returned = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
-    last = {var: i for i, each in enumerate(jaxpr.eqns) for var in _variables(each) - returned}
+    last = {var: i for i, each in enumerate(jaxpr.eqns) for var in _named(each) - returned}
     values = {
         var: constant(var, value)
         for var, value in zip(jaxpr.constvars, program.consts, strict=True)
@@ -154,13 +177,13 @@ def evaluate(
     for i, equation in enumerate(jaxpr.eqns):
         results = apply(equation, [read(atom) for atom in equation.invars])
         values.update(zip(equation.outvars, results, strict=True))
-        for var in _variables(equation):
+        for var in _named(equation):
             if last.get(var) == i:
                 del values[var]
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _variables(equation: JaxprEqn) -> set[Var]:
+def _named(equation: JaxprEqn) -> set[Var]:
     return {a for a in (*equation.invars, *equation.outvars) if isinstance(a, Var)}
 
 

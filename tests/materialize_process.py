@@ -1,4 +1,4 @@
-"""One of several processes that initialise models together, for test_materialize_processes."""
+"""One of several processes that initialize models together, for test_materialize_processes."""
 
 import os
 import sys

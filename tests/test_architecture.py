@@ -43,6 +43,11 @@ THEORY = {
     "meanfield": {"functions", "moments"},
     "report": {"functions", "moments", "meanfield"},
 }
+# The steps of fast_init, and what they need, in the order in which they may import each other.
+MATERIALIZE = (
+    *("shardings", "fingerprint", "eager_calls", "leaks", "report", "layouts", "trace", "flatten"),
+    *("partition", "segment", "out_shardings", "places", "compile", "keys", "execute", "api"),
+)
 # Who may import what only some users have loaded.
 SYMPY = ("flaxinit.theory", "flaxinit.cli", "flaxinit.signal")
 FLAX = ("flaxinit.signal", "flaxinit.materialize", "flaxinit.cli")
@@ -113,6 +118,15 @@ def test_a_room_of_the_theory_imports_what_it_may(name):
             if imported.startswith("flaxinit.theory"):
                 assert imported.split(".")[2] in THEORY[name] | {name}, f"{module}: {imported}"
             assert not in_any(imported, ("jax", "flaxinit.jaxpr")) or name == "reading", module
+
+
+def test_a_step_of_fast_init_imports_none_after_it():
+    files = {n.split(".")[-1]: path for n, path in modules() if "flaxinit.materialize." in n}
+    assert set(files) == set(MATERIALIZE)
+    for step, path in files.items():
+        for imported in imports(path, step):
+            if imported.startswith("flaxinit.materialize."):
+                assert MATERIALIZE.index(imported.split(".")[2]) < MATERIALIZE.index(step), step
 
 
 def test_the_reader_of_imports_sees_a_circle(tmp_path):

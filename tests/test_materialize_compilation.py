@@ -18,7 +18,7 @@ from rich.console import Console
 from test_materialize_values import assert_same_bits
 
 import flaxinit
-from flaxinit.materialize import compile, progress
+from flaxinit.materialize import compile, report
 from flaxinit.materialize.compile import is_exact
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import flatten
@@ -167,19 +167,19 @@ class Terminal(io.StringIO):
 
 def terminal(monkeypatch, patience):
     """Stands in for standard error; not a fixture, since pytest sets that anew for each test."""
-    monkeypatch.setattr(progress, "PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(report, "PATIENCE_SECONDS", patience)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal())
     return sys.stderr
 
 
-def test_a_long_initialisation_shows_a_bar(monkeypatch):
+def test_a_long_initialization_shows_a_bar(monkeypatch):
     shown = terminal(monkeypatch, patience=0.0)
-    with progress.Progress(10, enabled=True) as bar:
+    with report.Progress(10, enabled=True) as bar:
         assert shown.written.wait(10)  # before anything is drawn, while programs are compiled
         bar.advance(4)
     text = shown.getvalue()
-    assert "initialising: compiling" in text and "drawing" in text and "4/10 bytes" in text
+    assert "initializing: compiling" in text and "drawing" in text and "4/10 bytes" in text
 
 
 @pytest.mark.parametrize(("patience", "wanted"), [(0.0, False), (60.0, True)])
@@ -192,7 +192,7 @@ def test_no_bar_is_shown(patience, wanted, monkeypatch):
 
 def test_the_bar_counts_what_is_drawn(monkeypatch):
     counted = []
-    monkeypatch.setattr(progress.Progress, "advance", lambda self, size: counted.append(size))
+    monkeypatch.setattr(report.Progress, "advance", lambda self, size: counted.append(size))
     made = flaxinit.fast_init(scaled_by_depth)(KEY)
     assert sum(counted) == sum(x.nbytes for x in made)
 

@@ -1,4 +1,4 @@
-"""Several threads, and many calls, share what one initialiser has compiled."""
+"""Several threads, and many calls, share what one initializer has compiled."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -26,12 +26,12 @@ def test_threads_that_call_at_once(spread):
     def rule(path, x):
         return ROWS if x.shape[0] % 8 == 0 else NamedSharding(MESH, PartitionSpec())
 
-    initialise = flaxinit.fast_init(init, rule if spread else None)
+    initialize = flaxinit.fast_init(init, rule if spread else None)
     barrier = Barrier(len(keys))
 
     def call(key):
         barrier.wait()
-        return initialise(key)
+        return initialize(key)
 
     with ThreadPoolExecutor(len(keys)) as pool:
         made = list(pool.map(call, keys))
@@ -77,13 +77,13 @@ def with_new_functions(key):
 
 
 def test_many_calls_keep_no_more_than_one(executors):
-    initialise = flaxinit.fast_init(with_new_functions)
+    initialize = flaxinit.fast_init(with_new_functions)
     kept = []
     for seed in range(12):
-        initialise(jax.random.key(seed))
+        initialize(jax.random.key(seed))
         executor = executors[0]
         known = executor.prints._number, executor.prints._alive
         kept.append((len(executor.executables), *map(len, known)))
     assert len(set(kept)) == 1
     key = jax.random.key(1)
-    assert_same_bits(initialise(key), with_new_functions(key))
+    assert_same_bits(initialize(key), with_new_functions(key))

@@ -7,7 +7,7 @@ import pytest
 from test_materialize_values import assert_same_bits
 
 import flaxinit
-from flaxinit.materialize import staging, threefry
+from flaxinit.materialize import compile
 
 KEY = jax.random.key(23)
 DATA = np.uint32(0xFFFFFFFF)
@@ -44,18 +44,18 @@ def equation(function, *arguments):
 @pytest.mark.parametrize("name", KNOWN)
 def test_words_of_the_hash(name):
     eqn = equation(KNOWN[name], KEY)
-    assert threefry.applies(eqn)
+    assert compile.hashes(eqn)
     values = [KEY, DATA][: len(eqn.invars)]
-    (made,) = staging.stage(eqn, values)
+    (made,) = compile.stage(eqn, values)
     assert_same_bits(made, KNOWN[name](KEY))
 
 
 def test_what_is_left_to_jax():
     keys = jax.random.split(KEY, 3)
-    assert not threefry.applies(equation(older, KEY))
-    assert not threefry.applies(equation(jax.vmap(jax.random.bits), keys))
-    assert not threefry.applies(equation(jax.random.bits, jax.random.key(0, impl="rbg")))
-    assert not threefry.applies(equation(lambda key: jax.random.bits(key, (8, 15)), KEY))
+    assert not compile.hashes(equation(older, KEY))
+    assert not compile.hashes(equation(jax.vmap(jax.random.bits), keys))
+    assert not compile.hashes(equation(jax.random.bits, jax.random.key(0, impl="rbg")))
+    assert not compile.hashes(equation(lambda key: jax.random.bits(key, (8, 15)), KEY))
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -73,4 +73,4 @@ def test_samplers_have_no_loop():
 
     bounds = [np.float32(-2), np.float32(2)]
     assert "while" in text(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, (8, 16)))
-    assert "while" not in text(lambda key: staging.stage(eqn, [key, *bounds][: len(eqn.invars)]))
+    assert "while" not in text(lambda key: compile.stage(eqn, [key, *bounds][: len(eqn.invars)]))

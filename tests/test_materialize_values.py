@@ -193,10 +193,10 @@ def test_numpy_arguments_have_the_dtype_of_the_trace():
 
 def test_what_was_compiled_for_one_device_is_not_run_for_another():
     init = partial(jax.random.normal, shape=(8, 8))
-    initialise = flaxinit.fast_init(init)
+    initialize = flaxinit.fast_init(init)
     for device in jax.devices()[:2]:
         with jax.default_device(device):
-            assert initialise(KEYS["typed"]).devices() == {device}
+            assert initialize(KEYS["typed"]).devices() == {device}
 
 
 def test_the_axes_of_an_argument_s_description_are_left_out():

@@ -1,33 +1,22 @@
-"""The public function: trace, partition, place, draw."""
+"""The public function."""
 
 import contextlib
 import functools
 import gc
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import jax
-from jax.extend.core import Var
-from jax.sharding import Mesh, Sharding
+from jax.core import Tracer
 
-from flaxinit.materialize.atoms import has_64_bits
-from flaxinit.materialize.axes import auto_mesh, has_types, without_types
-from flaxinit.materialize.execute import Executor
-from flaxinit.materialize.flatten import Flat, flatten
-from flaxinit.materialize.layouts import stated
-from flaxinit.materialize.partition import Partition, partition
-from flaxinit.materialize.placement import checked_out_shardings, place_outputs
-from flaxinit.materialize.progress import Progress
-from flaxinit.materialize.report import Report
-from flaxinit.materialize.trace import Trace, check_arguments, check_function, name_of, trace
-from flaxinit.materialize.transfer import local_bytes, origins
-
-# Programs of several devices that two threads enqueue, on each device in another order, would wait
-# for each other forever.
-_RUNNING = threading.Lock()
+from flaxinit.materialize.execute import Executor, undisturbed
+from flaxinit.materialize.flatten import flatten
+from flaxinit.materialize.out_shardings import checked_out_shardings
+from flaxinit.materialize.partition import partition
+from flaxinit.materialize.places import Plan, place_outputs
+from flaxinit.materialize.report import Progress, Report
+from flaxinit.materialize.trace import BUILD_INSIDE, has_nnx_nodes, trace
 
 
 def fast_init(
@@ -37,7 +26,7 @@ def fast_init(
     report: bool | Callable[[Report], None] = False,
     progress: bool = True,
 ) -> Callable:
-    """Initialise a large model: traced once, each distinct draw compiled once, sharded in place.
+    """Initialize a large model: traced once, each distinct draw compiled once, sharded in place.
 
     ``fast_init(init_fn)(key, *args)`` equals ``init_fn(key, *args)`` run eagerly, bit for bit,
     without the forward pass. Its compile time depends on how many *different* draws a model has
@@ -103,7 +92,7 @@ def fast_init(
       >>> variables["params"]["layers_0"]["kernel"].shape
       (8, 8)
     """
-    check_function(init_fn)
+    _check_function(init_fn)
     for name, option in {"report": report, "progress": progress}.items():
         if not isinstance(option, bool) and not (name == "report" and callable(option)):
             kinds = "True, False or a function" if name == "report" else "True or False"
@@ -112,9 +101,8 @@ def fast_init(
     executors: dict[Any, Executor] = {}
 
     @functools.wraps(init_fn)
-    def initialise(*args, **kwargs):
-        check_arguments(args, kwargs)
-        mesh = jax.sharding.get_mesh()
+    def initialize(*args, **kwargs):
+        _check_arguments(args, kwargs)
         # What was compiled holds where it was compiled, and as precisely.
         flags = "jax_default_device", "jax_default_matmul_precision"
         context = tuple(getattr(jax.config, flag) for flag in flags)
@@ -122,34 +110,15 @@ def fast_init(
         outcome = Report()
         start = time.perf_counter()
         with _without_collector():
-            traced, own = _traced(init_fn, args, kwargs, mesh)
-            shardings = place_outputs(out_shardings, traced.tree, traced.paths, own, mesh)
+            traced = trace(init_fn, args, kwargs)
             flat = flatten(traced.jaxpr, traced.constants)
-            if mesh.empty:
-                home = origins(flat)
-                shardings = [
-                    home.get(a) if s is None and isinstance(a, Var) else s
-                    for a, s in zip(flat.outputs, shardings, strict=True)
-                ]
+            places = place_outputs(out_shardings, traced, flat, jax.sharding.get_mesh())
             parts = partition(flat)
+            plan = Plan(parts, flat.constants, flat.outputs, places, traced.paths)
             outcome.trace_seconds = time.perf_counter() - start
-            bar = Progress(sum(d.size for d in parts.draws), enabled=progress)
-            # Every array has its place, which may be on other devices than the mesh that is set.
-            # What was traced is compiled, even where jit is disabled; keys come from the host.
-            wide = has_64_bits(traced.jaxpr)  # as it asks for them itself, in a part of it
-            with (
-                bar,
-                _RUNNING,
-                jax.set_mesh(None),
-                jax.enable_x64(True) if wide else contextlib.nullcontext(),
-                jax.disable_jit(False),
-                jax.transfer_guard("allow"),
-            ):
-                arrays = executor.run(flat, parts, shardings, traced.paths, outcome, bar.advance)
-            outcome.passed_bytes_per_device = _passed_bytes(flat, parts, shardings)
-            outcome.peak_bytes_per_device = max(
-                outcome.peak_bytes_per_device, outcome.bytes_per_device
-            )
+            bar = Progress(sum(draw.size for draw in parts.draws), enabled=progress)
+            with bar, undisturbed(traced.jaxpr):
+                arrays = executor.run(plan, outcome, bar.advance)
             result = traced.rebuild(arrays)
         outcome.total_seconds = time.perf_counter() - start
         if report is True and jax.process_index() == 0:
@@ -160,54 +129,45 @@ def fast_init(
             report(outcome)
         return result
 
-    return initialise
+    return initialize
 
 
-def _traced(
-    init_fn: Callable, args: tuple, kwargs: dict, mesh: Mesh
-) -> tuple[Trace, list[Sharding | None]]:
-    """The trace of an init function, without types, and the layouts that it states itself.
-
-    It is traced on the axes that are set, as an eager call is. A function that was written without
-    layouts, with a product of weights, may not type on explicit axes: then on Auto axes.
-    """
-    errors = []
-    for axes in (mesh, auto_mesh(mesh)) if mesh.explicit_axes else (mesh,):
-        try:
-            with jax.set_mesh(axes):
-                traced = trace(init_fn, args, kwargs)
-            break
-        except Exception as error:
-            errors.append(error)
-    else:
-        if "`set_mesh` can only be used" not in str(errors[0]):
-            raise errors[0]
-        raise ValueError(
-            f"{name_of(init_fn)} sets a mesh, which JAX refuses while it is traced. Set it "
-            "around the call of what fast_init returns: `with jax.set_mesh(mesh): ...`."
-        ) from errors[0]
-    own = stated(traced.jaxpr, mesh)
-    if has_types(traced.jaxpr):
-        jaxpr, constants = without_types(traced.jaxpr, traced.constants)
-        traced = replace(traced, jaxpr=jaxpr, constants=constants)
-    return traced, own
+def _check_function(init_fn: Any) -> None:
+    """Refuse a model in the place of the function that makes its parameters; it may be callable."""
+    hint = ""
+    if hasattr(init_fn, "init") and hasattr(init_fn, "apply"):
+        hint = " Pass its `init` method."
+    elif has_nnx_nodes(init_fn):
+        hint = f" {BUILD_INSIDE}"
+    if hint or not callable(init_fn):
+        raise TypeError(f"init_fn must be a function, received a {type(init_fn).__name__}.{hint}")
 
 
-def _passed_bytes(flat: Flat, parts: Partition, shardings: list[Sharding | None]) -> int:
-    """Bytes on a device of what is handed through, without being drawn."""
-    drawn = {v for draw in parts.draws for v in draw.outputs}
-    return sum(
-        local_bytes(a, sharding)
-        for a, sharding in zip(flat.outputs, shardings, strict=True)
-        if isinstance(a, Var) and a not in drawn
-    )
+def _check_arguments(args: tuple, kwargs: dict) -> None:
+    """Refuse arguments of which a traced call could not make what an eager call makes."""
+    inside = any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs)))
+    try:
+        jax.sharding.get_mesh()
+    except ValueError:  # which JAX tells outside of all transformations only
+        inside = True
+    if inside:
+        raise TypeError(
+            "fast_init creates arrays, so it cannot run inside jax.jit, vmap or grad. "
+            "Inside a transformation call the init function itself."
+        )
+    if has_nnx_nodes((args, kwargs)):
+        raise TypeError(
+            "an NNX object was passed as an argument; a traced call would not advance its state. "
+            + BUILD_INSIDE
+        )
 
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """A trace makes many small objects that stay alive until the end.
+    """Pause the garbage collector.
 
-    Passes of the garbage collector over them take a fifth of the time and free nothing.
+    A trace makes many small objects that stay alive until the end. Passes of the collector over
+    them take a fifth of the time and free nothing.
     """
     collecting = gc.isenabled()
     gc.disable()

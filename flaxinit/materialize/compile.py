@@ -1,20 +1,29 @@
 """One segment becomes one executable."""
 
 import functools
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import JaxprEqn
 from jax.sharding import Sharding
 
-from flaxinit.materialize.atoms import aval, is_key, unwrapped, wrapped
-from flaxinit.materialize.axes import auto
-from flaxinit.materialize.segment import MOVES, Segment
-from flaxinit.materialize.staging import one_by_one
+from flaxinit.compat import jaxprs_in_params
+from flaxinit.jaxpr import MOVES, aval, bind, called, equations, evaluate, is_key
+from flaxinit.materialize.segment import Segment
+from flaxinit.materialize.shardings import auto
+from flaxinit.threefry import one_pass
 
+# Entries of 32 bits in a vector register of 512 bits. Where the last of several axes is shorter,
+# the compiler divides the arithmetic after the hash otherwise, if both are in one loop, and
+# rounds it otherwise: there the hash stays the loop that it is eagerly.
+SHORT = 16
+# Their terms are contracted with what makes them, or not, as the compiler divides the program into
+# loops. Where a program has one, its hash stays the loop that it is eagerly.
+_SUMS = {"reduce_sum", "reduce_prod", "dot_general", "cumsum", "cumprod", "cumlogsumexp"}
 # LLVM optimizes a program for as long as it takes to compile otherwise. It may change the order in
 # which numbers are rounded, so less of it is for programs in which that makes no bit another:
 # integers, moves, or a single operation that IEEE 754 rounds correctly.
@@ -36,12 +45,76 @@ def lower(
         if is_key(v):
             spec = jax.eval_shape(jax.random.key_data, spec)
         specs.append(spec.update(sharding=auto(source)))
-    run = functools.partial(_on_words, segment)
+    inside = equations(*(x for eqn in segment.eqns for x in jaxprs_in_params(eqn.params)))
+    sums = any(e.primitive.name in _SUMS for e in itertools.chain(segment.eqns, inside))
+    apply = bind if sums else stage
+
+    def run(*words):
+        return [unwrapped(x) for x in segment.evaluate(apply, _wrapped(segment, words))]
+
     return jax.jit(run, out_shardings=list(targets)).lower(*specs)
 
 
-def _on_words(segment: Segment, *words: Any) -> list[Any]:
-    return [unwrapped(x) for x in segment(*_wrapped(segment, words))]
+def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
+    """The results of one equation. If it hashes, in one pass that is quick to compile.
+
+    JAX stages the hash of Threefry as a loop on CPU, which is compiled as a program of its own and
+    passes whole arrays through memory in each of its turns. The bits are the same.
+    """
+    if hashes(eqn):
+        return [_hashed(eqn, *values)]
+    body = called(eqn) if eqn.primitive.name == "jit" else None
+    if body is not None and any(map(hashes, equations(body))):
+        return evaluate(body, values, stage)  # as the compiler would inline it
+    return bind(eqn, values)
+
+
+def hashes(eqn: JaxprEqn) -> bool:
+    """Whether an equation hashes with one key of JAX's own Threefry, and JAX would stage a loop."""
+    if eqn.primitive.name not in ("random_bits", "random_split", "random_fold_in"):
+        return False
+    key, shape = aval(eqn.invars[0]), eqn.params.get("shape", ())
+    if eqn.primitive.name == "random_bits" and len(shape) > 1 and shape[-1] < SHORT:
+        return False
+    return (
+        str(key.dtype) == "key<fry>"
+        and key.shape == ()
+        and getattr(eqn.ctx, "threefry_partitionable", False)
+        and jax.default_backend() == "cpu"
+    )
+
+
+def _hashed(eqn: JaxprEqn, key: Any, *data: Any) -> jax.Array:
+    """The result of an equation that `hashes`, with the rounds written out."""
+    key = one_pass(key)
+    match eqn.primitive.name:
+        case "random_bits":
+            return jax.random.bits(key, eqn.params["shape"], f"uint{eqn.params['bit_width']}")
+        case "random_split":
+            made = jax.random.split(key, eqn.params["shape"])
+        case _:
+            made = jax.random.fold_in(key, *data)
+    return jax.random.wrap_key_data(jax.random.key_data(made), impl="threefry2x32")
+
+
+def unwrapped(x: Any) -> Any:
+    """The words of an array of keys; any other array as it is."""
+    return jax.random.key_data(x) if is_key(x) else x
+
+
+def wrapped(words: Any, dtype: Any) -> Any:
+    """The inverse of `unwrapped`, for an array of `dtype`."""
+    if not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        return words
+    return jax.random.wrap_key_data(words, impl=_impl(dtype))
+
+
+@functools.cache
+def _impl(dtype: Any) -> str:
+    """The name of the PRNG of a key dtype; JAX tells it of arrays and tracers only."""
+    found = []
+    jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), jax.ShapeDtypeStruct((), dtype))
+    return found[0]
 
 
 def _wrapped(segment: Segment, words: Sequence[Any]) -> list[Any]:
@@ -61,8 +134,14 @@ def applied(executable: Any, segment: Segment, words: Sequence[Any]) -> list[Any
         settings: Any = jax.config
         if not (settings.jax_debug_nans or settings.jax_debug_infs):
             raise
-        segment.evaluate(one_by_one, _wrapped(segment, words))
+        segment.evaluate(_one_by_one, _wrapped(segment, words))
         raise FloatingPointError(f"invalid value encountered: {error}") from error
+
+
+def _one_by_one(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
+    """The results of one equation; a call is evaluated equation by equation too."""
+    body = called(eqn) if eqn.primitive.name != "shard_map" else None
+    return bind(eqn, values) if body is None else evaluate(body, values, _one_by_one)
 
 
 def compiled(lowered: Any, *, exact: bool) -> tuple[Any, float]:
@@ -83,7 +162,9 @@ def is_exact(segment: Segment) -> bool:
     names = [eqn.primitive.name for eqn in segment.eqns]
     rounded = [n for n in names if n not in MOVES | KEY_OPERATIONS]
     known = all(n in CORRECTLY_ROUNDED for n in rounded)
-    real = all(not jnp.issubdtype(aval(v).dtype, np.complexfloating) for v in segment.outputs)
+    real = all(
+        not jax.dtypes.issubdtype(aval(v).dtype, np.complexfloating) for v in segment.outputs
+    )
     return known and real and len(rounded) <= 1
 
 

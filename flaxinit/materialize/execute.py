@@ -1,34 +1,65 @@
 """Compile each distinct draw once and run it as often as the model has it, on its devices."""
 
-import functools
+import contextlib
 import itertools
 import os
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, Var
+from jax.extend.core import Jaxpr, Literal, Var
 from jax.sharding import Sharding
 
-from flaxinit.materialize.atoms import aval, unwrapped, value, weakly, wrapped
-from flaxinit.materialize.axes import auto
-from flaxinit.materialize.compile import applied, compiled, is_exact, lower, memory
+from flaxinit.jaxpr import aval, equations, is_wide, value
+from flaxinit.materialize.compile import (
+    applied,
+    compiled,
+    is_exact,
+    lower,
+    memory,
+    unwrapped,
+    wrapped,
+)
 from flaxinit.materialize.fingerprint import Fingerprints
-from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.keys import KeyCall, evaluate_keys, key_calls
-from flaxinit.materialize.layouts import check_layouts
-from flaxinit.materialize.partition import Partition
+from flaxinit.materialize.places import (
+    Call,
+    Compilation,
+    Plan,
+    Shardings,
+    check_meshes,
+    place_draws,
+)
 from flaxinit.materialize.report import Group, Report
-from flaxinit.materialize.schedule import Call, Compilation, Shardings, schedule
-from flaxinit.materialize.transfer import host_values, local_bytes, place
+from flaxinit.materialize.shardings import auto, is_spread
 
 # Draws are dispatched without waiting until results and temporaries of this size are under way
 # on a device: enough to hide the dispatch of small draws, nothing beside a large model.
 IN_FLIGHT_BYTES = 2**24
+# Programs of several devices that two threads enqueue, on each device in another order, would wait
+# for each other forever.
+_RUNNING = threading.Lock()
+
+
+@contextlib.contextmanager
+def undisturbed(jaxpr: Jaxpr) -> Iterator[None]:
+    """Run alone, under JAX's own settings in place of those of the caller.
+
+    A mesh that is set would hold for arrays whose places are on other devices, what was traced is
+    compiled even if jit is disabled, keys come from the host, and a program may ask for 64 bits in
+    a part of it.
+    """
+    atoms = (a for eqn in equations(jaxpr) for a in (*eqn.invars, *eqn.outvars))
+    wide = jax.enable_x64(True) if any(map(is_wide, atoms)) else contextlib.nullcontext()
+    unguarded = jax.transfer_guard("allow")
+    with _RUNNING, jax.set_mesh(None), jax.disable_jit(False), unguarded, wide:
+        yield
 
 
 class Executor:
@@ -38,79 +69,41 @@ class Executor:
         self.prints = Fingerprints()
         self.executables: dict[Compilation, Any] = {}
 
-    def run(
-        self,
-        flat: Flat,
-        parts: Partition,
-        shardings: list[Sharding | None],
-        paths: tuple[str, ...],
-        report: Report,
-        advance: Callable[[int], None],
-    ) -> list[jax.Array]:
-        """The outputs of a program, each in its place.
+    def run(self, plan: Plan, report: Report, advance: Callable[[int], None]) -> list[jax.Array]:
+        """The outputs of a plan, each in its place.
 
         Args:
-          flat: the program.
-          parts: what it was divided into.
-          shardings: where each output goes, None for where JAX leaves it.
-          paths: the names of the outputs, for the report.
-          report: filled in.
-          advance: told the bytes of each draw when it has been dispatched.
+            plan: what is to be made.
+            report: filled in.
+            advance: told the bytes of each draw when it has been dispatched.
         """
-        drawn = {v for draw in parts.draws for v in draw.outputs}
-        wanted: Shardings = {}
-        names: dict[Var, str] = {}
-        for a, sharding, path in zip(flat.outputs, shardings, paths, strict=True):
-            if isinstance(a, Var) and a in drawn:
-                # Of two places of one array that which has it in parts: it is copied from there.
-                if a not in wanted or not (sharding is None or sharding.is_fully_replicated):
-                    wanted[a] = auto(sharding)
-                names.setdefault(a, path)
-        keys = key_calls(parts.keys, flat.constants, self.prints)
-        calls, places = schedule(parts.draws, flat.constants, wanted, self.prints)
-        check_layouts(calls, names)
+        names = plan.names
+        calls, places = place_draws(plan.parts.draws, plan.constants, plan.wanted, self.prints)
+        check_meshes(calls, names)
+        keys = key_calls(plan.parts.keys, plan.constants, self.prints)
         seconds = self._compile(calls, keys, report)
+        groups = _groups(calls, names, seconds)
+        report.groups = list(groups.values())
 
         start = time.perf_counter()
         arguments = [s.arguments for c in calls for s in c.segments] + [c.eqn.invars for c in keys]
         read = {a for each in arguments for a in each if isinstance(a, Var)}
-        env = host_values(read & flat.constants.keys(), flat.constants)
-        env = evaluate_keys(keys, env, self.executables, self.prints)
+        known = host_values(read & plan.constants.keys(), plan.constants)
+        known = evaluate_keys(keys, known, self.executables, self.prints)
         report.key_seconds = time.perf_counter() - start
 
-        inputs = host_values(read & env.keys(), env)
-        env = (
-            flat.constants
-            | env
-            | self._draw(calls, inputs, places, names, seconds, report, advance)
-        )
-
-        def array(v, sharding):
-            x = unwrapped(env[v])
-            # Not drawn, or an array that is wanted on two sets of devices.
-            if v not in drawn or auto(sharding) != places[v]:
-                # The key program evaluates equal equations once, and JAX traces a table once.
-                made_once = v not in drawn and v not in flat.constants
-                x = place(np.asarray(x) if made_once else x, sharding)
-            elif sharding != places[v]:  # the same shards, on a mesh of explicit axes
-                x = jax.device_put(x, sharding)
-            return wrapped(weakly(x, aval(v)), aval(v).dtype)
-
-        shared = functools.cache(array)  # what is shared stays shared
-        tables = {v for v, x in flat.constants.items() if not isinstance(x, jax.Array)}
-        return [
-            weakly(place(value(a), s), aval(a))
-            if isinstance(a, Literal)
-            else (array if a in tables else shared)(a, s)
-            for a, s in zip(flat.outputs, shardings, strict=True)
-        ]
+        inputs = host_values(read & known.keys(), known)
+        drawn = self._draw(calls, inputs, groups, report, advance)
+        report.passed_bytes_per_device = plan.passed_bytes
+        report.peak_bytes_per_device = max(report.peak_bytes_per_device, report.bytes_per_device)
+        return _placed(plan, plan.constants | known | drawn, places)
 
     def _compile(
         self, calls: list[Call], keys: list[KeyCall], report: Report
     ) -> dict[Compilation, float]:
         """Compile what is not compiled yet, side by side; the seconds that each took.
 
-        Nothing else is done meanwhile, so that the figures in the report are those of compiling.
+        Nothing else is done meanwhile, so the figures in the report are those of compiling.
         """
         drawn = (zip(c.compilations, c.segments, strict=True) for c in calls)
         of_keys = ((c.compilation, c.segment) for c in keys if c.compilation and c.segment)
@@ -132,41 +125,50 @@ class Executor:
     def _draw(
         self,
         calls: list[Call],
-        inputs: dict[Var, Any],
-        places: Shardings,
-        names: dict[Var, str],
-        seconds: dict[Compilation, float],
+        inputs: Mapping[Var, Any],
+        groups: Mapping[tuple[Compilation, ...], Group],
         report: Report,
         advance: Callable[[int], None],
-    ) -> dict[Var, Any]:
+    ) -> dict[Var, jax.Array]:
         """The outputs of all draws."""
-        groups: dict[tuple[Compilation, ...], Group] = {}
-        env: dict[Var, Any] = {}
-        for compilations, batch in itertools.groupby(calls, lambda c: c.compilations):
-            batch = list(batch)
-            outputs = [v for call in batch for v in call.draw.outputs]
-            group = groups.setdefault(compilations, _group(batch[0], names))
-            group.compile_seconds += sum(seconds.pop(c, 0.0) for c in compilations)
+        known, drawn, held = dict(inputs), {}, 0
+        for compilations, equal in itertools.groupby(calls, lambda c: c.compilations):
+            batch = list(equal)
             executables = [self.executables[c] for c in compilations]
             cost = memory(executables) or IN_FLIGHT_BYTES
             room = max(1, IN_FLIGHT_BYTES // cost)
             start = time.perf_counter()
-            made = _run(executables, batch, inputs | env, room, advance)
-            group.draw_seconds += time.perf_counter() - start
-            group.draws += len(batch)
-            group.bytes_per_device += sum(local_bytes(v, places[v]) for v in outputs)
-            held = sum(g.bytes_per_device for g in groups.values())
-            held += min(room, len(batch)) * cost
-            report.peak_bytes_per_device = max(report.peak_bytes_per_device, held)
-            env.update(made)
-        report.groups = list(groups.values())
-        return env
+            made = _run(executables, batch, known, room, advance)
+            groups[compilations].draw_seconds += time.perf_counter() - start
+            known |= made
+            drawn |= made
+            held += sum(call.local_bytes for call in batch)
+            under_way = min(room, len(batch)) * cost
+            report.peak_bytes_per_device = max(report.peak_bytes_per_device, held + under_way)
+        return drawn
+
+
+def _groups(
+    calls: list[Call], names: dict[Var, str], seconds: dict[Compilation, float]
+) -> dict[tuple[Compilation, ...], Group]:
+    """The rows of the report; a compilation that several draws share counts for the first."""
+    groups: dict[tuple[Compilation, ...], Group] = {}
+    left = dict(seconds)
+    for call in calls:
+        first, *others = call.draw.outputs
+        more = f" and {len(others)} more" if others else ""
+        new = Group(names[first] + more, aval(first).str_short())
+        group = groups.setdefault(call.compilations, new)
+        group.compile_seconds += sum(left.pop(c, 0.0) for c in call.compilations)
+        group.draws += 1
+        group.bytes_per_device += call.local_bytes
+    return groups
 
 
 def _run(
     executables: list[Any],
     batch: list[Call],
-    inputs: dict[Var, Any],
+    inputs: Mapping[Var, Any],
     room: int,
     advance: Callable[[int], None],
 ) -> dict[Var, jax.Array]:
@@ -201,7 +203,65 @@ def _moved(x: Any, source: Sharding | None) -> Any:
     return x
 
 
-def _group(call: Call, names: dict[Var, str]) -> Group:
-    first, *others = call.draw.outputs
-    more = f" and {len(others)} more" if others else ""
-    return Group(names[first] + more, aval(first).str_short())
+def host_values(needed: set[Var], known: Mapping[Var, Any]) -> dict[Var, Any]:
+    """The values of `needed` on the host, keys as words; what is spread over devices stays there.
+
+    These are keys, scalars and small constants. From the host they can be passed to devices of
+    any mesh, which an array on one device of one process cannot.
+    """
+    plain = {v: unwrapped(known[v]) for v in needed}
+    local = [v for v, x in plain.items() if not is_spread(x)]
+    return plain | dict(zip(local, jax.device_get([plain[v] for v in local]), strict=True))
+
+
+def _placed(plan: Plan, values: Mapping[Var, Any], made: Shardings) -> list[jax.Array]:
+    """The outputs, each in its place.
+
+    Args:
+        plan: which outputs, and their places.
+        values: what they are.
+        made: where each draw left its outputs.
+    """
+
+    def array(a: Var | Literal, place: Sharding | None) -> jax.Array:
+        if isinstance(a, Literal):
+            x = _put(value(a), place)
+        elif a not in plan.drawn:
+            # The key program evaluates equal equations once, but their results are two arrays.
+            x = unwrapped(values[a])
+            x = _put(x if a in plan.constants else np.asarray(x), place)
+        elif auto(place) != made[a]:
+            x = _put(values[a], place)
+        else:  # the same shards, perhaps on a mesh of explicit axes
+            x = values[a] if place == made[a] else jax.device_put(values[a], place)
+        return wrapped(_weakly(x, aval(a)), aval(a).dtype)
+
+    shared: dict[tuple[Var, Sharding | None], jax.Array] = {}
+    results = []
+    for a, place in zip(plan.outputs, plan.places, strict=True):
+        if isinstance(a, Literal) or isinstance(plan.constants.get(a), np.ndarray):
+            results.append(array(a, place))  # eagerly too each is an array of its own
+            continue
+        if (a, place) not in shared:
+            shared[a, place] = array(a, place)
+        results.append(shared[a, place])
+    return results
+
+
+def _put(x: Any, sharding: Sharding | None) -> jax.Array:
+    """`x`, no key, on the devices of `sharding`; None leaves it where it is."""
+    if not isinstance(x, jax.Array):
+        x = np.array(x)  # a copy: JAX may go on reading the caller's memory
+    if sharding is None or sharding.is_fully_addressable or is_spread(x):
+        return jnp.asarray(x) if sharding is None else jax.device_put(x, sharding)
+    # On a mesh of several processes each puts its own shards; no collective is needed.
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _weakly(x: jax.Array, kind: Any) -> jax.Array:
+    """`x` with the weak type that the trace gave it, as of ``jnp.full((3,), 0.5)``."""
+    if not kind.weak_type or x.weak_type:
+        return x
+    spec = jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=True, sharding=x.sharding)
+    return jax.jit(lambda x: x, out_shardings=x.sharding).lower(spec).compile()(x)

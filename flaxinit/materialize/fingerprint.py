@@ -13,8 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from flaxinit.jaxpr import closed
-from flaxinit.materialize.atoms import is_key
+from flaxinit.jaxpr import closed, is_key
 
 # Parameters that say nothing about the values: how a call is differentiated, and the Python
 # function of a reduction that a jaxpr stands beside. New functions in each call are no new program.

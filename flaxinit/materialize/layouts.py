@@ -1,11 +1,17 @@
-"""Layouts that an init function itself asks for, in calls of JAX."""
+"""Layouts that a program states: where it leaves its outputs, which meshes it names.
+
+On explicit axes, the default of ``jax.make_mesh``, shardings are part of types. Where each array
+goes is decided for the program as a whole, so its types are taken out once they are read.
+"""
 
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import (
     AbstractMesh,
     Mesh,
@@ -15,21 +21,20 @@ from jax.sharding import (
     SingleDeviceSharding,
 )
 
-from flaxinit.compat import jaxprs_in_params
-from flaxinit.jaxpr import called, equations
-from flaxinit.materialize.atoms import aval
-from flaxinit.materialize.axes import is_explicit
-from flaxinit.materialize.schedule import Call
-from flaxinit.materialize.transfer import devices
+from flaxinit.jaxpr import aval, called, closed, equations, evaluate
+from flaxinit.materialize.shardings import auto, auto_mesh
+
+# They change a type and no value.
+_CASTS = {"reshard", "mesh_cast"}
 
 
 def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
-    """The sharding in which each output is left, None where nothing is said.
+    """The sharding in which a program leaves each output, None where it states none.
 
     A layout on a mesh without devices is one on `mesh`, the mesh that is set.
     """
 
-    @functools.cache  # of a call with many outputs each asks for its own
+    @functools.cache  # each of many outputs of a call asks for its own
     def of_outputs(jaxpr: Jaxpr) -> list[Sharding | None]:
         makers = {v: (eqn, i) for eqn in jaxpr.eqns for i, v in enumerate(eqn.outvars)}
         return [
@@ -38,7 +43,7 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
         ]
 
     def typed(a: Var | Literal) -> Sharding | None:
-        return _on_devices(aval(a).sharding, mesh) if is_explicit(a) else None
+        return _on_devices(aval(a).sharding, mesh) if _is_explicit(a) else None
 
     def of_output(eqn: JaxprEqn, index: int) -> Sharding | None:
         layout, inside = None, called(eqn)
@@ -68,49 +73,98 @@ def _on_devices(layout: Any, mesh: Mesh) -> Sharding | None:
     """A layout as a sharding that places every dimension, None if it is not one."""
     if isinstance(layout, jax.Device):
         return SingleDeviceSharding(layout)
-    if isinstance(layout, NamedSharding):
-        if PartitionSpec.UNCONSTRAINED in layout.spec:
-            return None
-        if isinstance(layout.mesh, AbstractMesh):
-            fits = layout.mesh.shape == mesh.shape
-            return (
-                NamedSharding(mesh, layout.spec, memory_kind=layout.memory_kind) if fits else None
-            )
+    if isinstance(layout, SingleDeviceSharding):
         return layout
-    return layout if isinstance(layout, SingleDeviceSharding) else None
+    if not isinstance(layout, NamedSharding) or PartitionSpec.UNCONSTRAINED in layout.spec:
+        return None
+    if isinstance(layout.mesh, Mesh):
+        return layout
+    if layout.mesh.shape != mesh.shape:
+        return None
+    return NamedSharding(mesh, layout.spec, memory_kind=layout.memory_kind)
 
 
-def check_layouts(calls: list[Call], names: dict[Var, str]) -> None:
-    """Refuse a draw that names other devices than those on which it is made."""
-    inside = functools.cache(lambda program: _meshes(equations(program)))  # layers share these
-    for call in calls:
-        eqns = [step.eqn for step in call.draw.steps]
-        found = _meshes(eqns).union(*(inside(x) for e in eqns for x in jaxprs_in_params(e.params)))
-        for mesh in found:
-            if not _fits(mesh, call.home):
-                where = "JAX's default device" if call.home is None else call.home
-                raise ValueError(
-                    f"{names[call.draw.outputs[0]] or 'the result'}: the init function makes it on "
-                    f"{mesh}, but its place is {where}. Give out_shardings on the same devices, or "
-                    "leave layouts out of the init function (out_sharding=, "
-                    "with_sharding_constraint, shard_map)."
-                )
-
-
-def _meshes(eqns: Iterable[JaxprEqn]) -> set[Mesh | AbstractMesh]:
+def meshes(eqns: Iterable[JaxprEqn]) -> set[Mesh | AbstractMesh]:
     """The meshes that equations name."""
     found: set[Mesh | AbstractMesh] = set()
     for eqn in eqns:
         layouts = [x for p in eqn.params.values() for x in (p if isinstance(p, tuple) else (p,))]
         found.update(x.mesh for x in layouts if isinstance(x, NamedSharding))
-        found.update(aval(v).sharding.mesh for v in eqn.outvars if is_explicit(v))
+        found.update(aval(v).sharding.mesh for v in eqn.outvars if _is_explicit(v))
         if eqn.primitive.name == "shard_map":
             found.add(eqn.params["mesh"])
     return {mesh for mesh in found if not mesh.empty}
 
 
-def _fits(mesh: Mesh | AbstractMesh, sharding: Sharding | None) -> bool:
-    count = 1 if sharding is None else len(sharding.device_set)
-    if isinstance(mesh, AbstractMesh):
-        return mesh.size == count
-    return sharding is not None and devices(sharding) == list(mesh.devices.flat)
+def _is_explicit(a: Var | Literal) -> bool:
+    """Whether the type of an atom says how it is laid out."""
+    sharding = getattr(aval(a), "sharding", None)
+    return sharding is not None and bool(sharding.mesh.explicit_axes)
+
+
+def has_types(jaxpr: Jaxpr) -> bool:
+    """Whether any type in a program says how an array is laid out."""
+    made = (v for eqn in equations(jaxpr) for v in eqn.outvars)
+    return any(map(_is_explicit, itertools.chain(jaxpr.invars, made)))
+
+
+def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[Var, Any]]:
+    """The program as it is traced where all axes are Auto, and its constants."""
+
+    def parameter(x: Any) -> Any:
+        match x:
+            case Jaxpr() | ClosedJaxpr():
+                return body(x)
+            case Mesh() | AbstractMesh() if x.explicit_axes:
+                return auto_mesh(x)
+            case NamedSharding() if x.mesh.explicit_axes:
+                return auto(x)
+        return tuple(map(parameter, x)) if type(x) is tuple else x
+
+    def parameters(eqn: JaxprEqn) -> dict[str, Any]:
+        name, params = eqn.primitive.name, eqn.params
+        if name == "shard_map":  # its body, on axes that are Manual there, stays as it is
+            return params | {"mesh": parameter(params["mesh"])}
+        # What a result is typed as; in a constraint, what it asks for.
+        types = set() if name == "sharding_constraint" else {"sharding", "out_sharding"}
+        return {k: None if k in types else parameter(x) for k, x in params.items()}
+
+    def untyped(v: Var) -> Var:
+        return Var(aval(v).update(sharding=None)) if _is_explicit(v) else v
+
+    @functools.cache  # layers share the bodies of their calls
+    def body(program: Jaxpr | ClosedJaxpr) -> Jaxpr | ClosedJaxpr:
+        constvars: list[Var] = []
+        eqns: list[JaxprEqn] = []
+
+        def constant(atom: Var | Literal, _: Any) -> Var | Literal:
+            if isinstance(atom, Literal):
+                return atom
+            constvars.append(untyped(atom))
+            return constvars[-1]
+
+        def apply(eqn: JaxprEqn, inputs: list) -> list[Any]:
+            if eqn.primitive.name in _CASTS:
+                return inputs
+            outputs = list(map(untyped, eqn.outvars))
+            new = {"invars": inputs, "outvars": outputs, "params": parameters(eqn)}
+            eqns.append(eqn.replace(**new, ctx=_without_mesh(eqn.ctx)))
+            return outputs
+
+        whole = closed(program)
+        invars = list(map(untyped, whole.jaxpr.invars))
+        outvars = evaluate(whole, invars, apply, constant)
+        plain = whole.jaxpr.replace(constvars=constvars, invars=invars, eqns=eqns, outvars=outvars)
+        return ClosedJaxpr(plain, whole.consts) if isinstance(program, ClosedJaxpr) else plain
+
+    plain: Any = body(jaxpr)
+    renamed = zip(jaxpr.invars, plain.invars, strict=True)
+    return plain, {new: constants[old] for old, new in renamed}
+
+
+@functools.cache
+def _without_mesh(settings: Any) -> Any:
+    """The settings of an equation, without its mesh."""
+    threefry = jax.threefry_partitionable(settings.threefry_partitionable)
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), ())), threefry:
+        return jax.make_jaxpr(jnp.negative)(0.0).eqns[0].ctx

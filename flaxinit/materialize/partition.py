@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Var
 
-from flaxinit.materialize.atoms import aval, is_key, size, variables
+from flaxinit.jaxpr import aval, is_key, size, variables
 from flaxinit.materialize.flatten import Flat, Step
 
 

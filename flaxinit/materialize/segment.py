@@ -6,7 +6,6 @@ operation with one rounding, or merges two constant factors, and the last bits c
 ``optimization_barrier`` does not prevent that on CPU, where it is removed before fusion.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,19 +14,10 @@ import jax
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
-from flaxinit.compat import jaxprs_in_params
-from flaxinit.jaxpr import bind, equations
-from flaxinit.materialize.atoms import aval, variables
+from flaxinit.jaxpr import MOVES, aval, variables
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.partition import Draw
-from flaxinit.materialize.staging import stage
-
-# Their terms are contracted with what makes them, or not, as the compiler divides the program into
-# loops. Where a program has one, its hash stays the loop that it is eagerly.
-_SUMS = {"reduce_sum", "reduce_prod", "dot_general", "cumsum", "cumprod", "cumlogsumexp"}
-# These move numbers and round nothing: they may join the segment that made their input.
-MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +30,6 @@ class Segment:
     outputs: tuple[Var, ...]
     arguments: tuple[Var | Literal, ...]  # what `inputs` stand for in this draw
     barriers: frozenset[Var]  # where the compiler must not simplify across
-
-    def __call__(self, *values: Any) -> list[Any]:
-        """The values of `outputs`."""
-        inside = equations(*(x for eqn in self.eqns for x in jaxprs_in_params(eqn.params)))
-        sums = any(e.primitive.name in _SUMS for e in itertools.chain(self.eqns, inside))
-        return self.evaluate(bind if sums else stage, values)
 
     def evaluate(self, apply: Callable[[JaxprEqn, list], list], values: Sequence[Any]) -> list[Any]:
         """The values of `outputs`, with a given meaning of each equation."""

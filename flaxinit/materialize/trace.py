@@ -1,7 +1,7 @@
 """An init function becomes one jaxpr that holds only what its outputs need.
 
-Nothing is computed here. Whatever cannot be traced faithfully is refused here, so that every
-error is raised before any work is done.
+Nothing is computed here. What cannot be traced faithfully is refused here, so an error comes
+before any work is done.
 """
 
 import gc
@@ -10,159 +10,218 @@ import pickle
 import random
 import sys
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
-from jax.extend.core import (
-    ClosedJaxpr,
-    Jaxpr,
-    Var,
-    set_current_trace,
-    take_current_trace,
-)
+from jax.core import Trace as JaxTrace
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var, set_current_trace, take_current_trace
 from jax.interpreters.partial_eval import dce_jaxpr
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, Sharding
 
 from flaxinit import paths
-from flaxinit.jaxpr import opened
-from flaxinit.materialize.atoms import aval
+from flaxinit.jaxpr import aval, opened
+from flaxinit.materialize.eager_calls import EagerCalls
 from flaxinit.materialize.fingerprint import Fingerprints
+from flaxinit.materialize.layouts import has_types, stated, without_types
 from flaxinit.materialize.leaks import stored
-from flaxinit.materialize.units import Units
+from flaxinit.materialize.shardings import auto_mesh
+
+BUILD_INSIDE = "Pass a key and build it inside: fast_init(lambda key: Model(nnx.Rngs(key)))(key)."
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What ``init_fn`` computes: `jaxpr` maps its inputs to the array leaves of `tree`."""
+    """What an init function computes: `jaxpr` maps its inputs to the array leaves of `tree`."""
 
     jaxpr: Jaxpr  # which has no constants: they are inputs
     constants: dict[Var, Any]  # the value of each input
     paths: tuple[str, ...]  # one per output of `jaxpr`
+    layouts: list[Sharding | None]  # where the init function itself leaves each output
     tree: Any  # the state as a pytree of jax.ShapeDtypeStruct
-    rebuild: Callable[[Sequence[jax.Array]], Any]  # arrays -> what init_fn returns
+    rebuild: Callable[[Sequence[jax.Array]], Any]  # arrays -> what the init function returns
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A pytree without its arrays."""
+
+    structure: Any
+    leaves: list[Any]  # None in the place of an array
+
+    @staticmethod
+    def of(leaves: Iterable[Any], structure: Any) -> "_Tree":
+        return _Tree(structure, [None if _is_array(x) else x for x in leaves])
+
+    def filled(self, arrays: Iterable[Any]) -> Any:
+        """The pytree with these arrays."""
+        rest = iter(arrays)
+        return jax.tree.unflatten(
+            self.structure, [next(rest) if x is None else x for x in self.leaves]
+        )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of an init function."""
+
+    init_fn: Callable
+    arguments: _Tree
+    arrays: list[Any]  # those of the arguments, which are traced
+
+    @property
+    def name(self) -> str:
+        return name_of(self.init_fn)
+
+
+@dataclass(frozen=True)
+class _Returned:
+    """What an init function returned in one trace, besides the arrays."""
+
+    paths: tuple[str, ...]  # of the arrays
+    state: _Tree
+    whole: Callable[[Any], Any]  # state -> what the init function returns
+    trace: weakref.ref[JaxTrace]
+    stored: str | None  # the variable that holds a traced value, if one was searched for
 
 
 def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
-    """Trace ``init_fn(*args, **kwargs)`` and drop all that its outputs do not need."""
-    leaves, treedef = jax.tree.flatten((args, kwargs))
-    dynamic = [i for i, x in enumerate(leaves) if _is_array(x)]
-    seen: dict[str, Any] = {}
+    """Trace ``init_fn(*args, **kwargs)`` and drop all that its outputs do not need.
 
-    def flat(*arrays):
-        values = list(leaves)
-        for i, x in zip(dynamic, arrays, strict=True):
-            values[i] = x
-        args, kwargs = jax.tree.unflatten(treedef, values)
-        with take_current_trace() as current, set_current_trace(Units(current)):
-            result = init_fn(*args, **kwargs)
-        state, seen["whole"] = _split(result)
-        outputs, seen["tree"] = jax.tree_util.tree_flatten_with_path(state)
-        seen["static"] = [None if _is_array(x) else x for _, x in outputs]
-        kept = [(paths.name(path), x) for path, x in outputs if _is_array(x)]
-        for path, x in kept:
-            if isinstance(x, jax.ShapeDtypeStruct):
-                raise TypeError(
-                    f"{path}: {name_of(init_fn)} returns the shape {x} in place of an "
-                    "array. Return what it draws, not the result of jax.eval_shape."
-                )
-        seen["paths"] = tuple(path for path, _ in kept)
-        if searched := seen.get("searched"):
-            roots = {"the result": result, name_of(init_fn): init_fn}
-            seen["stored"] = stored(roots, {current, searched}, {id(x) for _, x in kept})
-        seen["live"] = weakref.ref(current)
-        return [x for _, x in kept]
+    It is traced on the axes that are set, as an eager call is. A function that was written without
+    layouts, with a product of weights, may not type on explicit axes: then on Auto axes.
+    """
+    leaves, structure = jax.tree.flatten((args, kwargs))
+    call = _Call(init_fn, _Tree.of(leaves, structure), list(filter(_is_array, leaves)))
+    mesh = jax.sharding.get_mesh()
+    errors = []
+    for axes in (mesh, auto_mesh(mesh)) if mesh.explicit_axes else (mesh,):
+        try:
+            with jax.set_mesh(axes):
+                traced = _trace(call)
+            break
+        except Exception as error:
+            errors.append(error)
+    else:
+        if "`set_mesh` can only be used" not in str(errors[0]):
+            raise errors[0]
+        raise ValueError(
+            f"{call.name} sets a mesh, which JAX refuses while it is traced. Set it around the "
+            "call of what fast_init returns: `with jax.set_mesh(mesh): ...`."
+        ) from errors[0]
+    traced = replace(traced, layouts=stated(traced.jaxpr, mesh))
+    if not has_types(traced.jaxpr):
+        return traced
+    jaxpr, constants = without_types(traced.jaxpr, traced.constants)
+    return replace(traced, jaxpr=jaxpr, constants=constants)
 
-    def run() -> ClosedJaxpr:
-        fresh = lambda *arrays: flat(*arrays)  # noqa: E731 JAX remembers traces by function
-        return jax.make_jaxpr(fresh)(*(_type(leaves[i]) for i in dynamic))
 
-    closed = _guarded(init_fn, run, seen)
+def _trace(call: _Call) -> Trace:
+    closed, returned = _checked(call)
     jaxpr, used = _without_dead_code(closed)
     constants = dict(zip(jaxpr.invars, itertools.compress(closed.consts, used), strict=False))
     if any(np.ndim(x) > 0 for x in constants.values()):
         # A table made by NumPy while tracing, such as a sinusoidal embedding, is the one place
         # where a private random generator could have spoken. A second trace would disagree.
-        _check_same(init_fn, closed, _guarded(init_fn, run, seen))
-    values = [*closed.consts, *(leaves[i] for i in dynamic)]
-    constants = dict(zip(jaxpr.invars, itertools.compress(values, used), strict=True))
+        _check_same(call, closed, _checked(call)[0])
+    values = itertools.compress([*closed.consts, *call.arrays], used)
+    constants = dict(zip(jaxpr.invars, values, strict=True))
     for v, x in constants.items():
         if isinstance(x, jax.ShapeDtypeStruct):
             raise TypeError(
-                f"an output of {name_of(init_fn)} depends on the values of an argument of which "
-                f"only the shape was given, {x}: pass an array in its place."
+                f"an output of {call.name} depends on the values of an argument of which only the "
+                f"shape was given, {x}: pass an array in its place."
             )
         # A NumPy array of 64 bits has become one of 32 if JAX is not to have more.
         constants[v] = x if isinstance(x, jax.Array) else np.asarray(x, aval(v).dtype)
 
-    tree, static, whole = seen["tree"], seen["static"], seen["whole"]
-
     def rebuild(arrays):
-        arrays = iter(arrays)
-        state = jax.tree.unflatten(tree, [next(arrays) if x is None else x for x in static])
-        return whole(state)
+        return returned.whole(returned.state.filled(arrays))
 
-    structs = iter(jax.ShapeDtypeStruct(aval(v).shape, aval(v).dtype) for v in jaxpr.outvars)
-    abstract = jax.tree.unflatten(tree, [next(structs) if x is None else x for x in static])
-    return Trace(jaxpr, constants, seen["paths"], abstract, rebuild)
+    structs = [jax.ShapeDtypeStruct(aval(v).shape, aval(v).dtype) for v in jaxpr.outvars]
+    nowhere: list[Sharding | None] = [None] * len(structs)
+    return Trace(jaxpr, constants, returned.paths, nowhere, returned.state.filled(structs), rebuild)
 
 
-_BUILD_INSIDE = "Pass a key and build it inside: fast_init(lambda key: Model(nnx.Rngs(key)))(key)."
+def _run(call: _Call, searched: JaxTrace | None = None) -> tuple[ClosedJaxpr, _Returned]:
+    """Trace a call once; look for stored values of this trace and of one that is `searched`."""
+    found: list[_Returned] = []
+
+    def traced(*arrays):  # a new function each time: JAX remembers traces by function
+        args, kwargs = call.arguments.filled(arrays)
+        with take_current_trace() as current, set_current_trace(EagerCalls(current)):
+            result = call.init_fn(*args, **kwargs)
+        state, whole = _split(result)
+        outputs, structure = jax.tree_util.tree_flatten_with_path(state)
+        kept = [(paths.name(path), x) for path, x in outputs if _is_array(x)]
+        for path, x in kept:
+            if isinstance(x, jax.ShapeDtypeStruct):
+                raise TypeError(
+                    f"{path}: {call.name} returns the shape {x} in place of an array. Return what "
+                    "it draws, not the result of jax.eval_shape."
+                )
+        place = None
+        if searched is not None:
+            roots = {"the result": result, call.name: call.init_fn}
+            place = stored(roots, {current, searched}, {id(x) for _, x in kept})
+        tree = _Tree.of((x for _, x in outputs), structure)
+        names = tuple(path for path, _ in kept)
+        found.append(_Returned(names, tree, whole, weakref.ref(current), place))
+        return [x for _, x in kept]
+
+    closed = jax.make_jaxpr(traced)(*map(_type, call.arrays))
+    return closed, found[0]
 
 
-def _guarded(init_fn: Callable, run: Callable[[], ClosedJaxpr], seen: dict) -> ClosedJaxpr:
+def _checked(call: _Call) -> tuple[ClosedJaxpr, _Returned]:
     """Trace, and refuse an init function whose result is not a function of its arguments."""
-    name = name_of(init_fn)
     try:
         before = _generators()
-        closed = run()
+        closed, returned = _run(call)
         if _generators() != before:
-            # An import, made on first use, or another thread may have drawn: what of it is in the
-            # result is something else in a second trace.
-            _check_same(init_fn, closed, run())
+            # An import on first use, or another thread, may have drawn. If the result depends on
+            # what was drawn, a second trace differs.
+            _check_same(call, closed, _run(call)[0])
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,
         jax.errors.TracerIntegerConversionError,
         jax.errors.NonConcreteBooleanIndexError,
-    ) as e:
+    ) as error:
         raise TypeError(
-            f"{name} needs the value of an array to decide a shape or a Python branch, so it "
-            "cannot be traced: " + str(e).split("\n")[0] + " Make what it depends on a Python "
+            f"{call.name} needs the value of an array to decide a shape or a Python branch, so it "
+            "cannot be traced: " + str(error).split("\n")[0] + " Make what it depends on a Python "
             "number (functools.partial), or call it without fast_init."
-        ) from e
-    except Exception as e:
-        if type(e).__name__ != "TraceContextError":  # of Flax, which is not imported here
+        ) from error
+    except Exception as error:
+        if type(error).__name__ != "TraceContextError":  # of Flax, which is not imported here
             raise
         raise TypeError(
-            f"{name} changes an NNX object that was made outside of it, such as its nnx.Rngs: a "
-            f"side effect that a traced call cannot have. {_BUILD_INSIDE}"
-        ) from e
+            f"{call.name} changes an NNX object that was made outside of it, such as its nnx.Rngs: "
+            f"a side effect that a traced call cannot have. {BUILD_INSIDE}"
+        ) from error
     if closed.effects:
         raise TypeError(
-            f"{name} has side effects that fast_init would reorder or drop: "
+            f"{call.name} has side effects that fast_init would reorder or drop: "
             f"{sorted(map(str, closed.effects))}. Remove the callback, print or mutable reference."
         )
-    if seen["live"]() is not None:
+    if returned.trace() is not None:
         gc.collect()  # a tracer caught in a reference cycle is garbage, not a leak
-    if (alive := seen["live"]()) is not None:
-        # Something holds a traced value. It may be one of JAX's caches, with a function that
-        # closes over one (as of ``jax.checkpoint``): then a second trace finds nothing stored.
-        seen["searched"] = alive
-        run()
-        if place := seen["stored"]:
-            raise TypeError(
-                f"{name} stores a traced value outside of the arrays that it returns, in {place}: "
-                "a side effect that would be left without an array. Return the value instead."
-            )
-    return closed
+    alive = returned.trace()
+    # Something may hold a traced value. If it is one of JAX's caches, with a function that closes
+    # over a value (as of ``jax.checkpoint``), a second trace finds nothing stored.
+    if alive is not None and (place := _run(call, searched=alive)[1].stored):
+        raise TypeError(
+            f"{call.name} stores a traced value outside of the arrays that it returns, in {place}: "
+            "a side effect that would be left without an array. Return the value instead."
+        )
+    return closed, returned
 
 
-def _check_same(init_fn: Callable, first: ClosedJaxpr, second: ClosedJaxpr) -> None:
-    """Refuse an init function of which two traces differ."""
+def _check_same(call: _Call, first: ClosedJaxpr, second: ClosedJaxpr) -> None:
+    """Refuse an init function if two traces of it differ."""
     prints = Fingerprints()
 
     def identity(closed):
@@ -171,39 +230,9 @@ def _check_same(init_fn: Callable, first: ClosedJaxpr, second: ClosedJaxpr) -> N
 
     if identity(first) != identity(second):
         raise TypeError(
-            f"{name_of(init_fn)} computed something else when it was traced a second time: it "
-            "draws from a NumPy or Python generator, or depends on state that it changes. "
-            "Derive every random number from the JAX key that is passed in."
-        )
-
-
-def check_function(init_fn: Any) -> None:
-    """Refuse a model in the place of the function that makes its parameters; it may be callable."""
-    hint = ""
-    if hasattr(init_fn, "init") and hasattr(init_fn, "apply"):
-        hint = " Pass its `init` method."
-    elif _has_nnx_nodes(init_fn):
-        hint = f" {_BUILD_INSIDE}"
-    if hint or not callable(init_fn):
-        raise TypeError(f"init_fn must be a function, received a {type(init_fn).__name__}.{hint}")
-
-
-def check_arguments(args: tuple, kwargs: dict) -> None:
-    """Refuse arguments of which a traced call could not make what an eager call makes."""
-    inside = any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs)))
-    try:
-        jax.sharding.get_mesh()
-    except ValueError:  # which JAX tells outside of all transformations only
-        inside = True
-    if inside:
-        raise TypeError(
-            "fast_init creates arrays, so it cannot run inside jax.jit, vmap or grad. "
-            "Inside a transformation call the init function itself."
-        )
-    if _has_nnx_nodes((args, kwargs)):
-        raise TypeError(
-            "an NNX object was passed as an argument; a traced call would not advance its state. "
-            + _BUILD_INSIDE
+            f"{call.name} computed something else when it was traced a second time: it draws from "
+            "a NumPy or Python generator, or depends on state that it changes. Derive every random "
+            "number from the JAX key that is passed in."
         )
 
 
@@ -236,6 +265,7 @@ def _without_dead_code(closed: ClosedJaxpr) -> tuple[Jaxpr, list[bool]]:
 
 
 def name_of(fn: Callable) -> str:
+    """The name of a function in errors."""
     return getattr(fn, "__qualname__", None) or type(fn).__name__
 
 
@@ -243,7 +273,7 @@ def name_of(fn: Callable) -> str:
 # Flax out of this package's imports.
 
 
-def _has_nnx_nodes(tree: Any) -> bool:
+def has_nnx_nodes(tree: Any) -> bool:
     nnx = sys.modules.get("flax.nnx")
     if nnx is None:
         return False
@@ -253,7 +283,7 @@ def _has_nnx_nodes(tree: Any) -> bool:
 
 def _split(out: Any) -> tuple[Any, Callable[[Any], Any]]:
     """The pytree of arrays in `out`, and how to put it back; NNX modules keep shared references."""
-    if not _has_nnx_nodes(out):
+    if not has_nnx_nodes(out):
         return out, lambda state: state
     nnx = sys.modules["flax.nnx"]
     graphdef, state = nnx.split(out)

@@ -1,7 +1,7 @@
-"""Where each array goes: what the caller says, else what the model itself says.
+"""What the caller asks with ``out_shardings``, and what a model asks with Flax's metadata.
 
-Flax is not imported. A model that carries Flax's partitioning metadata has loaded the modules
-that give it its meaning, and those are asked.
+Flax is not imported: a model with partitioning metadata has loaded the modules that know what it
+means, and these are asked.
 """
 
 import sys
@@ -17,7 +17,7 @@ OutShardings = Any  # a pytree prefix of shardings, a function of path and shape
 
 
 def checked_out_shardings(out_shardings: OutShardings) -> OutShardings:
-    """A function, or a plain tree of shardings; what cannot be one is refused before the trace."""
+    """A function, or a plain tree of shardings; anything else is refused, before the trace."""
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and isinstance(out_shardings, nnx.Pytree):
         out_shardings = nnx.state(out_shardings)
@@ -42,37 +42,22 @@ def _is_rule(out_shardings: OutShardings) -> bool:
     return callable(out_shardings) and is_leaf and not isinstance(out_shardings, Mesh)
 
 
-def place_outputs(
-    out_shardings: OutShardings,
-    tree: Any,
-    paths: tuple[str, ...],
-    stated: list[Sharding | None],
-    mesh: Mesh,
-) -> list[Sharding | None]:
-    """One sharding for each array of `tree`, None for where JAX leaves it if no mesh is set.
+def requested(out_shardings: OutShardings, tree: Any, paths: tuple[str, ...]) -> list[Any]:
+    """What the caller asks for each array of `tree`; None is the default.
 
     Args:
-      out_shardings: what the caller asks for.
-      tree: the result, with a jax.ShapeDtypeStruct for each array.
-      paths: their names.
-      stated: where the init function itself leaves each array.
-      mesh: the mesh that is set, or an empty one.
-
-    Returns:
-      Shardings that fit the arrays and have devices of this process.
+        out_shardings: as `checked_out_shardings` returns it.
+        tree: the result, with a jax.ShapeDtypeStruct for each array.
+        paths: the names of the arrays.
     """
-    is_struct = lambda x: isinstance(x, jax.ShapeDtypeStruct)  # noqa: E731
-    structs = [x for x in jax.tree.leaves(tree) if is_struct(x)]
-    if out_shardings is None:
-        chosen = _from_model(tree, mesh, paths, stated)
-    elif _is_rule(out_shardings):
-        chosen = [_ruled(out_shardings, path, x) for path, x in zip(paths, structs, strict=True)]
-    else:
-        chosen = _from_prefix(out_shardings, tree)
-    return [
-        _checked(path, x, choice, mesh)
-        for path, x, choice in zip(paths, structs, chosen, strict=True)
-    ]
+    if not _is_rule(out_shardings):
+        return _from_prefix(out_shardings, tree)
+    return [_ruled(out_shardings, path, x) for path, x in zip(paths, structs(tree), strict=True)]
+
+
+def structs(tree: Any) -> list[jax.ShapeDtypeStruct]:
+    """The arrays of a result."""
+    return [x for x in jax.tree.leaves(tree) if isinstance(x, jax.ShapeDtypeStruct)]
 
 
 def _ruled(rule: Any, path: str, x: jax.ShapeDtypeStruct) -> Any:
@@ -109,36 +94,28 @@ def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
     ]
 
 
-def _from_model(
-    tree: Any, mesh: Mesh, paths: tuple[str, ...], stated: list[Sharding | None]
-) -> list[Sharding | None]:
-    """Flax's partitioning boxes and variables, else what the init function itself states.
+def metadata(tree: Any, paths: tuple[str, ...], mesh: Mesh) -> tuple[list[Sharding | None], Mesh]:
+    """What Flax's partitioning boxes and variables ask for each array of `tree`.
 
-    Without either, copies on all devices of the mesh if there is one.
+    They are on `mesh`, the mesh that is set, or else on the first that one of them has; it is
+    returned too. Without either nothing can be asked for.
     """
     nnx = sys.modules.get("flax.nnx")
 
     def is_box(x):
         return hasattr(x, "get_partition_spec") or (nnx is not None and isinstance(x, nnx.Variable))
 
-    boxes = [
-        (box, x)
-        for box in jax.tree.leaves(tree, is_leaf=is_box)
-        for x in jax.tree.leaves(box)
-        if isinstance(x, jax.ShapeDtypeStruct)
-    ]
-    meshes = [_own_mesh(box) for box, _ in boxes]
-    mesh = next((m for m in [mesh, *meshes] if m is not None and not m.empty), mesh)
-    if mesh.empty:
-        return stated
-    chosen = []
-    for (box, _), own, path, layout in zip(boxes, meshes, paths, stated, strict=True):
+    leaves = jax.tree.leaves(tree, is_leaf=is_box)
+    boxes = [box for box in leaves for _ in structs(box)]  # one for each array
+    own = list(map(_own_mesh, boxes))
+    mesh = next((m for m in [mesh, *own] if m is not None and not m.empty), mesh)
+    asked: list[Sharding | None] = []
+    for box, its, path in zip(boxes, own, paths, strict=True):
         try:
-            said = _spec(box, own or mesh) if is_box(box) else None
+            asked.append(None if mesh.empty or not is_box(box) else _spec(box, its or mesh))
         except ValueError as error:
             raise ValueError(f"{path}: the model's partitioning metadata: {error}") from None
-        chosen.append(said or layout or NamedSharding(mesh, PartitionSpec()))
-    return chosen
+    return asked, mesh
 
 
 def _own_mesh(box: Any) -> Mesh | None:
@@ -172,7 +149,7 @@ def _spec(box: Any, mesh: Mesh) -> Sharding | None:
     return spec if isinstance(spec, Sharding) else NamedSharding(mesh, spec)
 
 
-def _checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sharding | None:
+def checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sharding | None:
     """A sharding that can hold `x`, or an error that names the array; None is the default."""
     if choice is None and mesh.empty:
         return None
