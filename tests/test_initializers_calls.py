@@ -13,13 +13,11 @@ from flax import nnx
 
 import flaxinit
 from flaxinit import initializers
-from flaxinit.initializers import calls
+from flaxinit.initializers import calls, checks
 
 KEY = jax.random.key(0)
 FACTORIES = sorted(
-    name
-    for name in initializers.__all__
-    if name.islower() and inspect.isclass(getattr(initializers, name))
+    name for name in flaxinit.__all__ if name.islower() and inspect.isclass(getattr(flaxinit, name))
 )
 
 WRONG = {
@@ -135,10 +133,10 @@ def test_a_factory_is_called_what_users_call_it(name):
 
 
 def test_a_subclass_of_a_user_is_checked_and_named_too():
-    class halves(initializers.Initializer):  # noqa: N801  named as users call it
+    class halves(flaxinit.Initializer):  # noqa: N801  named as users call it
         scale: float = 1.0
         first: bool = False
-        dtype: initializers.checks.DType = None
+        dtype: checks.DType = None
 
         def _variance(self, shape):
             return self.scale**2 / 4
