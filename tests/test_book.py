@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,15 @@ def test_every_page_is_listed_and_rendered():
         assert modules == set(listed)
     assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == set(derivations.names())
     assert {path.stem for path in PAGES.glob("plots/*.png")} == set(derivations.ACTIVATIONS)
+
+
+def test_the_table_of_contents_is_current():
+    headings = {
+        name: (PAGES / f"{name}.md").read_text().partition("\n")[0].removeprefix("# ")
+        for name in derivations.names()
+    }
+    listed = re.findall(r"- \[(\w+)\]\(\w+\.md\): (.*)", (PAGES / "README.md").read_text())
+    assert listed == list(headings.items()), "run `python -m derivations`"
 
 
 @pytest.mark.parametrize(
