@@ -188,7 +188,7 @@ class Program:
         self._cost = 1 + 2 * len(self._steps)
 
     def __call__(self, *balls: acb, analytic: bool = False) -> acb:
-        spend(self._cost)
+        spend(self._cost * max(1, ctx.prec // PRECISION))
         registers = list(balls)
         for step, inputs in zip(self._steps, self._inputs, strict=True):
             registers.append(step(*[registers[i] for i in inputs], analytic))
@@ -332,6 +332,33 @@ def sharp(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
             if (found := fixed(ball)) is not None:
                 return found
     raise NotCertifiable(f"{short(expr)} at {values} cancels too much: only {ball} is certain")
+
+
+def integral(
+    function: Callable[[acb, bool], acb], low, high, tolerance: arb, evaluations: int
+) -> acb:
+    """∫ f from low to high as a ball (Johansson, 2018); not finite if that takes too many values.
+
+    With its second argument true f returns a ball that is not finite where it is not analytic.
+    """
+    count, failure = 0, None
+
+    def guarded(x: acb, analytic: bool) -> acb:
+        nonlocal count, failure
+        count += 1
+        if failure is not None or count > evaluations:  # Arb would return a wide, finite ball
+            return _NAN
+        try:
+            return function(x, analytic)
+        except ValueError as error:  # which Arb must not be left with
+            failure = error
+            return _NAN
+
+    tolerances = {"rel_tol": tolerance, "abs_tol": tolerance}
+    value = acb.integral(guarded, low, high, eval_limit=evaluations, **tolerances)
+    if failure is not None:
+        raise failure
+    return value
 
 
 def to_ball(value) -> arb:

@@ -9,7 +9,7 @@ import math
 from fractions import Fraction
 
 import sympy
-from flint import acb
+from flint import acb, arb, fmpq
 from sympy import Dummy, Expr, Poly, Symbol, exp, log, oo
 
 from flaxinit.theory.functions import balls
@@ -175,24 +175,26 @@ def _bisected(expr: Expr) -> list[Expr]:
     value = Program(lowered(expr, 0, order), (z,))
     slope = Program(lowered(slope, 0, order + 1) if order else differentiated(expr), (z,))
     found: list[Expr] = [sympy.Integer(0)] if order else []
-    reach = Fraction(_reach(expr))
+    reach = fmpq(_reach(expr))
     cells = [(-reach, reach)]
     for _ in range(_CELLS):
         if not cells:
             return found
         low, high = cells.pop()
-        cell = acb(balls.to_ball(low).union(balls.to_ball(high)))
+        cell = acb(arb(low).union(arb(high)))
         inside = value(cell, analytic=True)  # finite only where f is smooth
         if _sign(inside):
             continue
         if inside.is_finite() and _sign(slope(cell)) and not (order and low < 0 < high):
-            ends = {_sign(value(acb(balls.to_ball(end)))) for end in (low, high)}
+            ends = {_sign(value(acb(end))) for end in (low, high)}
             if 0 not in ends:
                 if len(ends) == 2:
-                    found.append(IsolatedRoot(expr, low, high))
+                    found.append(
+                        IsolatedRoot(expr, *(Fraction(int(e.p), int(e.q)) for e in (low, high)))
+                    )
                 continue
         # Off the middle, so that no simple number is an end for long.
-        cut = low + (high - low) * Fraction(5, 11)
+        cut = low + (high - low) * fmpq(5, 11)
         cells += [(cut, high), (low, cut)]
     raise NotCertifiable("its roots could not be told apart")
 

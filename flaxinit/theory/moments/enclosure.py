@@ -270,14 +270,8 @@ def _integral(
     def integrand(x: acb, analytic: bool) -> acb:
         return program(x, analytic=analytic) * density(x)
 
-    value = acb.integral(
-        integrand,
-        balls.evaluate(low),
-        balls.evaluate(high),
-        rel_tol=tolerance,
-        abs_tol=tolerance,
-        eval_limit=_EVALUATIONS,
-    )
+    ends = balls.evaluate(low), balls.evaluate(high)
+    value = balls.integral(integrand, *ends, tolerance, _EVALUATIONS)
     if not value.imag.contains(0):
         raise NotCertifiable(f"{short(expr)} is not real between {low} and {high}")
     return value.real

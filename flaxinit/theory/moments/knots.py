@@ -15,6 +15,7 @@ from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.symbols import q
 
 _KNOT = 2000  # units of work that a knot takes
+_READ = 40  # terms of a sum that somebody may read, which are factored for that
 REASON = (
     r"For a polynomial $p$, Stein's identity gives $\mathbb{E}[p;\ z < c] = a_p\, \Phi(c/\sqrt q) "
     r"- b_p(c)\, \mathcal{N}(c;\, 0,\, q)$, where $a_{z^n} = (n-1)\, q\, a_{z^{n-2}}$ and "
@@ -57,8 +58,8 @@ def knot_expectation(pieces: Sequence[Piece], polys: Sequence[Poly]) -> Expr:
             # erf(−x) comes as −erf(x).
             sign, kind = kind.as_coeff_Mul()
             factors[kind] = factors.get(kind, Integer(0)) + sign * coefficient
-    terms = [sympy.factor(coefficient) * kind for kind, coefficient in factors.items()]
-    return sympy.Add(sympy.factor(constant), *terms)
+    shape = sympy.factor if len(factors) <= _READ else sympy.expand
+    return sympy.Add(shape(constant), *[shape(c) * kind for kind, c in factors.items()])
 
 
 def _full(poly: Poly) -> Expr:

@@ -91,13 +91,10 @@ def _square(function: Program, deviation: arb) -> arb:
             value = function(deviation * u, deviation * v, analytic=smooth or also)
             return value * (-v * v / 2).exp()
 
-        inside = acb.integral(inner, -_WIDTH, _WIDTH, rel_tol=goal, abs_tol=goal, eval_limit=_LINE)
+        inside = balls.integral(inner, -_WIDTH, _WIDTH, goal, _LINE)
         return inside * (-u * u / 2).exp()
 
-    whole = acb.integral(
-        outer, -_WIDTH, _WIDTH, rel_tol=tolerance, abs_tol=tolerance, eval_limit=_LINE
-    )
-    return whole.real
+    return balls.integral(outer, -_WIDTH, _WIDTH, tolerance, _LINE).real
 
 
 def _majorant(expr: Expr) -> Expr:
