@@ -98,8 +98,8 @@ class Initializer(Value):
     drawn is said twice: `draw` makes the values and `_variance` states their variance, and the
     tests compare the two. `check_shape` says which shapes fit.
 
-    Numbers that scale a draw may be traced, as inside ``jax.jit``, ``nn.scan`` or ``jax.vmap``. Such
-    an initializer draws, and states a traced variance, but cannot be hashed or compared.
+    Numbers that scale a draw may be traced, as in ``jax.jit``, ``nn.scan`` or ``jax.vmap``. Such an
+    initializer draws, and states a traced variance, but cannot be hashed or compared.
 
     A subclass is named as a function is: users call it like one of `jax.nn.initializers`, and
     errors, `help` and the repr show the name that they write.

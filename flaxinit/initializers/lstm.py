@@ -80,7 +80,7 @@ class chrono(_GateBiases):
     ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0: a cell forgets at
     rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps. The variance is that of one
     forget gate's bias, ``1 - b log²b/(b-1)²`` with ``b = t_max - 1``. For a layer with one bias for
-    all gates, as `ForgetBias` is; in others, replace the biases of `hf` and `hi`.
+    all gates, as `forget_bias` is; in others, replace the biases of `hf` and `hi`.
 
     Args:
         t_max: the longest dependency, in steps; above 2.
