@@ -53,8 +53,8 @@ def _mistake(name, signature, args, kwargs) -> str:
         return _not_called(name, signature)
     names = list(signature.parameters)
     takes = f"It takes {', '.join(names)}."
-    for word in kwargs.keys() - set(names):
-        hint = did_you_mean(word, names)
+    if unknown := [word for word in kwargs if word not in names]:
+        word, hint = unknown[0], did_you_mean(unknown[0], names)
         if word in ELSEWHERE:
             hint = f" {ELSEWHERE[word]}"
         return f"{name} takes no keyword {word!r}.{hint} {takes}"
