@@ -170,6 +170,8 @@ def check_key(key: Any) -> None:
         hint = " Rngs are a source of keys: pass rngs.params()."
     array = isinstance(key, jax.Array | np.ndarray)
     kind = f"an array {key.dtype} of shape {key.shape}" if array else repr(key)
+    if "\n" in kind:  # a tree, printed over many lines
+        kind = f"an object of type {type(key).__name__}"
     raise TypeError(f"A draw needs one key, jax.random.key(seed); got {kind}.{hint}")
 
 
