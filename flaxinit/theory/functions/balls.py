@@ -21,6 +21,7 @@ from flaxinit.theory.functions.effort import spend
 
 PRECISION = 160  # bits: 48 digits, of which rigorous integration keeps well over 30
 _COMPILING = 5  # units of work per step of a program
+_SPECIAL_COST = 15  # units of work for a value of erf and its like; others take one or two
 DIGITS = 30  # certified digits, relative to the value
 LEAST_BITS = 1075  # half the least float is 2⁻¹⁰⁷⁵, and what is smaller rounds to 0
 _NAN = acb("nan")
@@ -153,6 +154,12 @@ _STEPS: dict[type, Callable] = {
 }
 
 
+_SPECIAL = (
+    *(sympy.erf, sympy.erfc, sympy.erfi, sympy.loggamma, sympy.gamma, sympy.zeta, sympy.Ei),
+    *(sympy.besselk, sympy.besseli, sympy.polygamma, sympy.expint),
+)
+
+
 def _power(exponent: Expr) -> Callable:
     if exponent.is_Integer:
         whole = int(exponent)
@@ -185,7 +192,8 @@ class Program:
         self._arity = len(symbols)
         self._constants: list[acb] = []
         self._result = self._compile(sympy.sympify(expr))
-        self._cost = 1 + 2 * len(self._steps)
+        special = sum(isinstance(part, _SPECIAL) for part in self._index)
+        self._cost = 1 + 2 * len(self._steps) + _SPECIAL_COST * special
 
     def __call__(self, *balls: acb, analytic: bool = False) -> acb:
         spend(self._cost * max(1, ctx.prec // PRECISION))

@@ -15,7 +15,7 @@ from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.symbols import q
 
 _KNOT = 2000  # units of work that a knot takes
-_READ = 40  # terms of a sum that somebody may read, which are factored for that
+_READ = 40  # terms: a sum that somebody may read, and which is factored for that
 REASON = (
     r"For a polynomial $p$, Stein's identity gives $\mathbb{E}[p;\ z < c] = a_p\, \Phi(c/\sqrt q) "
     r"- b_p(c)\, \mathcal{N}(c;\, 0,\, q)$, where $a_{z^n} = (n-1)\, q\, a_{z^{n-2}}$ and "
@@ -42,24 +42,24 @@ def knot_expectation(pieces: Sequence[Piece], polys: Sequence[Poly]) -> Expr:
     >>> knot_expectation(relu, polynomials(relu))
     sqrt(2)*sqrt(q)/(2*sqrt(pi))
     """
-    constant = _full(polys[-1])
-    factors: dict[Expr, Expr] = {}
+    terms: dict[Expr, Expr] = {Integer(1): _full(polys[-1])}
     for piece, left, right in zip(pieces, polys, polys[1:], strict=False):
         spend(_KNOT)
         knot, gap = piece.high, left - right
         if gap.is_zero:
             continue
         whole, edge = _full(gap), _edge(gap, knot)
-        constant += whole / 2
         for kind, coefficient in (
+            (Integer(1), whole / 2),
             (erf(knot / sqrt(2 * q)), whole / 2),
             (sqrt(q) * exp(-(knot**2) / (2 * q)), -edge / sqrt(2 * pi)),
         ):
             # erf(−x) comes as −erf(x).
             sign, kind = kind.as_coeff_Mul()
-            factors[kind] = factors.get(kind, Integer(0)) + sign * coefficient
-    shape = sympy.factor if len(factors) <= _READ else sympy.expand
-    return sympy.Add(shape(constant), *[shape(c) * kind for kind, c in factors.items()])
+            terms[kind] = terms.get(kind, Integer(0)) + sign * coefficient
+    if len(terms) <= _READ:
+        terms = {kind: sympy.factor(coefficient) for kind, coefficient in terms.items()}
+    return sympy.Add(*[coefficient * kind for kind, coefficient in terms.items()])
 
 
 def _full(poly: Poly) -> Expr:
@@ -76,4 +76,5 @@ def _edge(poly: Poly, knot: Expr) -> Expr:
         for k in range((n + 1) // 2):
             powers.setdefault(k, []).append(coefficient * knot ** (n - 1 - 2 * k))
             coefficient *= n - 1 - 2 * k
-    return sympy.Add(*[sympy.expand(sympy.Add(*terms)) * q**k for k, terms in powers.items()])
+    totals = {k: sympy.Add(*terms) for k, terms in powers.items()}
+    return sympy.Add(*[(c if c.is_Rational else sympy.expand(c)) * q**k for k, c in totals.items()])
