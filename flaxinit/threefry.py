@@ -26,6 +26,11 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 GROUPS = 5
 PARITY = np.uint32(0x1BD11BDA)
 
+# Entries of 32 bits in a vector register of 512 bits. Along a last axis of several that has fewer
+# entries, the compiler vectorizes arithmetic differently if the hash is in the same loop, and what
+# is made of the bits may differ in its last bits from what JAX makes of them.
+ROW = 16
+
 
 def typed(key: PRNGKeyArray) -> PRNGKeyArray:
     """A typed key, of itself or of a legacy uint32 one."""

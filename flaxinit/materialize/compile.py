@@ -15,12 +15,8 @@ from flaxinit.compat import jaxprs_in_params
 from flaxinit.jaxpr import MOVES, aval, bind, called, equations, evaluate, is_key
 from flaxinit.materialize.segment import Segment
 from flaxinit.materialize.shardings import auto
-from flaxinit.threefry import one_pass
+from flaxinit.threefry import ROW, one_pass
 
-# Entries of 32 bits in a vector register of 512 bits. Where the last of several axes is shorter,
-# the compiler divides the arithmetic after the hash otherwise, if both are in one loop, and
-# rounds it otherwise: there the hash stays the loop that it is eagerly.
-SHORT = 16
 # Their terms are contracted with what makes them, or not, as the compiler divides the program into
 # loops. Where a program has one, its hash stays the loop that it is eagerly.
 _SUMS = {"reduce_sum", "reduce_prod", "dot_general", "cumsum", "cumprod", "cumlogsumexp"}
@@ -70,11 +66,14 @@ def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
 
 
 def hashes(eqn: JaxprEqn) -> bool:
-    """Whether an equation hashes with one key of JAX's own Threefry, and JAX would stage a loop."""
+    """Whether an equation hashes with one key of JAX's Threefry, and can do so in one pass.
+
+    Elsewhere than on CPU JAX stages no loop, and along short rows the pass would round differently.
+    """
     if eqn.primitive.name not in ("random_bits", "random_split", "random_fold_in"):
         return False
     key, shape = aval(eqn.invars[0]), eqn.params.get("shape", ())
-    if eqn.primitive.name == "random_bits" and len(shape) > 1 and shape[-1] < SHORT:
+    if eqn.primitive.name == "random_bits" and len(shape) > 1 and shape[-1] < ROW:
         return False
     return (
         str(key.dtype) == "key<fry>"
