@@ -35,13 +35,13 @@ def fast_init(
     the number of processes. Under ``jax.distributed`` every process makes the same call.
 
     Initializers that are made of matrix products or reductions (``orthogonal``) agree to
-    rounding when they are sharded, since the mesh decides the order of the sums. What JAX rounds
-    otherwise where a mesh is set (a jitted function of the caller's on explicit axes; since JAX
-    0.11, on CPUs, an array of several axes of which a device holds fewer than 16 entries along
-    the last) may differ in the last bits from what it is without a mesh.
+    rounding when they are sharded, since the mesh decides the order of the sums. In two cases JAX
+    itself rounds differently on a mesh, and the last bits may differ from a run without one: in a
+    jitted function of the caller's on explicit axes; and, since JAX 0.11 on CPUs, in an array of
+    several axes if a device holds fewer than 16 entries along the last.
 
-    Nothing of JAX is replaced or changed: the init function runs under a trace of its own, as
-    under a transformation.
+    Nothing in JAX is replaced or changed: the init function runs under a trace of its own, like a
+    function under a transformation.
 
     Args:
       init_fn: any traceable init function: Linen's ``model.init``, a function that builds an NNX
@@ -68,12 +68,12 @@ def fast_init(
         terminal of the first process.
 
     Returns:
-      A function that takes what `init_fn` takes and returns what it returns: NumPy arrays in it
-      become JAX arrays, as under ``jax.jit``; None and whatever is no array stays as it is.
-      Arguments that are arrays are traced, others are passed as they are;
+      A function that takes what `init_fn` takes and returns what it returns. NumPy arrays become
+      JAX arrays, as under ``jax.jit``; values that are not arrays, including None, are returned
+      unchanged. Arguments that are arrays are traced, others are passed as they are. A
       ``jax.ShapeDtypeStruct`` will do for an argument whose values no parameter needs, such as
-      the model's input. It keeps what it has compiled: further calls, with other keys, trace
-      again and draw.
+      the model's input. What was compiled is kept: further calls, with other keys, only trace and
+      draw.
 
     Raises:
       TypeError: `init_fn` cannot be traced faithfully: it has side effects, draws from Python's

@@ -20,9 +20,9 @@ from flaxinit.threefry import ROW, one_pass
 # Their terms are contracted with what makes them, or not, as the compiler divides the program into
 # loops. Where a program has one, its hash stays the loop that it is eagerly.
 _SUMS = {"reduce_sum", "reduce_prod", "dot_general", "cumsum", "cumprod", "cumlogsumexp"}
-# LLVM optimizes a program for as long as it takes to compile otherwise. It may change the order in
-# which numbers are rounded, so less of it is for programs in which that makes no bit another:
-# integers, moves, or a single operation that IEEE 754 rounds correctly.
+# Much of the time to compile is LLVM's optimization. Less of it could change the order in which
+# numbers are rounded, so it is used only for programs in which no order changes a bit: integers,
+# moves, or a single operation that IEEE 754 rounds correctly.
 QUICKLY = {"xla_backend_optimization_level": 1}
 KEY_OPERATIONS = {"random_fold_in", "random_split", "random_wrap", "random_unwrap"}
 CORRECTLY_ROUNDED = {"add", "sub", "mul", "div", "sqrt"}
@@ -121,11 +121,11 @@ def _wrapped(segment: Segment, words: Sequence[Any]) -> list[Any]:
 
 
 def applied(executable: Any, segment: Segment, words: Sequence[Any]) -> list[Any]:
-    """The results of a compiled segment; what JAX's debugger of numbers finds, it tells as eagerly.
+    """Run a compiled segment.
 
     Raises:
-        FloatingPointError: there is a NaN or an infinity that ``jax.debug_nans`` or
-            ``jax.debug_infs`` is to find. It names the operation.
+        FloatingPointError: ``jax.debug_nans`` or ``jax.debug_infs`` is set and finds a NaN or an
+            infinity. The error names the operation, as in an eager run.
     """
     try:
         return executable(*words)
@@ -144,13 +144,13 @@ def _one_by_one(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
 
 
 def compiled(lowered: Any, *, exact: bool) -> tuple[Any, float]:
-    """The executable and the seconds it took; for an `exact` program in the quickest way."""
+    """The executable and the seconds it took; an `exact` program is compiled the quickest way."""
     start = time.perf_counter()
     if exact and jax.default_backend() == "cpu":
         try:
             return lowered.compile(compiler_options=QUICKLY), time.perf_counter() - start
         except jax.errors.JaxRuntimeError as error:
-            # An XLA that does not know the option takes longer and makes the same bits.
+            # Without the option XLA takes longer and makes the same bits.
             if "No such compile option" not in str(error):
                 raise
     return lowered.compile(), time.perf_counter() - start
@@ -168,7 +168,7 @@ def is_exact(segment: Segment) -> bool:
 
 
 def memory(executables: list[Any]) -> int | None:
-    """Bytes of results and temporaries on a device; None if the backend does not tell."""
+    """Bytes of results and temporaries on a device; None if the backend does not say."""
     found = [executable.memory_analysis() for executable in executables]
     if any(m is None for m in found):
         return None

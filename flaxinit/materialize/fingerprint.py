@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from flaxinit.jaxpr import closed, is_key
 
 # Parameters that say nothing about the values: how a call is differentiated, and the Python
-# function of a reduction that a jaxpr stands beside. New functions in each call are no new program.
+# function of a reduction, which has a jaxpr too. A new function object does not make a new program.
 FUNCTIONS = {
     "custom_jvp_call": {"jvp_jaxpr_fun"},
     "custom_vjp_call": {"fwd_jaxpr_thunk", "bwd", "out_trees"},
@@ -28,7 +28,8 @@ class Fingerprints:
     """Maps a jaxpr, or any equation parameter, to a hashable value; remembers jaxprs it has seen.
 
     Equal fingerprints imply equal programs. The reverse need not hold: what cannot be compared
-    by value (a function, say) is compared by identity, which costs a compilation, never a value.
+    by value, such as a function, is compared by identity. That may cost a compilation, but never
+    changes a value.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class Fingerprints:
     def intern(self, structure: Hashable) -> int:
         """A short name for `structure`: equal structures get equal names.
 
-        A name that is not needed is thrown away: two threads never take the same one.
+        Each call takes a new name and drops it if it has one, so two threads never share a new one.
         """
         return self._number.setdefault(structure, next(self._names))
 
@@ -89,7 +90,7 @@ class Fingerprints:
         return head, body, tuple(map(atom, jaxpr.outvars)), tuple(map(self.constant, constants))
 
     def params(self, eqn: JaxprEqn) -> Hashable:
-        """What an equation says of the values that it makes."""
+        """The parameters that decide the values of an equation."""
         functions = FUNCTIONS.get(eqn.primitive.name, ())
         return self({k: v for k, v in eqn.params.items() if k not in functions})
 
@@ -98,7 +99,7 @@ class Fingerprints:
         return "literal", self.aval(a), np.asarray(a.val).tobytes()
 
     def constant(self, value: Any) -> Hashable:
-        """By value, except for an array that is spread over devices: that one is not fetched."""
+        """By value; keys, and arrays that are spread over devices, by identity: none is fetched."""
         if isinstance(value, jax.Array) and (len(value.devices()) > 1 or is_key(value)):
             return self._itself(value)
         return self(np.asarray(value))

@@ -1,9 +1,9 @@
 """One flat list of equations, each with the unit in which an eager run compiles it.
 
-Run eagerly, JAX compiles each equation of an init function on its own, and a call of a jitted
-function (``jax.random.normal``, say) as a whole. Floating-point results depend on that: fused
-together, ``sqrt(2) * x * stddev`` becomes one product with another rounding. The unit that an
-equation belongs to is therefore kept, and respected when the equation is compiled again.
+Eagerly JAX compiles each equation of an init function on its own, and a call of a jitted function
+such as ``jax.random.normal`` as a whole. Floating-point results depend on that: if they are fused,
+the two products of ``sqrt(2) * x * stddev`` become one, which rounds differently. So each equation
+keeps its unit, and is compiled again within it.
 """
 
 import itertools
@@ -28,6 +28,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Flat:
+    """A program as steps. Its inputs are `constants`, each with its value."""
+
     steps: list[Step]
     outputs: list[Var | Literal]
     constants: dict[Var, Any]
@@ -65,7 +67,7 @@ def flatten(jaxpr: Jaxpr, constants: dict[Var, Any]) -> Flat:
 
 
 def _inlined(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """What an eager run evaluates equation by equation in place of a call, or as a unit."""
+    """The program inside a call, if its equations become steps; None if the call stays a step."""
     name = eqn.primitive.name
     of_devices = name in ("custom_partitioning", "shard_map")
     kept = of_devices or (name == "jit" and len(eqn.outvars) == 1)

@@ -1,7 +1,7 @@
 """The key program runs equation by equation, as it does eagerly.
 
-It has as many equations as the model has layers, but few distinct ones. What only moves keys, such
-as one taken out of a table, is done on the host: there it takes no program.
+It has as many equations as the model has layers, but few distinct ones. An equation that only moves
+keys, such as one that takes a key out of a table, runs on the host and needs no executable.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class KeyCall:
 def key_calls(
     eqns: tuple[JaxprEqn, ...], constants: dict[Var, Any], prints: Fingerprints
 ) -> list[KeyCall]:
-    """The key program; what it makes of an array spread over devices is on all of them."""
+    """The calls of the key program; what is made of an array in parts is on all of its devices."""
     places = {v: x.sharding for v, x in constants.items() if is_spread(x)}
     calls = []
     for eqn in eqns:
@@ -58,7 +58,7 @@ def evaluate_keys(
     executables: Mapping[Compilation, Any],
     prints: Fingerprints,
 ) -> dict[Var, Any]:
-    """The values of the key program, keys as words; equal equations are evaluated once."""
+    """Run the key program: values of its variables, keys as words. Equal equations run once."""
     env = dict(constants)
     done: dict[Any, list[Any]] = {}
     for each in calls:
@@ -80,7 +80,7 @@ def evaluate_keys(
 
 
 def _moved(eqn: JaxprEqn, words: np.ndarray) -> list[np.ndarray]:
-    """The results of a move. The words of keys lie along axes behind those of the keys."""
+    """The results of a move. Words of keys lie along axes behind those of the array of keys."""
     params, rank = eqn.params, aval(eqn.invars[0]).ndim
     match eqn.primitive.name:
         case "reshape":

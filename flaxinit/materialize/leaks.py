@@ -1,7 +1,7 @@
-"""Where an init function has stored a value of its trace, besides in what it returns.
+"""Find where an init function has stored a value of its trace, besides in what it returns.
 
-JAX searches from the value to all that refer to it, which in a large program does not end, and
-which finds JAX's own caches. Here the search goes from what the user holds to the value.
+JAX searches from the value to all that refers to it. In a large program that search does not end,
+and it finds JAX's own caches. The search here goes from what the user holds to the value.
 """
 
 import functools
@@ -14,20 +14,20 @@ from typing import Any
 
 from jax.core import Trace, Tracer
 
-# Whoever has stored a value has it near: of more objects than these only the first are searched.
+# A value is stored near to what the user holds: only so many objects are searched.
 _OBJECTS = 100_000
-# What is inside of these holds no variable of the user.
+# Objects of these packages hold no variables of the user.
 _LIBRARIES = {"jax", "jaxlib", "flax", "numpy", *sys.stdlib_module_names}
 _PLAIN = (str, bytes, int, float, complex, type(None), types.ModuleType, types.CodeType)
 
 
 def stored(roots: Mapping[str, Any], traces: set[Trace], returned: set[int]) -> str | None:
-    """The variable that holds a value of a trace, the one nearest to `roots`; None if none does.
+    """The variable nearest to `roots` that holds a value of a trace; None if there is none.
 
     Args:
         roots: what is searched, by name.
-        traces: whose values are meant, and those of traces inside of these.
-        returned: the ids of values that may be there.
+        traces: those whose values are looked for, with the traces inside of them.
+        returned: the ids of the values that the init function returns.
     """
     waiting, seen = deque(roots.items()), set(returned)
     while waiting and len(seen) < _OBJECTS:
@@ -48,7 +48,7 @@ def _is_of(x: Tracer | Trace, traces: set[Trace]) -> bool:
 
 
 def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
-    """What an object holds, each by the name under which the user knows it."""
+    """What an object holds, each with the name that the user knows it by."""
     match x:
         case dict() | types.MappingProxyType():
             yield from ((f"{name}[{key!r}]", each) for key, each in x.items())
@@ -94,7 +94,7 @@ def _of_function(name: str, function: types.FunctionType) -> Iterator[tuple[str,
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """The names that a function reads, and those inside of it."""
+    """The names that a function reads, and those that its inner functions read."""
     inner = [_names(each) for each in code.co_consts if isinstance(each, types.CodeType)]
     return set(code.co_names).union(*inner)
 

@@ -1,8 +1,8 @@
 """A flat program becomes a small key program and one draw for each set of outputs.
 
-The key program holds what leads to PRNG keys, and scalars: next to no work, but as many
-equations as the model has layers, so it is evaluated equation by equation and never compiled as
-a whole. A draw is a connected set of the remaining equations, from keys to outputs.
+The key program holds what leads to PRNG keys, and scalars. It does next to no work but has as many
+equations as the model has layers, so it is evaluated equation by equation and never compiled as a
+whole. A draw is a connected set of the remaining equations, from keys to outputs.
 """
 
 import functools
@@ -32,6 +32,8 @@ class Draw:
 
 @dataclass(frozen=True)
 class Partition:
+    """A program in parts."""
+
     keys: tuple[JaxprEqn, ...]
     draws: tuple[Draw, ...]  # each after those whose outputs it reads
 
@@ -82,9 +84,9 @@ def _key_steps(flat: Flat) -> list[bool]:
 def _draws(steps: list[Step], outputs: set[Var]) -> tuple[Draw, ...]:
     """Connected components of the dataflow graph, cut at the outputs, in topological order.
 
-    Where one output is computed from another (a norm of a weight) the graph is cut, so that the
-    second draw reads the array of the first. Everything else that is shared ties its readers
-    into one draw, so nothing is computed twice.
+    If one output is computed from another, such as the norm of a weight, the graph is cut between
+    them, and the second draw reads the array of the first. Everything else that is shared ties its
+    readers into one draw, so nothing is computed twice.
     """
     parent = list(range(len(steps)))
 

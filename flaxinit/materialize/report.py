@@ -29,10 +29,10 @@ class Report:
 
     Attributes:
       trace_seconds: tracing the init function and partitioning it.
-      compile_seconds: wall time of compiling. Compilations run side by side and compete, so that
-        the sum over groups is larger.
-      compile_processor_seconds: of all threads of this process meanwhile: what compiling cost,
-        whatever else the machine was doing.
+      compile_seconds: wall time of compiling. Compilations run side by side and compete, so the
+        sum over groups is larger.
+      compile_processor_seconds: processor time of all threads of this process while it compiled,
+        which does not depend on what else the machine was doing.
       key_seconds: deriving the keys of all draws.
       total_seconds: wall time of everything.
       peak_bytes_per_device: an upper bound of what was held at any time: all arrays made so far,
@@ -104,7 +104,7 @@ class Progress:
         self._enabled = enabled and sys.stderr.isatty() and jax.process_index() == 0
         self._bar: Any = None
         self._task: Any = None
-        # Nothing of this class is called during a compilation: another thread waits.
+        # While programs are compiled nobody calls `advance`, so a thread of its own shows the bar.
         self._lock = threading.Lock()
         self._timer = threading.Timer(PATIENCE_SECONDS, self._show)
         self._timer.daemon = True

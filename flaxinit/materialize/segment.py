@@ -1,8 +1,8 @@
 """A draw as a chain of segments, cut where an eager run rounds.
 
-Every segment becomes an executable of its own. One executable for a whole draw would be simpler,
-but a compiler that sees two units at once fuses them: it contracts a product and a sum into one
-operation with one rounding, or merges two constant factors, and the last bits change. An
+Each segment becomes one executable. One executable for a whole draw would be simpler, but a
+compiler that sees two units at once fuses them: it contracts a product and a sum into one operation
+with one rounding, or merges two constant factors, and the last bits change. An
 ``optimization_barrier`` does not prevent that on CPU, where it is removed before fusion.
 """
 
