@@ -155,10 +155,12 @@ def _groups(
     groups: dict[tuple[Compilation, ...], Group] = {}
     left = dict(seconds)
     for call in calls:
-        first, *others = call.draw.outputs
-        more = f" and {len(others)} more" if others else ""
-        new = Group(names[first] + more, aval(first).str_short())
-        group = groups.setdefault(call.compilations, new)
+        group = groups.get(call.compilations)
+        if group is None:
+            first, *others = call.draw.outputs
+            more = f" and {len(others)} more" if others else ""
+            group = Group(names[first] + more, aval(first).str_short())
+            groups[call.compilations] = group
         group.compile_seconds += sum(left.pop(c, 0.0) for c in call.compilations)
         group.draws += 1
         group.bytes_per_device += call.local_bytes
