@@ -41,7 +41,8 @@ class Fingerprints:
     def intern(self, structure: Hashable) -> int:
         """A short name for `structure`: equal structures get equal names.
 
-        Each call takes a new name and drops it if it has one, so two threads never share a new one.
+        A call takes a new name, and discards it if the structure has one: two threads never take
+        the same.
         """
         return self._number.setdefault(structure, next(self._names))
 
