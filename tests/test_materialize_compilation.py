@@ -18,12 +18,9 @@ from rich.console import Console
 from test_materialize_values import assert_same_bits
 
 import flaxinit
-from flaxinit.materialize import compile, report
-from flaxinit.materialize.compile import is_exact
-from flaxinit.materialize.fingerprint import Fingerprints
+from flaxinit.materialize import report
 from flaxinit.materialize.flatten import flatten
 from flaxinit.materialize.partition import partition
-from flaxinit.materialize.segment import segments
 from flaxinit.materialize.trace import trace
 
 KEY = jax.random.key(2)
@@ -215,36 +212,6 @@ def test_errors_after_a_trace_are_as_long_as_before():
         flaxinit.fast_init(lambda key: jax.random.normal(key) > 0 and 1)(KEY)
     with pytest.raises(jax.errors.TracerBoolConversionError, match="while tracing the function"):
         jax.make_jaxpr(lambda x: 1 if x > 0 else 0)(1.0)
-
-
-def segments_of(init_fn):
-    traced = trace(init_fn, (KEY,), {})
-    parts = partition(flatten(traced.jaxpr, traced.constants))
-    return [s for draw in parts.draws for s in segments(draw, Fingerprints())]
-
-
-@pytest.mark.parametrize(
-    ("init_fn", "exact"),
-    [
-        (lambda key: jax.numpy.ones((3, 4)).reshape(2, 6), True),
-        (lambda key: jax.numpy.sqrt(jax.numpy.ones(3)), True),
-        (lambda key: jax.random.normal(key, (3,)), False),
-        (lambda key: jax.random.bernoulli(key, 0.5, (3,)), False),  # integers made of floats
-        (lambda key: jax.numpy.tan(jax.numpy.ones(3)), False),
-        (lambda key: jax.numpy.sqrt(jax.numpy.ones(3, np.complex64)), False),
-    ],
-)
-def test_only_what_cannot_round_otherwise_is_compiled_in_another_way(init_fn, exact):
-    assert all(map(is_exact, segments_of(init_fn))) == exact
-
-
-def test_an_option_that_the_compiler_does_not_know(monkeypatch):
-    """A later XLA may have dropped it; only that is forgiven."""
-    monkeypatch.setattr(compile, "QUICKLY", {"xla_there_is_no_such_option": True})
-    assert_same_bits(flaxinit.fast_init(scaled_by_depth)(KEY), scaled_by_depth(KEY))
-    monkeypatch.setattr(compile, "QUICKLY", {"xla_backend_optimization_level": "high"})
-    with pytest.raises(jax.errors.JaxRuntimeError):
-        flaxinit.fast_init(scaled_by_depth)(KEY)
 
 
 @pytest.mark.parametrize("idiom", ["index", "iteration"])

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.extend.core import JaxprEqn
 from jax.sharding import Sharding
 
 from flaxinit.compat import jaxprs_in_params
-from flaxinit.jaxpr import MOVES, aval, bind, called, equations, evaluate, is_key
+from flaxinit.jaxpr import aval, bind, called, equations, evaluate, is_key
 from flaxinit.materialize.segment import Segment
 from flaxinit.materialize.shardings import auto
 from flaxinit.threefry import ROW, one_pass
@@ -20,12 +19,6 @@ from flaxinit.threefry import ROW, one_pass
 # Their terms are contracted with what makes them, or not, as the compiler divides the program into
 # loops. Where a program has one, its hash stays the loop that it is eagerly.
 _SUMS = {"reduce_sum", "reduce_prod", "dot_general", "cumsum", "cumprod", "cumlogsumexp"}
-# Much of the time to compile is LLVM's optimization. Less of it could change the order in which
-# numbers are rounded, so it is used only for programs in which no order changes a bit: integers,
-# moves, or a single operation that IEEE 754 rounds correctly.
-QUICKLY = {"xla_backend_optimization_level": 1}
-KEY_OPERATIONS = {"random_fold_in", "random_split", "random_wrap", "random_unwrap"}
-CORRECTLY_ROUNDED = {"add", "sub", "mul", "div", "sqrt"}
 
 
 def lower(
@@ -143,28 +136,10 @@ def _one_by_one(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
     return bind(eqn, values) if body is None else evaluate(body, values, _one_by_one)
 
 
-def compiled(lowered: Any, *, exact: bool) -> tuple[Any, float]:
-    """The executable and the seconds it took; an `exact` program is compiled the quickest way."""
+def compiled(lowered: Any) -> tuple[Any, float]:
+    """The executable and the seconds it took."""
     start = time.perf_counter()
-    if exact and jax.default_backend() == "cpu":
-        try:
-            return lowered.compile(compiler_options=QUICKLY), time.perf_counter() - start
-        except jax.errors.JaxRuntimeError as error:
-            # Without the option XLA takes longer and makes the same bits.
-            if "No such compile option" not in str(error):
-                raise
     return lowered.compile(), time.perf_counter() - start
-
-
-def is_exact(segment: Segment) -> bool:
-    """Whether every compiler makes the same bits of `segment`."""
-    names = [eqn.primitive.name for eqn in segment.eqns]
-    rounded = [n for n in names if n not in MOVES | KEY_OPERATIONS]
-    known = all(n in CORRECTLY_ROUNDED for n in rounded)
-    real = all(
-        not jax.dtypes.issubdtype(aval(v).dtype, np.complexfloating) for v in segment.outputs
-    )
-    return known and real and len(rounded) <= 1
 
 
 def memory(executables: list[Any]) -> int | None:

@@ -20,7 +20,6 @@ from flaxinit.jaxpr import aval, equations, is_wide, value
 from flaxinit.materialize.compile import (
     applied,
     compiled,
-    is_exact,
     lower,
     memory,
     unwrapped,
@@ -114,7 +113,7 @@ class Executor:
             for c, segment in distinct.items():
                 if c not in self.executables:
                     lowered = lower(segment, c.sources, c.targets)
-                    futures[c] = pool.submit(compiled, lowered, exact=is_exact(segment))
+                    futures[c] = pool.submit(compiled, lowered)
         seconds = {}
         for c, future in futures.items():
             self.executables[c], seconds[c] = future.result()
