@@ -40,6 +40,15 @@ def test_what_is_done_counts_outside_too():
             spend(1)
 
 
+def test_what_is_refused_does_not_count_outside():
+    with limited(seconds=1):
+        with pytest.raises(OverBudget), limited(seconds=0.5):
+            spend(3 * PER_SECOND)
+        spend(0.4 * PER_SECOND)
+        with pytest.raises(OverBudget):
+            spend(0.2 * PER_SECOND)
+
+
 def test_what_is_remembered_costs_what_it_did():
     @remembered
     def dear(n):

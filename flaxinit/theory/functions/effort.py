@@ -38,6 +38,7 @@ def spend(units: float) -> None:
     """
     _thread.spent += units
     if _thread.spent > _thread.limit:
+        _thread.spent = _thread.limit + 1  # what is refused is not done: an outer limit keeps it
         raise OverBudget("the work that was allowed does not suffice")
 
 
@@ -89,3 +90,14 @@ def size(expr: Basic) -> int:
     5
     """
     return 1 + sum(map(size, expr.args))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def weight(expr: Basic) -> int:
+    """The sizes of all parts: what SymPy looks at that goes through every part at each depth.
+
+    >>> from flaxinit.theory.functions.symbols import z
+    >>> weight(z + z**2)
+    11
+    """
+    return size(expr) + sum(map(weight, expr.args))

@@ -10,12 +10,20 @@ from collections.abc import Sequence
 import sympy
 from sympy import Expr, cos, erf, exp, log, sin
 
-from flaxinit.theory.functions.algebra import MAX_TERMS, count_terms, expand_numerators, vanishes
+from flaxinit.theory.functions.algebra import (
+    MAX_TERMS,
+    count_terms,
+    expand_numerators,
+    polynomial,
+    vanishes,
+)
+from flaxinit.theory.functions.effort import spend, weight
 from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.symbols import z
 
 # Operations in an expression that SymPy's `cancel` brings on one denominator in milliseconds.
 _SMALL = 40
+_MIRRORING = 200  # units of work for each part that is multiplied out, at every depth
 
 
 def is_odd(pieces: Sequence[Piece]) -> bool:
@@ -34,6 +42,7 @@ def even_part(pieces: Sequence[Piece]) -> tuple[Piece, ...] | None:
     """
     if not _is_symmetric(pieces) or all(map(_is_known, pieces)):
         return None
+    spend(_MIRRORING * sum(weight(piece.expr) for piece in pieces))
     halves = [_even(p.expr, m.expr) for p, m in zip(pieces, reversed(pieces), strict=True)]
     even = tuple(
         Piece(p.low, p.high, half)
@@ -90,7 +99,7 @@ def _in_falling(expr: Expr) -> Expr:
         factor, rest = power.as_independent(z, as_Add=False)
         if one != 1 or not (isinstance(rest, exp) and factor.is_positive):
             return False
-        slope = rest.exp.as_poly(z)
+        slope = polynomial(rest.exp)
         return slope is not None and slope.degree() == 1 and slope.LC().is_positive
 
     def mirrored(total: Expr) -> Expr:

@@ -5,11 +5,12 @@ transcendental factors, and each group's coefficient, a rational function, is fa
 """
 
 import sympy
-from sympy import Expr, I, Integer, Rational, cos, erf, erfc, exp, sin
+from sympy import Dummy, Expr, I, Integer, Rational, cos, erf, erfc, exp, sin
 
 from flaxinit.theory.functions.algebra import expand_numerators
 from flaxinit.theory.functions.effort import size, spend
 
+_LONG = 20  # numerator or denominator of an exponent
 _FACTORING = 50  # units of work for each part of what is factored
 
 
@@ -21,6 +22,18 @@ def tidy(expr: Expr) -> Expr:
     >>> tidy(q / sqrt(1 + 2 * q) + 2 * q**2 / sqrt(1 + 2 * q))
     q*sqrt(2*q + 1)
     """
+    names = {power: Dummy(positive=True) for power in expr.atoms(exp) if _is_long(power)}
+    tidied = _tidied(expr.xreplace(names))
+    return tidied.xreplace({name: power for power, name in names.items()})
+
+
+def _is_long(power: Expr) -> bool:
+    """Whether it is an e^{n/m} that SymPy takes for the n-th power of e^{1/m}, as e^{1.702}."""
+    exponent = power.args[0]
+    return bool(exponent.is_Rational) and max(abs(exponent.p), exponent.q) > _LONG
+
+
+def _tidied(expr: Expr) -> Expr:
     if expr.has(I):
         expr = sympy.expand(expand_numerators(expr).replace(_is_rotation, _rotation))
     groups: dict[Expr, Expr] = {}
@@ -84,7 +97,7 @@ def _prime_powers(factor: Expr):
     """A factor as powers of irreducible bases, where that keeps every base positive."""
     base, power = factor.as_base_exp()
     if not factor.free_symbols:
-        yield base, power  # to factor a constant such as e^{1.702} takes a polynomial in e^{1/500}
+        yield base, power
     elif isinstance(factor, sympy.Function):
         arguments = [sympy.factor(a) if a.is_rational_function() else a for a in factor.args]
         yield factor.func(*arguments), Integer(1)
