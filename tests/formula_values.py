@@ -22,8 +22,8 @@ FLOATS = SimpleNamespace(
     **{"acosh": np.arccosh, "erf": special.erf, "erfc": special.erfc, "expm1": np.expm1},
     **{"log1p": np.log1p, "sigmoid": special.expit, "softplus": lambda x: np.logaddexp(0.0, x)},
     normal_cdf=special.ndtr,
-    number=float,
-    constant=lambda name: getattr(math, name),
+    number=np.float64,
+    constant=lambda name: np.float64(getattr(math, name)),
 )
 DIGITS = SimpleNamespace(
     **{name: getattr(mpmath, name) for name in ("exp", "log", "sin", "cos", "tan", "sinh", "cosh")},

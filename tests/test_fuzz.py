@@ -33,7 +33,6 @@ FOUND = {
     "(1 + x)**49*(gelu(e)-x)**12": "derived",
     "(gelu(0.5) if elu(x) >= 0 else x**3) * cos(sigmoid(10 + 1.702))": "derived",
     "min((tanh(x)-log(x)), silu(x*32373462))": "refused",
-    "sigmoid(" * 20 + "x" + ")" * 20: "refused",
     "min(sigmoid(1.702), 3 + x)": "derived",
     "erf(" * 20 + "x" + ")" * 20: "refused",
     "cosh(acos(cos(tanh(x))))": "refused",

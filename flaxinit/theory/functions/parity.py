@@ -23,6 +23,7 @@ from flaxinit.theory.functions.symbols import z
 
 # Operations in an expression that SymPy's `cancel` brings on one denominator in milliseconds.
 _SMALL = 40
+_LARGE = 1000  # parts, counted at every depth: to multiply them out takes a fifth of a second
 _MIRRORING = 200  # units of work for each part that is multiplied out, at every depth
 
 
@@ -42,7 +43,10 @@ def even_part(pieces: Sequence[Piece]) -> tuple[Piece, ...] | None:
     """
     if not _is_symmetric(pieces) or all(map(_is_known, pieces)):
         return None
-    spend(_MIRRORING * sum(weight(piece.expr) for piece in pieces))
+    work = sum(weight(piece.expr) for piece in pieces)
+    if work > _LARGE:
+        return None
+    spend(_MIRRORING * work)
     halves = [_even(p.expr, m.expr) for p, m in zip(pieces, reversed(pieces), strict=True)]
     even = tuple(
         Piece(p.low, p.high, half)
