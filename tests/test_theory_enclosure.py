@@ -278,7 +278,7 @@ def test_what_has_no_proof_is_no_number(text):
 
 def test_a_wide_ball_around_zero_is_no_zero():
     # With few evaluations allowed, all that is proven of E[sin eˣ] is a wide ball around 0.
-    with pytest.raises(NotCertifiable, match="did not settle"):
+    with pytest.raises(NotCertifiable, match=r"settle|only"):
         enclose(split(sympy.sin(exp(z)) ** 2))
     zero = enclose(split(sympy.sin(z)))
     assert zero.contains(0) and zero.mid() == 0 and zero.rad() < arb(2) ** -LEAST_BITS

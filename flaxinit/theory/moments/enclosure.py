@@ -9,6 +9,7 @@ References:
     Johansson (2018), Numerical integration in arbitrary-precision ball arithmetic.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,6 +36,7 @@ _WIDTHS = (14, 20, 30, 60, 120, 250)
 _LENGTHS = (100, 400, 1600, 6400)
 _SECONDS = 5.0  # of work for one enclosure; the catalogue takes a hundredth of a second
 _ATTEMPTS = 3
+_ZERO_BITS = 400  # to which an expectation is 0 that does not settle to more
 _SPARE_BITS = 60  # beyond those that the size of a value asks for
 _EVALUATIONS = 30_000  # per piece; the catalogue needs at most a few thousand
 
@@ -66,7 +68,13 @@ def enclose(pieces: Sequence[Piece], variance: object = 1, *, zero_bits: int = L
     """
     try:
         with limited(_SECONDS):
-            return _enclosed(pieces, variance, zero_bits)
+            found = _enclosed(pieces, variance, min(zero_bits, _ZERO_BITS))
+            if found.mid() != 0 or zero_bits <= _ZERO_BITS:
+                return found
+            # A mean of 0 may not settle to more bits; no square is taken for 0 by its user.
+            with contextlib.suppress(NotCertifiable, OverBudget), limited(_SECONDS / 5):
+                return _enclosed(pieces, variance, zero_bits)
+            return found
     except OverBudget:
         spend(0)  # is it this limit, or that of the caller?
         raise _unsettled(pieces, variance, f"the work of {_SECONDS:g} seconds") from None

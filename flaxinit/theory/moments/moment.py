@@ -57,9 +57,9 @@ class Moment:
             return
         with mpmath.workprec(2 * balls.PRECISION):
             width, size = high - low, max(abs(low), abs(high))
-            # Thirty digits; what is 0 to a float has none, and bounds around 0.
+            # Thirty digits; what is taken for 0 has none, and bounds around 0.
             certain = width <= size * mpmath.mpf(10) ** -balls.DIGITS
-            if not (width >= 0 and (certain or float(size) == 0)):
+            if not (width >= 0 and (certain or (low == -high and size < 1e-100))):
                 raise AssertionError(f"{self.integrand}: {self.bounds} do not certify 30 digits")
 
     def __repr__(self) -> str:
