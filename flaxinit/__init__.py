@@ -1,7 +1,7 @@
 """Weight initialization for JAX and Flax, with the variance of every draw derived and proven.
 
-The public names stand in ``__init__.pyi``, which type checkers read too. Each is imported on
-first use: ``import flaxinit`` costs next to nothing, and SymPy is loaded by `derive` alone.
+``__init__.pyi`` lists the public names; type checkers read it too. Each name is imported on first
+use, so ``import flaxinit`` costs next to nothing, and only `derive` loads SymPy.
 """
 
 import ast
@@ -24,7 +24,7 @@ def __getattr__(name: str):
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
-    if name == "theory":  # a module of its own, for flaxinit.theory.z and the rules
+    if name == "theory":  # a module, for flaxinit.theory.z and register_rule
         return importlib.import_module("flaxinit.theory")
     if name == "__version__":
         from importlib.metadata import version

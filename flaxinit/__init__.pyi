@@ -1,6 +1,6 @@
 """The public names, each once, with the module that defines it.
 
-Type checkers read this file, and `flaxinit/__init__.py` imports from it what a program uses.
+Type checkers read this file. `flaxinit/__init__.py` reads it to find the module of a name.
 """
 
 from flaxinit import theory as theory

@@ -1,4 +1,4 @@
-"""``python -m flaxinit`` is the command `flaxinit`."""
+"""Run the command `flaxinit` as ``python -m flaxinit``."""
 
 import sys
 

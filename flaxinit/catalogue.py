@@ -1,7 +1,7 @@
 """The catalogue: the activations known by name, their formulas, other names and moments.
 
-A formula is the definition of its activation. The book (`derivations/activations`) has the papers,
-and writes the moments; a formula whose page is not written yet is derived on use.
+A formula defines its activation. The book (`derivations/activations`) cites the papers and writes
+the moments. An activation that has no page yet is derived on use.
 """
 
 import difflib
@@ -85,7 +85,7 @@ ALIASES: dict[str, str] = {
 }
 VARIABLES = ("x", "z")  # what a formula may call its variable
 
-# name -> (E[φ(z)²], E[φ'(z)²]) for z ~ N(0, 1), so that a named activation needs no SymPy.
+# name -> (E[φ(z)²], E[φ'(z)²]) for z ~ N(0, 1): a named activation needs no SymPy.
 # `python -m derivations` writes the file.
 MOMENTS: dict[str, tuple[float, float]] = {
     name: (second, backward)
@@ -96,10 +96,10 @@ MOMENTS: dict[str, tuple[float, float]] = {
 
 
 def catalogue_name(text: str) -> str | None:
-    """The catalogue's name for what a text names; None for a formula.
+    """Return the catalogue's name of an activation, or None if the text is a formula.
 
     Raises:
-        ValueError: for a single word that is neither a name nor a variable.
+        ValueError: if the text is a single word, but neither a known name nor a variable.
 
     >>> catalogue_name("swish"), catalogue_name("x * tanh(x)")
     ('silu', None)
@@ -114,6 +114,6 @@ def catalogue_name(text: str) -> str | None:
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `flaxinit table`"
     shown = repr(text if len(text) <= 60 else text[:57] + "...")
     raise ValueError(
-        f"{shown} is not in the catalogue of activations ({hint}); a new one is given as a "
-        "formula in x, such as 'x * tanh(softplus(x))', as a SymPy expression or a JAX function"
+        f"{shown} is not in the catalogue of activations ({hint}). Pass a new activation as a "
+        "formula in x, such as 'x * tanh(softplus(x))', a SymPy expression or a JAX function."
     )

@@ -21,10 +21,10 @@ _KNOWN = Path(__file__).with_name("catalogue.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Run the command.
 
     Returns:
-        Its exit status: 0, 1 for a defect of flaxinit, 2 for input that cannot be used.
+        The exit status: 0; 1 if flaxinit has a defect; 2 if the input cannot be used.
     """
     options = _parser().parse_args(_formulas(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -32,17 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, ImportError, OSError) as error:
         _complain(f"flaxinit: {error}")
         return 2
-    except AssertionError as error:  # two routes to one number that part
-        _complain(f"flaxinit contradicts itself, please report it: {error}")
+    except AssertionError as error:  # two routes to one number disagree
+        _complain(f"flaxinit contradicts itself. Please report it: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
 
 
 def _formulas(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments, with a space before a formula such as -x, which argparse takes for an option.
+    """Yield the arguments, with a space before a formula such as -x.
 
-    Every option but -h has a long name alone.
+    Without it, argparse takes -x for an option. Only -h is an option of one letter.
     """
     for text in arguments:
         yield f" {text}" if text[:1] == "-" and text[:2] not in ("--", "-h") else text
@@ -54,7 +54,7 @@ def _complain(message: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="flaxinit", description="With what variance must this weight be drawn, and why?"
+        prog="flaxinit", description="Derive the variance of a weight for any activation."
     )
     parser.add_argument("--version", action="version", version=f"flaxinit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -67,19 +67,25 @@ def _parser() -> argparse.ArgumentParser:
     derive.add_argument("--steps", action="store_true", help="print every step as Markdown")
     derive.set_defaults(run=_derive)
 
-    table = commands.add_parser("table", help="the whole catalogue with its gains")
+    table = commands.add_parser("table", help="print the catalogue with its gains")
     table.add_argument(
-        "--derive", action="store_true", help="derive everything anew, instead of reading it"
+        "--derive", action="store_true", help="derive every gain again instead of reading it"
     )
     table.set_defaults(run=_table)
 
-    meanfield = commands.add_parser("meanfield", help="criticality, edge of chaos, the maps")
+    meanfield = commands.add_parser(
+        "meanfield", help="find criticality, fixed points and the edge of chaos"
+    )
     meanfield.add_argument("activation", help="as for derive")
     meanfield.add_argument(
-        "--plot", nargs="?", const="", metavar="FILE", help="draw it (default NAME_meanfield.png)"
+        "--plot", nargs="?", const="", metavar="FILE", help="plot it (default NAME_meanfield.png)"
     )
-    meanfield.add_argument("--sigma-w2", type=float, help="fixed points and depth scales at this")
-    meanfield.add_argument("--sigma-b2", type=float, help="bias variance: the edge of chaos at it")
+    meanfield.add_argument(
+        "--sigma-w2", type=float, help="find fixed points and depth scales at this weight variance"
+    )
+    meanfield.add_argument(
+        "--sigma-b2", type=float, help="bias variance; alone, find the edge of chaos at it"
+    )
     meanfield.set_defaults(run=_meanfield)
     for command in (derive, table, meanfield):
         command.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -87,14 +93,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _activation(text: str):
-    """A name or formula as it is; ``module:function`` imported."""
+    """Return a name or formula unchanged; import ``module:function``."""
     module, colon, name = text.partition(":")
     if not colon:
         return text
     if not module or not name:
-        raise ValueError(f"{text!r}: write module:function, such as jax.nn:gelu")
+        raise ValueError(f"{text!r} names no function. Write module:function, as in jax.nn:gelu.")
     if (folder := str(Path.cwd())) not in sys.path:
-        sys.path.append(folder)  # last, so that no file there hides an installed module
+        sys.path.append(folder)  # last: a file there must not hide an installed module
     try:
         found = importlib.import_module(module)
     except KeyboardInterrupt:
@@ -102,19 +108,19 @@ def _activation(text: str):
     except BaseException as error:  # a module may raise anything, SystemExit too
         raise ImportError(
             f"{text!r}: the module {module!r} cannot be imported ({type(error).__name__}: "
-            f"{error}); run the command in the folder that holds it"
+            f"{error}). Run the command in the folder that holds it."
         ) from None
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except Exception:
             owner = getattr(found, "__name__", found)
-            raise ValueError(f"{text!r}: {owner} has no {part!r}") from None
+            raise ValueError(f"{text!r}: {owner} has no {part!r}.") from None
     return found
 
 
 def _facts(derivation) -> dict:
-    """A derivation as plain data: numbers in full, expressions as text."""
+    """Return a derivation as plain data: numbers in full, expressions as text."""
     moments = {
         "mean": derivation.mean,
         "second_moment": derivation.second_moment,
@@ -136,7 +142,7 @@ def _facts(derivation) -> dict:
 
 
 def _ends(moment) -> list[str]:
-    """Both certified bounds in decimal, to 45 digits."""
+    """Return both certified bounds in decimal, to 45 digits."""
     import mpmath
 
     return [str(mpmath.nstr(end, 45)) for end in moment.bounds]
@@ -147,7 +153,7 @@ def _print_json(facts) -> None:
 
 
 def _finite(facts) -> Any:
-    """JSON has no infinity: null stands for it."""
+    """Replace infinity, which JSON does not have, by null."""
     if isinstance(facts, dict):
         return {key: _finite(value) for key, value in facts.items()}
     if isinstance(facts, list):
@@ -209,7 +215,7 @@ def _meanfield(options) -> int:
 
 
 def _point(point) -> dict:
-    """A fixed point, or an edge of chaos, as plain data."""
+    """Return a fixed point or an edge of chaos as plain data."""
     return asdict(point) | {"stability": point.stability}
 
 

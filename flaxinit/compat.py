@@ -1,4 +1,7 @@
-"""Which versions of JAX and Flax fit, and what older ones lack, under the names of today."""
+"""The versions of JAX and Flax that work, and today's names for what older ones call differently.
+
+Importing this module raises ImportError if JAX is too old.
+"""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ WHOLE = {"jax": "0.10", "flax": "0.12.8"}
 
 
 def require(what: str, **oldest: str) -> None:
-    """Raise ImportError in one sentence where an installed package is too old for `what`."""
+    """Raise ImportError if an installed package is too old for `what`."""
     for package, version in oldest.items():
         numbers = [[int(n) for n in re.findall(r"\d+", v)] for v in (have(package), version)]
         if numbers[0] < numbers[1]:
@@ -26,7 +29,7 @@ def require(what: str, **oldest: str) -> None:
 
 
 def have(package: str) -> str:
-    """The version of an installed package."""
+    """Return the version of an installed package."""
     return metadata.version(package)
 
 
@@ -40,7 +43,7 @@ def _jaxprs_in_params(params: dict[str, Any]) -> Iterator[Any]:
                 yield getattr(part, "jaxpr", part)
 
 
-# Before JAX 0.8 the first is experimental, and before 0.10 the second is private.
+# enable_x64 is experimental before JAX 0.8, and jaxprs_in_params is private before 0.10.
 _home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
 enable_x64: Any = _home.enable_x64
 jaxprs_in_params: Any = getattr(core, "jaxprs_in_params", _jaxprs_in_params)

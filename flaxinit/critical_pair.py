@@ -13,7 +13,7 @@ from flaxinit.sampling import Distribution
 
 
 class Critical(NamedTuple):
-    """The pair that `critical` returns, and the variance K* that it keeps (None: any)."""
+    """The two initializers that `critical` returns, and the variance K* they keep (None: any)."""
 
     kernel: VarianceScaling
     bias: Initializer
@@ -29,10 +29,10 @@ def critical(
 ) -> Critical:
     """Keep signal, correlations and gradients at once: ``χ_∥(K*) = χ_⊥(K*) = 1``.
 
-    ``Var W = C_W / fan_in`` and ``Var b = C_b``, with (C_W, C_b, K*) from the activation's
-    universality class: (1/E[φ'²], 0, any) for a scale-invariant one, (1/φ'(0)², 0, 0) where the
-    signal settles to 0, and the half-stable point otherwise. Where there are several such points
-    it takes the first, that of the smallest K*, and a warning names the others.
+    ``Var W = C_W / fan_in`` and ``Var b = C_b``. The activation's universality class gives
+    (C_W, C_b, K*): (1/E[φ'²], 0, any) if it is scale-invariant, (1/φ'(0)², 0, 0) if the signal
+    settles to 0, and the half-stable point if it does not. If there are several critical points,
+    this takes the one of the smallest K*, and a warning names the others.
 
     Args:
         activation: any form that `flaxinit.he` takes.
@@ -46,7 +46,7 @@ def critical(
         ValueError: if no pair of variances makes the activation critical.
 
     Warns:
-        UserWarning: if others do too.
+        UserWarning: if several pairs do.
 
     >>> kernel, bias, q = critical("gelu")
     >>> round(kernel.variance((100, 100)) * 100, 6), round(bias.variance(()), 6), round(q, 6)
@@ -61,10 +61,10 @@ def critical(
     points = derivation.maps.criticality
     if not points:
         raise ValueError(
-            f"{derivation.name} has no criticality: no kernel and bias variances with a K* between "
-            f"{SEARCHED[0]:g} and {SEARCHED[1]:g} keep signal and gradients at once. "
-            "flaxinit.he(activation) keeps the signal, "
-            'flaxinit.he(activation, mode="fan_out") the gradients.'
+            f"{derivation.name} is never critical: no kernel and bias variances with a K* between "
+            f"{SEARCHED[0]:g} and {SEARCHED[1]:g} keep both signal and gradients. "
+            "Use flaxinit.he(activation) to keep the signal, or "
+            'flaxinit.he(activation, mode="fan_out") to keep the gradients.'
         )
     found, *others = points
     if others:

@@ -1,7 +1,7 @@
-"""Shape and axes -> fan_in and fan_out.
+"""The fans of a kernel, from its shape and axes.
 
-``fan_in`` is the number of terms summed into one output, ``fan_out`` the number of outputs that
-one input feeds (so the number of terms summed into one input's gradient).
+``fan_in`` is the number of terms summed into one output. ``fan_out`` is the number of outputs that
+one input feeds, and so the number of terms summed into the gradient of one input.
 """
 
 import math
@@ -22,12 +22,12 @@ def compute_fans(
     strides: Axes = 1,
     transposed: bool = False,
 ) -> tuple[float, float]:
-    """Count the terms of a dense or convolutional kernel's sums.
+    """Return the fans of a dense or convolutional kernel.
 
-    ``fan_in`` is the product of all axes except ``out_axis`` and ``batch_axis``, ``fan_out`` that
-    of all except ``in_axis`` and ``batch_axis``. A kernel of g groups is stored with its input
-    axis already divided by g, so only ``fan_out`` is divided here. With stride s an input meets
-    one kernel position in s, and a transposed convolution's output does.
+    ``fan_in`` is the product of all axes except ``out_axis`` and ``batch_axis``; ``fan_out`` is the
+    product of all except ``in_axis`` and ``batch_axis``. A kernel of g groups is stored with its
+    input axis already divided by g, so only ``fan_out`` is divided here. With stride s, an input
+    meets one of s kernel positions; in a transposed convolution, an output does.
 
     Args:
         shape: of the kernel.
@@ -35,14 +35,14 @@ def compute_fans(
         out_axis: axis or axes of the outputs.
         batch_axis: axis or axes of independent kernels (experts, stacked layers).
         groups: ``feature_group_count`` of a convolution.
-        strides: of a convolution, one number for each spatial axis or one for all.
+        strides: of the convolution: one number for each spatial axis, or one for all.
         transposed: whether the convolution is transposed (``ConvTranspose``).
 
     Returns:
-        ``(fan_in, fan_out)``; whole numbers unless strides divide them.
+        ``(fan_in, fan_out)``: whole numbers, unless strides divide them.
 
     Raises:
-        ValueError: an axis that the shape does not have, or one that is counted twice.
+        ValueError: if the shape does not have an axis, or an axis is counted twice.
 
     >>> compute_fans((3, 3, 64, 128))
     (576.0, 1152.0)
@@ -60,7 +60,7 @@ def compute_fans(
     outs = axis_set("out_axis", out_axis, shape)
     batch = axis_set("batch_axis", batch_axis, shape)
     # in_axis and out_axis may coincide: Flax's Embed asks for (num_embeddings, features) with
-    # both 0, so that fan_in is features.
+    # both 0, which makes fan_in the number of features.
     if batch & (ins | outs):
         raise ValueError(
             f"batch_axis={batch_axis} shares an axis with in_axis={in_axis} or out_axis={out_axis} "
@@ -80,27 +80,27 @@ def compute_fans(
 
 
 def integer(value: Any) -> int:
-    """`value` as Python's integer; TypeError for what is none, and True is none."""
+    """Return `value` as a Python integer. Raise TypeError if it is not one; True is not."""
     if isinstance(value, bool):
         raise TypeError
     return operator.index(value)
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """`shape` as a tuple of sizes."""
+    """Return `shape` as a tuple of sizes."""
     try:
         sizes = tuple(map(integer, shape))
     except TypeError:
         raise TypeError(
-            f"shape must be a sequence of integers, got {shape!r}; write (n,) for a vector."
+            f"shape must be a sequence of integers, got {shape!r}. Write (n,) for a vector."
         ) from None
     if any(size < 0 for size in sizes):
-        raise ValueError(f"The sizes of a shape cannot be negative, got {sizes}.")
+        raise ValueError(f"The sizes of a shape must be at least 0, got {sizes}.")
     return sizes
 
 
 def axis_set(name: str, axes: Axes, shape: Sequence[int]) -> set[int]:
-    """Axis numbers of a shape, all counted from the front."""
+    """Return axis numbers of a shape, all counted from the front."""
     numbers = (axes,) if isinstance(axes, int) else tuple(axes)
     for axis in numbers:
         if not -len(shape) <= axis < len(shape):

@@ -1,4 +1,4 @@
-"""Kernels for an activation: variance scaling by its moments, under the names everybody knows."""
+"""`he`, `glorot` and `lecun`: kernels scaled by the moments of an activation."""
 
 from collections.abc import Callable
 from typing import Any, Unpack
@@ -13,20 +13,19 @@ Activation = str | Callable[..., Any] | Any
 
 
 def moments(activation: Activation) -> tuple[float, float]:
-    """``(E[φ(z)²], E[φ'(z)²])`` for z ~ N(0, 1).
+    """Return ``(E[φ(z)²], E[φ'(z)²])`` for z ~ N(0, 1).
 
-    A catalogue name is looked up; every other form is derived, which loads SymPy.
+    A catalogue name is looked up. Every other form is derived, which loads SymPy.
 
     Args:
         activation: a catalogue name (``"gelu"``), a formula in one symbol
-            (``"x * tanh(softplus(x))"``), a JAX callable, a SymPy expression, or what
-            `flaxinit.derive` returned.
+            (``"x * tanh(softplus(x))"``), a JAX callable, a SymPy expression, or a `Derivation`.
 
     Returns:
         Both second moments.
 
     Raises:
-        ValueError: an unknown name, or parameters left open.
+        ValueError: if the name is unknown, or parameters are open.
 
     >>> moments("relu")
     (0.5, 0.5)
@@ -39,21 +38,21 @@ def moments(activation: Activation) -> tuple[float, float]:
 
 
 def gain(activation: Activation, mode: Mode = "fan_in") -> float:
-    """The factor on the standard deviation that makes up for an activation.
+    """Return the factor on the standard deviation that makes up for an activation.
 
-    ``fan_in``: ``1/√E[φ²]``, for the forward signal. ``fan_out``: ``1/√E[φ'²]``, for the
-    gradients. ``fan_avg`` and ``fan_geo_avg`` are their means for a square kernel:
-    ``√(2/(E[φ²] + E[φ'²]))`` and ``(E[φ²] E[φ'²])^(-1/4)``.
+    ``fan_in`` gives ``1/√E[φ²]``, which keeps the forward signal; ``fan_out`` gives
+    ``1/√E[φ'²]``, which keeps the gradients. ``fan_avg`` and ``fan_geo_avg`` give the compromise
+    for a square kernel: ``√(2/(E[φ²] + E[φ'²]))`` and ``(E[φ²] E[φ'²])^(-1/4)``.
 
     Args:
         activation: any form that `flaxinit.he` takes.
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
 
     Returns:
-        The gain, so that ``std(W) = gain / √fan``.
+        The gain, with which ``std(W) = gain / √fan``.
 
     Raises:
-        ValueError: an unknown activation or mode.
+        ValueError: if the activation or the mode is unknown.
 
     >>> gain("relu")
     1.4142135623730951
@@ -73,8 +72,8 @@ def he(
 ) -> VarianceScaling:
     """Keep the signal's second moment: ``Var W = 1/(fan_in · E[φ(z)²])``.
 
-    ``he()`` is ReLU's ``2/fan_in``. ``mode="fan_out"`` keeps the gradients' instead,
-    ``1/(fan_out · E[φ'(z)²])``. The activation is the one that makes this layer's **input**.
+    ``he()`` is ReLU's ``2/fan_in``. ``mode="fan_out"`` keeps the gradients' second moment instead:
+    ``1/(fan_out · E[φ'(z)²])``. Pass the activation *before* this layer.
 
     Args:
         activation: a catalogue name, a JAX function, a SymPy expression or a formula.
@@ -87,9 +86,9 @@ def he(
         An initializer for ``kernel_init``.
 
     Raises:
-        TypeError: a keyword that is none of these.
-        ValueError: an unknown activation, mode or distribution, or an activation for which no
-            finite variance does what the mode asks.
+        TypeError: if a keyword is none of these.
+        ValueError: if the activation, the mode or the distribution is unknown, or no finite
+            variance does what the mode asks.
 
     >>> he()
     variance_scaling(2.0, 'fan_in', 'truncated_normal')
@@ -113,8 +112,7 @@ def glorot(
 ) -> VarianceScaling:
     """Compromise between signal and gradients: ``Var W = 2/(fan_in E[φ²] + fan_out E[φ'²])``.
 
-    ``glorot()`` is Glorot and Bengio's ``2/(fan_in + fan_out)``. Arguments, result and errors
-    are those of `he`.
+    ``glorot()`` is Glorot and Bengio's ``2/(fan_in + fan_out)``. It takes the arguments of `he`.
 
     >>> glorot().variance((300, 100))
     0.005
@@ -134,8 +132,7 @@ def lecun(
 ) -> VarianceScaling:
     """Keep the second moment of a linear layer's input: ``Var W = 1/fan_in``.
 
-    Also what SELU asks for (its second moment is 1). Arguments, result and errors are those of
-    `he`.
+    It also serves SELU, whose second moment is 1. It takes the arguments of `he`.
 
     >>> lecun().variance((400, 100))
     0.0025
@@ -149,7 +146,7 @@ def lecun(
 def he_normal(
     activation: Activation = "relu", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
-    """`he` with the truncated normal, as ``jax.nn.initializers.he_normal``.
+    """Return `he` with the truncated normal, like ``jax.nn.initializers.he_normal``.
 
     >>> he_normal() == he()
     True
@@ -161,7 +158,7 @@ def he_normal(
 def he_uniform(
     activation: Activation = "relu", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
-    """`he` with the uniform distribution.
+    """Return `he` with the uniform distribution.
 
     >>> he_uniform().distribution
     'uniform'
@@ -173,7 +170,7 @@ def he_uniform(
 def glorot_normal(
     activation: Activation = "linear", *, mode: Mode = "fan_avg", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
-    """`glorot` with the truncated normal, as ``jax.nn.initializers.glorot_normal``.
+    """Return `glorot` with the truncated normal, like ``jax.nn.initializers.glorot_normal``.
 
     >>> glorot_normal() == glorot()
     True
@@ -185,7 +182,7 @@ def glorot_normal(
 def glorot_uniform(
     activation: Activation = "linear", *, mode: Mode = "fan_avg", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
-    """`glorot` with the uniform distribution.
+    """Return `glorot` with the uniform distribution.
 
     >>> glorot_uniform().distribution
     'uniform'
@@ -197,7 +194,7 @@ def glorot_uniform(
 def lecun_normal(
     activation: Activation = "linear", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
-    """`lecun` with the truncated normal, as ``jax.nn.initializers.lecun_normal``.
+    """Return `lecun` with the truncated normal, like ``jax.nn.initializers.lecun_normal``.
 
     >>> lecun_normal() == lecun()
     True
@@ -209,7 +206,7 @@ def lecun_normal(
 def lecun_uniform(
     activation: Activation = "linear", *, mode: Mode = "fan_in", **kernel: Unpack[KernelOptions]
 ) -> VarianceScaling:
-    """`lecun` with the uniform distribution.
+    """Return `lecun` with the uniform distribution.
 
     >>> lecun_uniform().distribution
     'uniform'

@@ -1,4 +1,4 @@
-"""The name of an array in a tree of parameters: one text for each, wherever it is named."""
+"""The name of an array in a tree of parameters, the same in every report and error."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from jax.tree_util import GetAttrKey, keystr
 
 
 def name(path: Sequence[Any]) -> str:
-    """``params/Dense_0/kernel``, without the field in which Flax boxes an array.
+    """Return a name such as ``params/Dense_0/kernel``, without the field of Flax's box.
 
     >>> import jax
     >>> tree = {"params": {"Dense_0": {"kernel": 0.0, "bias": 0.0}}}

@@ -1,13 +1,13 @@
 """Draws whose moments hold in every dtype.
 
 A draw is a multiple of one of three parents: the standard normal, the standard normal cut to an
-interval, the uniform on an interval. It is made in float32 or wider and rounded once. JAX draws
-low-precision values from as few random bits as the dtype has, which leaves bfloat16 with 128
-distinct values and a mean of -1.7 % of the standard deviation.
+interval, or the uniform on an interval. It is made in float32 or wider and rounded once. JAX
+instead draws low-precision values from as few random bits as the dtype has, which leaves bfloat16
+with 128 distinct values and a mean of -1.7 % of the standard deviation.
 
-A rounding to steps of d adds about d²/12 to a variance. With a standard deviation of the dtype's
-smallest step, below which draws are refused, it moves the variance by up to 14 %; from three steps
-on by up to 4 % in eight bits, and from 16 steps on by less than 0.1 % in sixteen.
+Rounding to steps of d adds about d²/12 to a variance. A draw whose standard deviation is below the
+dtype's smallest step is refused. At one step the rounding moves the variance by up to 14 %, from
+three steps on by up to 4 % in eight bits, and from 16 steps on by less than 0.1 % in sixteen.
 """
 
 import contextlib
@@ -31,28 +31,27 @@ from flaxinit.threefry import one_pass
 Distribution = Literal["truncated_normal", "normal", "uniform"]
 DISTRIBUTIONS: tuple[str, ...] = ("truncated_normal", "normal", "uniform")
 OutSharding = NamedSharding | PartitionSpec | None
-# The interval of each parent in variance scaling. Cutting at two standard deviations is JAX's
-# convention; a normal has no ends.
+# The interval of each parent in variance scaling. JAX too cuts at two standard deviations.
 ENDS = {"truncated_normal": (-2.0, 2.0), "normal": (-math.inf, math.inf), "uniform": (-1.0, 1.0)}
 
 
 def compute_dtype(dtype) -> np.dtype:
-    """The dtype a draw is made in: itself from 32 bits a real number on, float32 below."""
+    """Return the dtype in which to draw: float32 for narrower dtypes, otherwise `dtype` itself."""
     return np.dtype(np.float32) if jnp.finfo(dtype).bits < 32 else np.dtype(dtype)
 
 
 def real_dtype(dtype) -> np.dtype:
-    """The dtype of the real part of a draw."""
+    """Return the dtype of the real part of a draw."""
     return np.dtype(jnp.finfo(compute_dtype(dtype)).dtype)
 
 
 def normal_mass(lower: float, upper: float) -> float:
-    """Probability that a standard normal falls between two numbers."""
+    """Return the probability that a standard normal lies between two numbers."""
     return NormalDist().cdf(upper) - NormalDist().cdf(lower)
 
 
 def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
-    """Mean and variance of a standard normal cut to ``(lower, upper)``.
+    """Return the mean and the variance of a standard normal cut to ``(lower, upper)``.
 
     ``mean = (φ(a) - φ(b))/P`` and ``var = 1 + (aφ(a) - bφ(b))/P - mean²``, ``P = Φ(b) - Φ(a)``.
 
@@ -76,7 +75,7 @@ def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
 
 
 def disk_variance(cut: float) -> float:
-    """``E|z|²`` of a complex standard normal whose modulus is cut at ``cut``.
+    """Return ``E|z|²`` of a complex standard normal whose modulus is cut at ``cut``.
 
     ``|z|²`` is exponential with mean 1, so this is the mean of an exponential cut at c²:
     ``1 - c²/(exp(c²) - 1)``.
@@ -85,30 +84,30 @@ def disk_variance(cut: float) -> float:
 
 
 def is_traced(*values: Any) -> bool:
-    """Whether one of these is known only when the program runs."""
+    """Tell whether one of the values is known only when the program runs."""
     return any(isinstance(value, Tracer) for value in values)
 
 
 def array_module(*values: Any) -> Any:
-    """`jax.numpy` if one of these is traced, otherwise NumPy."""
+    """Return `jax.numpy` if one of the values is traced, otherwise NumPy."""
     return jnp if is_traced(*values) else np
 
 
 def root(number: Any) -> Any:
-    """``√number``; traced if the number is."""
+    """Return ``√number``, traced if the number is."""
     return jnp.sqrt(number) if is_traced(number) else math.sqrt(number)
 
 
 def real(dtype, number: Any) -> Any:
-    """A scalar of the dtype in which the real part of a draw is made."""
+    """Return a number as a scalar of the dtype in which the real part of a draw is made."""
     return array_module(number).asarray(number, real_dtype(dtype))
 
 
 def factor(distribution: str, variance: float | Array, dtype) -> np.generic | Array:
-    """The multiple of its parent that gives a distribution this variance.
+    """Return the multiple of its parent that gives a distribution this variance.
 
-    The arithmetic is done in the dtype of the draw and in the order of a jitted initializer of
-    `jax.nn.initializers`, so float32 values are the same ones.
+    It computes in the dtype of the draw and in the order of a jitted initializer of
+    `jax.nn.initializers`, so float32 values are the same.
 
     Args:
         distribution: one of `DISTRIBUTIONS`.
@@ -116,7 +115,7 @@ def factor(distribution: str, variance: float | Array, dtype) -> np.generic | Ar
         dtype: of the values.
 
     Returns:
-        A real scalar of the compute dtype, of NumPy unless the variance is traced.
+        A real scalar of the compute dtype: a NumPy one unless the variance is traced.
     """
     v = real(dtype, variance)
     sqrt = array_module(v).sqrt
@@ -131,18 +130,18 @@ def factor(distribution: str, variance: float | Array, dtype) -> np.generic | Ar
 
 
 def check_representable(dtype, stddev: float, largest: float) -> None:
-    """Raise ValueError if a dtype cannot hold a distribution; nothing is said of traced numbers.
+    """Raise ValueError if a dtype cannot hold a distribution. Do not check traced numbers.
 
     Args:
         dtype: of the values.
-        stddev: their standard deviation; 0 where nothing is random.
-        largest: the largest magnitude that can be drawn; a dtype holds 0 itself.
+        stddev: their standard deviation; 0 if nothing is random.
+        largest: the largest magnitude that can be drawn.
     """
     if is_traced(stddev, largest):
         return
     info = jnp.finfo(dtype)
     name = np.dtype(dtype).name
-    # Numbers below the normal ones of the dtype in which it is computed are flushed to zero.
+    # XLA flushes the subnormal numbers of the dtype in which it computes to zero.
     step = max(float(info.smallest_subnormal), float(jnp.finfo(real_dtype(dtype)).tiny))
     limit = float(info.max)
     if 0 < (size := stddev or largest) < step:
@@ -155,13 +154,13 @@ def check_representable(dtype, stddev: float, largest: float) -> None:
     if largest > limit:
         origin = f", which a standard deviation of {stddev:.3g} can give" if stddev else ""
         raise ValueError(
-            f"{name} cannot represent values up to {largest:.5g}{origin}: its largest is "
+            f"{name} cannot represent values up to {largest:.5g}{origin}: its largest number is "
             f"{limit:.5g}. Draw in a wider dtype."
         )
 
 
 def reach(dtype, distribution: str, ends: tuple[float, float]) -> float:
-    """The largest magnitude a parent can take."""
+    """Return the largest magnitude a parent can take."""
     farthest = max(-ends[0], ends[1])
     if distribution == "uniform":
         return farthest
@@ -177,7 +176,7 @@ def scaled(
     dtype,
     out_sharding: OutSharding = None,
 ) -> Inexact[Array, "..."]:
-    """A draw of this variance around 0; ValueError if the dtype cannot hold it."""
+    """Draw with this variance around 0. Raise ValueError if the dtype cannot hold it."""
     multiple, ends = factor(distribution, variance, dtype), ENDS[distribution]
     if not is_traced(variance):
         _check_drawable(dtype, float(variance), float(multiple) * reach(dtype, distribution, ends))
@@ -196,17 +195,17 @@ def _check_drawable(dtype, variance: float, largest: float) -> None:
     least = float(jnp.finfo(real_dtype(dtype)).tiny)
     if 0 < variance < least:
         raise ValueError(
-            f"A variance of {variance:.3g} is below what {real_dtype(dtype).name}, in which it is "
-            f"drawn, resolves: {least:.3g}. Draw in float64, or keep the parameter at unit scale "
+            f"A variance of {variance:.3g} is too small: it is drawn in {real_dtype(dtype).name}, "
+            f"which resolves {least:.3g}. Draw in float64, or keep the parameter at unit scale "
             "and multiply in the forward pass."
         )
     check_representable(dtype, math.sqrt(variance), largest)
 
 
 def place(draw: Callable[..., Any], out_sharding: Any) -> Callable[..., Any]:
-    """`draw`, its result laid out as asked: under jit each device computes its own shard.
+    """Return `draw` with its result laid out as asked; under jit a device computes its own shard.
 
-    Where it draws a tuple of arrays, `out_sharding` is a tuple as well.
+    If it draws a tuple of arrays, `out_sharding` is a tuple too.
     """
     if out_sharding is None:
         return draw
@@ -235,7 +234,7 @@ def _named(out_sharding: Any) -> NamedSharding:
 
 
 def uneven(shape: tuple[int, ...], spec: PartitionSpec, mesh: Any) -> tuple[int, str] | None:
-    """The first dimension that the parts of a mesh do not divide, and what is to be done."""
+    """Return the first dimension that a mesh cannot split evenly, and what to do; None if none."""
     for dimension, (size, entry) in enumerate(zip(shape, spec, strict=False)):
         axes = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
         parts = math.prod(mesh.shape.get(axis, 1) for axis in axes)
@@ -248,27 +247,27 @@ def uneven(shape: tuple[int, ...], spec: PartitionSpec, mesh: Any) -> tuple[int,
 
 
 def mesh_context(out_sharding: Any) -> contextlib.AbstractContextManager:
-    """Set the mesh of `out_sharding` for an eager call, if it has explicit axes and none is set."""
+    """Set the mesh of `out_sharding` for an eager call if it has explicit axes and none is set."""
     meshes = (getattr(s, "mesh", None) for s in jax.tree.leaves(out_sharding))
     mesh = next((m for m in meshes if isinstance(m, Mesh) and m.explicit_axes), None)
     if mesh is not None and jax.sharding.get_abstract_mesh().empty:
-        with contextlib.suppress(ValueError):  # inside jit, where JAX asks for set_mesh itself
+        with contextlib.suppress(ValueError):  # inside jit; there JAX itself asks for set_mesh
             return jax.set_mesh(mesh)
     return contextlib.nullcontext()
 
 
 def program(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a draw: its positional arguments are traced, its keywords are static.
+    """Compile a draw, with positional arguments traced and keywords static.
 
-    It takes one more keyword, ``out_sharding``, the layout of its result (see `place`). Calls that
-    differ only in positional arguments share one compiled program.
+    The compiled draw takes one more keyword, ``out_sharding``, the layout of its result (see
+    `place`). Calls that differ only in positional arguments share one compiled program.
     """
 
     def placed(*traced, out_sharding=None, **static):
         return place(functools.partial(draw, **static), out_sharding)(*traced)
 
     functools.update_wrapper(placed, draw)
-    del placed.__wrapped__  # whose signature lacks out_sharding
+    del placed.__wrapped__  # its signature lacks out_sharding
     parameters = inspect.signature(draw).parameters.values()
     static = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return jax.jit(placed, static_argnames=(*static, "out_sharding"))
@@ -284,9 +283,9 @@ def draw(
     dtype,
     distribution: str,
 ) -> Inexact[Array, "..."]:
-    """``factor`` times a draw from a parent distribution, rounded once to ``dtype``.
+    """Draw ``factor`` times a parent distribution, rounded once to ``dtype``.
 
-    Layers of one shape share one compiled program, whatever their standard deviations.
+    Layers of one shape share one compiled program, even if their standard deviations differ.
 
     Args:
         key: a typed key or a legacy uint32 one.
@@ -305,13 +304,13 @@ def draw(
     """
     parent = _complex_parent if jnp.issubdtype(dtype, jnp.complexfloating) else _real_parent
 
-    # XLA reassociates products with constants, differently eagerly and inside a larger jit. Behind
-    # the barrier the factors are not constants: the same key gives the same bits.
+    # XLA reassociates products with constants, and does it differently in an eager call and inside
+    # a larger jit. Behind the barrier the factors are not constants, so a key gives the same bits.
     multiple, ends = lax.optimization_barrier((factor, ends))
     values = parent(one_pass(key), shape, compute_dtype(dtype), distribution, ends)
     multiple = lax.convert_element_type(multiple, real_dtype(dtype))
     if distribution == "normal" and parent is _real_parent:
-        multiple *= np.array(math.sqrt(2), multiple.dtype)  # first, as in jitted JAX
+        multiple *= np.array(math.sqrt(2), multiple.dtype)  # before `values`, as in jitted JAX
     return (values * lax.convert_element_type(multiple, values.dtype)).astype(dtype)
 
 
@@ -320,13 +319,13 @@ def _real_parent(key, shape, dtype, distribution, ends):
         return jax.random.uniform(key, shape, dtype, ends[0], ends[1])
     if distribution == "truncated_normal":
         return jax.random.truncated_normal(key, ends[0], ends[1], shape, dtype)
-    # A normal of variance 1/2: that of the parts of a complex one, a real one is √2 times it.
+    # A normal of variance 1/2, as the parts of a complex normal have. A real one is √2 times it.
     least = np.nextafter(np.array(-1, dtype), np.array(0, dtype))
     return lax.erf_inv(jax.random.uniform(key, shape, dtype, least, 1))
 
 
 def _complex_parent(key, shape, dtype, distribution, ends):
-    """Isotropic on the plane: complex normal, the same cut to a disk, uniform on a disk."""
+    """Draw isotropically on the plane: normal, normal cut to a disk, or uniform on a disk."""
     real = real_dtype(dtype)
     first, second = jax.random.split(key)
     if distribution == "normal":
@@ -343,5 +342,5 @@ def _complex_parent(key, shape, dtype, distribution, ends):
 
 @program
 def full(value, *, shape: tuple[int, ...], dtype) -> Array:
-    """An array filled with one value, or broadcast from `value`."""
+    """Return an array filled with one value, or broadcast from `value`."""
     return jnp.full(shape, value, dtype)

@@ -1,9 +1,9 @@
-"""JAX's threefry, made in one pass over memory.
+"""JAX's threefry in one pass over memory.
 
-`jax.random` runs the twenty rounds of threefry on a CPU as a loop over whole arrays: five trips
-to memory and back, and three times the result in temporaries. Written out as plain arithmetic the
-rounds are fused with whatever is made of the bits, so that nothing but the result is stored. The
-bits are the same ones.
+On a CPU `jax.random` runs the twenty rounds of threefry as a loop over whole arrays: five trips
+to memory and back, and three times the result in temporaries. Here the rounds are written out as
+plain arithmetic, so XLA fuses them with what uses the bits, and stores only the result. The bits
+are the same.
 
 References: Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as 1, 2, 3.
 """
@@ -18,10 +18,10 @@ from jax import lax
 from jax.extend.random import define_prng_impl, threefry_prng_impl as jax_threefry
 from jaxtyping import Array, PRNGKeyArray, UInt, UInt32
 
-import flaxinit.compat  # noqa: F401 - says it where JAX is too old
+import flaxinit.compat  # noqa: F401 - raises an error if JAX is too old
 
-# Threefry-2x32 of twenty rounds: the rotations of two kinds of groups of four, taken in turn, and
-# the constant that the third word of the key schedule is made with (Salmon et al. 2011).
+# Threefry-2x32 with twenty rounds: five groups of four rotations, of two kinds in turn, and the
+# constant in the third word of the key schedule (Salmon et al. 2011).
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 GROUPS = 5
 PARITY = np.uint32(0x1BD11BDA)
@@ -33,19 +33,19 @@ ROW = 16
 
 
 def typed(key: PRNGKeyArray) -> PRNGKeyArray:
-    """A typed key, of itself or of a legacy uint32 one."""
+    """Return a typed key unchanged, and a legacy uint32 key as a typed one."""
     known = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return key if known else jax.random.wrap_key_data(key)
 
 
 def one_pass(key: PRNGKeyArray) -> PRNGKeyArray:
-    """A key from which `jax.random` draws the same random bits in one pass.
+    """Return a key from which `jax.random` draws the same random bits in one pass.
 
     Args:
         key: a typed key or a legacy uint32 one.
 
     Returns:
-        A typed key. Keys of other generators than threefry are handed through.
+        A typed key. A key of another generator than threefry is returned unchanged.
 
     >>> key = jax.random.key(3)
     >>> bool(jax.random.bits(one_pass(key)) == jax.random.bits(key))
@@ -60,9 +60,9 @@ def one_pass(key: PRNGKeyArray) -> PRNGKeyArray:
 def hash_counts(
     key: UInt32[Array, "2"], high: UInt32[Array, "..."], low: UInt32[Array, "..."]
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
-    """Threefry-2x32 of 64-bit counts, each given and returned as two words."""
+    """Hash 64-bit counts with Threefry-2x32, each given and returned as two words."""
 
-    @functools.cache  # as few operations as there are: a model may stage many samplers
+    @functools.cache  # few operations, because a model may stage many samplers
     def words(n: int) -> Array:
         return lax.broadcast(np.uint32(n), low.shape)
 
@@ -82,14 +82,14 @@ def hash_counts(
 
 
 def _counts(shape: tuple[int, ...]) -> UInt32[Array, "..."] | None:
-    """The row-major index of each entry, which JAX hashes.
+    """Return the row-major index of each entry, which JAX hashes.
 
-    None for empty arrays, for those of 2³² entries or more, and for the older way to count that
-    ``jax_threefry_partitionable=False`` asks for: these are left to JAX.
+    Return None to leave the array to JAX: if it is empty, has 2³² entries or more, or if
+    ``jax_threefry_partitionable=False`` asks for the older way to count.
     """
     if not (jax.threefry_partitionable.value and 0 < math.prod(shape) < 2**32):
         return None
-    # An iota for each axis, and not one that is reshaped: devices then count their own shards.
+    # One iota for each axis, not one reshaped iota: this way a device counts only its own shard.
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
         stride = np.uint32(math.prod(shape[axis + 1 :]))

@@ -1,4 +1,4 @@
-"""What the theory says about an activation: its moments, what follows from them, in print."""
+"""`Derivation`: the moments of an activation, what follows from them, and its reports."""
 
 import math
 import sys
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 class Derivation:
     """What the theory says about an activation φ under z ~ N(0, q).
 
-    gain = 1/√E[φ²] and backward_gain = 1/√E[φ'²], both at q = 1.
+    ``gain = 1/√E[φ²]`` and ``backward_gain = 1/√E[φ'²]``, both at q = 1.
 
     Attributes:
-        name: how the activation was called.
+        name: the name of the activation.
         expr: φ in SymPy, in the symbol `flaxinit.theory.z`.
         mean: E[φ].
         second_moment: E[φ²].
         derivative_second_moment: E[φ'²].
+        custom_derivative: whether φ has a gradient of its own, such as a straight-through
+            estimator; then φ' is that gradient.
 
-    References:
-        He, Zhang, Ren & Sun (2015), Delving Deep into Rectifiers.
-        Poole et al. (2016), Exponential expressivity in deep neural networks.
+    References: He, Zhang, Ren, Sun (2015); Poole et al. (2016).
     """
 
     name: str
@@ -48,13 +48,13 @@ class Derivation:
 
     def __post_init__(self):
         if self.second_moment.bounds and not self.second_moment.parameters:
-            if self.second_moment.value < sys.float_info.min:  # 1/E[φ²] has lost digits, or is inf
+            if self.second_moment.value < sys.float_info.min:  # 1/E[φ²] loses digits, or is inf
                 raise ValueError(_too_small(self.name, self.second_moment))
             if not self.mean.exists:
                 return
             spread = self.second_moment.value - self.mean.value**2
             if spread < -1e-15 * self.second_moment.value:  # a few units in the last place
-                raise AssertionError(f"{self.name}: E[φ²] < E[φ]², which cannot be")
+                raise AssertionError(f"{self.name} has E[φ²] < E[φ]², which cannot be.")
 
     def __repr__(self) -> str:
         if self.second_moment.parameters:
@@ -71,10 +71,11 @@ class Derivation:
 
     @property
     def backward_gain(self) -> float:
-        """1/√E[φ'²], the factor that keeps the gradients; inf where φ' is 0 almost everywhere.
+        """1/√E[φ'²], the factor that keeps the gradients; inf if φ' is 0 almost everywhere.
 
         Raises:
-            ValueError: if JAX has no gradient of φ, as of `lax.while_loop`, or a gain of no float.
+            ValueError: if JAX has no gradient of φ, as of `lax.while_loop`, or a float cannot
+                hold the gain.
         """
         moment = self.derivative_second_moment
         value, vanishes = moment.value, moment.bounds is not None and not any(moment.bounds)
@@ -83,18 +84,18 @@ class Derivation:
         return math.sqrt(1 / value) if value > 0 else math.inf
 
     def variance(self, fan_in: int) -> float:
-        """Var W = 1 / (fan_in · E[φ²]).
+        """Return ``Var W = 1 / (fan_in · E[φ²])``.
 
         >>> from flaxinit.theory import derive
         >>> derive("relu").variance(fan_in=100)
         0.02
         """
         if not fan_in > 0:
-            raise ValueError(f"fan_in is the number of terms summed into an output; got {fan_in}")
+            raise ValueError(f"fan_in, a number of terms, must be above 0, got {fan_in}.")
         return 1 / (fan_in * self.second_moment.value)
 
     def subs(self, **values) -> "Derivation":
-        """The derivation with numbers put in for open parameters.
+        """Return the derivation with numbers in place of open parameters.
 
         >>> from flaxinit.theory import derive
         >>> derive("where(x > 0, x, a * x)").subs(a=0.2).second_moment.value
@@ -104,8 +105,8 @@ class Derivation:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(
-                f"{self.name} has no open parameter {', '.join(unknown)}; "
-                f"it has {', '.join(known) or 'none'}"
+                f"{self.name} has no open parameter {', '.join(unknown)}. "
+                f"It has {', '.join(known) or 'none'}."
             )
         swap = {known[name]: _parameter_value(known[name], v) for name, v in values.items()}
         expr = self.expr.subs(swap)
@@ -117,7 +118,7 @@ class Derivation:
 
     @property
     def moments(self) -> tuple[float, float]:
-        """(E[φ²], E[φ'²]) at q = 1; nan for the gradient of what JAX cannot differentiate.
+        """(E[φ²], E[φ'²]) at q = 1; the second is nan if JAX cannot differentiate φ.
 
         Raises:
             ValueError: if parameters are open.
@@ -130,7 +131,7 @@ class Derivation:
             numbers = ", ".join(f"{parameter}=0.1" for parameter in parameters)
             raise ValueError(
                 f"{self.name} has open parameters, so its gain is not a single number. Give them "
-                f"values: flaxinit.derive(...).subs({numbers})"
+                f"values: flaxinit.derive(...).subs({numbers})."
             )
         backward = self.derivative_second_moment
         return self.second_moment.value, backward.value if backward.exists else math.nan
@@ -142,18 +143,22 @@ class Derivation:
         distribution: "Distribution" = "truncated_normal",
         **kernel: Unpack[KernelOptions],
     ) -> "VarianceScaling":
-        """The initializer for the kernel after this activation, as `flaxinit.he` makes it.
+        """Return the initializer of the kernel after this activation, as `flaxinit.he` does.
 
         Args:
             mode: which signal to keep; see `flaxinit.he`.
-            distribution: the shape of the draw, which never changes its variance.
+            distribution: as in `flaxinit.he`; it never changes the variance.
             **kernel: as in `flaxinit.he`.
+
+        Raises:
+            TypeError: if a keyword is none of these.
+            ValueError: if parameters are open, or no finite variance does what the mode asks.
 
         >>> from flaxinit.theory import derive
         >>> derive("relu").initializer().variance((100, 50))
         0.02
         """
-        # The one place where the theory knows an initializer. On use: a proof needs no JAX.
+        # The theory knows an initializer only here. It is imported on use: a proof needs no JAX.
         from flaxinit.initializers.scaling import VarianceScaling
 
         return VarianceScaling.from_moments(
@@ -162,10 +167,10 @@ class Derivation:
 
     @cached_property
     def curvature(self) -> Moment:
-        """E[φ''], where φ'' exists: φ and φ' have to be continuous.
+        """E[φ''], if φ and φ' are continuous.
 
         Raises:
-            ValueError: at a jump or a corner of φ, where φ'' is no function.
+            ValueError: if φ has a jump or a corner, where φ'' is not a function.
 
         >>> from flaxinit.theory import derive
         >>> derive("gelu").curvature.exact
@@ -177,7 +182,7 @@ class Derivation:
         if rough:
             raise ValueError(
                 f"{self.name} has a jump or a corner at {rough[0]}, where its second derivative is "
-                "not a function"
+                "not a function. Only a smoother activation has E[φ'']."
             )
         return moment(r"\mathbb{E}[\varphi'']", derivative(slopes))
 
@@ -190,19 +195,25 @@ class Derivation:
         3.0
         """
         if not self.mean.pieces:
-            raise ValueError(f"{self.name} is a gate of two variables; the maps are for one")
+            raise ValueError(
+                f"{self.name} is a gate of two inputs, and the maps exist only for one. Derive "
+                "its activation alone."
+            )
         if self.second_moment.parameters:
-            names = ", ".join(map(str, self.second_moment.parameters))
-            raise ValueError(f"the maps need numbers for {names}: call .subs({names}=...) first")
+            numbers = ", ".join(f"{symbol}=0.1" for symbol in self.second_moment.parameters)
+            raise ValueError(
+                f"{self.name} has open parameters, and the maps need numbers. Give them values: "
+                f"flaxinit.derive(...).subs({numbers})."
+            )
         moments = self.second_moment, self.derivative_second_moment
         return Maps(self.name, self.mean.pieces, *moments, self.custom_derivative)
 
     def markdown(self) -> str:
-        """The derivation as Markdown with LaTeX."""
+        """Return the derivation as Markdown with LaTeX."""
         return markdown_report(self)
 
     def latex(self) -> str:
-        """The derivation as a LaTeX fragment."""
+        """Return the derivation as a LaTeX fragment."""
         return latex_report(self)
 
     _repr_markdown_ = markdown
@@ -216,20 +227,20 @@ class Derivation:
 
 def _too_small(name: str, moment: Moment) -> str:
     return (
-        f"{name} has {moment.integrand} = {moment.digits}, outside the range of a float, so that "
-        "there is no gain; rescale the activation"
+        f"{name} has {moment.integrand} = {moment.digits}, outside the range of a float, so it has "
+        "no gain. Rescale the activation."
     )
 
 
 def _parameter_value(symbol: Symbol, value) -> Expr:
-    """A parameter's value as an exact number that its assumptions allow."""
+    """Return a parameter's value as an exact number that its assumptions allow."""
     if isinstance(value, Expr):
         number = value
     elif isinstance(value, Real) and math.isfinite(value):
         number = read_constant(value)
     else:
-        raise ValueError(f"the parameter {symbol} takes a finite real number; got {value!r}")
+        raise ValueError(f"The parameter {symbol} must be a finite real number, got {value!r}.")
     for assumption in ("finite", "real", "positive", "negative", "integer"):
         if getattr(symbol, f"is_{assumption}") and not getattr(number, f"is_{assumption}"):
-            raise ValueError(f"the parameter {symbol} was taken to be {assumption}; got {value!r}")
+            raise ValueError(f"The parameter {symbol} must be {assumption}, got {value!r}.")
     return number

@@ -1,4 +1,4 @@
-"""The engine: reads any form of activation and takes its moments, within a budget of work."""
+"""`derive`: read an activation and derive its moments, within a budget of work."""
 
 from functools import lru_cache
 from types import FunctionType
@@ -16,24 +16,24 @@ from flaxinit.theory.moments.gates import gate_moments, takes_two
 from flaxinit.theory.moments.moment import infinite, missing, moment
 from flaxinit.theory.reading.activation import Reading, read_activation, read_gate
 
-BUDGET = 20.0  # seconds; the catalogue takes three hundredths of one for an activation
-_LEAST = 1.0  # seconds: what it takes to read and to certify almost any activation
+BUDGET = 20.0  # seconds; an activation of the catalogue takes about 0.03
+_LEAST = 1.0  # seconds, enough to read and to certify almost any activation
 _SHARE = 1 / 4  # of the budget, for the closed form of each of the three moments
 
 
 def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
-    """Derives everything the theory says about an activation.
+    """Derive everything the theory says about an activation.
 
     Args:
         activation: a catalogue name (``"gelu"``), a formula in x
-            (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, a JAX
-            function of one array (`jax.nn.gelu`, a lambda, a `functools.partial`), or one
-            of two arrays that is a gate: sums of products φ(u)·ψ(v), such as
-            ``lambda u, v: nn.silu(u) * v``, and functions of u ± v, such as ``jnp.maximum``.
-        budget: how much work the whole may take, in seconds of one core. Work is counted, not
-            timed, so that the answer is the same on any machine. A quarter may go into the
-            closed form of each moment, then the certified enclosure stands alone; to read an
-            activation and to certify it, one second is always allowed.
+            (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, or a JAX function of
+            one array (`jax.nn.gelu`, a lambda, a `functools.partial`). A function of two arrays
+            is a gate: it may sum products φ(u)·ψ(v), such as ``lambda u, v: nn.silu(u) * v``, and
+            functions of u ± v, such as ``jnp.maximum``.
+        budget: how much work to allow, in seconds of one core. Work is counted, not timed, so
+            every machine gives the same answer. The closed form of each moment may take a quarter
+            of the budget; a moment whose form takes more has only its certified enclosure. One
+            second is always allowed to read an activation and to certify it.
 
     Returns:
         The derivation.
@@ -41,7 +41,7 @@ def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
     Raises:
         ValueError: if the activation cannot be read, is not elementwise, is constant, has a
             moment that diverges or cannot be certified, or takes more than the budget.
-        TypeError: if it is no form of an activation.
+        TypeError: if it is not a form of an activation.
 
     >>> derive("relu").gain == 2**0.5
     True
@@ -51,25 +51,25 @@ def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
     if isinstance(activation, Derivation):
         return activation
     if not (isinstance(budget, int | float) and budget >= 0):
-        raise ValueError(f"the budget is a number of seconds, at least 0; got {budget!r}")
+        raise ValueError(f"The budget must be a number of seconds, at least 0, got {budget!r}.")
     allowed = max(budget, _LEAST)
     try:
         with limited(allowed):
             return _derive_any(activation, budget)
     except OverBudget:
         raise OverBudget(
-            f"{_called(activation)} takes more work to derive than {allowed:g} s of one core; "
-            "derive a simpler function, or give it a larger budget"
+            f"{_called(activation)} takes more work to derive than {allowed:g} s of one core. "
+            "Derive a simpler function, or pass a larger budget."
         ) from None
-    except (RecursionError, NotImplementedError) as error:  # SymPy's, also of its own defects
+    except (RecursionError, NotImplementedError) as error:  # from SymPy, or a defect of SymPy
         raise ValueError(
-            f"{_called(activation)} leads SymPy to what it does not finish "
-            f"({type(error).__name__}): nest less, or write the function another way"
+            f"SymPy cannot finish {_called(activation)} ({type(error).__name__}). Nest less, or "
+            "write the function another way."
         ) from error
 
 
 def _called(activation) -> str:
-    """What an activation is called in a message."""
+    """Return what a message calls an activation."""
     if isinstance(activation, Expr):
         return short(activation)
     name = activation if isinstance(activation, str) else getattr(activation, "__name__", None)
@@ -87,7 +87,7 @@ def _derive_any(activation, budget: float) -> Derivation:
 
 
 def _is_library_function(activation) -> bool:
-    """Whether it is a function of JAX or Flax, which does not change while a program runs."""
+    """Tell whether it is a function of JAX or Flax, which does not change while a program runs."""
     plain = isinstance(activation, FunctionType) or hasattr(activation, "__wrapped__")
     return plain and (activation.__module__ or "").partition(".")[0] in ("jax", "flax")
 
@@ -98,7 +98,7 @@ def _derive_library(function, budget: float) -> Derivation:
 
 
 def _derive_gate(function, budget: float) -> Derivation:
-    """A gate f(u, v) of independent u and v."""
+    """Derive a gate f(u, v) of independent u and v."""
     name, expr = read_gate(function)
     return Derivation(name, expr, *gate_moments(expr, _SHARE * budget))
 
@@ -110,12 +110,12 @@ def _derive_text(text: str, budget: float) -> Derivation:
 
 @lru_cache(maxsize=256)
 def _derive(reading: Reading, budget: float) -> Derivation:
-    """Derived once: functions that are read alike, and a function read again, share it."""
+    """Derive a reading once, for all functions that read alike."""
     if not any(piece.expr.has(z) for piece in reading.pieces) and len(reading.pieces) == 1:
         kind = "zero" if reading.pieces[0].expr == 0 else "constant"
         raise ValueError(
-            f"{reading.name} is {kind}: it carries no signal, so no gain can keep one; "
-            "remove it from the network"
+            f"{reading.name} is {kind}: it carries no signal, so no gain can keep one. "
+            "Remove it from the network."
         )
     share = _SHARE * budget
     mean = moment(r"\mathbb{E}[\varphi]", reading.pieces, share)
@@ -125,7 +125,7 @@ def _derive(reading: Reading, budget: float) -> Derivation:
         backward = (
             moment(symbol, slopes, share) if slopes else missing(symbol, reading.no_derivative)
         )
-    except Diverges as error:  # the forward gain of √|x|, say, exists all the same
+    except Diverges as error:  # a forward gain may still exist, as that of √|x| does
         backward = infinite(symbol, slopes, str(error))
     return Derivation(reading.name, reading.expr, mean, second, backward, reading.custom_derivative)
 

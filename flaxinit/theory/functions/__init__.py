@@ -1,1 +1,1 @@
-"""What a function is: expressions, pieces, roots, growth. Knows no JAX and no Gaussian."""
+"""Functions: expressions, pieces, roots, growth. This room knows neither JAX nor Gaussians."""

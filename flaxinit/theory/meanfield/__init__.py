@@ -1,1 +1,1 @@
-"""Moments become maps of variance and correlation, their fixed points and criticality."""
+"""From moments to the maps of variance and correlation, their fixed points and criticality."""

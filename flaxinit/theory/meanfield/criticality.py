@@ -1,10 +1,9 @@
 """The universality class of an activation, and the initialization that makes it critical.
 
-A network is critical when a variance K* is kept and neither a small disturbance parallel to the
-signal nor one perpendicular to it grows or fades: χ_∥(K*) = χ_⊥(K*) = 1.
+A network is critical if its layers keep a variance K*, and small disturbances of the signal neither
+grow nor fade, be they parallel or perpendicular to it: χ_∥(K*) = χ_⊥(K*) = 1.
 
-References:
-    Roberts, Yaida & Hanin (2022), The Principles of Deep Learning Theory, chapter 5.
+References: Roberts, Yaida, Hanin (2022), The Principles of Deep Learning Theory, chapter 5.
 """
 
 import math
@@ -24,9 +23,9 @@ from flaxinit.theory.meanfield.root_search import find_roots
 
 UniversalityClass = Literal["scale-invariant", "K* = 0", "half-stable", "every K*"]
 
-# Where a half-stable K* is looked for.
+# The interval in which to look for a half-stable K*.
 SEARCHED = (1e-8, 1e8)
-# The quadrature is accurate to some 1e-15; a share below this has no certain sign.
+# The quadrature is accurate to about 1e-15. A relative difference below this has no certain sign.
 _ROUNDING = 1e-11
 
 
@@ -36,10 +35,10 @@ class Criticality:
 
     Attributes:
         kind: the universality class.
-        q: K*, the variance that is kept; None where any will do.
+        q: K*, the variance that is kept; None if every variance is.
         sigma_w2: C_W, with Var W = C_W / fan_in.
         sigma_b2: C_b = Var b.
-        exact: K* in closed form, where the engine finds it.
+        exact: K* in closed form, if the engine finds one.
     """
 
     kind: UniversalityClass
@@ -50,9 +49,10 @@ class Criticality:
 
 
 def classify(maps: LayerMaps) -> tuple[Criticality, ...]:
-    """Every critical initialization, by K*; none if no half-stable K* lies in `SEARCHED`.
+    """Return every critical initialization, by K*. Half-stable ones are found in `SEARCHED`.
 
-    χ_⊥ is that of the correlation: the function's own, whatever gradient it is given.
+    χ_⊥ is the χ of the correlation. It comes from the function itself, even if the activation has
+    a custom gradient.
 
     >>> from flaxinit.theory import derive
     >>> classify(derive("relu").maps)
@@ -66,18 +66,18 @@ def classify(maps: LayerMaps) -> tuple[Criticality, ...]:
     slope2 = _slope_at_zero(maps.pieces)
     if slope2 is not None and _settles(maps, slope2):
         points.append(Criticality("K* = 0", 0.0, float(1 / slope2), 0.0, sympy.Integer(0)))
-    # With a jump χ_⊥ is infinite at every K > 0.
+    # If φ jumps, χ_⊥ is infinite at every K > 0.
     return tuple(points) if maps.jumps else (*points, *_half_stable(maps))
 
 
 def _is_scale_invariant(pieces: tuple[Piece, ...]) -> bool:
-    """φ(λx) = λφ(x) for λ > 0: a line on either side of 0."""
+    """Tell whether φ(λx) = λφ(x) for λ > 0: a line through 0 on either side."""
     lines = all(sympy.expand(p.expr - z * sympy.diff(p.expr, z)) == 0 for p in pieces)
     return lines and all(p.high == 0 for p in pieces[:-1])
 
 
 def _slope_at_zero(pieces: tuple[Piece, ...]) -> Expr | None:
-    """The mean square of φ' on the two sides of 0, if φ(0) = 0 there and φ' is not 0."""
+    """Return the mean square of φ' on the two sides of 0, if φ(0) = 0 and φ' is not 0 there."""
     left = next(p for p in pieces if p.low < 0 <= p.high)
     right = next(p for p in pieces if p.low <= 0 < p.high)
     if any(sympy.simplify(p.expr.subs(z, 0)) != 0 for p in (left, right)):
@@ -88,10 +88,10 @@ def _slope_at_zero(pieces: tuple[Piece, ...]) -> Expr | None:
 
 
 def _settles(maps: LayerMaps, slope2: Expr) -> bool:
-    """Whether q falls towards 0 at C_W = 1/φ'(0)²: E[φ²] < φ'(0)² q for small q.
+    """Tell whether q falls towards 0 at C_W = 1/φ'(0)²: E[φ²] < φ'(0)² q for small q.
 
-    The comparison is certified at the smallest q first; where both sides agree to all digits (a
-    function that is linear for many standard deviations) a larger one decides.
+    The smallest q at which the comparison can be certified decides. A function that is linear for
+    many standard deviations needs a larger q, because both sides agree to all digits at a small one.
     """
     for exponent in (-20, -12, -8, -4, -2, 0):
         small = sympy.Integer(10) ** exponent
@@ -104,7 +104,7 @@ def _settles(maps: LayerMaps, slope2: Expr) -> bool:
 
 
 def _is_one_disturbance(pieces: tuple[Piece, ...]) -> bool:
-    """φφ'' = 0: on every piece, and at every kink, where φ'' is a delta unless φ' is continuous."""
+    """Tell whether φφ'' = 0 on every piece, and at every corner, where φ'' is a delta."""
     if any(sympy.expand(p.expr * sympy.diff(p.expr, z, 2)) != 0 for p in pieces):
         return False
     corners = jumps(derivative(pieces))
@@ -113,10 +113,10 @@ def _is_one_disturbance(pieces: tuple[Piece, ...]) -> bool:
 
 
 def _half_stable(maps: LayerMaps) -> Iterator[Criticality]:
-    """K > 0 with χ_∥ = χ_⊥, that is d/dK E[φ²] = E[φ'²], and C_b ≥ 0."""
+    """Yield the K > 0 with χ_∥ = χ_⊥, that is d/dK E[φ²] = E[φ'²], and C_b ≥ 0."""
 
     def gap(v: float) -> float:
-        """(χ_∥ − χ_⊥)/χ_⊥, nan where it is not known."""
+        """Return ``(χ_∥ − χ_⊥)/χ_⊥``; nan if not known."""
         slopes = maps.known_slope_energy(v)
         return maps.known_slope(v) / slopes - 1 if 0 < slopes < math.inf else math.nan
 
@@ -134,7 +134,7 @@ def _half_stable(maps: LayerMaps) -> Iterator[Criticality]:
 
 
 def _exact_root(maps: LayerMaps, near: float) -> Expr | None:
-    """The root in closed form, where both moments have one and the condition is algebraic."""
+    """Return the root in closed form, if both moments have one and the condition is algebraic."""
     energy, slopes = maps.second_moment.exact, maps.derivative_second_moment.exact
     if energy is None or slopes is None:
         return None

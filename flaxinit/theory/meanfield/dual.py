@@ -1,15 +1,13 @@
 """Dual activations in closed form: E[φ(u)φ(v)] for u, v ~ N(0, q) of correlation c.
 
-Two engines cover the families for which one is known. Terms on the whole line (polynomials,
-exponentials, trigonometric functions, Gaussians, error functions, and so GELU) go by Stein's
-identity in two dimensions; polynomials on either side of 0 (ReLU and its powers) by the same
-identity with the step functions' derivatives as boundary terms.
+Closed forms are known for two families. For terms on the whole line (polynomials, exponentials,
+trigonometric functions, Gaussians and error functions, and so GELU), Stein's identity in two
+dimensions gives the dual. For polynomials on either side of 0 (ReLU and its powers), the derivatives
+of the step functions add boundary terms to the identity.
 
-References:
-    Cho & Saul (2009), Kernel Methods for Deep Learning.
-    Williams (1998), Computation with infinite neural networks.
-    Daniely, Frostig & Singer (2016), Toward Deeper Understanding of Neural Networks.
-    Tsuchida, Pearce, van der Heide, Roosta & Gallagher (2021), Avoiding Kernel Fixed Points.
+References: Cho, Saul (2009), Kernel Methods for Deep Learning; Williams (1998), Computation with
+infinite neural networks; Daniely, Frostig, Singer (2016), Toward Deeper Understanding of Neural
+Networks; Tsuchida, Pearce, van der Heide, Roosta, Gallagher (2021), Avoiding Kernel Fixed Points.
 """
 
 from collections.abc import Sequence
@@ -26,10 +24,10 @@ from flaxinit.theory.moments.terms import NoClosedForm, Term, expand
 
 @cache
 def dual(pieces: tuple[Piece, ...]) -> Expr:
-    """E[φ(u)φ(v)] as an expression in c and q.
+    """Return ``E[φ(u)φ(v)]`` as an expression in c and q.
 
     Raises:
-        NoClosedForm: if φ is of neither family.
+        NoClosedForm: if φ belongs to neither family.
 
     >>> from flaxinit.theory.functions.piecewise import split
     >>> dual(split(z))
@@ -51,18 +49,24 @@ def dual(pieces: tuple[Piece, ...]) -> Expr:
 def _whole(left: Term, right: Term, covariance: Matrix) -> Expr:
     for term in (left, right):
         if term.algebraic is not None or not (term.n.is_integer and term.n.is_nonnegative):
-            raise NoClosedForm(f"no closed form of a dual activation with {term.expr} is known")
+            raise NoClosedForm(f"No closed form is known of a dual activation with {term.expr}.")
         if len(term.erfs) > 1 or any(delta != 0 for _, delta in term.erfs):
-            raise NoClosedForm("error functions of second degree, or with a shift")
+            raise NoClosedForm(
+                "No closed form is known of a dual activation with a shifted error function, or a "
+                "product of two."
+            )
         if term.erfs and (left.b != 0 or right.b != 0):
-            raise NoClosedForm("an error function times an exponential")
+            raise NoClosedForm(
+                "No closed form is known of a dual activation with an error function and an "
+                "exponential."
+            )
     quadratic = sympy.diag(-2 * left.a, -2 * right.a)
     erfs = tuple((i, t.erfs[0][0]) for i, t in enumerate((left, right)) if t.erfs)
     return _expect(int(left.n), int(right.n), (left.b, right.b), erfs, quadratic, covariance)
 
 
 def _expect(n: int, m: int, linear, erfs, quadratic: Matrix, covariance: Matrix) -> Expr:
-    """E[uⁿ vᵐ e^{b·x − xᵀAx/2} Π erf(γᵢ xᵢ)]: complete the square, then Stein in x = (u, v)."""
+    """Return ``E[uⁿ vᵐ e^{b·x − xᵀAx/2} Π erf(γᵢ xᵢ)]`` for x = (u, v), by completing the square."""
     determinant = sympy.factor((sympy.eye(2) + covariance * quadratic).det())
     sigma = ((sympy.eye(2) + covariance * quadratic).inv() * covariance).applyfunc(sympy.cancel)
     b = Matrix(linear)
@@ -72,7 +76,7 @@ def _expect(n: int, m: int, linear, erfs, quadratic: Matrix, covariance: Matrix)
 
 
 def _stein(n: int, m: int, mean: Matrix, sigma: Matrix, erfs) -> Expr:
-    """E[uⁿ vᵐ Π erf(γᵢ xᵢ)] for x ~ N(mean, sigma)."""
+    """Return ``E[uⁿ vᵐ Π erf(γᵢ xᵢ)]`` for x ~ N(mean, sigma), by Stein's identity."""
     if n == 0 and m == 0:
         return _base(sigma, erfs)
     axis = 0 if n > 0 else 1
@@ -104,14 +108,14 @@ def _base(sigma: Matrix, erfs) -> Expr:
 
 
 def _halves(pieces: Sequence[Piece]) -> Expr:
-    """Polynomials on z < 0 and z > 0: sums of E[|u|ⁿ|v|ᵐ 1(±u>0) 1(±v>0)]."""
+    """Return the dual of polynomials on z < 0 and z > 0: sums of E[|u|ⁿ|v|ᵐ 1(±u>0) 1(±v>0)]."""
     if [p.high for p in pieces] != [0, oo]:
-        raise NoClosedForm("a closed form of the dual is known for a single kink, at 0")
+        raise NoClosedForm("A closed form of the dual is known only for a single kink, at 0.")
     sides = {}
     for side, piece in zip((-1, 1), pieces, strict=True):
         poly = piece.expr.as_poly(z)
         if poly is None:
-            raise NoClosedForm(f"{piece.expr} on one side of 0 is not a polynomial")
+            raise NoClosedForm(f"{piece.expr} on one side of 0 is not a polynomial.")
         # In powers of |z|.
         sides[side] = {n: coefficient * Integer(side) ** n for (n,), coefficient in poly.terms()}
     total = Integer(0)
@@ -126,9 +130,9 @@ def _halves(pieces: Sequence[Piece]) -> Expr:
 
 @cache
 def _quadrant(n: int, m: int) -> Expr:
-    """E[uⁿ vᵐ 1(u>0) 1(v>0)], an arc-cosine kernel of mixed degree.
+    """Return ``E[uⁿ vᵐ 1(u>0) 1(v>0)]``, an arc-cosine kernel of mixed degree.
 
-    Stein's identity E[u g] = q E[g_u] + cq E[g_v], where the step's derivative is a delta.
+    By Stein's identity E[u g] = q E[g_u] + cq E[g_v], in which the step's derivative is a delta.
     """
     if n == 0 and m == 0:
         return Rational(1, 4) + asin(c) / (2 * pi)
@@ -144,7 +148,7 @@ def _quadrant(n: int, m: int) -> Expr:
 
 
 def _edge(m: int) -> Expr:
-    """E[δ(u) vᵐ 1(v>0)]: given u = 0, v ~ N(0, q(1−c²))."""
+    """Return ``E[δ(u) vᵐ 1(v>0)]``: given u = 0, v ~ N(0, q(1−c²))."""
     s = q * (1 - c**2)
     half = (2 * s) ** Rational(m, 2) * sympy.gamma(Rational(m + 1, 2)) / (2 * sqrt(pi))
     return half / sqrt(2 * pi * q)

@@ -1,8 +1,7 @@
 """Where a signal settles: variances that a layer keeps, the edge of chaos, depth scales.
 
-References:
-    Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli (2016), Exponential expressivity.
-    Schoenholz, Gilmer, Ganguli & Sohl-Dickstein (2017), Deep Information Propagation.
+References: Poole, Lahiri, Raghu, Sohl-Dickstein, Ganguli (2016), Exponential expressivity in deep
+neural networks; Schoenholz, Gilmer, Ganguli, Sohl-Dickstein (2017), Deep Information Propagation.
 """
 
 import math
@@ -15,12 +14,12 @@ import numpy as np
 from flaxinit.theory.meanfield.layer_maps import LayerMaps, check
 from flaxinit.theory.meanfield.root_search import find_root, find_roots
 
-# Where fixed points are looked for. Beyond, a map is followed as a power law.
+# The interval in which to look for fixed points.
 SEARCHED = (1e-12, 1e8)
-_PROBES = [float(v) for v in np.geomspace(*SEARCHED, 21)]  # what holds at all holds everywhere
-_ROUNDING = 1e-12  # relative; the quadrature is accurate to some 1e-15
-_MARGINAL = 1e-9  # a point where the map touches is known to some 1e-10, and so is its slope
-_NEAR = 1 - 1e-9  # the correlation closest to 1 at which a C-map is told from its tangent
+_PROBES = [float(v) for v in np.geomspace(*SEARCHED, 21)]  # if all agree, it holds everywhere
+_ROUNDING = 1e-12  # relative; the quadrature is accurate to about 1e-15
+_MARGINAL = 1e-9  # a point where the map touches q, and its slope, are known to about 1e-10
+_NEAR = 1 - 1e-9  # the correlation closest to 1 at which a C-map differs from its tangent
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,11 @@ class FixedPoint:
 
     Attributes:
         q: the variance.
-        slope: d qmap/dq there, by which a disturbance of the variance grows in a layer.
-        chi: χ of the gradient there, by which the squared gradient grows in a layer.
-        chi_correlation: χ of the correlation, the C-map's slope at c = 1: above 1, near inputs
-            part. It is `chi` unless φ jumps (then inf) or has a gradient of its own.
+        slope: d qmap/dq there, the factor by which a layer multiplies a small disturbance of q.
+        chi: χ of the gradient there, the factor by which a layer multiplies squared gradients.
+        chi_correlation: χ of the correlation, the slope of the C-map at c = 1. Above 1, inputs
+            that are close move apart. It equals `chi`, unless φ jumps (then it is inf) or has a
+            custom gradient.
     """
 
     q: float
@@ -47,7 +47,7 @@ class FixedPoint:
 
     @property
     def stability(self) -> Literal["stable", "marginal", "unstable"]:
-        """Marginal is slope 1, where the map's curvature decides, on either side for itself."""
+        """By the slope: at 1 it is marginal, and the curvature of the map decides on each side."""
         if abs(abs(self.slope) - 1) <= _MARGINAL:
             return "marginal"
         return "stable" if abs(self.slope) < 1 else "unstable"
@@ -57,15 +57,15 @@ class FixedPoint:
 class Edge(FixedPoint):
     """A point on the edge of chaos, which unpacks to (q, sigma_w2).
 
-    Only a stable one is worth much: from elsewhere the variance comes to it, and stays. At a
-    marginal one it comes or goes as a power of the depth. From an unstable one every disturbance,
-    such as that of a finite width, grows by the slope in each layer: above it the signal runs away,
-    below it falls to another fixed point, which is ordered or chaotic. It serves networks of few
-    layers, 1/log(slope) or so, whose inputs have the variance q.
+    Prefer a stable point: the variance comes to it from nearby and stays. At a marginal point the
+    variance comes or goes as a power of the depth. At an unstable point each layer multiplies a
+    disturbance, such as that of a finite width, by the slope. Above the point the signal runs away;
+    below it the signal falls to another fixed point, which is ordered or chaotic. An unstable
+    point therefore serves only networks of about 1/log(slope) layers whose inputs have variance q.
 
     Attributes:
-        sigma_w2: the weight variance (times fan_in) that makes the point.
-        sigma_b2: the bias variance that it was asked for with.
+        sigma_w2: the weight variance (times fan_in) of the point.
+        sigma_b2: the bias variance of the point.
     """
 
     sigma_w2: float
@@ -76,7 +76,7 @@ class Edge(FixedPoint):
 
 
 def fixed_points(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
-    """Every isolated q with qmap(q) = q: 0, and those on `SEARCHED` where the map is known.
+    """Return every isolated q with qmap(q) = q: 0, and those in `SEARCHED` where it is known.
 
     Raises:
         ValueError: if every q is a fixed point (a scale-invariant activation at its gain).
@@ -88,13 +88,13 @@ def fixed_points(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tup
     check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
 
     def excess(v: float) -> float:
-        """(qmap(q) − q)/(qmap(q) + q), which is finite where the map is not."""
+        """Return ``(qmap(q) − q)/(qmap(q) + q)``, which is finite even if the map is not."""
         return 1 - 2 / (1 + (sigma_w2 * maps.known_energy(v) + sigma_b2) / v)
 
     if all(abs(excess(v)) < _ROUNDING for v in _PROBES):
         raise ValueError(
-            f"{maps.name} with sigma_w2 = {sigma_w2} keeps every variance: all q are fixed "
-            "points, none attracts. Any q may be used"
+            f"{maps.name} with sigma_w2 = {sigma_w2} keeps every variance: every q is a fixed "
+            "point, and none attracts. Use any q."
         )
     found = find_roots(excess, *SEARCHED, _ROUNDING)
     if sigma_b2 == 0 and maps.energy(0.0) == 0:
@@ -103,18 +103,18 @@ def fixed_points(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tup
 
 
 def _rates(maps: LayerMaps, variance: float, sigma_w2: float) -> tuple[float, float, float]:
-    """The slope of the Q-map, and χ of the gradient and of the correlation."""
+    """Return the slope of the Q-map, and χ of the gradient and of the correlation."""
     spread = maps.slope_energy(variance)
-    # At q = 0, where φ(0) = 0, it is the mean square of φ' on the two sides.
+    # At q = 0, if φ(0) = 0, the slope is the mean square of φ' on the two sides.
     slope = spread if variance == 0 else maps.energy_slope(variance)
     return sigma_w2 * slope, sigma_w2 * maps.gradient_energy(variance), sigma_w2 * spread
 
 
 def edge_of_chaos(maps: LayerMaps, sigma_b2: float = 0.0) -> Edge:
-    """The q* and σ_w² with qmap(q*) = q* and χ = 1 of the correlation, for the given σ_b².
+    """Return q* and σ_w² with qmap(q*) = q* and χ = 1 of the correlation, for the given σ_b².
 
-    Of several points it is that of the least variance. Whether it is worth much, its stability
-    tells: see `Edge`.
+    If there are several points, this is the one of least variance. Its stability says what it is
+    good for: see `Edge`.
 
     Raises:
         ValueError: if there is none, or every q is one (a scale-invariant activation).
@@ -128,25 +128,28 @@ def edge_of_chaos(maps: LayerMaps, sigma_b2: float = 0.0) -> Edge:
     vanishing = sigma_b2 == 0 and maps.energy(0.0) == 0 and 0 < maps.slope_energy(0.0) < math.inf
     if maps.jumps and not vanishing:
         raise ValueError(
-            f"{maps.name} jumps at {', '.join(map(str, maps.jumps))}, where its C-map has the "
-            "slope inf at c = 1 for every sigma_w2: near inputs always part, and there is no edge "
-            "of chaos. Join the two sides by a steep line, or see depth_scales for where "
-            "correlations settle"
+            f"{maps.name} jumps at {', '.join(map(str, maps.jumps))}, so its C-map has slope inf "
+            "at c = 1 for every sigma_w2: inputs that are close always move apart, and there is no "
+            "edge of chaos. Join the two sides by a steep line, or ask depth_scales how fast "
+            "correlations settle."
         )
 
     def gap(v: float) -> float:
-        """(q − E[φ²]/E[φ'²] − σ_b²)/q; not known where the slopes vanish or have no bound."""
+        """Return ``(q − E[φ²]/E[φ'²] − σ_b²)/q``; nan if E[φ'²] is 0, infinite or not known."""
         energy, slopes = maps.known_energy(v), maps.known_slope_energy(v)
         usable = 0 < slopes < math.inf
         return 1 - (energy / slopes + sigma_b2) / v if usable else math.nan
 
     for bound in (0, math.inf):
         if not vanishing and all(maps.known_slope_energy(v) == bound for v in _PROBES):
-            raise ValueError(f"{maps.name} has E[φ'²] = {bound} and so χ = {bound} at every q")
+            raise ValueError(
+                f"{maps.name} has E[φ'²] = {bound}, and so χ = {bound}, at every q: there is no "
+                "edge of chaos. Use another activation."
+            )
     if sigma_b2 == 0 and all(abs(gap(v)) < _ROUNDING for v in _PROBES):
         raise ValueError(
             f"{maps.name} is scale-invariant: with sigma_w2 = {1 / maps.slope_energy(1.0):g} "
-            "and no bias every q is on the edge of chaos"
+            "and no bias, every q is on the edge of chaos. Use any q."
         )
     if vanishing:
         return _edge(maps, 0.0, sigma_b2)
@@ -161,24 +164,23 @@ def _edge(maps: LayerMaps, variance: float, sigma_b2: float) -> Edge:
 
 
 def _no_edge(maps: LayerMaps, sigma_b2: float) -> str:
-    """Why there is none: which bias variances an edge of chaos would have."""
+    """Return why there is no edge of chaos: which bias variances one would need."""
     asked = []
     for v in _PROBES:
         energy, slopes = maps.known_energy(v), maps.known_slope_energy(v)
         if 0 < slopes < math.inf and math.isfinite(energy):
             asked.append(v - energy / slopes)
     low, high = SEARCHED
-    found = f"{maps.name} has no edge of chaos with sigma_b2 = {sigma_b2} and q on "
-    found += f"[{low:g}, {high:g}]: qmap(q) = q and χ = 1 ask for sigma_b2 = q − E[φ²]/E[φ'²], "
+    found = f"{maps.name} has no edge of chaos with sigma_b2 = {sigma_b2} and q in "
+    found += f"[{low:g}, {high:g}]: qmap(q) = q and χ = 1 need sigma_b2 = q − E[φ²]/E[φ'²], "
     if not asked:
-        return f"{found}which is known at no q"
-    side = "below" if max(asked) < sigma_b2 else "above" if min(asked) > sigma_b2 else "beside"
-    ends = f"between {min(asked):.6g} and {max(asked):.6g}"
-    return f"{found}which stays {side} it, {ends} at the q looked at"
+        return f"{found}which is not known at any q. Use another activation."
+    ends = f"from {min(asked):.6g} to {max(asked):.6g}"
+    return f"{found}and that goes {ends} at the q tried. Use another sigma_b2."
 
 
 def critical_line(maps: LayerMaps, variances: np.ndarray) -> np.ndarray:
-    """The edge of chaos as a curve: rows (q*, σ_w², σ_b²), where σ_b² ≥ 0; none if φ jumps."""
+    """Return the edge of chaos as rows (q*, σ_w², σ_b²) with σ_b² ≥ 0; no rows if φ jumps."""
     rows = []
     for v in map(float, variances):
         slopes = maps.slope_energy(v)
@@ -189,14 +191,14 @@ def critical_line(maps: LayerMaps, variances: np.ndarray) -> np.ndarray:
 
 
 def depth_scales(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
-    """(ξ_q, ξ_c): layers over which a variance, and a correlation, settle.
+    """Return (ξ_q, ξ_c): the layers over which a variance, and a correlation, settle.
 
-    ξ_q = −1/log|d qmap/dq| at the stable q*; ξ_c = −1/log of the C-map's slope at its stable
-    fixed point c*: 1 in the ordered phase, less where χ of the correlation is above 1, and always
-    where φ jumps. Infinite at criticality.
+    ξ_q = −1/log|d qmap/dq| at the stable q*. ξ_c = −1/log of the C-map's slope at its stable
+    fixed point c*, which is 1 in the ordered phase and less if χ of the correlation is above 1, as
+    it always is if φ jumps. Both are infinite at criticality.
 
     Raises:
-        ValueError: if no variance is stable, or c* cannot be told from 1.
+        ValueError: if no variance is stable, or c* cannot be distinguished from 1.
 
     >>> from flaxinit.theory import derive
     >>> depth_scales(derive("sign").maps, 1.0)[1] == -1 / math.log(2 / math.pi)
@@ -206,7 +208,7 @@ def depth_scales(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tup
     if not settled:
         raise ValueError(
             f"{maps.name} has no stable variance at sigma_w2 = {sigma_w2}, "
-            f"sigma_b2 = {sigma_b2}: no depth scale exists"
+            f"sigma_b2 = {sigma_b2}, so it has no depth scale. Use other variances."
         )
     point = settled[-1]
     if point.q == 0.0 or point.chi_correlation <= 1:
@@ -215,13 +217,13 @@ def depth_scales(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tup
     def excess(r: float) -> float:
         return maps.cmap(r, point.q, sigma_w2, sigma_b2) - r
 
-    # On [0, 1] the C-map is convex, for its power series has no negative term: it starts at
-    # E[φ]² ≥ 0, and where it leaves 1 more steeply than c, it meets c once more.
+    # On [0, 1] the C-map is convex, because its power series has no negative term. It starts at
+    # E[φ]² ≥ 0. If it is steeper than c at 1, it meets c once more.
     if excess(_NEAR) >= 0:
         if math.isinf(point.chi_correlation):
             raise ValueError(
                 f"{maps.name} at q = {point.q} jumps so little that correlations settle within "
-                f"{1 - _NEAR:.0e} of 1, where the C-map cannot be resolved"
+                f"{1 - _NEAR:.0e} of 1, where the C-map cannot be resolved. Remove the jump."
             )
         resting = 1.0
     elif excess(0.0) < _ROUNDING:

@@ -1,17 +1,16 @@
 """How a signal and its gradients pass one layer of a wide network: the Q-map, the C-map, χ.
 
-Two numbers are called χ. That of the gradient, σ_w² E[g²], holds g, what JAX propagates backwards;
-that of the correlation, σ_w² E[φ'²], is the slope of the C-map at c = 1 and holds φ', the
-derivative of the function itself, with a delta at a jump. They are one, unless φ jumps or has a
-gradient of its own (a straight-through estimator).
+Two numbers are called χ. The χ of the gradient is σ_w² E[g²], where g is the gradient that JAX
+propagates. The χ of the correlation is σ_w² E[φ'²], the slope of the C-map at c = 1, where φ' is
+the derivative of the function itself, with a delta at a jump. They are equal, unless φ jumps or has
+a custom gradient (a straight-through estimator).
 
-The maps are closed forms where the engine has one; elsewhere they are the quadrature of
-`quadrature`, to rounding, and where that gives up the certified enclosure (see `values`).
+A map uses the closed form if the engine has one, otherwise `quadrature`, which is accurate to
+rounding, and the certified enclosure if the quadrature gives up (see `values`).
 
-References:
-    Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli (2016), Exponential expressivity.
-    Schoenholz, Gilmer, Ganguli & Sohl-Dickstein (2017), Deep Information Propagation.
-    Daniely, Frostig & Singer (2016), Toward Deeper Understanding of Neural Networks.
+References: Poole, Lahiri, Raghu, Sohl-Dickstein, Ganguli (2016), Exponential expressivity in deep
+neural networks; Schoenholz, Gilmer, Ganguli, Sohl-Dickstein (2017), Deep Information Propagation;
+Daniely, Frostig, Singer (2016), Toward Deeper Understanding of Neural Networks.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ from flaxinit.theory.moments.moment import Moment, infinite, moment
 from flaxinit.theory.moments.quadrature import Unresolved, expect, expect_pair
 from flaxinit.theory.moments.terms import NoClosedForm
 
-_CANCELLED = 1e-3  # of an integrand's size: less is left to balls
+_CANCELLED = 1e-3  # of an integrand's size; an integral below it needs ball arithmetic
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class LayerMaps:
     """The maps of one layer, from an activation's two second moments and its pieces.
 
     Attributes:
-        name: how the activation was called.
+        name: the name of the activation.
         pieces: φ.
         second_moment: E[φ²].
         derivative_second_moment: E[g²] of the gradient g that JAX propagates.
@@ -57,12 +56,12 @@ class LayerMaps:
     custom_derivative: bool = False
 
     def __getstate__(self):
-        # What is cached (compiled functions) is made again when needed.
+        # Leave out the cache: it holds compiled functions, which are made again on use.
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
     @cached_property
     def dual_expr(self) -> Expr | None:
-        """E[φ(u)φ(v)] as an expression in c and q, or None where none is known."""
+        """E[φ(u)φ(v)] as an expression in c and q; None if no closed form is known."""
         try:
             return dual(self.pieces)
         except NoClosedForm:
@@ -70,12 +69,12 @@ class LayerMaps:
 
     @cached_property
     def slopes(self) -> tuple[Piece, ...]:
-        """φ', where it exists."""
+        """The pieces of φ', where it exists."""
         return derivative(self.pieces)
 
     @cached_property
     def jumps(self) -> tuple[Expr, ...]:
-        """Where φ is not continuous, so that φ' has a delta."""
+        """The places where φ is not continuous, and φ' has a delta."""
         return tuple(jumps(self.pieces))
 
     @cached_property
@@ -90,21 +89,21 @@ class LayerMaps:
             return infinite(symbol, squares, str(error))
 
     def energy(self, q: float) -> float:
-        """E[φ(√q z)²]."""
+        """Return ``E[φ(√q z)²]``."""
         return evaluate(self.second_moment, q)
 
     def gradient_energy(self, q: float) -> float:
-        """E[g(√q z)²] of the gradient that JAX propagates."""
+        """Return ``E[g(√q z)²]`` of the gradient g that JAX propagates."""
         return evaluate(self.derivative_second_moment, q)
 
     def slope_energy(self, q: float) -> float:
-        """E[φ'(√q z)²] of the function itself, infinite where it jumps within reach of √q z."""
+        """Return ``E[φ'(√q z)²]`` of the function itself: inf if it jumps where √q z can be."""
         if any(q > 0 or place == 0 for place in self.jumps):
             return math.inf
         return evaluate(self._slope_moment, q)
 
     def energy_slope(self, q: float) -> float:
-        """d/dq E[φ(√q z)²] = E[φ² (z²−1)]/(2q), by Stein's identity."""
+        """Return ``d/dq E[φ(√q z)²] = E[φ² (z²−1)]/(2q)``, by Stein's identity."""
         if self.second_moment.exact is not None:
             with contextlib.suppress(NotCertifiable):
                 return float(balls.sharp(self._exact_slope, {symbols.q: q}).mid())
@@ -116,7 +115,7 @@ class LayerMaps:
         return float(enclose(pieces, q).mid()) / (2 * q)
 
     def _weighted(self, q: float) -> float:
-        """E[φ² (z²−1)], nan where the quadrature loses it."""
+        """Return ``E[φ² (z²−1)]``; nan if the quadrature loses its digits."""
         try:
             found = expect(numeric(self.second_moment.pieces), q, lambda t: t**2 - 1)
         except Unresolved:
@@ -128,7 +127,7 @@ class LayerMaps:
         return sympy.diff(self.second_moment.exact, symbols.q)
 
     def qmap(self, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-        """q ↦ σ_w² E[φ(√q z)²] + σ_b² (Poole et al. 2016).
+        """Return ``σ_w² E[φ(√q z)²] + σ_b²``, the variance after the layer (Poole et al. 2016).
 
         >>> from flaxinit.theory import derive
         >>> derive("relu").maps.qmap(3.0, sigma_w2=2.0)
@@ -138,10 +137,11 @@ class LayerMaps:
         return sigma_w2 * self.energy(q) + sigma_b2
 
     def chi(self, q: float, sigma_w2: float) -> float:
-        """χ = σ_w² E[g(√q z)²], the growth of gradients per layer (Schoenholz et al. 2017).
+        """Return ``χ = σ_w² E[g(√q z)²]``, the growth of squared gradients in a layer.
 
-        g is the gradient that JAX propagates; χ of the correlation is the function's own,
-        `cmap_slope` at c = 1.
+        g is the gradient that JAX propagates. The χ of the correlation is `cmap_slope` at c = 1.
+
+        References: Schoenholz et al. (2017).
 
         >>> from flaxinit.theory import derive
         >>> derive("relu").maps.chi(1.0, sigma_w2=2.0)
@@ -151,7 +151,7 @@ class LayerMaps:
         return sigma_w2 * self.gradient_energy(q)
 
     def dual(self, c: float, q: float = 1.0) -> float:
-        """c ↦ E[φ(u)φ(v)], u, v ~ N(0, q) of correlation c (Daniely et al. 2016).
+        """Return ``E[φ(u)φ(v)]`` for u, v ~ N(0, q) of correlation c (Daniely et al. 2016).
 
         >>> from flaxinit.theory import derive
         >>> round(derive("relu").maps.dual(0.0), 12) == round(1 / (2 * math.pi), 12)
@@ -159,13 +159,13 @@ class LayerMaps:
         """
         check(q=q)
         if math.isinf(self.energy(q)):
-            raise ValueError(f"{self.name} has E[φ²] = inf at q = {q}: no correlation exists")
+            raise ValueError(_no_correlation(self.name, math.inf, q))
         return self._dual(c, q)
 
     def _dual(self, c: float, q: float) -> float:
-        """The dual where E[φ²] is known to be finite."""
+        """Return the dual if E[φ²] is known to be finite."""
         _check_correlation(c)
-        if self.dual_expr is not None and abs(c) != 1:  # at ±1 a form may read 0·∞
+        if self.dual_expr is not None and abs(c) != 1:  # at ±1 the form may be 0·∞
             with contextlib.suppress(NotCertifiable):
                 return float(balls.sharp(self.dual_expr, {symbols.c: c, symbols.q: q}).mid())
         return self._pair(self.pieces, c, q)
@@ -175,19 +175,19 @@ class LayerMaps:
             return expect_pair(numeric(pieces), c, q, *kernel)
         except Unresolved as error:
             raise Unresolved(
-                f"{self.name} at q = {q} and c = {c}: the expectation of the pair "
-                f"cannot be computed, for {error}"
+                f"{self.name} has no computed expectation of a pair at q = {q} and c = {c}: {error}"
             ) from None
 
     def derivative_dual(self, c: float, q: float) -> float:
-        """E[φ'(u)φ'(v)]; times q it is the derivative of the dual in c (Price's theorem).
+        """Return ``E[φ'(u)φ'(v)]``, 1/q of the derivative of the dual in c (Price's theorem).
 
-        For |c| < 1 it needs no φ', and so holds at jumps too. With u = √q x, v = √q (c x + s y),
-        s² = 1 − c², Stein's identity in y gives, as E[φ(u)²] and E[φ(v)²] do not depend on c,
+        For |c| < 1 the formula below does not contain φ', so it holds for a φ that jumps. Write
+        u = √q x and v = √q (c x + s y) with s² = 1 − c². E[φ(u)²] and E[φ(v)²] do not depend on
+        c, so Stein's identity in y gives::
 
             q E[φ'(u)φ'(v)] = −½ E[(φ(u) − φ(v))² (x y/s + c (1 − y²)/s²)].
 
-        At c = 1 it is E[φ'²], infinite where φ jumps.
+        At c = 1 the result is E[φ'²], which is infinite if φ jumps.
         """
         check(q=q)
         _check_correlation(c)
@@ -196,8 +196,8 @@ class LayerMaps:
         if c == -1:
             if math.isinf(self.slope_energy(q)):
                 raise ValueError(
-                    f"{self.name} has slopes without bound, so that the slope of its C-map at "
-                    "c = -1 has no known value; ask for one at c > -1"
+                    f"{self.name} has unbounded slopes, so the slope of its C-map is not known at "
+                    "c = -1. Ask for it at c > -1."
                 )
             return self._pair(self.slopes, c, q)
         if self.dual_expr is not None:
@@ -217,7 +217,9 @@ class LayerMaps:
         return sympy.diff(self.dual_expr, symbols.c)
 
     def cmap(self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0) -> float:
-        """c ↦ (σ_w² E[φ(u)φ(v)] + σ_b²) / (σ_w² E[φ²] + σ_b²), at fixed q; cmap(1) = 1.
+        """Return ``(σ_w² E[φ(u)φ(v)] + σ_b²) / (σ_w² E[φ²] + σ_b²)``, the correlation after it.
+
+        The variance q is the same for both inputs, and cmap(1) = 1.
 
         >>> from flaxinit.theory import derive
         >>> derive("tanh").maps.cmap(1.0)
@@ -226,7 +228,7 @@ class LayerMaps:
         check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
         total = self.qmap(q, sigma_w2, sigma_b2)
         if total == 0 or math.isinf(total):
-            raise ValueError(f"{self.name} has E[φ²] = {total:g} at q = {q}: no correlation exists")
+            raise ValueError(_no_correlation(self.name, total, q))
         if c == 1:
             return 1.0
         return (sigma_w2 * self._dual(c, q) + sigma_b2) / total
@@ -234,7 +236,7 @@ class LayerMaps:
     def cmap_slope(
         self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0
     ) -> float:
-        """The derivative of the C-map; at c = 1 and a fixed point it is χ, inf where φ jumps.
+        """Return the derivative of the C-map; at c = 1 and a fixed point it is χ.
 
         >>> from flaxinit.theory import derive
         >>> round(derive("relu").maps.cmap_slope(1.0), 12)
@@ -244,7 +246,7 @@ class LayerMaps:
         return sigma_w2 * q * self.derivative_dual(c, q) / total
 
     def hermite(self, count: int, q: float = 1.0) -> np.ndarray:
-        """The first coefficients a_k = E[φ(√q z) He_k(z)]/√k!, with Σ a_k² = E[φ²].
+        """Return the first coefficients ``a_k = E[φ(√q z) He_k(z)]/√k!``, with Σ a_k² = E[φ²].
 
         >>> from flaxinit.theory import derive
         >>> derive("square").maps.hermite(3)[[0, 2]].round(12).tolist()
@@ -254,18 +256,18 @@ class LayerMaps:
         weights = [partial(_hermite, degree=k) for k in range(count)]
         return np.array([expect(numeric(self.pieces), q, w).value for w in weights])
 
-    # A search asks for hundreds of variances: nan stands there for what would take an enclosure.
+    # For searches: nan stands for "not known" (see `values`).
 
     def known_energy(self, q: float) -> float:
-        """E[φ²], or nan."""
+        """Return ``E[φ²]``, or nan."""
         return search(self.second_moment, q, self._known[0])
 
     def known_slope_energy(self, q: float) -> float:
-        """E[φ'²] of the function itself, or nan."""
+        """Return ``E[φ'²]`` of the function itself, or nan."""
         return math.inf if self.jumps else search(self._slope_moment, q, self._known[1])
 
     def known_slope(self, q: float) -> float:
-        """d/dq E[φ(√q z)²], or nan."""
+        """Return ``d/dq E[φ(√q z)²]``, or nan."""
         if self.second_moment.exact is not None:
             return self.energy_slope(q)
         return self._weighted(q) / (2 * q)
@@ -276,29 +278,35 @@ class LayerMaps:
 
 
 def check(**variances: float) -> None:
-    """Raise for what is not a variance, by the name that the user gave it."""
+    """Raise an error if a number is not a variance. The error has the number's name."""
     for name, value in variances.items():
         if not (_number(name, value) and value >= 0):
-            raise ValueError(f"{name}, a variance, is finite and at least 0; got {value}")
+            raise ValueError(f"{name}, a variance, must be finite and at least 0, got {value}.")
 
 
 def _check_correlation(c: float) -> None:
     if not (_number("c", c) and -1 <= c <= 1):
-        raise ValueError(f"c, a correlation, lies in [-1, 1]; got {c}")
+        raise ValueError(f"c, a correlation, must lie in [-1, 1], got {c}.")
+
+
+def _no_correlation(name: str, second_moment: float, q: float) -> str:
+    return (
+        f"{name} has E[φ²] = {second_moment:g} at q = {q}, so no correlation exists. Use another q."
+    )
 
 
 def _number(name: str, value: float) -> bool:
-    """Whether a number is finite."""
+    """Tell whether a number is finite; raise TypeError if it is not one number."""
     try:
         return math.isfinite(value)
     except TypeError:
         raise TypeError(
-            f"{name} must be one number, got {value!r}; for several call the map on each"
+            f"{name} must be one number, got {value!r}. Call the map once for each number."
         ) from None
 
 
 def _hermite(t: np.ndarray, degree: int) -> np.ndarray:
-    """He_k(t)/√k! by its three-term recursion, which is stable; the monomials are not."""
+    """Return ``He_k(t)/√k!`` by its three-term recursion, which is stable, unlike monomials."""
     before, now = np.zeros_like(t), np.ones_like(t)
     for k in range(degree):
         before, now = now, (t * now - math.sqrt(k) * before) / math.sqrt(k + 1)

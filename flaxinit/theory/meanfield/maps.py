@@ -1,4 +1,4 @@
-"""The mean-field theory of one activation: what a layer does, and where many layers lead."""
+"""The mean-field theory of one activation: what one layer does, and where many layers lead."""
 
 from functools import cached_property
 
@@ -20,7 +20,7 @@ class Maps(LayerMaps):
     """`derivation.maps`: the maps of one layer, their fixed points and criticality."""
 
     def fixed_points(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[FixedPoint, ...]:
-        """All variances that a layer keeps, with their stability.
+        """Return all variances that a layer keeps, with their stability.
 
         >>> from flaxinit.theory import derive
         >>> [point.stable for point in derive("tanh").maps.fixed_points(sigma_w2=1.5)]
@@ -29,10 +29,10 @@ class Maps(LayerMaps):
         return fixed_points(self, sigma_w2, sigma_b2)
 
     def edge_of_chaos(self, sigma_b2: float = 0.0) -> Edge:
-        """q* and σ_w² at which a signal is kept and χ = 1 (Schoenholz et al. 2017).
+        """Return q* and σ_w² at which a layer keeps q* and has χ = 1 (Schoenholz et al. 2017).
 
-        It says whether q* is stable: the variance leaves an unstable one, by the factor `slope` in
-        each layer, so that it is worth little in a deep network.
+        The result says whether q* is stable. Each layer multiplies the distance from q* by `slope`,
+        so an unstable point is of little use in a deep network.
 
         >>> from flaxinit.theory import derive
         >>> q, sigma_w2 = derive("tanh").maps.edge_of_chaos()
@@ -42,7 +42,7 @@ class Maps(LayerMaps):
         return edge_of_chaos(self, sigma_b2)
 
     def critical_line(self, q) -> np.ndarray:
-        """The edge of chaos as a curve to plot: rows (q*, σ_w², σ_b²).
+        """Return the edge of chaos as a curve to plot: rows (q*, σ_w², σ_b²).
 
         >>> from flaxinit.theory import derive
         >>> derive("relu").maps.critical_line([1.0]).tolist()
@@ -51,7 +51,7 @@ class Maps(LayerMaps):
         return critical_line(self, q)
 
     def depth_scales(self, sigma_w2: float, sigma_b2: float = 0.0) -> tuple[float, float]:
-        """(ξ_q, ξ_c): the layers over which a variance, and a correlation, settle.
+        """Return (ξ_q, ξ_c): the layers over which a variance, and a correlation, settle.
 
         >>> from flaxinit.theory import derive
         >>> derive("tanh").maps.depth_scales(sigma_w2=1.0)

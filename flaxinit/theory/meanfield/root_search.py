@@ -1,13 +1,14 @@
-"""Roots of a function that is dear to evaluate, and may not be known everywhere.
+"""Roots of a function that is expensive to evaluate and may be unknown in places.
 
 The functions are made of Gaussian moments. E[f(√q z)] is analytic in log q on the strip
-|Im log q| < π/2, where the density stays integrable, so that its Chebyshev interpolants on an
-interval of half-width h converge like ρ⁻ⁿ with ρ = r + √(r² + 1), r = π/2h; quotients of moments
-converge on some narrower interval. Between two neighbors among its turning points and ends an
-interpolant has one root at most, and so all roots are found, however close, down to rounding.
+|Im log q| < π/2, where the density stays integrable. Its Chebyshev interpolants on an interval of
+half-width h therefore converge like ρ⁻ⁿ with ρ = r + √(r² + 1), r = π/2h; quotients of moments
+converge on a narrower interval. Between two neighbors among its turning points and ends, an
+interpolant has at most one root. So all roots are found, even close ones, down to rounding.
 
-References:
-    Trefethen (2013), Approximation Theory and Approximation Practice, chapters 8 and 18.
+NaN stands for "not known"; `values` explains it.
+
+References: Trefethen (2013), Approximation Theory and Approximation Practice, chapters 8 and 18.
 """
 
 import functools
@@ -18,17 +19,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.polynomial import chebyshev
 
-_JUMP = 1e-6  # a function that is larger than this at its root has leapt over 0
-_DEGREE = 16  # ρ⁻¹⁶ is 1e-12 on half a decade of q, and more resolve a power law
-_WIDEST, _NARROWEST = 6.0, 0.15  # of an interval, in log q: a decade is 2.3
+_JUMP = 1e-6  # a function that is larger than this at a sign change has jumped over 0
+_DEGREE = 16  # ρ⁻¹⁶ is 1e-12 on half a decade of q; a power law is resolved on more
+_WIDEST, _NARROWEST = 6.0, 0.15  # widths of an interval, in log q; a decade is 2.3
 _NODES = chebyshev.chebpts2(_DEGREE + 1)
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
 _ONE_PLACE = 1e-3  # relative; zeros that lie closer together are one root
 
 
 def find_root(function: Callable[[float], float], low: float, high: float, rtol=1e-14) -> float:
-    """Brent's root of a function that changes its sign between low and high."""
-    # Half a second to import, and most derivations ask for no root.
+    """Return the root of a function that changes its sign between low and high."""
+    # The import takes half a second, and most derivations need no root.
     from scipy.optimize import brentq
 
     return float(brentq(function, low, high, xtol=1e-300, rtol=rtol))
@@ -37,16 +38,16 @@ def find_root(function: Callable[[float], float], low: float, high: float, rtol=
 def find_roots(
     function: Callable[[float], float], low: float, high: float, rounding: float
 ) -> list[float]:
-    """All roots between two positive numbers: crossings, touchings and isolated zeros.
+    """Return all roots between two positive numbers: crossings, touchings and isolated zeros.
 
-    A stretch on which the function vanishes is no root. What is nan is not known, and nothing is
-    found beside it; where a function is not analytic, roots closer than its samples are not seen.
+    An interval on which the function vanishes does not count as a root. Next to nan, no root is
+    found. Where the function is not analytic, roots that are closer than its samples are missed.
 
     Args:
         function: of order 1, or larger.
-        low: the least number.
-        high: the largest.
-        rounding: how far the function is known, relative to 1 or to its size; less has no sign.
+        low: the lower end.
+        high: the upper end.
+        rounding: the error of the function; a smaller value counts as 0.
 
     >>> cubic = lambda x: (x - 3) * (x - 5) ** 2 / x**3
     >>> [round(x, 5) for x in find_roots(cubic, 1, 1000, 1e-14)]
@@ -92,17 +93,17 @@ def _crossing(function: Callable[[float], float], low: float, high: float) -> li
 
 
 class _NotKnown(Exception):
-    """A root lies where the function is not known."""
+    """The function is not known at a point that the search for a root needs."""
 
 
 def _knots(function, low: float, high: float, rounding: float) -> Iterator[float]:
-    """Places, from log to log, between any two of which the function is monotonic."""
+    """Yield places between which the function is monotonic; low and high are logarithms."""
     middle, half = (low + high) / 2, (high - low) / 2
     if half <= _WIDEST / 2:
         places = np.exp(middle + half * _NODES)
         values = np.array([function(float(x)) for x in places])
         coefficients, size = _TO_COEFFICIENTS @ values, max(1, np.max(np.abs(values)))
-        if np.all(np.isnan(values)):  # where one is, no comparison is true
+        if np.all(np.isnan(values)):  # if only some are nan, the comparison below is false
             yield float(places[0])
             return
         if np.max(np.abs(coefficients[-2:])) <= rounding * size:

@@ -1,4 +1,13 @@
-"""A second moment at any variance, as a float: closed form, quadrature or enclosure."""
+"""A second moment at any variance, as a float: by closed form, quadrature or enclosure.
+
+An enclosure is slow, and a search for roots needs hundreds of values. So a search asks only for
+what is known without an enclosure, and NaN stands for "not known": `search` returns it, and so does
+each method of `LayerMaps` whose name starts with ``known``. Infinity is known: the moment diverges.
+
+`root_search` finds no root next to a value that is not known. If a function is 1 at q = 1, NaN at
+q = 2 and −1 at q = 3, it may have a root at 2, or jump there over 0, so no root is reported. Without
+the NaN, the change of sign would be one.
+"""
 
 import contextlib
 import math
@@ -16,22 +25,22 @@ from flaxinit.theory.moments.quadrature import Unresolved, expect
 
 
 def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
-    """A moment at q = variance; nan for what takes an enclosure, if only what is known is asked."""
+    """Return a moment at q = variance; with `known`, nan if only an enclosure could give it."""
     if not moment.exists:
         return moment.value  # which says why
     if moment.exact == sympy.oo:
         return math.inf
     if variance == 0:
         function = numeric(moment.pieces)
-        # The limit from both sides: a jump at 0 counts by halves.
+        # The mean of the limits from both sides, which differ if the function jumps at 0.
         far, beside = (float(np.mean(function(np.array([-x, x])))) for x in (1e-150, 1e-300))
-        if abs(beside - far) > 1e-6 * far:  # it still moves, as a power or a logarithm does
+        if abs(beside - far) > 1e-6 * far:  # it still changes, as a power or a logarithm does
             return math.inf if beside > far else 0.0
         return beside
     diverging = may_diverge(moment.pieces)
     try:
         if moment.exact is not None and not diverging:
-            with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
+            with contextlib.suppress(NotCertifiable):  # the form may cancel, as for q → 0
                 return float(balls.sharp(moment.exact, {q: variance}).mid())
         if not diverging:
             with contextlib.suppress(Unresolved):
@@ -46,9 +55,10 @@ def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
 
 
 def search(moment: Moment, variance: float, found: dict[float, float]) -> float:
-    """A moment among those that a search has found.
+    """Return a moment, or nan if it is not known, from those `found` if it is there.
 
-    What diverges at q₀ diverges beyond: there, the density is at least √(q₀/q) times as large.
+    A moment that diverges at q₀ diverges at every q > q₀, because the density there is at least
+    √(q₀/q) times as large.
     """
     if variance not in found:
         diverges = any(math.isinf(value) for v, value in found.items() if v <= variance)

@@ -1,1 +1,1 @@
-"""A function becomes its Gaussian expectation: exact, certified, floating."""
+"""From a function to its Gaussian expectation: exact, certified or in floating point."""

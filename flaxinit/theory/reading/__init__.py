@@ -1,1 +1,1 @@
-"""Any form of activation becomes a function. The only room that imports JAX."""
+"""From any form of activation to a function. Only this room of the theory imports JAX."""

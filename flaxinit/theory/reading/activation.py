@@ -1,4 +1,4 @@
-"""Any form of activation (name, formula, SymPy expression, JAX function) to one expression."""
+"""Read any form of activation: a name, a formula, a SymPy expression or a JAX function."""
 
 import contextlib
 from collections.abc import Callable
@@ -28,16 +28,22 @@ from flaxinit.theory.reading.formula import read_formula
 from flaxinit.theory.reading.vocabulary import FUNCTIONS
 
 MAX_CONSTANT = arb(10) ** 1000
-# A grid that meets no simple number, where kinks lie: steps of 1/6 moved off by 1/π².
+# Kinks lie at simple numbers. The grid avoids them: its steps of 1/6 are shifted by 1/π².
 _GRID = np.arange(-48, 49) / 6 + 1 / np.pi**2
 _SHARP_BITS = 1000
 
 
 @dataclass(frozen=True)
 class Reading:
-    """An activation as it was understood: its name, its expression and its derivative's.
+    """An activation as it was understood.
 
-    Where JAX has no derivative, the last field says why.
+    Attributes:
+        name: the name of the activation.
+        expr: its expression in z.
+        pieces: the same, cut into pieces.
+        derivative: the pieces of its derivative; none if JAX has no derivative.
+        custom_derivative: whether JAX propagates another derivative than the function's own.
+        no_derivative: why JAX has no derivative.
     """
 
     name: str
@@ -49,7 +55,7 @@ class Reading:
 
 
 def read_activation(activation) -> Reading:
-    """Reads any form of activation, and checks a JAX function's reading against its values.
+    """Read any form of activation, and check the reading against the function's values.
 
     Args:
         activation: a catalogue name, a formula, a SymPy expression in one variable, or a
@@ -66,13 +72,13 @@ def read_activation(activation) -> Reading:
         return _from_expr(activation.strip(), _named(activation.strip()))
     if isinstance(activation, Expr):
         return _from_expr(str(activation), _in_z(activation))
-    # A dtype is a callable too, which would be read as the identity.
+    # A dtype is callable too, and would be read as the identity.
     if callable(activation) and not isinstance(activation, type):
         return _from_function(activation)
     raise TypeError(
-        "an activation is a name ('gelu'), a formula ('x * tanh(x)'), a SymPy expression or a "
-        f"JAX function; got {activation!r} of type {type(activation).__name__}. An initializer "
-        "takes its dtype and axes by name: dtype=, in_axis="
+        "An activation must be a name ('gelu'), a formula ('x * tanh(x)'), a SymPy expression or "
+        f"a JAX function, got {activation!r} of type {type(activation).__name__}. Pass an "
+        "initializer's dtype and axes by name: dtype=, in_axis=."
     )
 
 
@@ -82,7 +88,7 @@ def _named(text: str) -> Expr:
 
 
 def _in_z(expr: Expr) -> Expr:
-    # SymPy's arithmetic rounds Floats to 15 digits; each is read as the number it stands for.
+    # SymPy's arithmetic rounds Floats to 15 digits, so read each as the number it stands for.
     expr = expr.xreplace({f: read_constant(float(f)) for f in expr.atoms(Float)})
     symbols = expr.free_symbols
     if z in symbols or not symbols:
@@ -92,8 +98,8 @@ def _in_z(expr: Expr) -> Expr:
         (variable,) = symbols
     if variable is None:
         raise ValueError(
-            f"{expr} has several symbols ({', '.join(sorted(map(str, symbols)))}): write the "
-            "variable as flaxinit.theory.z (or call it x), the others are parameters"
+            f"{expr} has several symbols ({', '.join(sorted(map(str, symbols)))}), and none is the "
+            "variable. Call the variable x or use flaxinit.theory.z; the others are parameters."
         )
     return expr.subs(variable, z)
 
@@ -102,13 +108,13 @@ def _from_expr(name: str, expr: Expr) -> Reading:
     for symbol in expr.free_symbols - {z}:
         if not symbol.is_real:
             raise ValueError(
-                f"the parameter {symbol} has to be real: Symbol({symbol.name!r}, real=True), or "
-                "positive=True where its sign decides a branch"
+                f"The parameter {symbol} must be real. Write Symbol({symbol.name!r}, real=True), "
+                "or positive=True if its sign decides a branch."
             )
     if expr.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
         raise ValueError(
-            f"{name} is no finite number in one of its branches: {short(expr)}; an activation has "
-            "to be defined on the whole real line"
+            f"{name} is not a finite number in one of its branches: {short(expr)}. An activation "
+            "must be defined on the whole real line."
         )
     _require_moderate(name, expr)
     pieces = split(expr)
@@ -122,7 +128,7 @@ def _from_function(function: Callable) -> Reading:
 
     traced = trace(function)
     name, expr = traced.name, traced.expr()
-    # Cancellation may cost the function half of its digits; a wrong reading differs by more.
+    # Cancellation may cost the function half of its digits. A wrong reading differs by more.
     tolerance = traced.spacing**0.5
     values = traced.evaluate(_GRID)
     _require_finite(name, values)
@@ -130,20 +136,20 @@ def _from_function(function: Callable) -> Reading:
     _require_agreement(name, pieces, {}, values, tolerance)
     try:
         slopes = traced.derivative.evaluate(_GRID)
-    except NotTraceable as error:  # lax.while_loop has a value, but no gradient
+    except NotTraceable as error:  # lax.while_loop has values, but no gradient
         return Reading(name, expr, pieces, (), no_derivative=str(error))
     derivative = derivative_of(pieces)
     custom = _disagreement(derivative, {}, slopes, tolerance) is not None
     if custom:
-        # A custom derivative (a straight-through estimator, say) is what JAX propagates
-        # backwards, so it is what the backward gain has to be about.
+        # JAX propagates the custom derivative (of a straight-through estimator, for example), so
+        # the backward gain must be that of the custom derivative.
         derivative = split(traced.derivative.expr())
         _require_agreement(f"the derivative of {name}", derivative, {}, slopes, tolerance)
     return Reading(name, expr, pieces, derivative, custom)
 
 
 def read_gate(function: Callable) -> tuple[str, Expr]:
-    """A function of two arrays as (name, expression in z and `gate`), checked on values."""
+    """Read a function of two arrays as (name, expression in z and `gate`), checked on values."""
     from flaxinit.theory.reading.jax_function import trace
 
     traced = trace(function, arguments=2)
@@ -158,13 +164,14 @@ def read_gate(function: Callable) -> tuple[str, Expr]:
     if not abs(own[worst] - read[worst]) <= spacing**0.5 * (1 + abs(read[worst])):
         raise ValueError(
             f"{name} was read as {expr}, but at ({_GRID[worst]:.6g}, {other[worst]:.6g}) it "
-            f"returns {own[worst]:.9g} and the reading {read[worst]:.9g}"
+            f"returns {own[worst]:.9g} and the reading gives {read[worst]:.9g}. Write the gate "
+            "with other functions of JAX."
         )
     return name, expr
 
 
 def _require_moderate(name: str, expr: Expr) -> None:
-    """Refuses constants so large or small that SymPy's algebra would not end, as in e^(10^16)."""
+    """Refuse constants such as e^(10^16), with which SymPy's algebra would not end."""
     if not expr.is_number:
         for part in expr.args:
             _require_moderate(name, part)
@@ -173,7 +180,8 @@ def _require_moderate(name: str, expr: Expr) -> None:
         size = abs(balls.evaluate(expr))
         if size > MAX_CONSTANT or (size > 0 and size < 1 / MAX_CONSTANT):
             raise ValueError(
-                f"{name} holds the constant {expr}, but one lies between 1e-1000 and 1e1000"
+                f"{name} contains the constant {expr}, but a constant must lie between 1e-1000 and "
+                "1e1000. Rescale the activation."
             )
 
 
@@ -183,7 +191,7 @@ def _require_finite(name: str, values: np.ndarray) -> None:
         at = worst[np.argmin(np.abs(worst))]
         raise ValueError(
             f"{name} is not a finite real number at x = {at:.3g} (it returns "
-            f"{values[at == _GRID][0]}); an activation has to be defined on the whole real line"
+            f"{values[at == _GRID][0]}). An activation must be defined on the whole real line."
         )
 
 
@@ -196,8 +204,8 @@ def _require_real(name: str, pieces: tuple[Piece, ...]) -> None:
 
 
 def _require_whole(name: str, expr: Expr, pieces: tuple[Piece, ...]) -> None:
-    """Holds the pieces against the expression they were cut from, also beside every cut."""
-    # A parameter of a branch that is taken at single points is in no piece.
+    """Compare the pieces with the expression they were cut from, also beside every cut."""
+    # A parameter may occur only in a branch taken at single points, and so in no piece.
     assigned = samples(sorted(expr.free_symbols - {z}, key=str))
     whole = numeric((Piece(-sympy.oo, sympy.oo, expr.subs(assigned)),))
     cut = numeric(substitute(pieces, assigned))
@@ -210,12 +218,12 @@ def _require_whole(name: str, expr: Expr, pieces: tuple[Piece, ...]) -> None:
     if np.any(wrong):
         raise ValueError(
             f"{name} was cut into ({short_list(p.expr for p in pieces)}), which differs from it "
-            f"at x = {points[wrong][0]:.6g}; write its conditions as polynomials in x"
+            f"at x = {points[wrong][0]:.6g}. Write its conditions as polynomials in x."
         )
 
 
 def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):
-    """(index, ball) of the pieces' values at the grid points."""
+    """Yield (index, ball) for the pieces' value at each grid point."""
     symbols = tuple(assigned)
     with balls.precision(80):
         given = [acb(balls.to_ball(float(v))) for v in assigned.values()]
@@ -225,7 +233,7 @@ def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):
             point = balls.to_ball(float(x))
             which = sum(bool(end < point) for end in ends)
             ball = programs[which](acb(point), *given)
-            if not ball.is_finite():  # 1 − erf(8), say, is 0 to 80 bits
+            if not ball.is_finite():  # 1 − erf(8), for example, is 0 to 80 bits
                 with balls.precision(_SHARP_BITS):
                     ball = balls.Program(pieces[which].expr, (z, *symbols))(acb(point), *given)
             yield at, ball
@@ -234,7 +242,7 @@ def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):
 def _disagreement(
     pieces, assigned, values: np.ndarray, tolerance: float
 ) -> tuple[float, float, complex] | None:
-    """The first grid point at which reading and function part, with both values."""
+    """Return the first grid point at which reading and function differ, with both values."""
     for at, ball in _balls(pieces, assigned):
         own, imaginary = float(values[at]), 0.0 if ball.imag.contains(0) else ball.imag.mid()
         read = complex(ball.real.mid(), imaginary)
@@ -253,11 +261,12 @@ def _require_agreement(name, pieces, assigned, values, tolerance) -> None:
     understood = f"{name} was read as ({short_list(p.expr for p in pieces)})"
     if read.imag:
         raise ValueError(
-            f"{understood}, which is no real number at x = {x:.6g}, where the function returns "
+            f"{understood}, which is not a real number at x = {x:.6g}, where the function returns "
             f"{own:.9g}: a guard against NaN (nan_to_num, isnan, isfinite) is not read. Write the "
-            "guard as a condition on x, such as jnp.where(x > 0, jnp.sqrt(x), 0)"
+            "guard as a condition on x, such as jnp.where(x > 0, jnp.sqrt(x), 0)."
         )
     raise ValueError(
-        f"{understood}, but at x = {x:.6g} it returns {own:.9g} and the reading {read.real:.9g}; "
-        "a rule is wrong, or the function rounds on purpose. Pass a formula instead"
+        f"{understood}, but at x = {x:.6g} it returns {own:.9g} and the reading gives "
+        f"{read.real:.9g}: a rule is wrong, or the function rounds on purpose. Pass a formula "
+        "instead."
     )

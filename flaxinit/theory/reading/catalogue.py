@@ -10,13 +10,13 @@ from flaxinit.theory.functions.constants import SeluAlpha, SeluScale
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.reading.formula import read_formula
 
-# Two constants that solve equations; a formula of numbers could only approximate them.
+# Both constants solve equations. A formula of numbers could only approximate them.
 _CONSTANTS = {"selu_scale": SeluScale(), "selu_alpha": SeluAlpha()}
 
 
 @cache
 def catalogue_expr(name: str) -> Expr:
-    """The expression in z of an activation of the catalogue.
+    """Return the expression in z of an activation of the catalogue.
 
     >>> catalogue_expr("lisht")
     z*tanh(z)
@@ -29,7 +29,7 @@ def _applied(name: str, argument: Expr) -> Expr:
     return catalogue_expr(name).subs(z, argument)
 
 
-# In a formula each is a function.
+# Each activation is a function that formulas may call.
 ACTIVATIONS: dict[str, Callable[[Expr], Expr]] = {
     name: partial(_applied, ALIASES.get(name, name)) for name in (*CATALOGUE, *ALIASES)
 }

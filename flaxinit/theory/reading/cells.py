@@ -1,6 +1,8 @@
-"""Values that depend on the input by cases, as a flat list: one for each cell of the line.
+"""Values that depend on the input piecewise, as a flat list: one value for each cell of the line.
 
-SymPy would hold them as nested `Piecewise`, and solve the conditions anew at every step.
+For example, the number of the conditions z > 0 and z > 1 that hold has the places (0, 1) and the
+values (0, 0, 1, 1, 2): on z < 0, at 0, on 0 < z < 1, at 1, and on z > 1. SymPy would nest
+`Piecewise` expressions, and solve their conditions again at every step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +26,12 @@ MAX_PLACES = 1024
 
 @dataclass(frozen=True)
 class Cells:
-    """A value on every open interval between places on the line, and one at every place.
+    """One value at every place on the line, and one on every open interval between places.
 
     Attributes:
         places: the places, from left to right.
-        values: expressions or conditions, for the cells from left to right: the interval up to
-            the first place, that place, the interval up to the second, and so on.
+        values: expressions or conditions, one for each cell from left to right: the interval up to
+            the first place, that place, the interval up to the second place, and so on.
     """
 
     places: tuple[Expr, ...]
@@ -41,7 +43,7 @@ class Cells:
 
     @property
     def are_numbers(self) -> bool:
-        """Whether every value is a number, or the truth."""
+        """Whether every value is a number or a truth value."""
         return not any(value.free_symbols for value in set(self.values))
 
     @property
@@ -54,7 +56,7 @@ class Cells:
         if all(_is_condition(value) for value in self.values):
             return _condition(self)
         points, intervals = [], []
-        for place, (left, point, right) in self.neighbours:
+        for place, (left, point, right) in self.neighbors:
             if left != right:
                 intervals.append((left, z < place if point != left else z <= place))
             if point not in (left, right):
@@ -62,13 +64,13 @@ class Cells:
         return Piecewise(*points, *intervals, (self.values[-1], True))
 
     @property
-    def neighbours(self) -> Iterator[tuple[Expr, tuple]]:
-        """Every place, with the values left of it, there, and right of it."""
+    def neighbors(self) -> Iterator[tuple[Expr, tuple]]:
+        """Each place, with the values to its left, at it, and to its right."""
         for n, place in enumerate(self.places):
             yield place, self.values[2 * n : 2 * n + 3]
 
     def spread(self, places: Sequence[Expr]) -> list[Basic]:
-        """The values on the cells between more places than its own."""
+        """Return the values on the cells that a finer list of places makes."""
         own, spread = 0, []
         for place in places:
             spread.append(self.values[2 * own])
@@ -79,10 +81,10 @@ class Cells:
 
 
 def cells(condition: Boolean) -> Cells | Boolean:
-    """A condition on z as the cells on which it holds.
+    """Return the cells on which a condition on z holds.
 
     Raises:
-        ValueError: if the places cannot be found where it changes.
+        ValueError: if the places where it changes cannot be found.
 
     >>> cells(z >= 2)
     Cells(places=(2,), values=(False, True, True))
@@ -98,13 +100,13 @@ def cells(condition: Boolean) -> Cells | Boolean:
 
 
 def is_threshold(value) -> bool:
-    """Whether a value is a comparison of z with a number."""
+    """Tell whether a value is a comparison of z with a number."""
     return isinstance(value, Relational) and _threshold(value) is not None
 
 
 @remembered
 def _threshold(condition: Boolean) -> Expr | None:
-    """The place at which a linear condition on z changes."""
+    """Return the place at which a linear condition on z changes; None if it is not linear."""
     line = polynomial(condition.lhs - condition.rhs) if isinstance(condition, Relational) else None
     if line is None or line.degree() != 1 or line.free_symbols_in_domain:
         return None
@@ -113,18 +115,18 @@ def _threshold(condition: Boolean) -> Expr | None:
 
 
 def _beside(condition: Relational) -> tuple[int, int, int]:
-    """The signs of its two sides' difference left of the threshold, there, and right of it."""
+    """Return the sign of lhs − rhs to the left of the threshold, at it, and to its right."""
     rises = polynomial(condition.lhs - condition.rhs).LC().is_positive
     return (-1, 0, 1) if rises else (1, 0, -1)
 
 
 def count(condition: Boolean):
-    """1 where the condition holds, else 0."""
+    """Return 1 where the condition holds, and 0 elsewhere."""
     return first([condition, true]) if condition in (true, false) else first([~condition, true])
 
 
 def first(conditions: Sequence[Boolean]):
-    """The place of the first condition that holds; 0 if none does.
+    """Return the index of the first condition that holds; 0 if none does.
 
     >>> first([z > 1, z > 0])
     Cells(places=(0, 1), values=(0, 0, 1, 1, 0))
@@ -137,7 +139,7 @@ def first(conditions: Sequence[Boolean]):
 
 
 def apply(rule: Callable, entries: Sequence):
-    """A rule applied cell by cell.
+    """Apply a rule cell by cell.
 
     >>> apply(lambda a, b: a + b, (count(z > 0), count(z > 1)))
     Cells(places=(0, 1), values=(0, 0, 1, 1, 2))
@@ -146,12 +148,13 @@ def apply(rule: Callable, entries: Sequence):
 
 
 def apply_to_all(rule: Callable, entries: Sequence):
-    """A rule applied to the values on all cells at once: one list of them for each entry."""
+    """Apply a rule to all cells at once: it takes one list of values for each entry."""
     rows = {entry.places for entry in entries if isinstance(entry, Cells)}
     places = ordered(p for row in rows for p in row) if len(rows) != 1 else next(iter(rows))
     if len(places) > MAX_PLACES:
         raise ValueError(
-            f"this function has more than {MAX_PLACES} places where its branch changes"
+            f"This function changes its branch at more than {MAX_PLACES} places. Derive a simpler "
+            "function."
         )
     columns = [
         entry.spread(places) if isinstance(entry, Cells) else [entry] * (2 * len(places) + 1)
@@ -161,7 +164,7 @@ def apply_to_all(rule: Callable, entries: Sequence):
 
 
 def _flat(places: Sequence[Expr], values: Sequence):
-    """Cells of cells as cells."""
+    """Flatten cells whose values are cells."""
     finer = {place for value in values if isinstance(value, Cells) for place in value.places}
     if not finer:
         return _simplest(Cells(tuple(places), tuple(values)))
@@ -173,9 +176,9 @@ def _flat(places: Sequence[Expr], values: Sequence):
 
 
 def _simplest(whole: Cells):
-    """Without the places at which nothing changes; the value itself if there is no other."""
+    """Drop the places at which nothing changes. If none is left, return the one value."""
     places, values = [], [whole.values[0]]
-    for place, (left, point, right) in whole.neighbours:
+    for place, (left, point, right) in whole.neighbors:
         if left != right or not _agree(left, point, place):
             places.append(place)
             values += [point, right]
@@ -183,7 +186,7 @@ def _simplest(whole: Cells):
 
 
 def _agree(value: Basic, point: Basic, place: Expr) -> bool:
-    """Whether a value and that at a single point are one there."""
+    """Tell whether the value of an interval equals that of a single point, at the point."""
     if value == point:
         return True
     there = value.subs(z, place)
@@ -196,10 +199,10 @@ def _is_condition(value) -> bool:
 
 
 def _condition(whole: Cells) -> Boolean:
-    """Where a condition holds, as comparisons with the places."""
+    """Return where a condition holds, as comparisons with the places."""
     parts: list[Boolean] = []
     above: Boolean = true
-    for place, (left, point, right) in whole.neighbours:
+    for place, (left, point, right) in whole.neighbors:
         parts.append(And(left, above, z <= place if point == left else z < place))
         above = z >= place if point == right else z > place
         if point not in (left, right):

@@ -1,4 +1,7 @@
-"""Primitives that arrange or gather numbers: none may tell the inputs apart, or mix them."""
+"""Primitives that arrange or combine entries. They must not mix inputs, nor tell them apart.
+
+`entries` explains how one axis of an array stands for the inputs.
+"""
 
 import functools
 import itertools
@@ -23,9 +26,20 @@ from flaxinit.theory.reading.rules import RULES
 
 
 def _move(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
-    """A primitive that only moves entries: JAX moves their numbers instead.
+    """Apply a primitive that only moves entries, by letting JAX move numbers that label them.
 
-    Entry e of input i has the number e · LENGTH + i, so that the result tells where each came from.
+    Entry e of input i has the label ``e · LENGTH + i``; an entry that is the same for every input
+    has i = 0. From the result's labels we read where each of its entries came from. With two
+    inputs (LENGTH = 2), take ``jnp.stack([x, x**2])[::-1]``: row 0 holds entry 0, x, and row 1
+    holds entry 1, x²::
+
+        labels              JAX reverses the rows    divmod by 2: (entry, input)
+        row 0:  0  1        row 0:  2  3             row 0:  (1, 0)  (1, 1)
+        row 1:  2  3        row 1:  0  1             row 1:  (0, 0)  (0, 1)
+
+    Along each row the entry is constant and the inputs are 0, 1: row 0 is x², row 1 is x, and one
+    expression stands for each row. Had JAX reversed the columns, row 0 would read (0, 1) (0, 0):
+    the inputs are 1, 0, so the function mixes its inputs, and that is an error.
     """
     data = operands[:1] if equation.primitive.name in _INDEXED else operands
     places = operands[len(data) :]
@@ -43,9 +57,10 @@ def _move(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     results = []
     for var, result in zip(equation.outvars, bind(equation, numbered), strict=True):
         shape, moved = shape_of(var), np.asarray(result)
-        if not np.all(moved >= 0):  # nan, or the like, where JAX fills in
+        if not np.all(moved >= 0):  # JAX fills in nan, or a negative number
             raise ValueError(
-                f"this function reads a table outside of it (primitive {equation.primitive.name!r})"
+                "This function reads a table outside of its bounds (primitive "
+                f"{equation.primitive.name!r}). Clip the index."
             )
         entry, source = np.divmod(moved.astype(int), LENGTH)
         axes = tuple(axis for axis, n in enumerate(var.aval.shape) if n == LENGTH)
@@ -59,7 +74,7 @@ def _move(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _look_up(equation, table: np.ndarray, *places: np.ndarray) -> np.ndarray:
-    """A table read at one place that depends on the input: at each place that it can be."""
+    """Read a table at a place that depends on the input, for each place that it can be."""
     place = places[0].flat[0]
     shape = shape_of(equation.outvars[0])
     if not (
@@ -68,8 +83,9 @@ def _look_up(equation, table: np.ndarray, *places: np.ndarray) -> np.ndarray:
         and len(places) == places[0].size == math.prod(shape) == 1
     ):
         raise ValueError(
-            f"this function looks up numbers at places that depend on its input (primitive "
-            f"{equation.primitive.name!r}), which is not read; write the choice as nested jnp.where"
+            "This function looks up numbers at places that depend on its input (primitive "
+            f"{equation.primitive.name!r}), which is not read. Write the choice as nested "
+            "jnp.where."
         )
 
     @functools.cache
@@ -83,7 +99,7 @@ def _look_up(equation, table: np.ndarray, *places: np.ndarray) -> np.ndarray:
 
 
 def _inputs(shape: tuple[int, ...]) -> np.ndarray:
-    """The number of the input at every place of an array; 0 where there is no such axis."""
+    """Return the index of the input at every place of an array; 0 if no axis has the inputs."""
     numbers = np.zeros(shape)
     for axis, n in enumerate(shape):
         if n == LENGTH:
@@ -92,12 +108,12 @@ def _inputs(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def mixes(equation) -> ValueError:
-    """The error for a primitive that looks at several inputs at once."""
+    """Return the error for a primitive that looks at several inputs at once."""
     return not_elementwise(f"this one mixes its inputs (primitive {equation.primitive.name!r})")
 
 
 def _along(equation, *axes: int) -> None:
-    """Refuses a primitive that acts along the axis of the inputs."""
+    """Refuse a primitive that acts along the axis of the inputs."""
     if any(equation.invars[0].aval.shape[axis] == LENGTH for axis in axes):
         raise mixes(equation)
 
@@ -110,13 +126,13 @@ def _reduce(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _in_front(array: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    """The array with some of its axes as one, before the others."""
+    """Merge some axes of an array into one, and put it before the others."""
     front = np.moveaxis(array, axes, range(len(axes)))
     return front.reshape(-1, *front.shape[len(axes) :])
 
 
 def _contract(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
-    """A product of matrices, none of which has the inputs along the axis that is summed."""
+    """Multiply matrices, unless the sum runs over the axis of the inputs."""
     axes, batch = equation.params["dimension_numbers"]
     if any(batch) or any(equation.invars[0].aval.shape[axis] == LENGTH for axis in axes[0]):
         raise mixes(equation)
@@ -144,7 +160,7 @@ def _accumulate(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _arg_extreme(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
-    """The first place whose entry is at least (at most) every other."""
+    """Return the first place whose entry is at least (for argmin, at most) every other."""
     (axis,) = equation.params["axes"]
     _along(equation, axis)
     beats = Ge if equation.primitive.name == "argmax" else Le
@@ -166,7 +182,7 @@ def _select(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def pick(var, *operands: np.ndarray) -> np.ndarray:
-    """One of several cases, by a condition or a number."""
+    """Choose one of several cases, by a condition or a number."""
     counts = np.issubdtype(var.aval.dtype, np.integer)
 
     def picked(which, *cases):
@@ -177,13 +193,13 @@ def pick(var, *operands: np.ndarray) -> np.ndarray:
     return each(picked, operands, shape_of(var))
 
 
-# Primitives whose operands after the first say where to look.
+# Primitives whose operands after the first say where to read.
 _INDEXED = ("dynamic_slice", "gather")
 _MOVING = (
     *("broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "gather", "pad"),
     *("reshape", "rev", "slice", "split", "squeeze", "stack", "transpose", "unstack"),
 )
-# What a reduction repeats.
+# The operation that each reduction repeats.
 _REDUCING = {
     **{"reduce_sum": Add, "reduce_prod": Mul, "reduce_max": Max, "reduce_min": Min},
     **{"reduce_and": And, "reduce_or": Or},
@@ -195,7 +211,7 @@ STRUCTURE: dict[str, Callable] = {
     **dict.fromkeys(_ACCUMULATING, _accumulate),
     **dict.fromkeys(("argmax", "argmin"), _arg_extreme),
     "dot_general": _contract,
-    # Where arrays go, and when, changes no number.
+    # These change where arrays are and when they are computed, but not their values.
     **dict.fromkeys(
         ("device_put", "mesh_cast", "optimization_barrier", "reshard", "sharding_constraint"),
         lambda equation, operands: operands,

@@ -1,7 +1,16 @@
 """Arrays of expressions: what a traced program computes, entry by entry.
 
-A program is traced on vectors of `LENGTH` numbers. Every entry along such an axis goes the same
-way, so that one expression stands for all: an array here has that axis too, with length 1.
+A function is traced on a vector of `LENGTH` inputs, so an axis of that length stands for the
+inputs. An elementwise function treats all of them alike, and one expression stands for all: the
+array of expressions has the same axes, but length 1 along the axis of the inputs. For
+``lambda x: jnp.sum(jnp.stack([x, x**2]), axis=0)``::
+
+    JAX's array    its shape      array of expressions
+    x              (LENGTH,)      [z]
+    stacked        (2, LENGTH)    [[z], [z**2]]
+    sum            (LENGTH,)      [z**2 + z]
+
+A sum along the axis of the inputs would mix them, so ``jnp.sum(x)`` is refused.
 """
 
 import contextlib
@@ -20,31 +29,33 @@ from flaxinit.theory.functions.effort import size, spend
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.reading.cells import Cells, apply, apply_to_all, cells, is_threshold
 
-# A prime that nobody writes by hand, so that a function which splits, pairs up or counts its
-# inputs betrays itself by its shapes.
+# A prime that nobody writes by hand: a function that splits, pairs or counts its inputs shows it
+# by its shapes.
 LENGTH = 103
 MAX_SIZE = 1024  # numbers that a function may hold for each of its inputs
 MAX_NODES = 10_000  # parts of an expression
-_LONG = 256  # cells that are computed at once, if there are no more
+_LONG = 256  # cells to which shorter columns are padded, so that JAX compiles once
 _APPLYING = 20  # units of work for each part of an expression that a rule is applied to
 
 
 def not_elementwise(what: str) -> ValueError:
+    """Return the error for a function that is not elementwise."""
     return ValueError(
-        f"an activation acts on each number by itself (elementwise), but {what}; "
-        "derive the elementwise part, and treat the rest as a layer of its own"
+        f"An activation must act on each number by itself (elementwise), but {what}. "
+        "Derive the elementwise part, and treat the rest as a separate layer."
     )
 
 
 def draws_random(what: str) -> ValueError:
+    """Return the error for a function that draws random numbers."""
     return ValueError(
-        "an activation is a function of its input alone, but this one draws random numbers "
-        f"({what}); pass its deterministic form"
+        "An activation must depend on its input alone, but this one draws random numbers "
+        f"({what}). Pass its deterministic form."
     )
 
 
 def shape_of(atom) -> tuple[int, ...]:
-    """The shape of a variable's array of expressions."""
+    """Return the shape of a variable's array of expressions."""
     shape = atom.aval.shape
     if shape.count(LENGTH) > 1:
         raise not_elementwise("this one pairs every input with every other")
@@ -52,7 +63,7 @@ def shape_of(atom) -> tuple[int, ...]:
 
 
 def each(rule: Callable, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """A rule applied to every entry."""
+    """Apply a rule to every entry."""
     rows = [np.broadcast_to(operand, shape) for operand in operands]
     result = np.empty(shape, object)
     for index in np.ndindex(shape):
@@ -61,14 +72,14 @@ def each(rule: Callable, operands: Sequence[np.ndarray], shape: tuple[int, ...])
 
 
 def applied(rule: Callable, entries: Sequence):
-    """A rule applied to entries of arrays, cell by cell where one of them is given by cells."""
+    """Apply a rule to entries of arrays, cell by cell if one of them is given by cells."""
 
     def checked(*values):
         parts = sum(map(size, values))
         if parts > MAX_NODES:
             raise ValueError(
-                f"written out, this function is a formula of more than {MAX_NODES} parts; derive a "
-                "simpler one"
+                f"Written out, this function is a formula of more than {MAX_NODES} parts. Derive a "
+                "simpler one."
             )
         spend(_APPLYING * parts)
         return entry_of(rule(*values))
@@ -79,12 +90,12 @@ def applied(rule: Callable, entries: Sequence):
 
 
 def of_one_input(entries: Iterable) -> bool:
-    """Whether there is no second input, of a gate: its product with cells is kept a product."""
+    """Tell whether there is no second input. The product of a gate's input with cells is kept."""
     return all(entry.free_symbols <= {z} for entry in entries)
 
 
 def entry_of(value):
-    """What a rule returned, as an entry of an array."""
+    """Return the result of a rule as an entry of an array."""
     if isinstance(value, Cells):
         return value
     value = sympify(value)
@@ -92,28 +103,31 @@ def entry_of(value):
 
 
 def written(entry):
-    """An entry as an expression."""
+    """Return an entry as an expression."""
     return entry.expr if isinstance(entry, Cells) else entry
 
 
 def constant(value) -> np.ndarray:
-    """An array of numbers, each read as what it was meant to be."""
+    """Return an array of numbers, each read as the exact number that it stands for."""
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
-            "a parameter of the activation is traced by JAX (jit, grad, vmap), so that its value "
-            "is not known when the activation is derived; give it as a number, for example "
-            "by jax.jit's static_argnums"
+            "A parameter of the activation is traced by JAX (jit, grad, vmap), so its value is not "
+            "known when the activation is derived. Pass it as a number, for example with "
+            "jax.jit's static_argnums."
         )
     if jnp.issubdtype(jax.dtypes.result_type(value), jax.dtypes.prng_key):
         raise draws_random("a key")
     array = np.asarray(value)
     if np.iscomplexobj(array):
-        raise ValueError("an activation has to be real, but this one uses a complex constant")
+        raise ValueError(
+            "An activation must be real, but this one uses a complex constant. Write it with real "
+            "numbers."
+        )
     for axis in (axis for axis, n in enumerate(array.shape) if n == LENGTH):
         single = array.take([0], axis)
         if not np.array_equal(np.broadcast_to(single, array.shape), array, equal_nan=True):
             raise not_elementwise(
-                f"this one treats its inputs by their place (by a constant of shape {array.shape})"
+                f"this one treats its inputs by position (with a constant of shape {array.shape})"
             )
         array = single
     check_size(array)
@@ -121,27 +135,27 @@ def constant(value) -> np.ndarray:
     for index, entry in np.ndenumerate(array):
         if array.dtype == bool:
             result[index] = sympify(bool(entry))
-        else:  # a guard against nan falls away, as its condition never holds
+        else:  # the nan of a guard disappears later, because its condition never holds
             result[index] = nan if entry != entry else read_constant(entry)
     return result
 
 
 def check_size(array: np.ndarray) -> None:
-    """Refuses tables that are no formula any more."""
+    """Refuse tables that are too large to be formulas."""
     if array.size > MAX_SIZE:
         raise ValueError(
-            f"this function computes with {array.size} numbers for each of its inputs; at most "
-            f"{MAX_SIZE} are read"
+            f"This function computes with {array.size} numbers for each of its inputs, but at most "
+            f"{MAX_SIZE} are read. Derive a simpler function."
         )
 
 
 def are_numbers(operands: Iterable[np.ndarray]) -> bool:
-    """Whether nothing depends on the input."""
+    """Tell whether nothing depends on the input."""
     return not any(entry.free_symbols for operand in operands for entry in operand.flat)
 
 
 def compute(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What does not depend on the input, counters and places say, is left to JAX."""
+    """Let JAX compute what does not depend on the input, such as counters and places."""
     arrays = []
     for atom, operand in zip(equation.invars, operands, strict=True):
         array = (
@@ -154,7 +168,7 @@ def compute(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def are_counts(operands: Iterable[np.ndarray]) -> bool:
-    """Whether all are numbers, on each cell of the line."""
+    """Tell whether all entries are numbers, on each cell of the line."""
     entries = [entry for operand in operands for entry in operand.flat]
     return all(
         entry.are_numbers if isinstance(entry, Cells) else not entry.free_symbols
@@ -163,13 +177,13 @@ def are_counts(operands: Iterable[np.ndarray]) -> bool:
 
 
 def compute_counts(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What JAX makes of whole numbers, the quotients and shifts of which it rounds."""
+    """Let JAX compute with integers, because it rounds their quotients and shifts."""
     dtypes = [atom.aval.dtype for atom in equation.invars]
 
     def computed(*columns: Sequence) -> list[Integer]:
         numbers = [np.array(list(map(_number, column))) for column in columns]
         count = len(numbers[0])
-        # For every new length JAX compiles the primitive anew.
+        # JAX compiles the primitive again for every new length.
         padding = max(_LONG, 1 << (count - 1).bit_length()) - count
         padded = [np.pad(row, (0, padding), "edge") for row in numbers]
         arrays = [row.astype(dtype) for row, dtype in zip(padded, dtypes, strict=True)]
@@ -187,7 +201,7 @@ def compute_counts(equation, operands: Sequence[np.ndarray]) -> list[np.ndarray]
     return [result]
 
 
-# What NumPy computes as JAX does, whole numbers that overflow included, and need not compile.
+# NumPy computes these as JAX does, even if integers overflow, and does not compile them.
 _ALIKE = {
     **{"add": np.add, "sub": np.subtract, "mul": np.multiply},
     **{"max": np.maximum, "min": np.minimum},
@@ -199,16 +213,16 @@ def _number(entry) -> bool | float:
 
 
 def bind(equation, arrays: Sequence[np.ndarray]) -> list:
-    """What JAX itself makes of arrays of numbers."""
+    """Let JAX apply a primitive to arrays of numbers."""
     with concretely():
         return jaxpr.bind(equation, list(map(jnp.asarray, arrays)))
 
 
 @contextlib.contextmanager
 def concretely():
-    """Computes in float64 on the CPU at once, even while some model is being traced.
+    """Compute in float64 on the CPU at once, even while a model is being traced.
 
-    Values that are not finite are looked at here, whatever is set for the model.
+    Values that are not finite are allowed here, whatever the user's debug flags say.
     """
     cpu = jax.local_devices(backend="cpu")[0]
     with (

@@ -1,7 +1,7 @@
-"""Reads a formula such as ``"x * tanh(softplus(x))"`` without evaluating any code.
+"""Read a formula such as ``"x * tanh(softplus(x))"`` without evaluating any code.
 
-The text is parsed to Python's syntax tree; only numbers, names, arithmetic, comparisons and
-calls of the functions in `vocabulary` are turned into SymPy, everything else is refused.
+Python parses the text to a syntax tree. Only numbers, names, arithmetic, comparisons and calls of
+the functions in `vocabulary` are turned into SymPy. Everything else is refused.
 """
 
 import ast
@@ -21,7 +21,7 @@ MAX_EXPONENT = 64
 MAX_DIGITS = 40
 MAX_MAGNITUDE = 100  # decimal exponent
 MAX_DEPTH = 20  # calls within calls
-# Names that stand for something else here or elsewhere, and so cannot name a parameter.
+# Names that have another meaning, here or elsewhere, and cannot name a parameter.
 RESERVED = {
     "q": "the variance of x",
     "x": "the variable; use x or z, not both",
@@ -55,7 +55,7 @@ class _Reader(ast.NodeVisitor):
 
     def refuse(self, node: ast.AST, rule: str):
         part = ast.get_source_segment(self.text, node) or type(node).__name__
-        raise ValueError(f"formula {_short(self.text)}: {rule}; got {_short(part)}")
+        raise ValueError(f"Formula {_short(self.text)}, at {_short(part)}: {rule}.")
 
     def generic_visit(self, node):
         self.refuse(node, "only numbers, names, arithmetic, comparisons and calls are allowed")
@@ -63,15 +63,15 @@ class _Reader(ast.NodeVisitor):
     def visit_Constant(self, node):
         value = node.value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self.refuse(node, "a constant has to be a real number")
+            self.refuse(node, "a constant must be a real number")
         written = (ast.get_source_segment(self.text, node) or "").replace("_", "")
         if len(written) > MAX_DIGITS:
-            self.refuse(node, f"a number may have {MAX_DIGITS} characters")
+            self.refuse(node, f"a number may have at most {MAX_DIGITS} characters")
         if isinstance(value, int):
             written = str(value)  # 0x10 and the like
         if Decimal(written) and abs(Decimal(written).adjusted()) > MAX_MAGNITUDE:
-            self.refuse(node, f"a number lies between 1e-{MAX_MAGNITUDE} and 1e{MAX_MAGNITUDE}")
-        # As written, not as the nearest float: 0.044715 is a rational number.
+            self.refuse(node, f"a number must lie between 1e-{MAX_MAGNITUDE} and 1e{MAX_MAGNITUDE}")
+        # The number as written, not the nearest float: 0.044715 is rational.
         return Integer(value) if isinstance(value, int) else Rational(written)
 
     def visit_Name(self, node):
@@ -82,7 +82,7 @@ class _Reader(ast.NodeVisitor):
         if node.id in self.functions:
             self.refuse(node, f"{node.id} is a function: call it, as in {node.id}(x)")
         if node.id in RESERVED:
-            self.refuse(node, f"the name {node.id} is taken ({RESERVED[node.id]})")
+            self.refuse(node, f"the name {node.id} is reserved ({RESERVED[node.id]})")
         return Symbol(node.id, positive=True)
 
     def visit_UnaryOp(self, node):
@@ -113,13 +113,13 @@ class _Reader(ast.NodeVisitor):
     def number(self, node: ast.AST) -> Expr:
         value = self.visit(node)
         if not isinstance(value, Expr):
-            self.refuse(node, "a condition is not a number: write where(condition, a, b)")
+            self.refuse(node, "a condition is not a number. Write where(condition, a, b)")
         return value
 
     def condition(self, node: ast.AST):
         value = self.visit(node)
         if isinstance(value, Expr):
-            self.refuse(node, "a number is not a condition: write one such as x > 0")
+            self.refuse(node, "a number is not a condition. Write a condition such as x > 0")
         return value
 
     def power(self, node: ast.AST, base: Expr, exponent: Expr) -> Expr:
@@ -142,8 +142,8 @@ class _Reader(ast.NodeVisitor):
                 self.refuse(node, "the comparisons are < <= > >= and ==")
             try:
                 relations.append(_COMPARISONS[type(operator)](left, right))
-            except TypeError:  # SymPy's, of a constant such as acosh(-1)
-                self.refuse(node, "a comparison is between real numbers")
+            except TypeError:  # from SymPy, for a constant such as acosh(-1)
+                self.refuse(node, "a comparison must be between real numbers")
         return And(*relations)
 
     def visit_IfExp(self, node):
@@ -176,7 +176,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def _depth(tree: ast.AST) -> int:
-    """How many calls stand within one another; iterative, as the tree may be deep."""
+    """Return how deeply calls nest. It does not recurse, because the tree may be deep."""
     deepest, waiting = 0, [(tree, 0)]
     while waiting:
         node, depth = waiting.pop()
@@ -191,10 +191,10 @@ def _short(text: str) -> str:
 
 
 def read_formula(text: str, functions: Mapping[str, Callable] = FUNCTIONS) -> Expr:
-    """The SymPy expression, in the symbol z, that a formula stands for.
+    """Return the SymPy expression, in the symbol z, that a formula stands for.
 
-    The variable is called x (or z); every other name that is not a known function or
-    constant is a parameter, taken to be positive.
+    The variable is called x (or z). Every other name is a parameter, taken to be positive, unless
+    it is a known function or constant.
 
     Args:
         text: a formula in Python's notation, at most 1000 characters.
@@ -204,38 +204,44 @@ def read_formula(text: str, functions: Mapping[str, Callable] = FUNCTIONS) -> Ex
         A SymPy expression in `flaxinit.theory.z`.
 
     Raises:
-        ValueError: if the text is not a formula over these functions, or has a
-            number or an exponent too large to be meant.
+        ValueError: if the text is not a formula over these functions, or contains a number or an
+            exponent that is too large.
 
     >>> read_formula("x * sigmoid(1.702 * x)")
     z/(1 + exp(-851*z/500))
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(
-            f"a formula may have {MAX_LENGTH} characters, this one has {len(text)}; "
-            "write the activation as a JAX function instead"
+            f"A formula may have at most {MAX_LENGTH} characters, but this one has {len(text)}. "
+            "Write the activation as a JAX function instead."
         )
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"formula {_short(text)} is not an expression: {error}") from None
+        raise ValueError(f"Formula {_short(text)} is not an expression: {error}.") from None
     if _depth(tree) > MAX_DEPTH:
-        raise ValueError(f"formula {_short(text)} nests calls more than {MAX_DEPTH} deep")
+        raise ValueError(
+            f"Formula {_short(text)} nests calls more than {MAX_DEPTH} deep. Derive a simpler one."
+        )
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     variable = next((name for name in VARIABLES if name in names), VARIABLES[0])
     try:
         expr = _Reader(text.strip(), variable, functions).visit(tree.body)
     except RecursionError:
-        raise ValueError(f"formula {_short(text)} is nested too deeply") from None
+        raise ValueError(
+            f"Formula {_short(text)} is nested too deeply. Derive a simpler one."
+        ) from None
     except OverflowError:
-        raise ValueError(f"formula {_short(text)} holds a number that is too large") from None
+        raise ValueError(
+            f"Formula {_short(text)} contains a number that is too large. Rescale the activation."
+        ) from None
     if z not in expr.free_symbols and expr.free_symbols:
         names = ", ".join(sorted(map(str, expr.free_symbols)))
         raise ValueError(
-            f"formula {_short(text)} has no variable: write it as x ({names} is a parameter)"
+            f"Formula {_short(text)} has no variable: {names} is a parameter. Call the variable x."
         )
     if not isinstance(expr, Expr):
         raise ValueError(
-            f"formula {_short(text)} is a condition, not a number; write where(condition, a, b)"
+            f"Formula {_short(text)} is a condition, not a number. Write where(condition, a, b)."
         )
     return expr

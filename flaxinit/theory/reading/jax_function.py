@@ -1,4 +1,4 @@
-"""Traces a JAX function: its expression, its values and its gradient."""
+"""Trace a JAX function: its expression, its values and its gradient."""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,17 +19,17 @@ from flaxinit.theory.reading.symbolic import interpret
 
 
 class NotTraceable(ValueError):
-    """JAX makes no program of the function, or none of its derivative."""
+    """JAX cannot trace the function or its derivative."""
 
 
 @dataclass(frozen=True, eq=False)
 class Traced:
     """A JAX function of one or more vectors, read and run as the program that it traces to.
 
-    It is traced in float64, so that its constants can be read exactly.
+    It is traced in float64 so that its constants can be read exactly.
 
     Attributes:
-        name: what the function is called.
+        name: the name of the function.
         function: the function.
         arguments: how many vectors it takes.
     """
@@ -48,7 +48,7 @@ class Traced:
         return self._trace(LENGTH)
 
     def expr(self, *others: Symbol) -> Expr:
-        """What it computes, its first argument as z and the others as the given symbols.
+        """Return what it computes, with z as its first argument and symbols as the others.
 
         Raises:
             ValueError: if it is not elementwise, or uses a primitive that has no rule.
@@ -60,7 +60,7 @@ class Traced:
 
     @cached_property
     def spacing(self) -> float:
-        """The relative spacing of the coarsest float format that it computes in."""
+        """The relative spacing of the coarsest float format in which it computes."""
         return max(_spacings(self.program))
 
     @cached_property
@@ -74,10 +74,10 @@ class Traced:
         return Traced(f"the derivative of {self.name}", derivative)
 
     def evaluate(self, *points: np.ndarray) -> np.ndarray:
-        """Its own values at the points, in float64 on the CPU.
+        """Return its own values at the points, in float64 on the CPU.
 
-        It is traced anew for them: what it makes of the length of a vector is then another thing
-        than what was read.
+        It is traced again for them, on vectors of another length than the one that was read. If
+        it depends on the length, the values differ from the reading.
         """
         (count,) = points[0].shape
         assert count != LENGTH
@@ -92,14 +92,14 @@ class Traced:
     def _trace(self, length: int) -> ClosedJaxpr:
         vectors = [jax.ShapeDtypeStruct((length,), np.float64)] * self.arguments
 
-        def fresh(*args):  # of the function itself JAX would remember how its closure once was
+        def fresh(*args):  # JAX caches the trace of `self.function`, even if its closure changes
             return self.function(*args)
 
         with enable_x64(True):
             try:
                 program, out = jax.make_jaxpr(fresh, return_shape=True)(*vectors)
-            except (Exception, SystemExit) as error:  # user's code raises anything
-                # A function of one number (lax.cond, lax.switch) is elementwise once mapped.
+            except (Exception, SystemExit) as error:  # user code may raise anything
+                # A function of one number (lax.cond, lax.switch) becomes elementwise under vmap.
                 try:
                     program, out = jax.make_jaxpr(jax.vmap(fresh), return_shape=True)(*vectors)
                 except (Exception, SystemExit):
@@ -109,23 +109,26 @@ class Traced:
         if out.shape not in ((length,), ()):
             raise not_elementwise(f"this one maps the shape {(length,)} to {out.shape}")
         if not jnp.issubdtype(out.dtype, jnp.floating):
-            raise ValueError(f"an activation is real-valued, but this one returns {out.dtype}")
+            raise ValueError(
+                f"An activation must return real numbers, but this one returns {out.dtype}. "
+                "Convert its result to floats."
+            )
         return program
 
 
 def trace(function: Callable, arguments: int = 1) -> Traced:
-    """A function of one array, or of several, to be read."""
+    """Return a function of one or more arrays, ready to be read."""
     name = getattr(function, "__name__", None) or type(function).__name__
     return Traced(name, function, arguments)
 
 
-# Distinct operations of a program, beyond which JAX has hardly compiled all of them before.
+# A program of more distinct operations has probably some that JAX has not compiled yet.
 _MANY_KINDS = 16
-_REPEATS = 4  # of an operation in a program, on average, at which it is worth compiling by itself
+_REPEATS = 4  # average uses of an operation that make it worth compiling by itself
 
 
 def _is_compiled_sooner(program: ClosedJaxpr) -> bool:
-    """Whether to compile a program as a whole takes less than each of its primitives."""
+    """Tell whether it is faster to compile the whole program than each of its primitives."""
     kinds = [
         (equation.primitive.name, *((a.aval.shape, a.aval.dtype) for a in equation.invars))
         for equation in equations(program)
@@ -136,13 +139,13 @@ def _is_compiled_sooner(program: ClosedJaxpr) -> bool:
 
 
 def _compute(equation: JaxprEqn, operands: list) -> list:
-    """One primitive at once: these JAX keeps compiled, but not a function made anew."""
+    """Apply one primitive at once. JAX keeps a primitive compiled, but not a new function."""
     body = called(equation)
     return bind(equation, operands) if body is None else evaluate(body, operands, _compute)
 
 
 def _spacings(program: ClosedJaxpr) -> Iterator[float]:
-    """The relative spacing of every float format that a computation passes through."""
+    """Yield the relative spacing of every float format that a computation passes through."""
     yield float(jnp.finfo(jnp.float64).eps)
     for equation in equations(program):
         for atom in (*equation.invars, *equation.outvars):
@@ -152,14 +155,14 @@ def _spacings(program: ClosedJaxpr) -> Iterator[float]:
 
 def _failure(name: str, error: BaseException) -> str:
     if "truth value" in str(error) or isinstance(error, jax.errors.TracerBoolConversionError):
-        cause = "it branches on its input with a Python `if`; use jnp.where instead"
+        cause = "it branches on its input with a Python `if`. Use jnp.where instead."
     elif _is_of_sympy(error):
         cause = (
-            "it computes with SymPy, which JAX cannot trace; an activation with open parameters is "
-            "a SymPy expression or a formula, such as 'where(x > 0, x, a * x)'"
+            "it computes with SymPy, which JAX cannot trace. Pass an activation with open "
+            "parameters as a SymPy expression or a formula, such as 'where(x > 0, x, a * x)'."
         )
     elif isinstance(error, jax.errors.TracerArrayConversionError):
-        cause = "it uses a NumPy function; use its counterpart in jax.numpy"
+        cause = "it uses a NumPy function. Use its counterpart in jax.numpy."
     else:
         said = next(filter(str.strip, str(error).splitlines()), "")
         cause = f"{type(error).__name__}: {said}" if said else type(error).__name__

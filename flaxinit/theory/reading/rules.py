@@ -1,8 +1,8 @@
-"""The registry of rules: one JAX primitive (or named call) to one SymPy expression.
+"""The rules that turn one JAX primitive, or named call, into one SymPy expression.
 
-A rule receives the operands as SymPy expressions and the equation's parameters as keywords.
-Sums, products and the like are exact on the real line: rounding, overflow and NaN guards,
-which exist only in floating point, disappear here.
+A rule takes the operands as SymPy expressions and the equation's parameters as keywords. It is
+exact on the real line: rounding, overflow and NaN guards exist only in floating point, and
+disappear here.
 """
 
 from collections.abc import Callable
@@ -36,21 +36,21 @@ from flaxinit.theory.functions.branches import Piecewise
 from flaxinit.theory.reading.cells import count
 from flaxinit.theory.reading.vocabulary import FUNCTIONS, normal_cdf
 
-RULES: dict[str, Callable] = dict(FUNCTIONS)  # and what follows, which no formula calls
+RULES: dict[str, Callable] = dict(FUNCTIONS)  # and more below, which formulas do not call
 CALLS: dict[str, tuple[Callable, ...]] = {}
 
 
 def register_rule(primitive: str, rule: Callable | None = None):
-    """Teaches the tracer a JAX primitive; usable as a decorator.
+    """Teach the tracer a JAX primitive. Without a rule, return a decorator.
 
-    Every function read with the rule is held against its own values, so that a rule for a
-    special case, as here for a = 1/2, is refused elsewhere.
+    Every reading is compared with the function's own values. A rule for a special case, like the
+    one below for a = 1/2, is therefore refused in other cases.
 
     Args:
         primitive: the primitive's name, as a jaxpr prints it.
-        rule: takes the operands as SymPy expressions (and the equation's parameters as
-            keywords, if it names them) and returns a SymPy expression. Moments are certified
-            where it is made of exp, log, erf, tanh and the like.
+        rule: takes the operands as SymPy expressions, and the equation's parameters as keywords
+            if it names them. It returns a SymPy expression. Moments can be certified if it
+            consists of exp, log, erf, tanh and similar functions.
 
     >>> import jax
     >>> from sympy import erf, sqrt
@@ -100,7 +100,7 @@ RULES |= {
     "not": Not,
     "xor": Xor,
     "is_finite": lambda a: true,
-    # Changes of format alone.
+    # These change only the format.
     "reduce_precision": _same,
     "copy": _same,
     "stop_gradient": _same,
@@ -115,7 +115,8 @@ def _hypot(a, b):
 def _atan2(y, x):
     if not x.is_positive:
         raise ValueError(
-            f"arctan2(y, x) is read where x is positive, as arctan(y/x), but not for x = {x}"
+            f"arctan2(y, x) is read as arctan(y/x), which needs x > 0, got x = {x}. Write the "
+            "other cases with jnp.where."
         )
     return atan(y / x)
 
@@ -130,8 +131,8 @@ def _convert(operand, new_dtype=None):
             return count(operand)
         case "i" | "u":
             raise ValueError(
-                "this function rounds its input to whole numbers, and so has infinitely many "
-                "jumps; write the steps that matter as nested jnp.where"
+                "This function rounds its input to whole numbers, so it has infinitely many jumps. "
+                "Write the steps that matter as nested jnp.where."
             )
     return Piecewise((1, operand), (0, True)) if condition else operand
 
@@ -148,17 +149,16 @@ def _select_n(which, *cases):
     if _is_condition(if_true):
         return ITE(which, if_true, if_false)
     if isinstance(which, Eq) and which.lhs.is_Symbol and if_false.subs(*which.args) == if_true:
-        return if_false  # JAX makes one zero of 0 and −0
+        return if_false  # JAX writes this to turn −0 into 0
     return Piecewise((if_true, which), (if_false, True))
 
 
-# Calls whose body exists for floating point's sake, by the name JAX gives them: a rule for each
-# result. A function of another meaning under such a name would be caught by the trace's check
-# against samples.
+# Calls whose body serves only floating point, by JAX's name for them, with a rule for each result.
+# If another function had such a name, the check of the reading against values would find it.
 CALLS |= {
     "logaddexp": (FUNCTIONS["logaddexp"],),
     "sinc": (FUNCTIONS["sinc"],),
-    # JAX sums an asymptotic series where rounding would leave nothing.
+    # JAX sums an asymptotic series in the tail, where rounding would leave no digits.
     "log_ndtr": (lambda a: log(normal_cdf(a)),),
     # The length of (a, b), and its derivatives.
     "_hypot": (_hypot, lambda a, b: a / _hypot(a, b), lambda a, b: b / _hypot(a, b)),

@@ -1,4 +1,7 @@
-"""Runs a traced program on SymPy expressions, and refuses one that is not elementwise."""
+"""Run a traced program on SymPy expressions, and refuse it if it is not elementwise.
+
+`entries` explains the arrays of expressions on which it runs.
+"""
 
 import inspect
 import itertools
@@ -30,7 +33,7 @@ MAX_STEPS = 64  # of a loop
 
 
 def interpret(program: ClosedJaxpr, arguments: Iterable[Expr]) -> Expr:
-    """The expression that a program traced on vectors of `LENGTH` numbers computes.
+    """Return the expression that a program traced on vectors of `LENGTH` numbers computes.
 
     Args:
         program: with one output, a vector or a scalar.
@@ -49,7 +52,10 @@ def interpret(program: ClosedJaxpr, arguments: Iterable[Expr]) -> Expr:
     (result,) = _run(program, inputs)
     expr = written(result.item())
     if expr.has(nan):
-        raise ValueError("the function returns the constant nan; an activation has to be real")
+        raise ValueError(
+            "The function returns the constant nan, but an activation must be real. Return a "
+            "number in every branch."
+        )
     return expr
 
 
@@ -85,14 +91,14 @@ def _apply(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
         )
     if name in _JUMPING:
         raise ValueError(
-            f"the JAX primitive {name!r} has infinitely many jumps, and the engine cuts a function "
-            "into finitely many pieces; write the steps that matter as nested jnp.where"
+            f"The JAX primitive {name!r} has infinitely many jumps, but the engine cuts a function "
+            "into finitely many pieces. Write the steps that matter as nested jnp.where."
         )
     raise ValueError(
-        f"no rule for the JAX primitive {name!r}, so the function cannot be read as an elementwise "
-        "formula. Write it with other functions, a choice as nested jnp.where; or, if it is one "
-        f"that exp, log, tanh, erf and the like express, teach the tracer with "
-        f"flaxinit.theory.register_rule({name!r}, rule)"
+        f"There is no rule for the JAX primitive {name!r}, so the function cannot be read as an "
+        "elementwise formula. Write it with other functions, and a choice as nested jnp.where. If "
+        "exp, log, tanh, erf and similar functions can express the primitive, teach the tracer "
+        f"with flaxinit.theory.register_rule({name!r}, rule)."
     )
 
 
@@ -104,13 +110,13 @@ _MIXING = (
 
 
 def _called_name(body: ClosedJaxpr | None) -> str | None:
-    """The Python name of the function that a program was traced from."""
+    """Return the Python name of the function that a program was traced from."""
     info = None if body is None else body.jaxpr.debug_info
     return info.func_name if info else None
 
 
 def _keywords(rule: Callable) -> frozenset[str]:
-    """The equation's parameters that a rule asks for by name."""
+    """Return the names of the parameters that a rule takes."""
     try:
         return frozenset(inspect.signature(rule).parameters)
     except (TypeError, ValueError):  # a SymPy class without a signature
@@ -118,7 +124,7 @@ def _keywords(rule: Callable) -> frozenset[str]:
 
 
 def _rule(name: str, params: dict) -> Callable:
-    """The rule for a primitive, given those of the equation's parameters that it asks for."""
+    """Return the rule for a primitive, bound to the parameters that it takes by name."""
     rule = RULES[name]
     accepted = {key: params[key] for key in params if key in _keywords(rule)}
 
@@ -127,8 +133,8 @@ def _rule(name: str, params: dict) -> Callable:
             return rule(*operands, **accepted)
         except TypeError as error:
             raise ValueError(
-                f"the rule for the JAX primitive {name!r} cannot be applied to "
-                f"{', '.join(map(str, operands))}: {error}"
+                f"The rule for the JAX primitive {name!r} cannot be applied to "
+                f"{', '.join(map(str, operands))}: {error}."
             ) from error
 
     return applied
@@ -142,7 +148,7 @@ def _branch(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
 
 def _scan(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
     params = equation.params
-    if params["length"] == LENGTH:  # over the inputs themselves: one step stands for all
+    if params["length"] == LENGTH:  # a loop over the inputs: one step stands for all
         constants, carry, rows = scan_operands(equation, operands)
         if carry:
             raise mixes(equation)
@@ -159,8 +165,8 @@ def _while(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
         (goes_on,) = _run(condition, operands)
         if not are_numbers([goes_on]):
             raise ValueError(
-                "this function loops until a condition on its input holds, which is not read; "
-                "write a loop of fixed length, or the choices as nested jnp.where"
+                "This function loops until a condition on its input holds, which is not read. "
+                "Write a loop of fixed length, or the choices as nested jnp.where."
             )
         if goes_on.item() != true:
             return False
@@ -173,8 +179,8 @@ def _while(equation, operands: list[np.ndarray]) -> list[np.ndarray]:
 def _check_steps(steps: int) -> None:
     if steps > MAX_STEPS:
         raise ValueError(
-            f"this function loops more than {MAX_STEPS} times for each of its inputs, which is "
-            "not read as a formula"
+            f"This function loops more than {MAX_STEPS} times for each of its inputs, which is "
+            "too long for a formula. Use fewer steps."
         )
 
 

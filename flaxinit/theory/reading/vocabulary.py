@@ -1,7 +1,7 @@
-"""The functions that formulas call and JAX programs compute, in SymPy: one table serves both.
+"""One table of functions in SymPy, for formulas and for JAX programs.
 
-A name is NumPy's, where NumPy has the function. Rounding, overflow and NaN guards, which exist
-only in floating point, are not in it.
+A function has NumPy's name if NumPy has it. The table is exact on the real line: it ignores
+rounding, overflow and NaN guards, which exist only in floating point.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,11 @@ def normal_cdf(u):
 
 
 def extreme(kind: type[Max] | type[Min], *terms: Expr) -> Expr:
-    """The largest, or smallest. Of many the pieces find it, for SymPy compares every pair."""
+    """Return the largest or smallest term.
+
+    SymPy compares every pair of terms. Many terms stay unevaluated, and `piecewise.split` finds
+    which of them is largest on each piece.
+    """
     flat = [part for term in terms for part in (term.args if isinstance(term, kind) else [term])]
     numbers = [part for part in flat if part.is_number]
     varying = dict.fromkeys(part for part in flat if not part.is_number)

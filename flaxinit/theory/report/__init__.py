@@ -1,1 +1,1 @@
-"""What was derived, in Markdown, LaTeX, the terminal and pictures."""
+"""Reports of a derivation: Markdown, LaTeX, tables for the terminal, and plots."""

@@ -1,4 +1,4 @@
-"""Draws an activation's mean-field theory: φ and φ', Q-map, C-map, edge of chaos."""
+"""Plot an activation's mean-field theory: φ and φ', Q-map, C-map, edge of chaos."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +12,12 @@ from flaxinit.theory.report.text import classes
 if TYPE_CHECKING:
     from flaxinit.theory.derivation import Derivation
 
-# Okabe & Ito (2008): distinguishable with every kind of colour vision.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+# Okabe, Ito (2008): colors that people with any kind of color vision can distinguish.
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
 
 def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
-    """Writes a picture of four panels.
+    """Write a plot of four panels.
 
     Args:
         derivation: of an activation without open parameters.
@@ -33,7 +33,7 @@ def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "plots need matplotlib, which the extra brings: pip install 'flaxinit[bench]'"
+            "Plots need matplotlib, which is not installed. Run: pip install 'flaxinit[bench]'"
         ) from error
     maps, points = derivation.maps, derivation.maps.criticality
     found = points[0] if points else None
@@ -54,7 +54,7 @@ def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
     for scale, color in ((0.8, GREEN), (1.0, BLUE), (1.25, ORANGE)):
         y = [maps.qmap(float(v), scale * sigma_w2, sigma_b2) for v in q]
         qs.plot(q, y, color=color, label=f"σ_w² = {scale * sigma_w2:.4g}")
-    qs.plot(q, q, color=GREY, lw=1)
+    qs.plot(q, q, color=GRAY, lw=1)
     if found and found.q:
         qs.plot([found.q], [found.q], "o", color="black", label=f"K* = {found.q:.4g}")
     qs.set(title=f"Q-map, σ_b² = {sigma_b2:.4g}", xlabel="q in", ylabel="q out")
@@ -63,7 +63,7 @@ def plot_meanfield(derivation: "Derivation", path: Path) -> Path:
     c = np.linspace(-1, 1, 81)
     for v, color in ((variance / 4, GREEN), (variance, BLUE), (4 * variance, ORANGE)):
         cs.plot(c, [maps.cmap(float(r), v) for r in c], color=color, label=f"q = {v:.4g}")
-    cs.plot(c, c, color=GREY, lw=1)
+    cs.plot(c, c, color=GRAY, lw=1)
     cs.set(title="C-map without bias", xlabel="correlation in", ylabel="correlation out")
     cs.legend()
 

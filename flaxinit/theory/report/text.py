@@ -1,4 +1,4 @@
-"""Says what was derived: Markdown, LaTeX, and a panel for the terminal."""
+"""Report a derivation in Markdown, in LaTeX, and as a table for the terminal."""
 
 import re
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _gains(derivation: "Derivation") -> tuple[str, str]:
-    """The forward and the backward gain in full."""
+    """Return the forward and the backward gain with all digits."""
     if not derivation.derivative_second_moment.exists:
         return repr(derivation.gain), "none, as JAX has no gradient of it"
     return repr(derivation.gain), repr(derivation.backward_gain)
@@ -31,11 +31,11 @@ def _moments(derivation: "Derivation") -> tuple["Moment", ...]:
 
 
 def flax_line(derivation: "Derivation", written: str | None = None) -> str:
-    """The line of Flax code for the kernel after this activation, open parameters at 0.1.
+    """Return the line of Flax code for the kernel after this activation, open parameters at 0.1.
 
     Args:
         derivation: the derivation.
-        written: how the activation is written in Python; by default its name as a string.
+        written: the activation in Python code; by default its name as a string.
     """
     activation = repr(derivation.name) if written is None else written
     kernel = f"flaxinit.he({activation})"
@@ -46,7 +46,7 @@ def flax_line(derivation: "Derivation", written: str | None = None) -> str:
 
 
 def markdown_report(derivation: "Derivation") -> str:
-    """Every step the engine took, with its reason, in Markdown and LaTeX."""
+    """Return every step the engine took, with its reason, in Markdown and LaTeX."""
     lines = [
         f"## {_escaped(derivation.name)}",
         "",
@@ -55,7 +55,7 @@ def markdown_report(derivation: "Derivation") -> str:
     ]
     for moment in _moments(derivation):
         if not moment.exists:
-            lines += [f"### ${moment.symbol}$", "", f"There is none: {moment.remark}", ""]
+            lines += [f"### ${moment.symbol}$", "", f"It does not exist. {moment.remark}", ""]
             continue
         if moment is derivation.derivative_second_moment and derivation.mean.pieces:
             lines += [f"$$\\varphi'(z) = {latex(_slopes(derivation))}$$", ""]
@@ -74,7 +74,7 @@ def markdown_report(derivation: "Derivation") -> str:
 
 
 def _slopes(derivation: "Derivation"):
-    """φ' as one expression."""
+    """Return φ' as one expression."""
     pieces = derivative(derivation.mean.pieces)
     if len(pieces) == 1:
         return pieces[0].expr
@@ -101,7 +101,7 @@ def _moment_markdown(moment: "Moment") -> list[str]:
 
 
 def _escaped(name: str) -> str:
-    """A name as text in Markdown: `<lambda>` is no HTML, and x * y * z holds no italics."""
+    """Escape a name for Markdown: `<lambda>` must not be HTML, and x * y * z not italics."""
     return re.sub(r"([\\`*<>\[\]$|]|\b_|_\b)", r"\\\1", name)
 
 
@@ -110,7 +110,7 @@ def _plain(remark: str) -> str:
 
 
 def latex_report(derivation: "Derivation") -> str:
-    """Expression and moments as an aligned display, to paste into a paper."""
+    """Return expression and moments as an aligned display, to paste into a paper."""
     rows = [f"\\varphi(z) &= {latex(derivation.expr)}"]
     for moment in _moments(derivation):
         if moment.exact is not None:
@@ -125,13 +125,13 @@ def latex_report(derivation: "Derivation") -> str:
 
 
 def classes(derivation: "Derivation") -> str:
-    """The universality class, or several, in a few words."""
+    """Return the universality class, or several, in a few words."""
     kinds = dict.fromkeys(point.kind for point in derivation.maps.criticality)
     return ", ".join(kinds) or "no criticality"
 
 
 def terminal_report(derivation: "Derivation"):
-    """A table for the terminal: exact form and certified digits of each moment, the gains."""
+    """Return a table for the terminal: each moment's exact form and certified digits, the gains."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -163,10 +163,10 @@ def terminal_report(derivation: "Derivation"):
 
 
 def meanfield_report(facts: dict):
-    """A table for the terminal of what the mean-field theory says.
+    """Return a table for the terminal of what the mean-field theory says.
 
     Args:
-        facts: texts, records of numbers by name, and lists of records, each under its heading.
+        facts: by heading, a text, a record of numbers by name, or a list of records.
     """
     from rich.table import Table
 
@@ -187,7 +187,7 @@ _SIGNS = {
 
 
 def _record(facts: dict) -> str:
-    """Numbers by name, on one line, between the class and the stability."""
+    """Return numbers by name on one line, between the class and the stability."""
     numbers = {key: value for key, value in facts.items() if key in _SIGNS and value is not None}
     if numbers.get("chi_correlation") == numbers.get("chi"):
         numbers.pop("chi_correlation", None)
