@@ -183,7 +183,7 @@ BAD = {
     "half a path": (["derive", "jax.nn:"], "jax.nn"),
     "half a name": (["derive", ":relu"], "relu"),
     "infinite": (["derive", "exp(x**2)"], "infinite"),
-    "below zero": (["meanfield", "tanh", "--sigma-b2", "-1"], "sigma_b2, a variance, is finite"),
+    "below zero": (["meanfield", "tanh", "--sigma-b2", "-1"], "sigma_b2, a variance, must be"),
     "leaves": (["derive", "sys:exit"], "cannot be traced"),
     "no edge": (["meanfield", "sign", "--sigma-b2", "0.1"], "no edge of chaos"),
     "code": (["derive", "__import__('os').system('true')"], "formula"),

@@ -91,7 +91,7 @@ def _settles(maps: LayerMaps, slope2: Expr) -> bool:
     """Tell whether q falls towards 0 at C_W = 1/φ'(0)²: E[φ²] < φ'(0)² q for small q.
 
     The smallest q at which the comparison can be certified decides. A function that is linear for
-    many standard deviations needs a larger q, because both sides agree to all digits at a small one.
+    many standard deviations needs a larger q: at a small one, both sides agree to all digits.
     """
     for exponent in (-20, -12, -8, -4, -2, 0):
         small = sympy.Integer(10) ** exponent

@@ -2,8 +2,8 @@
 
 Closed forms are known for two families. For terms on the whole line (polynomials, exponentials,
 trigonometric functions, Gaussians and error functions, and so GELU), Stein's identity in two
-dimensions gives the dual. For polynomials on either side of 0 (ReLU and its powers), the derivatives
-of the step functions add boundary terms to the identity.
+dimensions gives the dual. For polynomials on either side of 0 (ReLU and its powers), derivatives of
+the step functions add boundary terms to the identity.
 
 References: Cho, Saul (2009), Kernel Methods for Deep Learning; Williams (1998), Computation with
 infinite neural networks; Daniely, Frostig, Singer (2016), Toward Deeper Understanding of Neural
@@ -66,7 +66,7 @@ def _whole(left: Term, right: Term, covariance: Matrix) -> Expr:
 
 
 def _expect(n: int, m: int, linear, erfs, quadratic: Matrix, covariance: Matrix) -> Expr:
-    """Return ``E[uⁿ vᵐ e^{b·x − xᵀAx/2} Π erf(γᵢ xᵢ)]`` for x = (u, v), by completing the square."""
+    """Return ``E[uⁿ vᵐ e^{b·x − xᵀAx/2} Π erf(γᵢ xᵢ)]``, x = (u, v), by completing the square."""
     determinant = sympy.factor((sympy.eye(2) + covariance * quadratic).det())
     sigma = ((sympy.eye(2) + covariance * quadratic).inv() * covariance).applyfunc(sympy.cancel)
     b = Matrix(linear)

@@ -159,7 +159,7 @@ class LayerMaps:
         """
         check(q=q)
         if math.isinf(self.energy(q)):
-            raise ValueError(_no_correlation(self.name, math.inf, q))
+            raise ValueError(_no_correlation(self.name, "E[φ²] = inf", q))
         return self._dual(c, q)
 
     def _dual(self, c: float, q: float) -> float:
@@ -175,7 +175,7 @@ class LayerMaps:
             return expect_pair(numeric(pieces), c, q, *kernel)
         except Unresolved as error:
             raise Unresolved(
-                f"{self.name} has no computed expectation of a pair at q = {q} and c = {c}: {error}"
+                f"The dual of {self.name} cannot be computed at q = {q} and c = {c}. {error}"
             ) from None
 
     def derivative_dual(self, c: float, q: float) -> float:
@@ -228,7 +228,8 @@ class LayerMaps:
         check(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
         total = self.qmap(q, sigma_w2, sigma_b2)
         if total == 0 or math.isinf(total):
-            raise ValueError(_no_correlation(self.name, total, q))
+            what = "E[φ²] = inf" if total else "qmap = 0"
+            raise ValueError(_no_correlation(self.name, what, q))
         if c == 1:
             return 1.0
         return (sigma_w2 * self._dual(c, q) + sigma_b2) / total
@@ -289,10 +290,8 @@ def _check_correlation(c: float) -> None:
         raise ValueError(f"c, a correlation, must lie in [-1, 1], got {c}.")
 
 
-def _no_correlation(name: str, second_moment: float, q: float) -> str:
-    return (
-        f"{name} has E[φ²] = {second_moment:g} at q = {q}, so no correlation exists. Use another q."
-    )
+def _no_correlation(name: str, what: str, q: float) -> str:
+    return f"{name} has {what} at q = {q}, so no correlation exists. Use other variances."
 
 
 def _number(name: str, value: float) -> bool:

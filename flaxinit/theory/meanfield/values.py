@@ -5,8 +5,8 @@ what is known without an enclosure, and NaN stands for "not known": `search` ret
 each method of `LayerMaps` whose name starts with ``known``. Infinity is known: the moment diverges.
 
 `root_search` finds no root next to a value that is not known. If a function is 1 at q = 1, NaN at
-q = 2 and −1 at q = 3, it may have a root at 2, or jump there over 0, so no root is reported. Without
-the NaN, the change of sign would be one.
+q = 2 and −1 at q = 3, it may have a root near 2, or jump over 0, so no root is reported. Without
+the NaN, the change of sign would be followed to a root.
 """
 
 import contextlib

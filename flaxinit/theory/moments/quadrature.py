@@ -81,14 +81,14 @@ def resolve(function: Callable[[np.ndarray], np.ndarray], ends: np.ndarray) -> I
         finer, size = sum(h[0] for h in halves), sum(h[1] for h in halves)
         total = max(total, settled + float(size.sum()))
         if not math.isfinite(total):
-            raise Unresolved("it is not finite everywhere")
+            raise Unresolved("The integrand is not finite everywhere.")
         rough = np.abs(finer - whole) > _ROUNDING * total
         value, settled = value + float(finer[~rough].sum()), settled + float(size[~rough].sum())
         cuts.append(middle[rough])
         whole = np.concatenate([h[0][rough] for h in halves])
         low, high = np.append(low[rough], middle[rough]), np.append(middle[rough], high[rough])
         if low.size > _PANELS or len(cuts) > _HALVINGS:
-            raise Unresolved("it changes too fast, in too many places")
+            raise Unresolved("The integrand changes too fast, in too many places.")
     return Integral(value, settled, np.unique(np.concatenate(cuts)))
 
 
@@ -121,7 +121,7 @@ def expect(function: Numeric, variance: float, weight: Callable | None = None) -
         found = resolve(integrand, panels(breaks, scales, -reach, reach))
         if np.all(np.abs(integrand(np.array([-reach, reach]))) <= _NEGLIGIBLE * found.size):
             return found
-    raise Unresolved("it grows too fast")
+    raise Unresolved("The integrand grows too fast.")
 
 
 @lru_cache(256)
@@ -165,7 +165,7 @@ def expect_pair(function: Numeric, c: float, variance: float, kernel: Callable =
     ]
     total = float(np.sum(weights * density(x) * np.concatenate(inner)))
     if not math.isfinite(total):
-        raise Unresolved("it is not finite everywhere")
+        raise Unresolved("The integrand is not finite everywhere.")
     return total
 
 
