@@ -101,7 +101,7 @@ def test_residual_factor_doubles_the_stream():
     kernel = flaxinit.lecun().times(flaxinit.residual_factor(layers))
     x = np.random.default_rng(1).standard_normal(width)
     start = np.mean(x**2)
-    norm = x / np.sqrt(start)  # branches see a normalised input, as after a layer norm
+    norm = x / np.sqrt(start)  # branches see a normalized input, as after a layer norm
     for key in jax.random.split(KEY, layers):
         x = x + norm @ np.asarray(kernel(key, (width, width)), np.float64)
         norm = x / np.sqrt(np.mean(x**2))

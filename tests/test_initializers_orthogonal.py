@@ -53,9 +53,9 @@ def test_axes_batches_and_scales():
 @pytest.mark.parametrize("shape", [(3, 4, 6), (4, 5, 6, 4), (1, 2, 3, 4, 4)])
 def test_delta_orthogonal_keeps_norms(shape):
     kernel = np.asarray(flaxinit.delta_orthogonal()(KEY, shape))
-    centre = tuple((size - 1) // 2 for size in shape[:-2])
-    assert gram_error(kernel[centre]) < 1e-5
-    assert np.count_nonzero(kernel) == np.count_nonzero(kernel[centre])
+    center = tuple((size - 1) // 2 for size in shape[:-2])
+    assert gram_error(kernel[center]) < 1e-5
+    assert np.count_nonzero(kernel) == np.count_nonzero(kernel[center])
 
 
 def haar_sample(n, dtype, block, monkeypatch, count=M):

@@ -15,8 +15,8 @@ CASES = 20  # assertions on samples in this file, an upper bound
 
 
 def variance_is(sample, variance) -> bool:
-    centred = (sample - sample.mean()) ** 2
-    return abs(centred.mean() - variance) < z_score(CASES) * centred.std() / np.sqrt(sample.size)
+    centered = (sample - sample.mean()) ** 2
+    return abs(centered.mean() - variance) < z_score(CASES) * centered.std() / np.sqrt(sample.size)
 
 
 @pytest.mark.parametrize("order", ["ifgo", "fiog"])
@@ -82,7 +82,7 @@ def test_a_ring_of_uniform_moduli_is_caught():
     assert stats.kstest(modulus**2, stats.uniform().cdf).statistic > ks_bound(N, CASES)
 
 
-def test_the_normaliser_gives_states_of_unit_variance():
+def test_the_normalizer_gives_states_of_unit_variance():
     """x' = λ x + γ u: the variance γ² Σ |λ|^2t of the stationary state is 1."""
     nu = flaxinit.lru_nu(0.2, 0.9)(KEY, (8,))
     modulus = np.exp(-np.exp(np.asarray(nu, np.float64)))

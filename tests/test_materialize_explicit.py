@@ -42,7 +42,7 @@ EXPLICIT = {
     "reshaped": lambda key: blocks(key).reshape(2, 4, 16, out_sharding=P("data", None, "model")),
     "indexed": lambda key: blocks(key).at[jnp.arange(4)].get(out_sharding=P(None, "model")),
     "product": lambda key: jnp.einsum("ik,jk->ij", rows(key), rows(key), out_sharding=P("data")),
-    "normalised": lambda key: rows(key) / jnp.linalg.norm(rows(key), axis=1, keepdims=True),
+    "normalized": lambda key: rows(key) / jnp.linalg.norm(rows(key), axis=1, keepdims=True),
     "jit": jax.jit(rows),
     "jit with a layout": lambda key: jax.jit(
         lambda key: rows(key), out_shardings=NamedSharding(MESH, P("data", None))

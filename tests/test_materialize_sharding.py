@@ -224,7 +224,7 @@ def test_a_shared_array_in_two_places(mesh):
 
 
 def test_input_data_on_a_mesh(mesh):
-    """Initialisation from data: an argument that is spread over devices stays there."""
+    """Initialization from data: an argument that is spread over devices stays there."""
     data = jax.device_put(
         np.arange(32, dtype=np.float32).reshape(8, 4), NamedSharding(mesh, P("model"))
     )

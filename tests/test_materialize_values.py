@@ -259,23 +259,23 @@ def test_two_units_are_not_contracted():
 
 
 LENGTHS = (3, 7, 100, 1001)
-NORMALISED = {
+NORMALIZED = {
     "mean": lambda w: w.mean(),
     "variance": lambda w: (w.var(), w.var(0), w.std(1)),
-    "centred": lambda w: (w - w.mean(), w - w.mean(0)),
-    "standardised": lambda w: (w - w.mean(0)) / (w.std(0) + np.float32(1e-5)),
+    "centered": lambda w: (w - w.mean(), w - w.mean(0)),
+    "standardized": lambda w: (w - w.mean(0)) / (w.std(0) + np.float32(1e-5)),
     "norm": lambda w: (w / jnp.linalg.norm(w), w / jnp.linalg.norm(w, axis=0)),
     "spectral norm": lambda w: w / jnp.linalg.norm(w, ord=2),
     "average of bfloat16": lambda w: jnp.average(w.astype(jnp.bfloat16)),
 }
 
 
-@pytest.mark.parametrize("name", NORMALISED)
+@pytest.mark.parametrize("name", NORMALIZED)
 def test_lengths_that_are_no_powers_of_two(name):
     """The compiler multiplies by the reciprocal of a length that it knows, if it sees the sum."""
 
     def init(key):
-        return [NORMALISED[name](jax.random.normal(key, (n, 7))) for n in LENGTHS]
+        return [NORMALIZED[name](jax.random.normal(key, (n, 7))) for n in LENGTHS]
 
     assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
 
@@ -398,19 +398,19 @@ def test_checkpoints_with_static_arguments(init_fn):
 
 
 @jax.custom_jvp
-def centred(x):
+def centered(x):
     return x - jnp.mean(x, axis=0)
 
 
-centred.defjvp(lambda primals, tangents: (centred(*primals), centred(*tangents)))
+centered.defjvp(lambda primals, tangents: (centered(*primals), centered(*tangents)))
 
 
 @jax.custom_vjp
-def standardised(x):
+def standardized(x):
     return (x - jnp.mean(x, axis=0)) / jnp.std(x, axis=0)
 
 
-standardised.defvjp(lambda x: (standardised(x), x), lambda x, g: (g,))
+standardized.defvjp(lambda x: (standardized(x), x), lambda x, g: (g,))
 
 
 @jax.custom_batching.custom_vmap
@@ -430,7 +430,7 @@ def mapped(function):
     return lambda x: jax.vmap(function)(x)
 
 
-CALLS = {"jvp": centred, "vjp": standardised, "vmap": batched, "composite": composed}
+CALLS = {"jvp": centered, "vjp": standardized, "vmap": batched, "composite": composed}
 CALLS |= {f"{name}, mapped": mapped(CALLS[name]) for name in ("jvp", "vjp", "vmap")}
 CALLS |= {f"{name}, jitted": jax.jit(call) for name, call in CALLS.items()}
 

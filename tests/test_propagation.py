@@ -3,7 +3,7 @@
 With fan_in N and pre-activations h, the second moment q = mean(h²) of a layer is random: given
 the layer below, the N entries of h are independent with variance v = mean(φ(h_below)²)/m and
 v itself is a mean over N entries. The chain log v -> log v' is computed here on a grid, with no
-linearisation: one step is normal with
+linearization: one step is normal with
 
     mean  log F(v) - g/2 + k/3,   F(v) = E[φ(√v z)²]/m
     var   g = Var(φ²)/(N E[φ²]²)
@@ -60,9 +60,9 @@ def forecast(activation: str, moment: float) -> tuple[float, float]:
     density = (LOG_V == 0).astype(float)
     for _ in range(DEPTH - 1):
         density = density @ kernel
-    centre = density @ LOG_V
+    center = density @ LOG_V
     # q is a mean over WIDTH entries of variance v and (nearly) normal: Var(q)/v² = 2/WIDTH.
-    return centre - 1 / WIDTH, density @ (LOG_V - centre) ** 2 + 2 / WIDTH
+    return center - 1 / WIDTH, density @ (LOG_V - center) ** 2 + 2 / WIDTH
 
 
 def _split(means, step):
@@ -104,19 +104,19 @@ def wrong_gain(activation: str) -> str:
 
 @pytest.mark.parametrize("activation", BEST_KNOWN)
 def test_right_gain_keeps_the_signal_and_wrong_gain_loses_it(activation):
-    centre, variance = forecast(activation, MOMENTS[activation][0])
+    center, variance = forecast(activation, MOMENTS[activation][0])
     error = Z * np.sqrt(variance / KEEPING)
     kept = float(mean_log_q(activation, flaxinit.he(activation), KEEPING))
-    assert abs(kept - centre) < error
+    assert abs(kept - center) < error
 
     wrong = wrong_gain(activation)
-    lost_centre, lost_variance = forecast(activation, MOMENTS[wrong][0])
+    lost_center, lost_variance = forecast(activation, MOMENTS[wrong][0])
     lost_error = Z * np.sqrt(lost_variance / LOSING)
     lost = float(mean_log_q(activation, flaxinit.he(wrong), LOSING))
     # The theory separates the two gains, and the samples are where it says.
-    assert abs(lost_centre - centre) > error + lost_error
-    assert abs(lost - lost_centre) < lost_error
+    assert abs(lost_center - center) > error + lost_error
+    assert abs(lost - lost_center) < lost_error
     print(
-        f"{activation}: {kept:.3f} = {centre:.3f} ± {error:.3f}; "
-        f"{wrong}'s gain: {lost:.3f} = {lost_centre:.3f} ± {lost_error:.3f}"
+        f"{activation}: {kept:.3f} = {center:.3f} ± {error:.3f}; "
+        f"{wrong}'s gain: {lost:.3f} = {lost_center:.3f} ± {lost_error:.3f}"
     )

@@ -307,7 +307,7 @@ one_sharding = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "axis_type", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=one_sharding)]
 )
-def test_heads_are_factorised_where_they_will_be(axis_type):
+def test_heads_are_factorized_where_they_will_be(axis_type):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(axis_type,))
     inner, out = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in ((None, "x"), ("x",)))
     shardings = AttentionKernels(inner, inner, inner, out)

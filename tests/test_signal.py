@@ -125,7 +125,7 @@ def test_weights_that_know_their_input_are_marked():
         True,
     ]
     report = flaxinit.audit(lambda p, v: jnp.abs(v) @ p, jnp.ones((256, 8)), x(64, 256))
-    assert report.outside == report.layers  # not centred
+    assert report.outside == report.layers  # not centered
     assert audit(Deep(), x(64, 512)).outside == ()
 
 
@@ -288,12 +288,12 @@ def test_kernels_computed_from_several_parameters():
     assert report.others == {"bias": "add", "unused": ""}
     assert "not measured, never meets the signal: unused" in str(report)
 
-    class Normalised(nn.Module):
+    class Normalized(nn.Module):
         @nn.compact
         def __call__(self, x):
             return nn.WeightNorm(nn.Dense(8))(x)
 
-    (layer,) = audit(Normalised(), x(4, 16)).layers
+    (layer,) = audit(Normalized(), x(4, 16)).layers
     assert "params/Dense_0/kernel" in layer.path
     assert layer.sigma_w2 == pytest.approx(1, rel=1e-5)  # columns of unit length
 

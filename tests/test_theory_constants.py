@@ -33,7 +33,7 @@ MEANT = {
 @pytest.mark.parametrize("name", MEANT)
 @pytest.mark.parametrize("format_", [np.float64, np.float32])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_recognised(name, format_, sign):
+def test_recognized(name, format_, sign):
     number, meant = MEANT[name]
     assert read_constant(format_(sign * number)) == sign * meant
 
@@ -89,7 +89,7 @@ def test_a_ratio_of_small_numbers_is_read_exactly(format_):
 
 
 @pytest.mark.parametrize("format_", [np.float64, np.float32])
-def test_a_neighbour_is_another_number(format_):
+def test_a_neighbor_is_another_number(format_):
     # The negative control of recognition: one unit in the last place off is not √(2/π).
     value = np.nextafter(format_(math.sqrt(2 / math.pi)), format_(1))
     assert read_constant(value) == Rational(*float(value).as_integer_ratio())

@@ -44,7 +44,7 @@ READ = {
     "where(-1 <= x < 1, x, 0)": Piecewise((z, sympy.Le(-1, z) & (z < 1)), (0, True)),
     "where(x < -1 or x > 1, x, 0)": Piecewise((z, (z < -1) | (z > 1)), (0, True)),
     "where(x == 1, 2, x)": Piecewise((2, sympy.Eq(z, 1)), (z, True)),
-    "ｘ * 2": 2 * z,  # Python normalises identifiers (NFKC), so that a full-width x is an x
+    "ｘ * 2": 2 * z,  # Python normalizes identifiers (NFKC), so that a full-width x is an x
 }
 
 REFUSED = {

@@ -1,4 +1,4 @@
-"""Gates of two inputs: what factorises, what does after a rotation, and the rest in the plane."""
+"""Gates of two inputs: what factorizes, what does after a rotation, and the rest in the plane."""
 
 import jax
 import jax.numpy as jnp

@@ -213,7 +213,7 @@ def test_a_paper_would_print_it_so(name, shape):
     assert sympy.count_ops(derive(name).second_moment.exact) <= sympy.count_ops(shape) + 3
 
 
-def test_gelu_is_recognisable_and_no_page():
+def test_gelu_is_recognizable_and_no_page():
     at_one = derive("gelu").second_moment.exact.subs(q, 1)
     assert at_one == Rational(1, 3) + 1 / (2 * sqrt(3) * sympy.pi)
     assert sympy.count_ops(derive("gelu").second_moment.exact) < 25

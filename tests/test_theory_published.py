@@ -141,8 +141,8 @@ def nf_error(derivation, gamma: float) -> float:
     """Distance of the published estimate from the derived variance, in standard errors."""
     mean, pieces = derivation.mean.value, derivation.mean.pieces
     variance = derivation.second_moment.value - mean**2
-    centred = [Piece(p.low, p.high, (p.expr - Rational(mean)) ** 4) for p in pieces]
-    fourth = float(enclose(centred).mid())
+    centered = [Piece(p.low, p.high, (p.expr - Rational(mean)) ** 4) for p in pieces]
+    fourth = float(enclose(centered).mid())
     estimate = COLUMNS / (COLUMNS - 1) / gamma**2
     # Var of an unbiased sample variance: (μ₄ − σ⁴ (n − 3)/(n − 1)) / n, over all rows.
     kept = (COLUMNS - 3) / (COLUMNS - 1)

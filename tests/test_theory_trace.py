@@ -286,7 +286,7 @@ REFUSED = {
     "flip": (lambda x: x[::-1], "elementwise"),
     "roll": (lambda x: jnp.roll(x, 1), "elementwise"),
     "sort": (jnp.sort, "elementwise.*mixes its inputs.*sort"),
-    "neighbours": (lambda x: x[1:] - x[:-1], "elementwise"),
+    "neighbors": (lambda x: x[1:] - x[:-1], "elementwise"),
     "outer": (lambda x: x[:, None] * x[None, :], "elementwise"),
     "concatenate": (lambda x: jnp.concatenate([x, -x]), "elementwise"),
     "glu": (jax.nn.glu, "glu"),

@@ -34,7 +34,7 @@ from flaxinit.theory.moments.moment import Moment, infinite, moment
 from flaxinit.theory.moments.quadrature import Unresolved, expect, expect_pair
 from flaxinit.theory.moments.terms import NoClosedForm
 
-_CANCELLED = 1e-3  # of an integrand's size; an integral below it needs ball arithmetic
+_CANCELED = 1e-3  # of an integrand's size; an integral below it needs ball arithmetic
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class LayerMaps:
             found = expect(numeric(self.second_moment.pieces), q, lambda t: t**2 - 1)
         except Unresolved:
             return math.nan
-        return found.value if abs(found.value) > _CANCELLED * found.size else math.nan
+        return found.value if abs(found.value) > _CANCELED * found.size else math.nan
 
     @cached_property
     def _exact_slope(self) -> Expr:
