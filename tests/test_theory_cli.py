@@ -69,7 +69,7 @@ def test_a_contradiction_is_a_message(capsys, monkeypatch):
 
     monkeypatch.setattr("flaxinit.theory.derive", contradicted)
     assert main(["derive", "relu"]) == 1
-    assert "please report it: the closed form gives 1" in capsys.readouterr().err
+    assert "Please report it: the closed form gives 1" in capsys.readouterr().err
 
 
 def test_a_function_in_a_module(capsys, tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ BAD = {
     "mistyped": (["derive", "gleu"], "did you mean"),
     "no module": (["derive", "no_such_module:f"], "no_such_module"),
     "no attribute": (["derive", "math:no_such_function"], "no_such_function"),
-    "no function": (["derive", "math:pi"], "an activation is"),
+    "no function": (["derive", "math:pi"], "An activation must be"),
     "not of arrays": (["derive", "os:system"], "cannot be traced"),
     "not elementwise": (["derive", "jax.nn:softmax"], "elementwise"),
     "empty": (["derive", ""], "not an expression"),
@@ -186,7 +186,7 @@ BAD = {
     "below zero": (["meanfield", "tanh", "--sigma-b2", "-1"], "sigma_b2, a variance, must be"),
     "leaves": (["derive", "sys:exit"], "cannot be traced"),
     "no edge": (["meanfield", "sign", "--sigma-b2", "0.1"], "no edge of chaos"),
-    "code": (["derive", "__import__('os').system('true')"], "formula"),
+    "code": (["derive", "__import__('os').system('true')"], "Formula"),
 }
 
 

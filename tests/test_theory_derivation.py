@@ -99,7 +99,7 @@ def test_parameters():
     assert leaky.subs(a=0.01).gain == derive("leaky_relu").gain
     assert leaky.subs(a=Rational(1, 4)).gain == derive("prelu").gain
     assert leaky.subs(a=np.float32(0.25)).gain == derive("prelu").gain
-    with pytest.raises(ValueError, match="no open parameter b; it has a"):
+    with pytest.raises(ValueError, match=r"no open parameter b\. It has a"):
         leaky.subs(b=1)
     with pytest.raises(ValueError, match=r"subs\(a="):
         leaky.gain
@@ -207,7 +207,7 @@ def test_a_moment_beyond_a_float_is_said_to_be(text):
 
 @pytest.mark.parametrize("text", ["max(expm1(10**17), x)", "x * exp(-10**16)", "x + sinh(1e20)"])
 def test_a_constant_that_no_algebra_can_hold_is_refused(text):
-    with pytest.raises(ValueError, match="one lies between 1e-1000 and 1e1000"):
+    with pytest.raises(ValueError, match="must lie between 1e-1000 and 1e1000"):
         derive(text)
 
 

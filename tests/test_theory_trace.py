@@ -293,15 +293,15 @@ REFUSED = {
     "position": (lambda x: x * jnp.arange(x.shape[0], dtype=x.dtype), "elementwise"),
     "per-channel constant": (lambda x: x * np.linspace(0.0, 1.0, x.shape[0]), "elementwise"),
     "two outputs": (lambda x: (x, x), "elementwise.*returns tuple"),
-    "kinked gate": (lambda u, v: jax.nn.relu(jnp.maximum(u, v)), "no sum of products.*kinks"),
+    "kinked gate": (lambda u, v: jax.nn.relu(jnp.maximum(u, v)), "not a sum of products.*kinks"),
     "three arguments": (lambda u, v, w: u * v * w, "needs 3 arguments.*functools.partial"),
     "random": (numbers, "draws random numbers"),
-    "integers": (lambda x: (x > 0).astype(jnp.int32), "real-valued.*int32"),
-    "booleans": (lambda x: x > 0, "real-valued.*bool"),
-    "complex": (lambda x: jax.lax.complex(x, x), "real-valued.*complex"),
-    "python if": (lambda x: x if x > 0 else 0, "use jnp.where"),
+    "integers": (lambda x: (x > 0).astype(jnp.int32), "must return real numbers.*int32"),
+    "booleans": (lambda x: x > 0, "must return real numbers.*bool"),
+    "complex": (lambda x: jax.lax.complex(x, x), "must return real numbers.*complex"),
+    "python if": (lambda x: x if x > 0 else 0, "Use jnp.where"),
     "numpy": (lambda x: np.tanh(x), "NumPy|numpy"),
-    "no rule": (lambda x: jax.lax.digamma(1 + x * x), "no rule.*'digamma'.*register_rule"),
+    "no rule": (lambda x: jax.lax.digamma(1 + x * x), "There is no rule.*'digamma'.*register_rule"),
     "long loop": (
         lambda x: jax.lax.fori_loop(0, 65, lambda _, u: jnp.sin(u), x),
         "loops more than 64 times",
@@ -341,7 +341,7 @@ REFUSED = {
     ),
     "floor": (jnp.floor, "'floor' has infinitely many jumps"),
     "remainder": (lambda x: x % 2.0, "'rem' has infinitely many jumps"),
-    "atan2 around": (lambda x: jnp.arctan2(x, x), "arctan2.*where x is positive"),
+    "atan2 around": (lambda x: jnp.arctan2(x, x), "arctan2.*needs x > 0"),
     "nan": (lambda x: x * jnp.nan, "constant nan"),
     "compared with nan": (lambda x: jnp.where(x > jnp.nan, x, 0), "rule.*'gt' cannot be applied"),
     "logarithm": (jnp.log, "whole real line"),
@@ -359,7 +359,7 @@ def test_a_traced_parameter_is_refused():
     def gain(a):
         return flaxinit.gain(lambda x: jnp.where(x > 0, x, a * x))
 
-    with pytest.raises(ValueError, match="a parameter of the activation is traced"):
+    with pytest.raises(ValueError, match="A parameter of the activation is traced"):
         gain(0.1)
 
 
@@ -384,7 +384,7 @@ def test_refused(name):
     "what", [None, 3, 2.5, [1], (jnp.tanh,), b"relu", np.ones(3), z > 0, jnp.float32, np.float32]
 )
 def test_what_is_no_activation_is_refused(what):
-    with pytest.raises(TypeError, match="an activation is a name"):
+    with pytest.raises(TypeError, match="An activation must be a name"):
         derive(what)
 
 
@@ -486,7 +486,7 @@ def test_a_wrong_rule_is_caught(monkeypatch):
     ],
 )
 def test_a_guard_against_nan_is_not_read_over(function):
-    with pytest.raises(ValueError, match=r"no real number at x = -.*guard against NaN"):
+    with pytest.raises(ValueError, match=r"not a real number at x = -.*guard against NaN"):
         derive(function)
 
 
