@@ -69,7 +69,7 @@ DEFINITIONS: dict[str, Callable] = {
 
 
 def definition(name: str) -> Callable:
-    """The activation as a JAX function."""
+    """Return the activation as a JAX function."""
     return DEFINITIONS.get(name) or _in_the_book(name)
 
 

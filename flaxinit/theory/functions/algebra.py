@@ -1,4 +1,4 @@
-"""Rewritings that keep their size in check: expansion, tests for zero, steady logarithms."""
+"""Rewrite expressions without letting them grow: expansion, tests for zero, steady logarithms."""
 
 import math
 
@@ -32,12 +32,12 @@ _REWRITING = 20  # units of work for each part of an expression
 _EXPANDING = 300  # and for each term that is multiplied out
 
 _SIMPLIFYING = 500  # units of work for each part of what SymPy simplifies
-_MULTIPLE = 100  # of what SymPy writes functions of multiples in functions of
+_MULTIPLE = 100  # the largest n of a tanh(nu) that SymPy may write in powers of tanh u
 _SLOPE = 10  # units of work for each part of a derivative
 
 
 def count_terms(expr: Expr) -> int:
-    """A bound on the number of terms after expansion, without expanding."""
+    """Return a bound on the number of terms after expansion, without expanding."""
     if expr.is_Add:
         return sum(map(count_terms, expr.args))
     if expr.is_Mul:
@@ -49,7 +49,7 @@ def count_terms(expr: Expr) -> int:
 
 
 def is_zero(number: Expr) -> bool:
-    """Whether a constant is 0: a ball denies it, or SymPy decides."""
+    """Tell whether a constant is 0: a ball may exclude it, otherwise SymPy decides."""
     if number.is_Rational:
         return number == 0
     if _differs_from_zero(number):
@@ -58,9 +58,9 @@ def is_zero(number: Expr) -> bool:
 
 
 def simplified(expr: Expr) -> Expr:
-    """SymPy's `simplify`, but an expression with a large multiple in a function as it is.
+    """Simplify with SymPy, unless a function has a large multiple in its argument.
 
-    SymPy writes tanh(nu) in powers of tanh u, and takes e^{n/m} for a power of e^{1/m}.
+    SymPy writes tanh(nu) in powers of tanh u, and e^{n/m} as a power of e^{1/m}.
     """
     spend(_SIMPLIFYING * size(expr))
     addends = (a for f in expr.atoms(sympy.Function) for u in f.args for a in Add.make_args(u))
@@ -70,15 +70,15 @@ def simplified(expr: Expr) -> Expr:
 
 
 def vanishes(expr: Expr) -> bool:
-    """Whether the expression is 0 once multiplied out (False where that would be too long)."""
+    """Tell whether the expression is 0 once multiplied out; False if that would be too long."""
     if expr == 0:
         return True
-    # Multiplying out a nested function takes minutes; one point shows that most are not 0.
+    # Multiplying out a nested function takes minutes. One point shows that most are not 0.
     return not _differs_from_zero(expr) and count_terms(expr) <= MAX_TERMS and expand(expr) == 0
 
 
 def _differs_from_zero(expr: Expr) -> bool:
-    """Whether a ball proves it, at one arbitrary point of z and the parameters."""
+    """Tell whether a ball proves it, at one arbitrary point of z and the parameters."""
     symbols = sorted(expr.free_symbols, key=str)
     values = {s: sympy.Rational(n + 3, n + 2) for n, s in enumerate(symbols)}
     try:
@@ -92,9 +92,10 @@ def _differs_from_zero(expr: Expr) -> bool:
 
 
 def polynomial(expr: Expr) -> sympy.Poly | None:
-    """The expression as a polynomial in z, if it is one.
+    """Return the expression as a polynomial in z, or None.
 
-    The question is cheap, but `as_poly` multiplies out inside nested functions before it asks.
+    SymPy's `as_poly` multiplies out nested functions before it tests for a polynomial; the test
+    alone is cheap.
     """
     if not expr.is_polynomial(z):
         return None
@@ -103,7 +104,7 @@ def polynomial(expr: Expr) -> sympy.Poly | None:
 
 
 def _multiplied_out(expr: Expr) -> sympy.Poly:
-    """Factor by factor: `as_poly` writes n sums out into all 2ⁿ products before it collects."""
+    """Multiply out factor by factor. SymPy's `as_poly` writes n sums out into 2ⁿ products."""
     if expr.is_Add and (nested := [part for part in expr.args if part.has(sympy.Add)]):
         rest = sympy.Add(*[part for part in expr.args if part not in nested])
         poly = sum(map(_multiplied_out, nested), start=sympy.Poly(rest, z))
@@ -118,7 +119,7 @@ def _multiplied_out(expr: Expr) -> sympy.Poly:
 
 
 def collected(expr: Expr) -> Expr:
-    """The expression with its addends that are polynomials as one polynomial, if that is shorter.
+    """Collect the addends that are polynomials into one polynomial, if that is shorter.
 
     >>> collected(sympy.exp(z) + (z + 1) * (z + 2) + (z - 1) * (3 - z))
     7*z + exp(z) - 1
@@ -136,7 +137,7 @@ def collected(expr: Expr) -> Expr:
 
 @remembered
 def differentiated(expr: Expr) -> Expr:
-    """dφ/dz, of a sum term by term: pieces have most of theirs in common."""
+    """Return dφ/dz. A sum is differentiated term by term, because pieces share most terms."""
     if expr.is_Add:
         return sympy.Add(*map(differentiated, expr.args))
     spend(_SLOPE * _size_of_slope(expr))
@@ -144,7 +145,7 @@ def differentiated(expr: Expr) -> Expr:
 
 
 def _size_of_slope(expr: Expr) -> int:
-    """About how many parts the derivative has: every factor of a product is in every term."""
+    """Estimate how many parts the derivative has: each term keeps all factors of a product."""
     if not expr.has(z):
         return 0
     grown = sum(map(_size_of_slope, expr.args))
@@ -152,7 +153,7 @@ def _size_of_slope(expr: Expr) -> int:
 
 
 def expand_numerators(expr: Expr) -> Expr:
-    """Multiplies out sums, but keeps powers such as (1 + q)^(-2) and √(1 + q) as they are.
+    """Multiply out sums, but keep powers such as (1 + q)^(-2) and √(1 + q) as they are.
 
     >>> from sympy.abc import x
     >>> expand_numerators(x * (1 + x) / (2 + x) ** 2)
@@ -187,12 +188,12 @@ def expand_numerators(expr: Expr) -> Expr:
 
 @remembered
 def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
-    """The same function without exponentials that grow, as far as sums and logarithms allow.
+    """Rewrite the function without growing exponentials, as far as sums and logarithms allow.
 
-    In balls 1/(1 + e^u) is 1/0 over a wide range of u, and log(1 + e^u) loses its digits; e^u
-    taken out of the sum, both are tame. So is 1 + erf(u), written as the distance of erf from its
-    limit, and √(z² + 1) − z, written as 1/(√(z² + 1) + z). `side` is the sign of z where the
-    function is used; with `far`, it is used for large |z| alone.
+    In balls, 1/(1 + e^u) is 1/0 over a wide range of u, and log(1 + e^u) loses its digits. Taking
+    e^u out of the sum avoids both. In the same way, 1 + erf(u) is written as the distance of erf
+    from its limit, and √(z² + 1) − z as 1/(√(z² + 1) + z). `side` is the sign of z where the
+    function is used; with `far`, it is used only for large |z|.
 
     >>> steady(log(1 + exp(z)), 1)
     z + log(1 + exp(-z))
@@ -201,13 +202,12 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
     >>> steady(1 + erf(z), -1)
     erfc(-z)
     """
-
     if expr.is_polynomial(z):
         return expr
     spend(_REWRITING * size(expr))
 
     def rate(term: Expr) -> Expr:
-        """k of the factor e^{kz + c}."""
+        """Return k of the factor e^{kz + c}."""
         exponents = [f.exp for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
         poly = polynomial(exponents[0]) if exponents else None
         return poly.coeff_monomial(z) if poly and poly.degree() == 1 else Integer(0)
@@ -225,7 +225,7 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         return growth + log(power.args[0] * exp(-growth))
 
     def signed(size: Expr) -> Expr:
-        """|u| that came of √u², by the sign of u on this side."""
+        """Replace |u|, which came from √u², by the sign of u on this side."""
         (u,) = size.args
         with balls.precision():
             sign = value_range(u, {z: _half_line(side)}).sign
@@ -246,7 +246,7 @@ def _half_line(side: int) -> Range:
 
 
 def _conjugate(total: Expr, side: int, far: bool) -> Expr:
-    """Algebraic terms that cancel for large |z|: a + √b as (a² − b)/(a − √b), say."""
+    """Rewrite algebraic terms that cancel for large |z|, such as a + √b as (a² − b)/(a − √b)."""
 
     def is_root(term: Expr) -> bool:
         powers = [f for f in sympy.Mul.make_args(term) if f.is_Pow and abs(f.exp) == _HALF]
@@ -273,7 +273,7 @@ def _conjugate(total: Expr, side: int, far: bool) -> Expr:
 
 
 def _from_limits(total: Expr, side: int, far: bool) -> Expr:
-    """A sum by the distances of its terms from their limits, where the limits cancel."""
+    """Write a sum by the distances of its terms from their limits, if the limits cancel."""
     if not total.is_Add:
         return total
     moved = [_from_limit(term, side, far) for term in total.args]
@@ -282,7 +282,7 @@ def _from_limits(total: Expr, side: int, far: bool) -> Expr:
 
 
 def _from_limit(term: Expr, side: int, far: bool) -> tuple[Expr, Expr]:
-    """k·f(u) as (k·limit, k·(f(u) − limit)), for f = erf, tanh, tanh², atan and the logistic."""
+    """Split k·f(u) into (k·limit, k·(f(u) − limit)), for erf, tanh, tanh², atan and logistic."""
     factor, function = term.as_independent(z, as_Add=False)
     square = function.is_Pow and function.exp == 2 and isinstance(function.base, tanh)
     if square:
@@ -298,7 +298,7 @@ def _from_limit(term: Expr, side: int, far: bool) -> tuple[Expr, Expr]:
         return Integer(0), term
     sign = sympy.sign(poly.LC()) * side ** poly.degree()
     if isinstance(function, erf):
-        # Of its own SymPy writes erfc(−z) as 2 − erfc(z), which loses all digits where z is large.
+        # SymPy would write erfc(−z) as 2 − erfc(z), which loses all digits if z is large.
         return factor * sign, -factor * sign * erfc(sign * u, evaluate=False)
     small = exp(-2 * sign * u)
     if square:

@@ -1,9 +1,9 @@
-"""Evaluates SymPy expressions in ball arithmetic (Arb): every result is a proven enclosure.
+"""Evaluate SymPy expressions in ball arithmetic (Arb): every result is a proven enclosure.
 
-An expression is compiled once into a straight-line program, in which equal subexpressions are
-one step, and then run on complex balls. With ``analytic=True`` a step that is not analytic on
-its whole ball (a branch cut, a pole) returns a non-finite ball, which is what rigorous
-integration asks of its integrand.
+An expression is compiled once into a straight-line program, in which equal subexpressions share a
+step, and then runs on complex balls. With ``analytic=True``, a step that is not analytic on its
+whole ball (a branch cut, a pole) returns a ball that is not finite, as rigorous integration
+requires.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -19,11 +19,11 @@ from flaxinit.theory.functions.brief import short
 from flaxinit.theory.functions.constants import NamedConstant
 from flaxinit.theory.functions.effort import spend
 
-PRECISION = 160  # bits: 48 digits, of which rigorous integration keeps well over 30
+PRECISION = 160  # bits: 48 digits, and rigorous integration keeps well over 30 of them
 _COMPILING = 5  # units of work per step of a program
-_SPECIAL_COST = 15  # units of work for a value of erf and its like; others take one or two
+_SPECIAL_COST = 15  # units of work for a value of a `_SPECIAL` function; others take one or two
 DIGITS = 30  # certified digits, relative to the value
-LEAST_BITS = 1075  # half the least float is 2⁻¹⁰⁷⁵, and what is smaller rounds to 0
+LEAST_BITS = 1075  # half the least float is 2⁻¹⁰⁷⁵; a smaller number rounds to 0
 _NAN = acb("nan")
 
 
@@ -34,14 +34,13 @@ class NotCertifiable(ValueError):
 class Continued(sympy.Function):
     """f(z)/(z − p)^k, continued over the point p at which f vanishes to order k.
 
-    Its arguments are f, z, p, k and the function f^(k)/k! (a `Lambda`). By Taylor's formula
-    f/(z − p)^k is a mean of f^(k)/k! on the way from p to z, and so lies in the hull of its
-    values there.
+    Its arguments are f, z, p, k and the function f^(k)/k! (a `Lambda`). By Taylor's formula,
+    f/(z − p)^k is a mean of f^(k)/k! between p and z, and so lies in the hull of its values there.
     """
 
 
 class IsolatedRoot(sympy.AtomicExpr):
-    """The only root of an expression in z between two rational numbers, where its sign changes."""
+    """The only root of an expression in z between two rational numbers; its sign changes there."""
 
     is_number = is_real = is_finite = True
 
@@ -57,7 +56,7 @@ class IsolatedRoot(sympy.AtomicExpr):
         return self._hashable_content()
 
     def ball(self) -> arb:
-        """The root to the current precision."""
+        """Return the root to the current precision."""
         return _bisected(self, ctx.prec)
 
     def _eval_evalf(self, prec):
@@ -84,14 +83,14 @@ def _bisected(root: IsolatedRoot, bits: int) -> arb:
 
         above, middle = value(high), value((low + high) / 2)
         while high - low > Fraction(1, 2 ** (2 * bits)) and not (above * middle).contains(0):
-            centre = (low + high) / 2
-            low, high = (low, centre) if above * middle > 0 else (centre, high)
+            center = (low + high) / 2
+            low, high = (low, center) if above * middle > 0 else (center, high)
             middle = value((low + high) / 2)
         return to_ball(low).union(to_ball(high))
 
 
 def _off_imaginary_cut(function: Callable) -> Callable:
-    """Guards a function whose branch cuts lie on the imaginary axis beyond ±i."""
+    """Guard a function whose branch cuts lie on the imaginary axis beyond ±i."""
 
     def guarded(x: acb, analytic: bool) -> acb:
         if analytic and x.real.contains(0) and not abs(x.imag) < 1:
@@ -102,7 +101,7 @@ def _off_imaginary_cut(function: Callable) -> Callable:
 
 
 def _off_real_cut(function: Callable) -> Callable:
-    """Guards a function whose branch cuts lie on the real axis beyond ±1."""
+    """Guard a function whose branch cuts lie on the real axis beyond ±1."""
 
     def guarded(x: acb, analytic: bool) -> acb:
         if analytic and x.imag.contains(0) and not abs(x.real) < 1:
@@ -117,12 +116,12 @@ def _entire(function: Callable) -> Callable:
 
 
 def _on_reals(function: Callable) -> Callable:
-    """A function of real balls alone: a constant's absolute value or sign."""
+    """Restrict a function to real balls, such as the absolute value or the sign of a constant."""
     return lambda x, analytic: _NAN if analytic else function(x)
 
 
 def _asinh(x: acb) -> acb:
-    """log(x + √(x² + 1)), by oddness without cancellation; Arb's own gives up on wide balls."""
+    """Return log(x + √(x² + 1)), by oddness without cancellation. Arb's own fails on wide balls."""
     return -_asinh(-x) if x.real < 0 else (x + (x * x + 1).sqrt()).log()
 
 
@@ -187,7 +186,7 @@ class Program:
     def __init__(self, expr: Expr, symbols: Sequence[Symbol] = ()):
         self._steps: list[Callable] = []
         self._inputs: list[tuple[int, ...]] = []
-        # By expression, and for the partial results of sums and products by what is joined.
+        # The keys are expressions; for partial results of sums and products, (step, left, right).
         self._index: dict[Hashable, int] = {symbol: i for i, symbol in enumerate(symbols)}
         self._arity = len(symbols)
         self._constants: list[acb] = []
@@ -213,7 +212,7 @@ class Program:
         if expr in self._index:
             return self._index[expr]
         if expr.is_Symbol:
-            raise NotCertifiable(f"the symbol {expr} has no value; substitute a number for it")
+            raise NotCertifiable(f"The symbol {expr} has no value. Substitute a number for it.")
         if isinstance(expr, NamedConstant):
             return self._compile(expr.definition())
         if isinstance(expr, IsolatedRoot):
@@ -247,7 +246,10 @@ class Program:
             )
         if expr.func in _STEPS:
             return self._add(expr, _STEPS[expr.func], (self._compile(expr.args[0]),))
-        raise NotCertifiable(f"no rigorous evaluation of {expr.func.__name__} is known here")
+        raise NotCertifiable(
+            f"No rigorous evaluation of {expr.func.__name__} is known here. Write it with other "
+            "functions."
+        )
 
     def _fold(self, expr: Expr) -> int:
         total, *rest = map(self._compile, expr.args)
@@ -273,7 +275,7 @@ def _constant(value: acb, analytic: bool) -> acb:
 
 
 def _real_root(root: sympy.ComplexRootOf) -> acb:
-    """A real algebraic number as a ball, from its proven isolating interval."""
+    """Return a real algebraic number as a ball, from its proven isolating interval."""
     error = sympy.Rational(1, 2 ** (ctx.prec + 10))
     return acb(_atom(root.eval_rational(dx=error)).real + arb(0, _atom(error).real))
 
@@ -291,16 +293,16 @@ def _atom(expr: Expr) -> acb:
         return acb(0, 1)
     if expr.is_Float:
         return acb(fmpq(*map(int, sympy.Rational(expr).as_numer_denom())))
-    raise NotCertifiable(f"the constant {expr} has no finite value")
+    raise NotCertifiable(f"The constant {expr} has no finite value. Write another number.")
 
 
 def precision(bits: int = PRECISION):
-    """A context in which balls are computed to this many bits."""
+    """Return a context in which balls are computed to this many bits."""
     return ctx.workprec(bits)
 
 
 def evaluate(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
-    """The real value of an expression as a ball.
+    """Return the real value of an expression as a ball.
 
     >>> with precision():
     ...     str(evaluate(sympy.sqrt(2)))[:12]
@@ -309,14 +311,16 @@ def evaluate(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
     values = values or {}
     result = Program(expr, tuple(values))(*[acb(to_ball(value)) for value in values.values()])
     if not result.imag.contains(0):
-        raise NotCertifiable(f"{short(expr)} is not real at {values}")
+        raise NotCertifiable(
+            f"{short(expr)} is not real at {values}. An activation must be real everywhere."
+        )
     return result.real
 
 
 def fixed(ball: arb, zero_bits: int = LEAST_BITS) -> arb | None:
-    """The ball if it fixes 30 digits, one around 0 if it is below 2^-zero_bits, else None.
+    """Return the ball if it fixes 30 digits, one around 0 if it is below 2^-zero_bits, else None.
 
-    By default, a float rounds to 0 what is taken for 0.
+    By default, a number counts as 0 if a float rounds it to 0.
 
     >>> fixed(arb(1, 1e-20)), fixed(arb(1, 1e-20) * arb(2) ** -1200).mid()
     (None, 0)
@@ -328,7 +332,7 @@ def fixed(ball: arb, zero_bits: int = LEAST_BITS) -> arb | None:
 
 
 def sharp(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
-    """Like `evaluate`, at whatever precision it takes to fix 30 digits of the value.
+    """Evaluate an expression at the precision that fixes 30 digits of its value.
 
     Raises:
         NotCertifiable: if even sixteen-fold precision fixes fewer.
@@ -339,15 +343,20 @@ def sharp(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
             ball = evaluate(expr, values)
             if (found := fixed(ball)) is not None:
                 return found
-    raise NotCertifiable(f"{short(expr)} at {values} cancels too much: only {ball} is certain")
+    raise NotCertifiable(
+        f"{short(expr)} at {values} cancels too much: only {ball} is certain. Write it in a form "
+        "that cancels less."
+    )
 
 
 def integral(
     function: Callable[[acb, bool], acb], low, high, tolerance: arb, evaluations: int
 ) -> acb:
-    """∫ f from low to high as a ball (Johansson, 2018), wide where so many values do not suffice.
+    """Return ∫ f from low to high as a ball, which is wide if it takes too many evaluations.
 
-    With its second argument true f returns a ball that is not finite where it is not analytic.
+    If its second argument is true, f must return a ball that is not finite where f is not analytic.
+
+    References: Johansson (2018), Numerical integration in arbitrary-precision ball arithmetic.
     """
     failure = None
 
@@ -357,7 +366,7 @@ def integral(
             return _NAN
         try:
             return function(x, analytic)
-        except ValueError as error:  # which Arb must not be left with
+        except ValueError as error:  # it must not pass through Arb
             failure = error
             return _NAN
 
@@ -369,7 +378,7 @@ def integral(
 
 
 def to_ball(value) -> arb:
-    """A number (int, float, Fraction, SymPy, mpmath) as a ball that contains it."""
+    """Return a number (int, float, Fraction, SymPy, mpmath) as a ball that contains it."""
     if isinstance(value, arb):
         return value
     if isinstance(value, Expr):
@@ -382,7 +391,7 @@ def to_ball(value) -> arb:
 
 
 def bounds(ball: arb) -> tuple[mpmath.mpf, mpmath.mpf]:
-    """A ball's ends as mpmath numbers, exactly (an Arb endpoint is a binary fraction)."""
+    """Return a ball's ends as exact mpmath numbers: an Arb endpoint is a binary fraction."""
 
     def exact(end: arb) -> mpmath.mpf:
         mantissa, exponent = end.man_exp()

@@ -1,8 +1,7 @@
-"""A choice between expressions by conditions, as it is written.
+"""A choice between expressions by conditions, kept as it is written.
 
-SymPy's own `Piecewise` solves its conditions whenever it is made or something is put into it,
-which takes minutes where they hold choices themselves. Here they are looked at only when the
-function is cut into pieces.
+SymPy's own `Piecewise` solves its conditions whenever it is made or changed, which takes minutes if
+they contain choices themselves. Here they stay unsolved until the function is cut into pieces.
 """
 
 import sympy

@@ -1,4 +1,4 @@
-"""Expressions in messages, cut short before they are printed: SymPy prints slowly."""
+"""Shorten expressions for messages before printing them, because SymPy prints slowly."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ _CUT = (sympy.Add, sympy.Mul, sympy.Pow, sympy.Function, sympy.Max, sympy.Min)
 
 
 def short(expr: Basic) -> str:
-    """An expression in at most 200 characters.
+    """Print an expression in at most 200 characters.
 
     >>> from flaxinit.theory.functions.symbols import z
     >>> short(sympy.Mul(*[z + n for n in range(50)]))[:30]
@@ -26,22 +26,22 @@ def short(expr: Basic) -> str:
 
 
 def shortened(text: str) -> str:
-    """A text in at most 200 characters."""
+    """Cut a text to at most 200 characters."""
     return text if len(text) <= _LENGTH else text[: _LENGTH - 3] + "..."
 
 
 def short_list(exprs: Iterable[Expr]) -> str:
-    """The first few of some expressions."""
+    """Print the first few of some expressions."""
     first, rest = (listed := list(exprs))[:_PIECES], listed[_PIECES:]
     return ", ".join([*map(short, first), *(["..."] if rest else [])])
 
 
 def _pruned(expr: Basic, parts: int) -> Basic:
-    """The expression with no more than about so many parts, dots for the others."""
+    """Keep about so many parts of the expression, and put dots for the others."""
     if size(expr) <= parts or not expr.args:
         return expr
     if not isinstance(expr, _CUT) or isinstance(expr, sympy.Piecewise):
-        return _REST  # cases, relations and the like have no meaning without a part
+        return _REST  # relations, for example, have no meaning without one of their parts
     kept, left = [], parts - 1
     if isinstance(expr, sympy.Piecewise):
         for value, condition in expr.args:

@@ -1,9 +1,9 @@
-"""Reads a floating-point constant as the exact number it was meant to be.
+"""Read a floating-point constant as the exact number it was meant to be.
 
-A trace shows ``0.7978845608028654`` where its author meant √(2/π), and ``0.044715`` where
-the author meant 44715/1000000. A candidate is accepted only if the constant is its correctly
-rounded value; what is not recognised stays the exact rational that the float holds, so that
-nothing is ever altered by more than its own rounding.
+A trace shows ``0.7978845608028654`` for √(2/π), and ``0.044715`` for 44715/1000000. A candidate is
+accepted only if the constant is its correctly rounded value. A constant that is not recognized
+stays the exact rational number that the float holds. So no constant changes by more than its own
+rounding.
 """
 
 from decimal import Decimal
@@ -14,24 +14,24 @@ import numpy as np
 from sympy import E, Expr, Integer, NumberSymbol, Rational, erfc, exp, log, oo, pi, sqrt
 from sympy.core.singleton import Singleton
 
-# A decimal with fewer digits than this is exact as written: someone typed it.
+# A decimal with fewer digits than this is exact as written, because someone typed it.
 _TYPED_DIGITS = 7
-# Largest numerator and denominator of a candidate p/q · base. With about 20 bases the odds of
+# Largest numerator and denominator of a candidate p/q · base. With about 20 bases, the odds of
 # a chance match are below 20 · bound² · (relative spacing): 1e-8 for the 53 bits of float64,
 # 2e-4 for float32 and for decimals typed to seven digits.
 _BOUND_FULL, _BOUND_SHORT = 1000, 12
 
 
 class NamedConstant(NumberSymbol):
-    """A number with a name and an exact definition, as π has one."""
+    """A number with a name and an exact definition, such as π."""
 
     is_real = is_finite = True
     is_number = True
     symbol: str  # LaTeX
 
     def definition(self) -> Expr:
-        """The closed form that the name stands for."""
-        raise NotImplementedError("a subclass states its closed form")
+        """Return the closed form that the name stands for."""
+        raise NotImplementedError("A subclass of NamedConstant must define its closed form.")
 
     def _as_mpf_val(self, prec):
         return self.definition()._eval_evalf(prec + 10)._mpf_
@@ -48,10 +48,9 @@ class NamedConstant(NumberSymbol):
 
 
 class SeluScale(NamedConstant, metaclass=Singleton):
-    """SELU's λ, which with α makes (mean, variance) = (0, 1) a fixed point.
+    """SELU's λ. With it and α, (mean, variance) = (0, 1) is a fixed point.
 
-    References:
-        Klambauer, Unterthiner, Mayr & Hochreiter (2017), Self-Normalizing Neural Networks.
+    References: Klambauer, Unterthiner, Mayr, Hochreiter (2017), Self-Normalizing Neural Networks.
     """
 
     is_positive = True
@@ -78,7 +77,7 @@ class SeluAlpha(NamedConstant, metaclass=Singleton):
 
 @cache
 def _bases() -> tuple[tuple[Fraction, Expr], ...]:
-    """Each base with its value to 40 digits, simple ones first."""
+    """Return each base with its value to 40 digits, simple ones first."""
     scale, alpha = SeluScale(), SeluAlpha()
     roots = [Integer(1), sqrt(2), sqrt(3), sqrt(5), sqrt(6)]
     circle = [sqrt(pi), 1 / sqrt(pi), sqrt(2 * pi), sqrt(2 / pi), pi, 1 / pi]
@@ -90,7 +89,7 @@ def _bases() -> tuple[tuple[Fraction, Expr], ...]:
 
 
 def read_constant(value) -> Expr:
-    """The exact number that a float (Python's, or a NumPy scalar of any format) stands for.
+    """Return the exact number that a float stands for: Python's, or a NumPy scalar of any format.
 
     Args:
         value: a real scalar.
@@ -109,7 +108,9 @@ def read_constant(value) -> Expr:
         return Integer(int(number))
     exact = float(number)
     if np.isnan(exact):
-        raise ValueError("the function contains the constant nan; an activation has to be real")
+        raise ValueError(
+            "The function contains the constant nan, but an activation must be real. Remove it."
+        )
     if np.isinf(exact):
         return oo if exact > 0 else -oo
     if exact < 0:
@@ -132,11 +133,11 @@ def read_constant(value) -> Expr:
         if not 0 < ratio.numerator <= bound:
             continue
         candidate = ratio * number_of_base
-        if typed:  # the candidate, rounded to as many decimals as were typed
+        if typed:  # round the candidate to as many decimals as were typed
             decimals = -Decimal(printed).as_tuple().exponent
-            recognised = round(candidate, decimals) == Fraction(printed)
+            recognized = round(candidate, decimals) == Fraction(printed)
         else:
-            recognised = number.dtype.type(float(candidate)) == number
-        if recognised:
+            recognized = number.dtype.type(float(candidate)) == number
+        if recognized:
             return Rational(ratio.numerator, ratio.denominator) * base
     return Rational(printed) if typed else Rational(*exact.as_integer_ratio())

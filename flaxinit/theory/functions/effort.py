@@ -1,7 +1,7 @@
-"""Work is counted, not timed: one input has one answer, on a fast machine and on a busy one.
+"""Count work instead of timing it, so that a fast and a busy machine give the same answer.
 
-A unit is about a microsecond of one core, such as a step of a ball program. What calls SymPy
-says beforehand what that will cost, by the size of what it hands over: SymPy cannot be stopped.
+A unit is about a microsecond of one core, for example a step of a ball program. SymPy cannot be
+stopped, so a caller of SymPy counts the cost before the call, by the size of the expression.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ _REMEMBERED = 4096
 
 
 class OverBudget(ValueError):
-    """The work that was allowed does not suffice."""
+    """A computation takes more work than it is allowed."""
 
 
 class _Thread(threading.local):
-    """What the thread has spent so far, and at which count it has to stop."""
+    """How much work the thread has spent, and at which count it must stop."""
 
     spent = 0
     limit = math.inf
@@ -31,26 +31,26 @@ _thread = _Thread()
 
 
 def spend(units: float) -> None:
-    """Counts work, before it is done.
+    """Count work before it is done.
 
     Raises:
-        OverBudget: if that is more than `limited` allows.
+        OverBudget: if it is more than `limited` allows.
     """
     _thread.spent += units
     if _thread.spent > _thread.limit:
-        _thread.spent = _thread.limit + 1  # what is refused is not done: an outer limit keeps it
-        raise OverBudget("the work that was allowed does not suffice")
+        _thread.spent = _thread.limit + 1  # refused work is not done, and an outer limit keeps it
+        raise OverBudget("This takes more work than is allowed.")
 
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Allows so many seconds' worth of work, and no more than is allowed already.
+    """Allow so many seconds' worth of work, and no more than is allowed already.
 
     >>> with limited(seconds=1):
     ...     spend(2 * PER_SECOND)
     Traceback (most recent call last):
     ...
-    flaxinit.theory.functions.effort.OverBudget: the work that was allowed does not suffice
+    flaxinit.theory.functions.effort.OverBudget: This takes more work than is allowed.
     """
     outer = _thread.limit
     _thread.limit = min(outer, _thread.spent + seconds * PER_SECOND)
@@ -61,7 +61,10 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def remembered(function: Callable) -> Callable:
-    """A function computed once, whose work counts every time: no call makes another cheaper."""
+    """Remember a function's results, but count their work each time.
+
+    So a result does not depend on what was computed before.
+    """
     memory: dict[tuple, tuple] = {}
 
     @functools.wraps(function)
@@ -83,7 +86,7 @@ def remembered(function: Callable) -> Callable:
 
 @functools.lru_cache(maxsize=1 << 16)
 def size(expr: Basic) -> int:
-    """The number of parts of an expression, written out.
+    """Return the number of parts of an expression, written out.
 
     >>> from flaxinit.theory.functions.symbols import z
     >>> size(z + z**2)
@@ -94,7 +97,7 @@ def size(expr: Basic) -> int:
 
 @functools.lru_cache(maxsize=1 << 16)
 def weight(expr: Basic) -> int:
-    """The sizes of all parts: what SymPy looks at that goes through every part at each depth.
+    """Return the sum of the sizes of all parts: the work of SymPy if it visits them at each depth.
 
     >>> from flaxinit.theory.functions.symbols import z
     >>> weight(z + z**2)

@@ -1,7 +1,7 @@
-"""Bounds |f(x)| for large |x|: what makes an infinite integral finite, or proves it infinite.
+"""Bound |f(x)| for large |x|, to prove that an integral over a tail is small, or infinite.
 
 A `Growth` is the function C·tⁿ·exp(βt + αt²) of t = |x|. `upper` and `lower` derive, by rules
-over the expression, a growth that lies above (below) |f| on the whole tail t ≥ start. They are
+over the expression, a growth that lies above or below |f| on the whole tail t ≥ start. They are
 crude on purpose: a Gaussian tail beyond a dozen standard deviations forgives any constant.
 """
 
@@ -22,7 +22,7 @@ from flaxinit.theory.functions.ranges import Range, value_range
 from flaxinit.theory.functions.symbols import z
 
 _ONE, _ZERO, _HALF = arb(1), arb(0), arb("0.5")
-_SIGN = 50  # units of work for each part of an expression whose sign is asked for
+_SIGN = 50  # units of work for each part of an expression, to find its sign
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Growth:
         )
 
     def rank(self) -> tuple[float, ...]:
-        """Orders growths by what they do in the end."""
+        """Return a key that sorts growths by their size for large t."""
         return tuple(float(x.mid()) for x in (self.alpha, self.beta, self.n, self.c))
 
 
@@ -66,13 +66,13 @@ class Tail:
     start: Expr
 
     def range(self, expr: Expr) -> Range:
-        """A range that holds the values of the expression on the tail."""
+        """Return a range that contains the values of the expression on the tail."""
         start = evaluate(self.start)
         ends = (start.lower(), arb("inf")) if self.side > 0 else (arb("-inf"), -start.lower())
         return value_range(expr, {z: Range(*ends)})
 
     def sign(self, expr: Expr) -> int:
-        """+1 or −1 if the expression is proven ≥ 0 or ≤ 0 on the tail, else 0."""
+        """Return +1 or −1 if the expression is proven ≥ 0 or ≤ 0 on the tail, else 0."""
         spend(_SIGN * size(expr))
         if sign := self.range(expr).sign:
             return sign
@@ -87,7 +87,7 @@ class Tail:
         return 0
 
     def upper(self, expr: Expr) -> Growth:
-        """A growth above |expr|."""
+        """Return a growth above |expr|."""
         if not expr.has(z):
             return Growth(c=abs(evaluate(expr)))
         if expr == z:
@@ -104,7 +104,7 @@ class Tail:
             if exponent.has(z):
                 return self._exponential(exponent * sympy.log(base), 1)
             if not exponent.is_integer and self.sign(base) < 1:
-                raise NotCertifiable(f"{short(expr)} is not known to be real for large |z|")
+                raise NotCertifiable(f"{short(expr)} is not known to be real for large |z|.")
             bound = self.upper(base) if exponent.is_positive else self.lower(base)
             return bound.power(evaluate(exponent))
         argument = expr.args[0]
@@ -113,7 +113,7 @@ class Tail:
                 return self._exponential(argument, 1)
             case sympy.log():
                 if self.sign(argument) < 1:
-                    raise NotCertifiable(f"{short(expr)} is not known to be real for large |z|")
+                    raise NotCertifiable(f"{short(expr)} is not known to be real for large |z|.")
                 values = self.range(argument)
                 if values.low > _HALF and values.high < 2:  # |log u| ≤ |u − 1|/min(u, 1)
                     return self.upper(argument - 1) * Growth(c=1 / values.low.min(_ONE))
@@ -144,15 +144,17 @@ class Tail:
                     return self.upper(argument).power(arb(2))
         if (size := self.range(expr).size).is_finite():
             return Growth(c=size)
-        raise NotCertifiable(f"no bound on the growth of {short(expr)} is known here")
+        raise NotCertifiable(
+            f"No bound on the growth of {short(expr)} is known here. Write it with other functions."
+        )
 
     def lower(self, expr: Expr) -> Growth:
-        """A growth below |expr|."""
+        """Return a growth below |expr|."""
         with contextlib.suppress(NotCertifiable):
             return self._lower(expr)
         if (floor := self.range(expr).floor) > 0:
             return Growth(c=floor)
-        raise NotCertifiable(f"no lower bound on the growth of {expr} is known here")
+        raise NotCertifiable(f"No lower bound on the growth of {short(expr)} is known here.")
 
     def _lower(self, expr: Expr) -> Growth:
         if not expr.has(z):
@@ -194,10 +196,10 @@ class Tail:
                 width = self.upper(argument) + Growth(c=_HALF.sqrt())
                 below = self.lower(sympy.exp(-(argument**2)))
                 return below * width.power(arb(-1)) * Growth(c=1 / arb.pi().sqrt())
-        raise NotCertifiable(f"no lower bound on the growth of {short(expr)} is known here")
+        raise NotCertifiable(f"No lower bound on the growth of {short(expr)} is known here.")
 
     def _floor(self, growth: Growth) -> arb:
-        """The least value of an increasing growth on the tail; 0 if it is not increasing."""
+        """Return the least value of an increasing growth on the tail; 0 if it does not increase."""
         if growth.n >= 0 and growth.beta >= 0 and growth.alpha >= 0:
             t = evaluate(self.start)
             exponent = growth.beta * t + growth.alpha * t**2
@@ -205,7 +207,7 @@ class Tail:
         return _ZERO
 
     def _lower_sum(self, expr: Expr) -> Growth:
-        """|a + b| ≥ |a| where a and b have one sign, else |a| − |b| for a dominant |a|."""
+        """Bound |a + b| below: by |a| if a and b have one sign, else |a| − |b| for a dominant a."""
         signs = {self.sign(term) for term in expr.args}
         if signs in ({1}, {-1}):
             bounds = []
@@ -218,7 +220,7 @@ class Tail:
         return below
 
     def _dominant(self, expr: Expr) -> tuple[Expr, Growth]:
-        """The term of a sum that outweighs all others, with a growth below the whole."""
+        """Return the term of a sum that outweighs all others, with a growth below the sum."""
         for i, leading in enumerate(expr.args):
             rest = sympy.Add(*expr.args[:i], *expr.args[i + 1 :])
             try:
@@ -228,25 +230,25 @@ class Tail:
             share = self._share(above, below)
             if share < 1:
                 return leading, Growth(c=1 - share) * below
-        raise NotCertifiable(f"no lower bound on the growth of {short(expr)} is known here")
+        raise NotCertifiable(f"No lower bound on the growth of {short(expr)} is known here.")
 
     def _sum(self, a: Growth, b: Growth) -> Growth:
-        """Above the sum of two growths, in the shape of the one that outweighs the other."""
+        """Return a growth above the sum of two, in the shape of the one that outweighs."""
         for large, small in ((a, b), (b, a)):
             if large.c > 0 and (share := self._share(small, large)).is_finite():
                 return Growth(c=1 + share) * large
         return a + b
 
     def _share(self, small: Growth, large: Growth) -> arb:
-        """The largest ratio of two growths on the tail; infinite if it may grow."""
+        """Return the largest ratio of two growths on the tail; inf if it may grow."""
         ratio, t = small * large.power(arb(-1)), evaluate(self.start)
-        # Its logarithm falls from the start on, so that it is largest there.
+        # If its logarithm falls from the start on, the ratio is largest there.
         if ratio.alpha <= 0 and ratio.n.max(_ZERO) / t + ratio.beta + 2 * ratio.alpha * t <= 0:
             return ratio.c * t**ratio.n * (ratio.beta * t + ratio.alpha * t**2).exp()
         return arb("inf")
 
     def _exponential(self, exponent: Expr, direction: int) -> Growth:
-        """Above (direction 1) or below (−1) exp(u)."""
+        """Return a growth above (direction 1) or below (−1) exp(u)."""
         terms = sympy.Add.make_args(exponent)
         quadratic = [t for t in terms if (p := polynomial(t)) is not None and p.degree() <= 2]
         rest = sympy.Add(*[t for t in terms if t not in quadratic])
@@ -267,12 +269,15 @@ class Tail:
             # |u| ≤ C·tⁿ ≤ C·t (n ≤ 1) or C·t² on t ≥ 1
             slot = "beta" if size.n <= 1 else "alpha"
             return Growth(**{slot: direction * size.c})
-        raise NotCertifiable(f"no bound on the growth of exp({short(exponent)}) is known here")
+        raise NotCertifiable(
+            f"No bound on the growth of exp({short(exponent)}) is known here. Write it with other "
+            "functions."
+        )
 
     def _steep(self, exponent: Expr) -> Growth:
-        """Below exp(u) for u ≥ 0: exp(α t²) or exp(β t) where u grows at least like that."""
+        """Return a growth below exp(u) for u ≥ 0: exp(α t²) or exp(β t), if u grows so fast."""
         below, t = self.lower(exponent), evaluate(self.start)
-        # c tⁿ e^{βt+αt²} / t² increases on the tail if n ≥ 2, or if βt ≥ 2, and so on.
+        # c tⁿ e^{βt+αt²} / t² increases on the tail if n + βt ≥ 2.
         degree = below.n + below.beta * t
         if below.alpha >= 0 and below.beta >= 0 and degree >= 1:
             slot, power = ("alpha", 2) if degree >= 2 else ("beta", 1)
@@ -280,7 +285,7 @@ class Tail:
         return Growth()  # exp(u) ≥ 1
 
     def _leading_sign(self, poly: sympy.Poly) -> int:
-        """The sign of a polynomial on the tail, if its leading term outweighs the others."""
+        """Return the sign of a polynomial on the tail, if its leading term outweighs the others."""
         degree, t = poly.degree(), evaluate(self.start)
         lead = evaluate(poly.coeff_monomial(z**degree))
         rest = sum(
@@ -291,7 +296,7 @@ class Tail:
         return (1 if lead > 0 else -1) * self.side**degree
 
     def _logarithm(self, argument: Expr) -> Growth:
-        """|log u| ≤ |log C| + |n| log t + |β| t + |α| t², for a bound of u on either side."""
+        """Bound |log u| by |log C| + |n| log t + |β| t + |α| t², from bounds of u on both sides."""
 
         def size(g: Growth) -> Growth:
             degree = 0 if g.n == 0 and g.beta == 0 and g.alpha == 0 else 1 if g.alpha == 0 else 2

@@ -1,4 +1,4 @@
-"""Smooth pieces as a NumPy function: fast where floating point suffices, in balls where not."""
+"""Smooth pieces as a NumPy function, which uses balls where floating point is not enough."""
 
 import math
 import warnings
@@ -16,7 +16,7 @@ from flaxinit.theory.functions.effort import size, spend
 from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.symbols import z
 
-_CLOSE = 0.5  # where cancellation is looked for
+_CLOSE = 0.5  # |x| below which to look for cancellation
 _VISIBLE = 1e-14  # a relative error that would show in an integral
 _PRINTING = 50  # units of work to print a part of an expression as NumPy code
 
@@ -36,10 +36,10 @@ class Numeric:
             warnings.simplefilter("ignore")
             chosen = np.empty(x.shape)
             for piece in np.unique(which) if self.ends.size else [0]:
-                # A smooth function needs no mask: most of the time of a double integral.
+                # A smooth function needs no mask; masks would dominate a double integral's time.
                 inside = which == piece if self.ends.size else ...
                 chosen[inside] = self._functions[piece](x[inside])
-        # An intermediate result overflowed, as eˣ/(1 + eˣ)² does, or cancelled, as x − tanh x does.
+        # An intermediate result may overflow, as in eˣ/(1 + eˣ)², or cancel, as in x − tanh x.
         doubtful = ~np.isfinite(chosen)
         if np.any(np.abs(x) < _CLOSE):
             doubtful |= np.abs(x) < self._cancels_below
@@ -51,7 +51,7 @@ class Numeric:
 
     @cached_property
     def _cancels_below(self) -> float:
-        """Below which |x| rounding shows, 0 for nowhere: a small variance sees nothing else."""
+        """The |x| below which rounding shows, or 0. A small variance depends only on such x."""
         for x in _CLOSE * 0.5 ** np.arange(64):
             for piece, place in ((int(np.searchsorted(self.ends, y)), y) for y in (x, -x)):
                 with np.errstate(all="ignore"):
@@ -62,7 +62,7 @@ class Numeric:
         return 0.0
 
     def _exactly(self, piece: int, x: float) -> float:
-        """The value at x, in as many bits as it takes; nan where none is known."""
+        """Return the value at x, in as many bits as it takes; nan if none is known."""
         value = acb("nan")
         for doublings in range(6):
             with balls.precision(balls.PRECISION << doublings):
@@ -81,7 +81,7 @@ class Numeric:
 
 def _lambdify(expr: sympy.Expr) -> Callable:
     spend(_PRINTING * size(expr))
-    # A whole number beyond 64 bits is an object to NumPy, which has no exp.
+    # NumPy holds an integer beyond 64 bits as an object, which has no exp.
     long = {n for n in expr.atoms(sympy.Integer) if abs(n) >= 2**63}
     constants = {c: sympy.Float(c, 20) for c in long | expr.atoms(NamedConstant)}
     u = sympy.Wild("u")
@@ -93,5 +93,5 @@ def _lambdify(expr: sympy.Expr) -> Callable:
 
 @cache
 def numeric(pieces: tuple[Piece, ...]) -> Numeric:
-    """The pieces compiled to NumPy, once."""
+    """Compile the pieces to NumPy, once."""
     return Numeric(pieces)

@@ -1,4 +1,4 @@
-"""The order of places on the line, proven: exactly, in balls, or by what parameters are."""
+"""The proven order of places on the line: exact, by balls, or by the signs of parameters."""
 
 from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
@@ -12,10 +12,10 @@ from flaxinit.theory.functions.effort import remembered
 
 
 def compare(a: Expr, b: Expr) -> int:
-    """−1, 0 or 1, as a lies left of b, at b, or right of it.
+    """Return −1, 0 or 1 if a lies to the left of b, at b, or to its right.
 
     Raises:
-        ValueError: if that cannot be proven.
+        ValueError: if the order cannot be proven.
 
     >>> from sympy import Rational, sqrt
     >>> compare(sqrt(2), Rational(7, 5)), compare(-oo, oo)
@@ -39,15 +39,15 @@ def _proven(a: Expr, b: Expr) -> int:
         if gap.is_positive or gap.is_negative:
             return 1 if gap.is_positive else -1
         raise ValueError(
-            f"whether {a} lies left of {b} decides the order of the kinks; give the parameters "
-            "assumptions that settle it, such as Symbol('a', positive=True)"
+            f"The order of the kinks {a} and {b} depends on the parameters. Give them assumptions "
+            "that decide it, such as Symbol('a', positive=True)."
         )
     left, right = _located(a), _located(b)
     if not left.overlaps(right):
         return 1 if left > right else -1
     if is_zero(gap):
         return 0
-    raise ValueError(f"the kinks {a} and {b} are too close to be told apart")
+    raise ValueError(f"The kinks {a} and {b} are too close to order. Merge them or move one.")
 
 
 @remembered
@@ -57,7 +57,7 @@ def _located(place: Expr) -> arb:
 
 
 def ordered(places: Iterable[Expr]) -> tuple[Expr, ...]:
-    """The places from left to right, each once."""
+    """Return the places from left to right, each once."""
     kept: list[Expr] = []
     for place in sorted(set(places), key=cmp_to_key(compare)):
         if not kept or compare(kept[-1], place):
@@ -66,19 +66,20 @@ def ordered(places: Iterable[Expr]) -> tuple[Expr, ...]:
 
 
 def within(place: Expr, low: Expr, high: Expr) -> bool:
-    """Whether a place lies in a closed interval."""
+    """Tell whether a place lies in a closed interval."""
     return compare(low, place) <= 0 <= compare(high, place)
 
 
 def between(low: Expr, places: Iterable[Expr], high: Expr) -> list[Expr]:
-    """The places inside an open interval."""
+    """Return the places inside an open interval."""
     return [p for p in places if compare(low, p) < 0 and compare(p, high) < 0]
 
 
 def aligned(rows: Sequence[Sequence]):
-    """(low, high, one of each row) on every interval that the pieces of several rows have.
+    """Yield (low, high, the piece of each row) for every interval of the common refinement.
 
-    Every row holds pieces with a `low` and a `high`, from left to right, and all cover the same.
+    Every row holds pieces with a `low` and a `high`, from left to right. All rows cover the same
+    interval.
     """
     places = [0] * len(rows)
     low = rows[0][0].low

@@ -1,8 +1,8 @@
-"""The even part of a function, which alone counts under a symmetric density.
+"""The even part of a function, which decides its expectation under a symmetric density.
 
-E[f(z)] = E[(f(z) + f(−z))/2]. Of f(−z) is known what brings it back to functions of z:
-1/(1 + eᵘ) = 1 − 1/(1 + e⁻ᵘ) and log(1 + eᵘ) = u + log(1 + e⁻ᵘ); SymPy knows erf, tanh and the like
-to be odd. So of x² sin²(π σ(x)/2) nothing but x²/2 is left.
+E[f(z)] = E[(f(z) + f(−z))/2]. Identities bring f(−z) back to functions of z: 1/(1 + eᵘ) =
+1 − 1/(1 + e⁻ᵘ) and log(1 + eᵘ) = u + log(1 + e⁻ᵘ), and SymPy knows that erf and tanh are odd. For
+example, the even part of x² sin²(π σ(x)/2) is just x²/2.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from flaxinit.theory.functions.symbols import z
 
 # Operations in an expression that SymPy's `cancel` brings on one denominator in milliseconds.
 _SMALL = 40
-_LARGE = 1000  # parts, counted at every depth: to multiply them out takes a fifth of a second
-_MIRRORING = 200  # units of work for each part that is multiplied out, at every depth
+_LARGE = 1000  # the largest `weight` to multiply out, which takes a fifth of a second
+_MIRRORING = 200  # units of work to multiply out, by the `weight` of the expression
 
 
 def is_odd(pieces: Sequence[Piece]) -> bool:
-    """Whether f(−z) = −f(z)."""
+    """Tell whether f(−z) = −f(z)."""
     return _is_symmetric(pieces) and all(
         vanishes(p.expr + m.expr.subs(z, -z)) for p, m in zip(pieces, reversed(pieces), strict=True)
     )
 
 
 def even_part(pieces: Sequence[Piece]) -> tuple[Piece, ...] | None:
-    """(f(z) + f(−z))/2 where fewer functions are left in it than in f; else None.
+    """Return (f(z) + f(−z))/2 if it contains fewer functions than f, else None.
 
     >>> from flaxinit.theory.functions.piecewise import split
     >>> even_part(split((1 + sympy.tanh(z)) * z**2))
@@ -63,7 +63,7 @@ def _is_symmetric(pieces: Sequence[Piece]) -> bool:
 
 
 def _is_known(piece: Piece) -> bool:
-    """Whether it has functions of polynomials alone, whose terms show their own parity."""
+    """Tell whether all its functions are of polynomials; their terms show their own parity."""
     parts = piece.expr.atoms(sympy.Function, sympy.Pow)
     return all(part.is_polynomial(z) or _of_polynomial(part) for part in parts)
 
@@ -74,14 +74,14 @@ def _of_polynomial(part: Expr) -> bool:
 
 
 def _functions(pieces: Sequence[Piece]) -> int:
-    """How many different functions of z, and powers with a sum below, there are."""
+    """Count the different functions of z, and powers that are not polynomials."""
     parts = {part for p in pieces for part in p.expr.atoms(sympy.Function, sympy.Pow)}
     polynomial = {part for part in parts if part.is_polynomial(z)}
     return len(parts - polynomial)
 
 
 def _even(expr: Expr, other: Expr) -> Expr | None:
-    """(f(z) + g(−z))/2, multiplied out; None if that is too long."""
+    """Return (f(z) + g(−z))/2, multiplied out; None if that is too long."""
     mirrored = _in_falling(other.subs(z, -z))
     total = _halved_angles(_in_falling(expr)) / 2 + _halved_angles(mirrored) / 2
     if count_terms(total) > MAX_TERMS:
@@ -95,10 +95,10 @@ def _even(expr: Expr, other: Expr) -> Expr | None:
 
 
 def _in_falling(expr: Expr) -> Expr:
-    """Logistic functions and softplus by exponentials that fall with z alone."""
+    """Write logistic functions and softplus with exponentials that fall with z."""
 
     def rises(total: Expr) -> bool:
-        """Whether it is 1 + c·e^{kz} with k > 0."""
+        """Tell whether it is 1 + c·e^{kz} with k > 0."""
         one, power = total.as_coeff_Add()
         factor, rest = power.as_independent(z, as_Add=False)
         if one != 1 or not (isinstance(rest, exp) and factor.is_positive):
@@ -122,7 +122,7 @@ def _in_falling(expr: Expr) -> Expr:
 
 
 def _halved_angles(expr: Expr) -> Expr:
-    """sin²u = (1 − cos 2u)/2 and cos²u = (1 + cos 2u)/2, with the angle multiplied out."""
+    """Replace sin²u by (1 − cos 2u)/2 and cos²u by (1 + cos 2u)/2, and multiply out the angle."""
 
     def square(power: Expr) -> Expr:
         angle = expand_numerators(2 * power.base.args[0])

@@ -1,8 +1,8 @@
-"""Cuts a function with kinks into pieces on which it is smooth.
+"""Cut a function with kinks into pieces on which it is smooth.
 
 A kink can only lie where the argument of an ``Abs``, ``sign``, ``Max``, ``Min`` or of a
-``Piecewise`` condition changes its sign. Those places are found exactly; between two of them
-each branch is decided by its sign at one inner point.
+``Piecewise`` condition changes its sign. Those places are found exactly. Between two of them, the
+sign at one inner point decides each branch.
 """
 
 import math
@@ -37,13 +37,13 @@ class Piece:
 
 
 def split(expr: Expr) -> tuple[Piece, ...]:
-    """The smooth pieces of an expression, from left to right.
+    """Return the smooth pieces of an expression, from left to right.
 
     Args:
         expr: an expression in z.
 
     Returns:
-        Pieces that cover the real line; neighbours with one and the same expression are one.
+        Pieces that cover the real line; neighbors with the same expression are joined.
 
     Raises:
         ValueError: if a kink cannot be located exactly.
@@ -55,7 +55,7 @@ def split(expr: Expr) -> tuple[Piece, ...]:
 
 
 def parameters(pieces: Sequence[Piece]) -> tuple[Symbol, ...]:
-    """The open parameters of the pieces and of their ends, by name."""
+    """Return the open parameters of the pieces and of their ends, by name."""
     found: set = set()
     for piece in pieces:
         found |= piece.expr.free_symbols | piece.low.free_symbols | piece.high.free_symbols
@@ -63,21 +63,21 @@ def parameters(pieces: Sequence[Piece]) -> tuple[Symbol, ...]:
 
 
 def map_pieces(pieces: Sequence[Piece], function: Callable[[Expr], Expr]) -> tuple[Piece, ...]:
-    """The pieces of another function that has the same kinks."""
+    """Apply a function to the expression of each piece."""
     return tuple(Piece(p.low, p.high, function(p.expr)) for p in pieces)
 
 
 def derivative(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """The derivative where it exists: the jumps at the kinks are of measure zero."""
+    """Return the derivative where it exists, which is everywhere but at the kinks."""
     return map_pieces(pieces, differentiated)
 
 
 def jumps(pieces: Sequence[Piece]) -> list[Expr]:
-    """The places where the function is not continuous."""
+    """Return the places where the function is not continuous."""
     found = []
     for left, right in pairwise(pieces):
         gap = simplified((left.expr - right.expr).subs(z, left.high))
-        if not gap.is_finite:  # as z log z at 0, which has a limit there
+        if not gap.is_finite:  # such as z log z at 0, which has a limit there
             sides = (sympy.limit(p.expr, z, left.high, d) for p, d in ((left, "-"), (right, "+")))
             gap = simplified(-sum(s * side for s, side in zip((-1, 1), sides, strict=True)))
         if gap != 0:
@@ -88,7 +88,7 @@ def jumps(pieces: Sequence[Piece]) -> list[Expr]:
 def join(
     pieces: Iterable[Piece], same: Callable[[Expr, Expr], bool] = operator.eq
 ) -> tuple[Piece, ...]:
-    """Joins neighbours that are the same function; by default, those that are written alike."""
+    """Join neighbors that are the same function; by default, those with equal expressions."""
     joined: list[Piece] = []
     for piece in pieces:
         if joined and joined[-1].high == piece.low and same(joined[-1].expr, piece.expr):
@@ -104,7 +104,7 @@ def _same(a: Expr, b: Expr) -> bool:
 
 @remembered
 def _cut(expr: Expr, low: Expr, high: Expr) -> tuple[Piece, ...]:
-    """The smooth pieces of an expression on an interval, by those of its parts."""
+    """Return the smooth pieces of an expression on an interval, from those of its parts."""
     if not (expr.has(z) and expr.has(*KINKED)):
         return (Piece(low, high, expr),)
     if isinstance(expr, Piecewise):
@@ -118,7 +118,7 @@ def _cut(expr: Expr, low: Expr, high: Expr) -> tuple[Piece, ...]:
 
 
 def _resolved(expr: Expr, args: list[Expr], low: Expr, high: Expr) -> Iterator[Piece]:
-    """The pieces of a function whose arguments are smooth on the interval."""
+    """Yield the pieces of a function whose arguments are smooth on the interval."""
     if isinstance(expr, Max | Min):
         yield from _extreme(expr.func, args, low, high)
     elif isinstance(expr, Abs | sign | Heaviside):
@@ -131,7 +131,7 @@ def _resolved(expr: Expr, args: list[Expr], low: Expr, high: Expr) -> Iterator[P
 
 
 def _extreme(extreme: type, args: list[Expr], low: Expr, high: Expr) -> tuple[Piece, ...]:
-    """The pieces of a maximum or minimum, by those of its two halves."""
+    """Return the pieces of a maximum or minimum, from those of its two halves."""
     if len(args) == 1:
         return (Piece(low, high, args[0]),)
     middle = len(args) // 2
@@ -145,7 +145,7 @@ def _extreme(extreme: type, args: list[Expr], low: Expr, high: Expr) -> tuple[Pi
 
 
 def _chosen(expr: Piecewise, low: Expr, high: Expr) -> list[Piece]:
-    """The branch whose condition is the first that holds, on each part of an interval."""
+    """Return the branch of the first condition that holds, on each part of an interval."""
     chosen: list[Piece] = []
     waiting = [(low, high)]
     for value, condition in expr.args:
@@ -155,7 +155,8 @@ def _chosen(expr: Piecewise, low: Expr, high: Expr) -> list[Piece]:
     if waiting:
         at = _inner_point(*waiting[0])
         raise ValueError(
-            f"no branch of {short(expr)} applies at {at}; it is not defined everywhere"
+            f"No branch of {short(expr)} applies at {at}, so it is not defined everywhere. Add a "
+            "branch."
         )
     return sorted(chosen, key=cmp_to_key(lambda a, b: compare(a.low, b.low)))
 
@@ -170,7 +171,7 @@ class Truth:
 
 
 def where(condition, low: Expr, high: Expr) -> list[Truth]:
-    """Where a condition holds within an interval, from left to right.
+    """Return where a condition holds within an interval, from left to right.
 
     >>> [truth.holds for truth in where(z**2 < 4, -oo, oo)]
     [False, True, False]
@@ -193,10 +194,10 @@ def _truths(condition, low: Expr, high: Expr) -> Iterator[Truth]:
         for left, right, parts in aligned([where(part, low, high) for part in condition.args]):
             yield Truth(left, right, bool(connect([part.holds for part in parts])))
     else:
-        raise ValueError(f"the condition {short(condition)} cannot be decided; use comparisons")
+        raise ValueError(f"The condition {short(condition)} cannot be decided. Use comparisons.")
 
 
-# What a condition makes of the truth of its parts.
+# The truth of a condition, from that of its parts.
 _CONNECTIVES: dict[type, Callable] = {
     sympy.And: all,
     sympy.Or: any,
@@ -209,7 +210,7 @@ _CONNECTIVES: dict[type, Callable] = {
 def _compared(relation: Relational, low: Expr, high: Expr) -> Iterator[Truth]:
     for piece in _cut(relation.lhs - relation.rhs, low, high):
         if isinstance(relation, Eq | Ne) and piece.expr.has(z):
-            # Two smooth functions are equal throughout, or at single points.
+            # Two smooth functions are equal everywhere, or only at single points.
             yield Truth(piece.low, piece.high, isinstance(relation, Ne) != vanishes(piece.expr))
             continue
         for left, right, s in _signs(piece.expr, piece.low, piece.high):
@@ -217,7 +218,7 @@ def _compared(relation: Relational, low: Expr, high: Expr) -> Iterator[Truth]:
 
 
 def _signs(expr: Expr, low: Expr, high: Expr) -> Iterator[tuple[Expr, Expr, Expr]]:
-    """The sign of a smooth expression on each interval on which it is constant."""
+    """Yield the intervals on which a smooth expression keeps its sign, with the sign."""
     ends = (low, *between(low, _changes(expr), high), high)
     for left, right in pairwise(ends):
         yield left, right, _sign(expr, _inner_point(left, right))
@@ -225,9 +226,9 @@ def _signs(expr: Expr, low: Expr, high: Expr) -> Iterator[tuple[Expr, Expr, Expr
 
 @remembered
 def _changes(expr: Expr) -> tuple[Expr, ...]:
-    """The places where a smooth expression may change its sign: its zeros and its poles.
+    """Return the places where a smooth expression may change its sign: its zeros and its poles.
 
-    A pole inside of it counts too: atan(1/z) leaps at 0, and has no zero there.
+    The poles of its parts count too: atan(1/z) jumps at 0, and has no zero there.
     """
     if not expr.has(z):
         return ()
@@ -238,7 +239,7 @@ def _changes(expr: Expr) -> tuple[Expr, ...]:
 
 
 def _denominators(expr: Expr) -> Iterator[Expr]:
-    """Expressions whose zeros hold all poles of an expression, and of what it is made of."""
+    """Yield expressions whose zeros include all poles of an expression and of its parts."""
     yield sympy.denom(sympy.together(expr))
     for part in sympy.preorder_traversal(expr):
         if isinstance(part, sympy.Function):
@@ -260,7 +261,7 @@ def _inner_point(low: Expr, high: Expr) -> Expr:
 
 
 def _sign(expr: Expr, point: Expr) -> Expr:
-    """The sign of a smooth expression at a point where it is known not to change."""
+    """Return the sign of a smooth expression at a point where its sign does not change."""
     value = expr.subs(z, point)
     known = _known_sign(value)
     if known is None and value.free_symbols:
@@ -269,21 +270,21 @@ def _sign(expr: Expr, point: Expr) -> Expr:
         return sympy.Integer(known)
     if value.free_symbols:
         raise ValueError(
-            f"the sign of {value} decides a branch; give its parameters an assumption that "
-            "settles it, such as Symbol('a', positive=True)"
+            f"The sign of {value} decides a branch. Give its parameters an assumption that "
+            "decides it, such as Symbol('a', positive=True)."
         )
     with balls.precision():
         ball = balls.evaluate(value)
         if ball.contains(0):
-            # Equal to 48 digits: SymPy decides whether it is zero, or says that it cannot.
+            # It is 0 to 48 digits. SymPy may prove that it is exactly 0.
             if simplified(value) != 0:
-                raise ValueError(f"the sign of {value} cannot be decided")
+                raise ValueError(f"The sign of {value} cannot be decided. Simplify the condition.")
             return sympy.Integer(0)
         return sympy.Integer(1 if ball > 0 else -1)
 
 
 def _known_sign(value: Expr) -> int | None:
-    """The sign as the assumptions give it: factor by factor, and e^u + c by its logarithm."""
+    """Return the sign that the assumptions give: factor by factor, and e^u + c by its logarithm."""
     if value.is_zero:
         return 0
     if value.is_positive or value.is_negative:
@@ -301,13 +302,13 @@ def _known_sign(value: Expr) -> int | None:
 
 
 def samples(symbols: Sequence[Symbol]) -> dict[Symbol, sympy.Rational]:
-    """A value for each parameter that fits its sign; above 1, as an exponent may need."""
+    """Return a value for each parameter that fits its sign; above 1, as an exponent may need."""
     values = {s: 1 + sympy.Rational(1, n + 2) for n, s in enumerate(symbols)}
     return {s: -v if s.is_negative else v for s, v in values.items()}
 
 
 def substitute(pieces: Sequence[Piece], values: dict) -> tuple[Piece, ...]:
-    """The pieces with numbers put in for parameters."""
+    """Return the pieces with numbers in place of parameters."""
     return tuple(
         Piece(p.low.subs(values), p.high.subs(values), p.expr.subs(values)) for p in pieces
     )

@@ -1,4 +1,4 @@
-"""Closed forms as a paper prints them: √(2q/π), where SymPy keeps √2·√q/√π."""
+"""Print closed forms as a paper does: √(2q/π) instead of SymPy's √2·√q/√π."""
 
 import math
 
@@ -11,7 +11,7 @@ _HALF = Rational(1, 2)
 
 
 class Root(sympy.Function):
-    """√u, kept whole; made for printing alone."""
+    """√u, kept whole; only for printing."""
 
     is_commutative = True
 
@@ -24,7 +24,7 @@ class Root(sympy.Function):
 
 
 def as_printed(expr: Expr) -> Expr:
-    """The expression with the square roots of a product drawn together.
+    """Merge the square roots of each product in an expression.
 
     >>> q = sympy.Symbol("q", positive=True)
     >>> as_printed(sympy.sqrt(2 * q / sympy.pi)), as_printed(1 / sympy.sqrt(2 * sympy.pi * q))
@@ -34,24 +34,24 @@ def as_printed(expr: Expr) -> Expr:
 
 
 def latex(expr: object) -> str:
-    """An expression in LaTeX.
+    r"""Return an expression in LaTeX.
 
     >>> q = sympy.Symbol("q", positive=True)
     >>> latex(sympy.sqrt(2 * q / sympy.pi))
-    '\\\\sqrt{\\\\frac{2 q}{\\\\pi}}'
+    '\\sqrt{\\frac{2 q}{\\pi}}'
     """
     return sympy.latex(_without_signs(as_printed(expr)) if isinstance(expr, Expr) else expr)
 
 
 def text(expr: Expr) -> str:
-    """An expression as plain text."""
+    """Return an expression as plain text."""
     return str(as_printed(expr))
 
 
 def _without_signs(expr: Expr) -> Expr:
-    """The expression with a q (and parameters) of no known sign in its exponents.
+    """Replace q and parameters in exponents by symbols whose sign is not known.
 
-    Of an exponent that it knows to be negative SymPy's printer asks whether it is constant, by
+    If an exponent is known to be negative, SymPy's printer tests whether it is constant with
     `simplify`, which takes seconds.
     """
 
@@ -67,7 +67,7 @@ def _without_signs(expr: Expr) -> Expr:
 
 
 def _together(product: Expr) -> Expr:
-    """The roots of a product as one."""
+    """Merge the square roots of a product into one."""
     factor, rest = product.as_coeff_Mul()
     outside, inside, roots = factor, Integer(1), 0
     for part in sympy.Mul.make_args(rest):
@@ -83,7 +83,7 @@ def _together(product: Expr) -> Expr:
         )
     if roots < 2:
         return product
-    # √2/2 = √(1/2): a whole number below the fraction goes into the root as far as it cancels.
+    # √2/2 = √(1/2): an integer in the denominator goes into the root as far as it cancels.
     whole, denominator = Integer(inside.as_coeff_Mul()[0].p), outside.as_coeff_Mul()[0].q
     common = math.gcd(int(whole), int(denominator))
     outside, inside = outside * common, inside / common**2

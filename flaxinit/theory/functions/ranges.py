@@ -1,11 +1,10 @@
-"""The range of an expression on a half-line: an interval that holds every value, ∞ included.
+"""The range of an expression on a half-line: an interval that contains every value.
 
-Interval arithmetic (Moore, 1966) with ends that are exact numbers or infinite. An increasing
-function maps ends to ends, its limits included, so that exp(−exp(z)) lies in [0, exp(−eᴸ)] for
-z ≥ L, and the logarithm of 2 minus that is known to be positive there.
+Interval arithmetic, with ends that are exact numbers or infinite. An increasing function maps ends
+to ends, also at infinity: exp(−exp(z)) lies in [0, exp(−eᴸ)] for z ≥ L, so log(2 − exp(−exp(z))) is
+known to be positive there.
 
-References:
-    Moore (1966), Interval Analysis.
+References: Moore (1966), Interval Analysis.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +50,7 @@ class Range:
         return self.low.max(-self.high).max(arb(0))
 
     def ball(self) -> acb:
-        """The same numbers as a ball; not finite if an end is infinite."""
+        """Return the same numbers as a ball, which is not finite if an end is infinite."""
         return acb(self.low.union(self.high))
 
 
@@ -59,7 +58,7 @@ _ALL = Range()
 
 
 def _between(low: arb, high: arb) -> Range:
-    """From below the one ball to above the other; what is not known is infinite."""
+    """Return the range from below one ball to above the other; nan becomes infinite."""
     low, high = low.lower(), high.upper()
     return Range(-_INFINITE if low.is_nan() else low, _INFINITE if high.is_nan() else high)
 
@@ -71,12 +70,12 @@ def _hull(*balls: arb) -> Range:
 
 
 def _times(a: arb, b: arb) -> arb:
-    # The values themselves are finite, so that 0 times any of them is 0.
+    # The values themselves are finite, so 0 times any of them is 0.
     return arb(0) if a == 0 or b == 0 else a * b
 
 
 def _monotone(method: Callable[[arb], arb], left, right) -> Callable[[Range], Range]:
-    """The image under an increasing function of these limits, or a decreasing one."""
+    """Return the image under a monotonic function with these limits at −∞ and ∞."""
     left, right = arb(left), arb(right)
     bounds = _hull(left, right)
 
@@ -94,7 +93,7 @@ def _monotone(method: Callable[[arb], arb], left, right) -> Callable[[Range], Ra
 
 
 def _on(low, high, image: Callable[[Range], Range]) -> Callable[[Range], Range]:
-    """A function that is real on an interval alone; elsewhere nothing is known of it."""
+    """Restrict an image to the interval on which the function is real."""
     return lambda u: image(u) if u.low >= low and u.high <= high else _ALL
 
 
@@ -133,7 +132,7 @@ _IMAGES: dict[type, Callable[[Range], Range]] = {
 
 
 def value_range(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
-    """A range that holds every finite value of the expression, for symbols in the given ranges.
+    """Return a range that contains every finite value, for symbols in the given ranges.
 
     >>> value_range(1 / (1 + sympy.exp(z)), {z: Range(arb(0))}).high
     0.500000000000000
@@ -163,7 +162,7 @@ def value_range(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
 
 
 def _sum(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
-    """Term by term, but a polynomial as z·(z·(…) + b) + c, where fewer terms cancel."""
+    """Add term by term, but a polynomial as z·(z·(…) + b) + c, where fewer terms cancel."""
     terms = list(expr.args)
     total = Range(arb(0), arb(0))
     powers = [term for term in terms if term.is_polynomial(z) and term.free_symbols <= {z}]
@@ -189,7 +188,7 @@ def _power(base: Range, exponent: Expr) -> Range:
         base = Range(base.floor, base.size)
     elif not exponent.is_Integer and not base.low >= 0:
         return _ALL
-    # An odd whole power is increasing everywhere, any other on the positive numbers.
+    # An odd integer power increases everywhere, any other power on the positive numbers.
     whole = int(exponent) if exponent.is_Integer else None
 
     def raised(end: arb) -> arb:
@@ -199,7 +198,7 @@ def _power(base: Range, exponent: Expr) -> Range:
 
 
 def _continued(expr: Continued, ranges: Mapping[Expr, Range]) -> Range:
-    """By Taylor's formula, from the range of the derivative between z and the point."""
+    """Use Taylor's formula, with the range of the derivative between z and the point."""
     _, place, point, _, mean = expr.args
     ball = value_range(place, ranges).ball().union(acb(evaluate(point)))
     if not ball.is_finite():

@@ -1,7 +1,7 @@
-"""All real roots of a smooth expression: as formulas where there are any, else isolated.
+"""All real roots of a smooth expression, as formulas if possible, otherwise isolated.
 
-A root without a formula is proven to be the only one in an interval, outside of which the growth
-of the expression or its balls leave no room for another; it is a number to any precision.
+A root without a formula is proven to be the only one in an interval, and known to any precision.
+Outside these intervals, balls or the growth of the expression exclude roots.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from flaxinit.theory.functions.growth import Tail
 from flaxinit.theory.functions.order import compare
 from flaxinit.theory.functions.symbols import z
 
-_REACHES = (5, 15, 50)  # beyond which the growth of the expression may exclude a root
+_REACHES = (5, 15, 50)  # |z| beyond which the growth of the expression may exclude roots
 _CELLS = 5000
-_LARGE = 300  # parts of an expression that is not solved in formulas
+_LARGE = 300  # an expression of more parts is not solved in formulas
 _REWRITING = 200  # units of work for each part of an expression that is
 _MAX_ORDER = 8
 _MAX_DEGREE = 500  # of a polynomial in exponentials, which SymPy fills with its zeros
 
-# Increasing functions with their inverses, and the open interval of values they take.
+# Increasing functions with their inverses, and the open interval of their values.
 _INVERSES = {
     exp: (log, 0, oo),
     log: (exp, -oo, oo),
@@ -47,10 +47,10 @@ _INVERSES = {
 
 
 def roots(expr: Expr) -> list[Expr]:
-    """All real roots of a smooth expression, as formulas or as isolated roots.
+    """Return all real roots of a smooth expression, as formulas or as isolated roots.
 
     Raises:
-        ValueError: if they cannot be found, or may be infinitely many.
+        ValueError: if they cannot be found, or there may be infinitely many.
 
     >>> roots(z**2 - 2), roots(z - sympy.cos(z))
     ([-sqrt(2), sqrt(2)], [root(z - cos(z), 0.739085)])
@@ -81,7 +81,7 @@ def roots(expr: Expr) -> list[Expr]:
 
 
 def _peel(expr: Expr):
-    """a·f(u) + b = 0 for an increasing f, as u − f⁻¹(−b/a); an empty set if f never gets there."""
+    """Turn a·f(u) + b, f increasing, into u − f⁻¹(−b/a), or the empty set if f is never −b/a."""
     constant, rest = expr.as_independent(z, as_Add=True)
     factor, function = rest.as_independent(z, as_Add=False)
     if type(function) not in _INVERSES:
@@ -96,7 +96,7 @@ def _peel(expr: Expr):
 
 
 def _exponential_roots(expr: Expr) -> list[Expr] | None:
-    """The roots of a polynomial in u = e^{kz}: hyperbolic and logistic functions."""
+    """Return the roots of a polynomial in u = e^{kz}: hyperbolic and logistic functions."""
     u = Symbol("u", positive=True)
     hyperbolic = [part for part in expr.atoms(sympy.tanh, sympy.sinh, sympy.cosh) if part.has(z)]
     rewritten = expr.xreplace({part: part.rewrite(exp, deep=False) for part in hyperbolic})
@@ -106,7 +106,7 @@ def _exponential_roots(expr: Expr) -> list[Expr] | None:
         return None
     powers = {power: Dummy() for power in exponents}
     if not numerator.xreplace(powers).is_polynomial(*powers.values()):
-        return None  # as tan(tanh z), which no polynomial in u is
+        return None  # tan(tanh z), for example, is not a polynomial in u
     rates = {power: e.coeff_monomial(z) for power, e in exponents.items()}
     if not all(rate.is_Rational for rate in rates.values()):
         return None
@@ -140,36 +140,36 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
         with_radicals = sympy.real_roots(poly)
         return list(dict.fromkeys(with_radicals))
     numeric = not poly.as_expr().free_symbols - {z}
-    # Radicals are long, if there are any.
+    # Radicals are long, if they exist.
     if numeric and poly.degree() > 2 and len(poly.terms()) > 2:
         return _isolated(sympy.sqf_part(poly).as_expr())
     found = sympy.roots(poly)
     if sum(found.values()) < poly.degree() or any(root.is_real is None for root in found):
         raise ValueError(
-            f"the kinks of the activation lie where {short(poly.as_expr())} = 0, whose real roots "
-            "depend on the open parameters; give the parameters numbers"
+            f"The kinks of the activation lie where {short(poly.as_expr())} = 0, whose real roots "
+            "depend on the open parameters. Give the parameters numbers."
         )
     return [root for root in found if root.is_real]
 
 
 def _isolated(expr: Expr) -> list[Expr]:
-    """The roots of an expression in z alone, by bisection: each cell has none, or one."""
+    """Isolate the roots of an expression in z by bisection, into cells with one root or none."""
     try:
         if expr.free_symbols != {z}:
-            raise NotCertifiable("it has open parameters")
+            raise NotCertifiable("It has open parameters.")
         with balls.precision():
             return _bisected(expr)
     except NotCertifiable as error:
         raise ValueError(
-            f"the kinks of the activation lie where {short(expr)} = 0, which cannot be solved "
-            f"({error}); write the condition as a polynomial in x, such as jnp.where(x > 1, ...)"
+            f"The kinks of the activation lie where {short(expr)} = 0, which cannot be solved. "
+            f"{error} Write the condition as a polynomial in x, such as jnp.where(x > 1, ...)."
         ) from None
 
 
 def _bisected(expr: Expr) -> list[Expr]:
     if expr.could_extract_minus_sign():
         expr = -expr  # so that f − g and g − f have the same roots
-    # f has the sign changes of f/z^k and 0, and f/z^k is free of the frequent multiple root.
+    # f vanishes where f/z^k does, and at 0. Dividing removes the multiple root at 0, a common one.
     order = order_of_zero(expr, sympy.Integer(0)) or 0
     slope = z * differentiated(expr) - order * expr
     value = Program(lowered(expr, 0, order), (z,))
@@ -193,10 +193,10 @@ def _bisected(expr: Expr) -> list[Expr]:
                         IsolatedRoot(expr, *(Fraction(int(e.p), int(e.q)) for e in (low, high)))
                     )
                 continue
-        # Off the middle, so that no simple number is an end for long.
+        # Cut beside the middle, because roots are often simple numbers.
         cut = low + (high - low) * fmpq(5, 11)
         cells += [(cut, high), (low, cut)]
-    raise NotCertifiable("its roots could not be told apart")
+    raise NotCertifiable("Its roots could not be separated.")
 
 
 def _sign(value: acb) -> int:
@@ -204,17 +204,17 @@ def _sign(value: acb) -> int:
 
 
 def _reach(expr: Expr) -> int:
-    """A number beyond which, on either side, the expression is proven to have no root."""
+    """Return a number beyond which, on either side, the expression is proven to have no root."""
     for reach in _REACHES:
         with contextlib.suppress(NotCertifiable):
             tails = (Tail(side, sympy.Integer(reach)) for side in (-1, 1))
             if all(tail.lower(steady(expr, tail.side, far=True)).c > 0 for tail in tails):
                 return reach
-    raise NotCertifiable("it may have roots without end")
+    raise NotCertifiable("It may have infinitely many roots.")
 
 
 def lowered(expr: Expr, point, order: int) -> Expr:
-    """expr/(z − p)^k, continued over p, where expr vanishes at least to order k."""
+    """Return expr/(z − p)^k, continued over p, where expr vanishes at least to order k."""
     if order == 0:
         return expr
     poly = expr.as_poly(z) if expr.is_polynomial(z) else None
@@ -232,7 +232,7 @@ def lowered(expr: Expr, point, order: int) -> Expr:
 
 
 def order_of_zero(expr: Expr, point: Expr) -> int | None:
-    """The order of a zero, up to a limit; None at a point where the expression is not finite."""
+    """Return the order of a zero, up to a limit; None if the expression is not finite there."""
     for order in range(_MAX_ORDER):
         value = expr.subs(z, point)
         if not value.is_finite:

@@ -1,8 +1,8 @@
-"""A function of two variables as a sum Σ a(u)·b(v), after a rotation if need be.
+"""A function of two variables as a sum Σ a(u)·b(v), after a rotation if needed.
 
-Of independent u, v ~ N(0, q) the expectation of such a sum factorises. A function of u − v, as is
-in max(u, v) = v + max(u − v, 0), is one of s = (u − v)/√2 alone, and s and t = (u + v)/√2 are
-independent N(0, q) again.
+If u, v ~ N(0, q) are independent, the expectation of each product factorizes. A function of u − v,
+such as the one in max(u, v) = v + max(u − v, 0), depends only on s = (u − v)/√2; and s and
+t = (u + v)/√2 are independent N(0, q) again.
 """
 
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ class Separated:
     pairs: tuple[tuple[Expr, Expr], ...]
 
     def squared(self) -> "Separated":
-        """The square, as such a sum."""
+        """Return the square, as such a sum."""
         products = [(a * c, b * d) for a, b in self.pairs for c, d in self.pairs]
         return _gathered(products)
 
     def differentiated(self) -> "tuple[Separated, Separated]":
-        """Both partial derivatives, where they exist."""
+        """Return both partial derivatives, where they exist."""
         by_first = [(_slope(a, z), b) for a, b in self.pairs]
         by_second = [(a, _slope(b, gate)) for a, b in self.pairs]
         return _gathered(by_first), _gathered(by_second)
 
 
 def separated(expr: Expr) -> Separated | None:
-    """The function as a sum of products, in u and v or turned variables; None if it is none.
+    """Return the function as a sum of products, in u and v or rotated variables, or None.
 
     >>> separated(sympy.exp(z + gate) + z).pairs
     ((z, 1), (exp(z), exp(v)))
@@ -52,7 +52,7 @@ def separated(expr: Expr) -> Separated | None:
 
 
 def _gathered(pairs) -> Separated:
-    """Pairs that share a factor are one, by the first factor and then by the second."""
+    """Merge pairs that share a factor, by the first factor and then by the second."""
     for side in (0, 1):
         sums: dict[Expr, Expr] = {}
         for pair in pairs:
@@ -64,13 +64,13 @@ def _gathered(pairs) -> Separated:
 
 
 def _slope(expr: Expr, variable) -> Expr:
-    """The derivative without the deltas of its jumps."""
+    """Return the derivative without the deltas of its jumps."""
     slope = sympy.diff(expr, variable)
     return slope.replace(sympy.DiracDelta, lambda *_: Integer(0))
 
 
 def _split(expr: Expr) -> list[tuple[Expr, Expr]] | None:
-    """Multiplied out, every term a product of a function of z and one of v; or None."""
+    """Return a factor in z and a factor in v for each term; None if a term has no such factors."""
     pairs = []
     terms = sympy.Add.make_args(expand_numerators(sympy.expand_power_exp(expr)))
     if len(terms) > MAX_TERMS:
@@ -88,7 +88,7 @@ def _both(expr) -> bool:
 
 
 def _exposed(expr: Expr) -> Expr:
-    """Choices between both variables, by differences and by indicators of one condition each."""
+    """Write choices that involve both variables with differences and indicators."""
 
     def extreme(call: Expr) -> Expr:
         kind, (first, *others) = call.func, call.args
@@ -125,14 +125,14 @@ def _is_sum_of_exponentials(expr: Expr) -> bool:
 
 
 def _largest_out(total: Expr) -> Expr:
-    """eᵃ + eᵇ as eᵇ (1 + e^{a−b})."""
+    """Write eᵃ + eᵇ as eᵇ (1 + e^{a−b})."""
     one = total.args[0]
     rest = sympy.Add(*[exp(sympy.expand(term.exp - one.exp)) for term in total.args[1:]])
     return one * (1 + rest)
 
 
 def _indicator(condition) -> Expr:
-    """1 where a condition holds, else 0; conditions on either variable become factors."""
+    """Return 1 where a condition holds, else 0; parts of a condition become factors."""
     if isinstance(condition, And):
         return sympy.Mul(*map(_indicator, condition.args))
     if isinstance(condition, Or):
@@ -146,7 +146,7 @@ def _indicator(condition) -> Expr:
 
 
 def _directions(expr: Expr) -> list[tuple[Expr, Expr]]:
-    """(a, b) of the linear forms a·u + b·v on which alone a function in the expression depends."""
+    """Return (a, b) of the linear forms a·u + b·v that are arguments in the expression."""
     found: dict[Expr, tuple[Expr, Expr]] = {}
     arguments = [
         argument
@@ -165,7 +165,7 @@ def _directions(expr: Expr) -> list[tuple[Expr, Expr]]:
 
 
 def _turned(expr: Expr, a: Expr, b: Expr) -> Expr:
-    """In s and t of the same law, a·u + b·v being √(a² + b²)·s."""
+    """Rotate u, v to s, t of the same law, where a·u + b·v = √(a² + b²)·s."""
     length = sympy.sqrt(a**2 + b**2)
     u, v = (a * z + b * gate) / length, (b * z - a * gate) / length
     turned = expr.subs({z: u, gate: v}, simultaneous=True)

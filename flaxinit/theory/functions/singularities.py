@@ -1,4 +1,4 @@
-"""Points at which a formula is not defined, or not analytic, though its integral may exist."""
+"""Points at which a formula is not defined, or not analytic, but may have an integral."""
 
 import contextlib
 
@@ -14,16 +14,16 @@ from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.roots import lowered, order_of_zero, roots
 from flaxinit.theory.functions.symbols import z
 
-_REWRITING = 200  # units of work for each part of an expression brought on one denominator
-_LARGE, _LIMIT = 25, 5000  # parts of an expression whose limit is asked for, work for each
-_NEIGHBOURHOOD = arb(0, arb(2) ** -60)
+_REWRITING = 200  # units of work for each part of an expression, to find a common denominator
+_LARGE, _LIMIT = 25, 5000  # the most parts of an expression to find a limit of; work for each
+_NEIGHBORHOOD = arb(0, arb(2) ** -60)
 
 
 @remembered
 def singularities(piece: Piece) -> tuple[Expr, ...]:
-    """The points of a piece around which its formula has no finite value, or is not analytic.
+    """Return the points of a piece around which its formula is not finite, or not analytic.
 
-    At an end of the piece it needs to be finite alone.
+    At an end of the piece, the formula only needs to be finite.
 
     >>> singularities(Piece(-sympy.oo, sympy.oo, sympy.sin(z) / z))
     (0,)
@@ -33,11 +33,11 @@ def singularities(piece: Piece) -> tuple[Expr, ...]:
         base = part.args[0]
         entire = part.is_Pow and part.exp.is_integer and part.exp.is_nonnegative
         if base.has(z) and not entire and not (base.is_positive or base.is_negative):
-            with contextlib.suppress(ValueError, NotImplementedError):  # no root known exactly
+            with contextlib.suppress(ValueError, NotImplementedError):  # no exact root is known
                 suspects |= {r for r in roots(base) if within(r, piece.low, piece.high)}
     with balls.precision():
         program = Program(piece.expr, (z,))
-        near = {p: acb(balls.evaluate(p) + _NEIGHBOURHOOD) for p in suspects}
+        near = {p: acb(balls.evaluate(p) + _NEIGHBORHOOD) for p in suspects}
 
         def regular(point: Expr) -> bool:
             inside = point not in (piece.low, piece.high)
@@ -48,13 +48,13 @@ def singularities(piece: Piece) -> tuple[Expr, ...]:
 
 @remembered
 def continued(expr: Expr, point: Expr) -> Expr | None:
-    """The same function without its removable singularity at the point; None if it has another.
+    """Remove a removable singularity at the point; return None if it is not removable.
 
-    A quotient N/D is continued where both vanish, N at least to the order k of D, as
+    If D vanishes to order k at p, and N at least to that order, the quotient N/D is continued as
     (N/(z − p)^k) / (D/(z − p)^k).
     """
     if expr.is_Pow and expr.exp.is_Integer and expr.exp.is_positive:
-        root = continued(expr.base, point)  # of lower order, and so found much sooner
+        root = continued(expr.base, point)  # its order is lower, so it is found much sooner
         return None if root is None else root**expr.exp
     spend(_REWRITING * size(expr))
     numerator, denominator = sympy.fraction(sympy.together(expr))
@@ -65,7 +65,7 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
 
 
 def factored(expr: Expr, point: Expr) -> Expr:
-    """The same function, each part that vanishes at the point as (z − p)^k times the rest.
+    """Write each part that vanishes at the point as (z − p)^k times the rest.
 
     >>> factored(sympy.exp(-1 / (1 - z**2)), sympy.Integer(1))
     exp(-1/((-z - 1)*(z - 1)))
@@ -83,10 +83,10 @@ def factored(expr: Expr, point: Expr) -> Expr:
 
 
 def has_pole(expr: Expr, point: Expr, side: str) -> bool:
-    """Whether the function grows at least like 1/|z − p|, so that its integral is infinite."""
-    if size(expr) > _LARGE:  # SymPy may look for the limit for ever
+    """Tell whether the function grows at least like 1/|z − p|, so its integral is infinite."""
+    if size(expr) > _LARGE:  # SymPy may look for the limit forever
         return False
     spend(_LIMIT * size(expr))
-    with contextlib.suppress(NotImplementedError, ValueError):  # no limit known
+    with contextlib.suppress(NotImplementedError, ValueError):  # no limit is known
         return sympy.limit(expr * (z - point), z, point, side).is_zero is False
     return False

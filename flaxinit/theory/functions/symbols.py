@@ -1,9 +1,9 @@
-"""The symbols every expression of the theory is written in."""
+"""The symbols of the theory's expressions."""
 
 from sympy import Symbol
 
 z = Symbol("z", real=True)
-"""A pre-activation: the argument of an activation, modelled as N(0, q)."""
+"""A pre-activation: the argument of an activation, modeled as N(0, q)."""
 
 gate = Symbol("v", real=True)
 """The second pre-activation of a gate, independent of z and of the same law."""

@@ -1,7 +1,7 @@
-"""Brings a closed form into the shape a paper would print, quickly and predictably.
+"""Bring a closed form into the shape a paper would print, quickly and predictably.
 
-SymPy's ``simplify`` tries everything and takes seconds; here the sum is only grouped by its
-transcendental factors, and each group's coefficient, a rational function, is factored.
+SymPy's ``simplify`` tries everything and takes seconds. This module only groups the sum by its
+transcendental factors, and factors the coefficient of each group, a rational function.
 """
 
 import sympy
@@ -10,12 +10,12 @@ from sympy import Dummy, Expr, I, Integer, Rational, cos, erf, erfc, exp, sin
 from flaxinit.theory.functions.algebra import expand_numerators
 from flaxinit.theory.functions.effort import size, spend
 
-_LONG = 20  # numerator or denominator of an exponent
+_LONG = 20  # the largest numerator or denominator of an exponent that SymPy treats
 _FACTORING = 50  # units of work for each part of what is factored
 
 
 def tidy(expr: Expr) -> Expr:
-    """The same expression, grouped and factored.
+    """Group and factor an expression.
 
     >>> from sympy import sqrt
     >>> from flaxinit.theory.functions.symbols import q
@@ -28,7 +28,7 @@ def tidy(expr: Expr) -> Expr:
 
 
 def _is_long(power: Expr) -> bool:
-    """Whether it is an e^{n/m} that SymPy takes for the n-th power of e^{1/m}, as e^{1.702}."""
+    """Tell whether it is an e^{n/m}, such as e^{1.702}, of which SymPy makes (e^{1/m})^n."""
     exponent = power.args[0]
     return bool(exponent.is_Rational) and max(abs(exponent.p), exponent.q) > _LONG
 
@@ -42,11 +42,11 @@ def _tidied(expr: Expr) -> Expr:
         groups[kind] = groups.get(kind, Integer(0)) + coefficient
     spend(_FACTORING * sum(map(size, groups.values())))
     factored = {kind: sympy.factor(c) for kind, c in groups.items()}
-    return sympy.Add(*[_rationalised(c, kind) for kind, c in _complement(factored).items()])
+    return sympy.Add(*[_rationalized(c, kind) for kind, c in _complement(factored).items()])
 
 
-def _rationalised(coefficient: Expr, kind: Expr) -> Expr:
-    """b/√b is printed as √b, where b divides the coefficient's numerator."""
+def _rationalized(coefficient: Expr, kind: Expr) -> Expr:
+    """Write b/√b as √b, if b divides the coefficient's numerator."""
     for factor in sympy.Mul.make_args(kind):
         base, power = factor.as_base_exp()
         if power == Rational(-1, 2) and base.is_Add:
@@ -63,27 +63,27 @@ def _is_rotation(expr: Expr) -> bool:
 
 
 def _rotation(power: Expr) -> Expr:
-    """e^{r+iθ} = e^r (cos θ + i sin θ)."""
+    """Write e^{r+iθ} as e^r (cos θ + i sin θ)."""
     real, imaginary = sympy.expand(power.exp).as_real_imag()
     return exp(real) * (cos(imaginary) + I * sin(imaginary))
 
 
 def _separate(addend: Expr) -> tuple[Expr, Expr]:
-    """An addend as (transcendental and root factors, rational coefficient)."""
+    """Split an addend into (transcendental and root factors, rational coefficient)."""
     kind, coefficient = Integer(1), Integer(1)
     for factor in sympy.Mul.make_args(addend):
         for base, power in _prime_powers(factor):
             if not base.free_symbols and not base.is_Rational:
                 kind *= base**power
             elif power.is_Rational and power.q == 2:
-                # b^{k−1/2} = b^k / √b, so that all half-integer powers of one base meet.
+                # b^{k−1/2} = b^k / √b, so all half-integer powers of a base share a factor.
                 coefficient *= base ** (power + Rational(1, 2))
                 kind *= base ** Rational(-1, 2)
             elif power.is_Integer and base.is_rational_function():
                 coefficient *= base**power
             else:
                 kind *= base**power
-    # Roots that met (√b·√b) have become rational.
+    # Two roots of one base, √b·√b, have become rational.
     rest, rational = Integer(1), Integer(1)
     for factor in sympy.Mul.make_args(kind):
         if factor.is_Rational or (factor.free_symbols and factor.is_rational_function()):
@@ -94,7 +94,7 @@ def _separate(addend: Expr) -> tuple[Expr, Expr]:
 
 
 def _prime_powers(factor: Expr):
-    """A factor as powers of irreducible bases, where that keeps every base positive."""
+    """Yield a factor as powers of irreducible bases, if every base stays positive."""
     base, power = factor.as_base_exp()
     if not factor.free_symbols:
         yield base, power
@@ -112,12 +112,12 @@ def _prime_powers(factor: Expr):
 
 
 def _complement(groups: dict[Expr, Expr]) -> dict[Expr, Expr]:
-    """c·k − c·k·erf(u) = c·k·erfc(u)."""
+    """Write c·k − c·k·erf(u) as c·k·erfc(u)."""
     groups = dict(groups)
     for kind in list(groups):
         for factor in sympy.Mul.make_args(kind):
             rest = kind / factor
-            # A bare constant keeps its place: 1/2 − erf/2 mixes with other constants.
+            # Keep 1/2 − erf/2 as it is: its 1/2 adds to other constants.
             if isinstance(factor, erf) and rest.has(exp) and rest in groups:
                 if sympy.expand(groups[rest] + groups[kind]) == 0:
                     groups[rest * erfc(factor.args[0])] = groups.pop(rest)

@@ -1,10 +1,10 @@
 """Gaussian expectations with an algebraic factor (z + β)^ν or (z² + β)^ν.
 
-Squareplus, ISRU, the bent identity and softsign need these. Each family has a recursion in ν
-from integration by parts, and two base integrals.
+Squareplus, ISRU, the bent identity and softsign need these. For each family, integration by parts
+gives a recursion in ν, which starts from two base integrals.
 
-References:
-    Goodwin & Staton (1948); Abramowitz & Stegun (1964), 9.6.24 and 13.2.5 (K and U integrals).
+References: Goodwin, Staton (1948), Table of ∫ e^{-u²}/(u+x) du; Abramowitz, Stegun (1964), 9.6.24
+and 13.2.5 (K and U integrals).
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,8 @@ HALF = Rational(1, 2)
 class _Line:
     """Expectations under N(0, s) on an interval, of functions with the offset β.
 
-    In the steps they stand as those of the term: with its factor e^{az²}, and so its mass.
+    The steps show them as expectations of the original term: with its factor e^{az²}, and so
+    multiplied by its mass.
     """
 
     s: Expr
@@ -53,7 +54,7 @@ class _Line:
         return 1 / sqrt(2 * pi * self.s)
 
     def note(self, reason: str, integrand: Expr, value: Expr, parts=(), rest=0):
-        """Writes E[integrand] = Σ coefficient · E[part] + rest = value down."""
+        """Note the step E[integrand] = Σ coefficient · E[part] + rest = value."""
         value = self.mass * value
         if not parts:
             self.work.note(reason, self._expectation(integrand), value)
@@ -69,24 +70,26 @@ class _Line:
 def algebraic_expectation(
     term: Term, s: Expr, mass: Expr, low: Expr, high: Expr, work: Work
 ) -> Expr:
-    """E[zⁿ e^{az²} (z^d + β)^ν 1(low < z < high)] = mass · E[zⁿ (z^d + β)^ν …] for z ~ N(0, s).
+    """Return E[zⁿ e^{az²} (z^d + β)^ν 1(low < z < high)], mass · E[zⁿ (z^d + β)^ν …] under N(0, s).
 
     Raises:
-        NoClosedForm: off the line and its right half, with an error function or a linear exponent,
-            for β ≤ 0, or where ν is neither whole nor half-whole.
+        NoClosedForm: if the interval is neither the line nor its right half, if there is an error
+            function or a linear exponent, if β ≤ 0, or if 2ν is not an integer.
     """
     algebraic = term.algebraic
     everywhere, right_half = (low, high) == (-oo, oo), (low, high) == (0, oo)
     known = (everywhere and algebraic.degree == 2) or right_half
     if term.erfs or term.b != 0 or term.logs or not known or not algebraic.offset.is_positive:
-        raise NoClosedForm(f"{term.expr} on ({low}, {high})")
+        raise NoClosedForm(f"No closed form of {term.expr} on ({low}, {high}) is known.")
     if not (term.n.is_integer and term.n.is_nonnegative and (2 * algebraic.power).is_integer):
-        raise NoClosedForm(f"{term.expr}: only whole powers of z and half-whole powers of the rest")
+        raise NoClosedForm(
+            f"{term.expr} has a power of z that is not an integer, or another fractional power."
+        )
     n, beta, nu = int(term.n), algebraic.offset, algebraic.power
     line = _Line(s, beta, low, high, exp(term.a * z**2), mass, work)
     if algebraic.degree == 1:
         if not nu.is_integer:
-            raise NoClosedForm(f"{term.expr}: a fractional power of z + {beta}")
+            raise NoClosedForm(f"{term.expr} has a fractional power of z + {beta}.")
         power, base, bracket = n, lambda k: _linear(-int(nu) - k, line), z + beta
         share, left = Integer(1), Integer(1)
     else:
@@ -100,7 +103,7 @@ def algebraic_expectation(
     value = share * sum(factor * base(k) for factor, k in parts)
     if power:
         line.note(
-            "The power of $z$ in those of the bracket, whose offset is taken off again",
+            "Write the power of $z$ in powers of the bracket minus its offset",
             z**n * bracket**nu,
             value,
             [(factor, left * bracket ** (nu + k)) for factor, k in parts],
@@ -109,7 +112,7 @@ def algebraic_expectation(
 
 
 def _linear(k: int, line: _Line) -> Expr:
-    """G_k = E[(z+β)^{-k} 1(z>0)]; for k ≤ 0 a polynomial's half-line moment."""
+    """Return G_k = E[(z+β)^{-k} 1(z>0)]; for k ≤ 0 it is the moment of a polynomial."""
     s, beta, at_zero = line.s, line.beta, line.density
     if k == 0:
         return HALF
@@ -136,7 +139,7 @@ def _linear(k: int, line: _Line) -> Expr:
 
 
 def _even(nu: Expr, line: _Line) -> Expr:
-    """H_ν = E[(z²+β)^ν], by H_{ν+1} = (β + s(1+2ν)) H_ν − 2νsβ H_{ν−1}."""
+    """Return H_ν = E[(z²+β)^ν], by H_{ν+1} = (β + s(1+2ν)) H_ν − 2νsβ H_{ν−1}."""
     s, beta = line.s, line.beta
     x, bracket = beta / (4 * s), z**2 + beta
     half = HALF if line.low == 0 else Integer(1)  # H_ν is that of the whole line
@@ -167,7 +170,7 @@ def _even(nu: Expr, line: _Line) -> Expr:
     while top < nu:
         one, two = beta + s * (1 + 2 * top), -2 * top * s * beta
         known[top + 1] = one * known[top] + two * known[top - 1]
-        if not nu.is_integer:  # a polynomial needs no such line
+        if not nu.is_integer:  # for a polynomial the step would explain nothing
             parts = [(one, bracket**top), (two, bracket ** (top - 1))]
             line.note(by_parts, bracket ** (top + 1), half * known[top + 1], parts)
         top += 1
@@ -182,7 +185,7 @@ def _even(nu: Expr, line: _Line) -> Expr:
 
 
 def _odd_half(nu: Expr, line: _Line) -> Expr:
-    """O_ν = E[z (z²+β)^ν 1(z>0)], by O_ν = s β^ν N(0) + 2νs O_{ν−1}."""
+    """Return O_ν = E[z (z²+β)^ν 1(z>0)], by O_ν = s β^ν N(0) + 2νs O_{ν−1}."""
     s, beta, at_zero = line.s, line.beta, line.density
     x, bracket = beta / (2 * s), z**2 + beta
     if nu.is_integer:

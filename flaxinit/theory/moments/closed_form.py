@@ -1,14 +1,13 @@
-"""Gaussian expectations in closed form, by an algorithm made for the job.
+"""Gaussian expectations in closed form, by an algorithm made for them.
 
-E[f(z)], z ~ N(0, q), is a sum over the terms of `terms.py`. Each exponential is absorbed by
-completing the square, powers of z are taken down by Stein's identity, and what is left is one
-of a handful of base integrals: the normal integral itself, erf of a shifted normal, Williams'
-arcsine for two error functions, Bessel and exponential integrals for the algebraic factors.
+E[f(z)], z ~ N(0, q), is a sum over the terms of `terms`. Completing the square absorbs each
+exponential, and Stein's identity lowers the powers of z. A few base integrals remain: the normal
+integral, erf of a shifted normal, Williams' arcsine for two error functions, and Bessel and
+exponential integrals for algebraic factors.
 
-References:
-    Stein (1981), Estimation of the mean of a multivariate normal distribution.
-    Williams (1998), Computation with infinite neural networks.
-    Goodwin & Staton (1948), Table of ∫ e^{-u²}/(u+x) du.
+References: Stein (1981), Estimation of the mean of a multivariate normal distribution; Williams
+(1998), Computation with infinite neural networks; Goodwin, Staton (1948), Table of
+∫ e^{-u²}/(u+x) du.
 """
 
 from collections.abc import Sequence
@@ -29,14 +28,14 @@ from flaxinit.theory.moments.knots import REASON, knot_expectation, polynomials
 from flaxinit.theory.moments.record import Expectation, Step, Work, normal, unevaluated_sum
 from flaxinit.theory.moments.terms import NoClosedForm, Term, expand
 
-_MANY = 8  # pieces, from which on a piecewise polynomial is taken knot by knot
+_MANY = 8  # a piecewise polynomial of more pieces is integrated knot by knot
 _TERM = 3000  # units of work that one integral takes
 
 
 class Positive(sympy.Function):
     """1 − 2aq for a > 0, which is positive wherever the expectation is finite.
 
-    SymPy does not know that, and would take the root of q/(1 − 2aq) from (2aq − 1).
+    SymPy does not know that, and would write the root of q/(1 − 2aq) with (2aq − 1).
     """
 
     is_positive = True
@@ -47,7 +46,7 @@ class Positive(sympy.Function):
 
 
 def expectation(pieces: Sequence[Piece], budget: float = 5.0) -> tuple[Expr, tuple[Step, ...]]:
-    """E[f(z)] for z ~ N(0, q), as an expression in q, with the steps that lead to it.
+    """Return E[f(z)] for z ~ N(0, q), as an expression in q, with the steps that lead to it.
 
     Args:
         pieces: f as smooth pieces that cover the real line.
@@ -57,7 +56,7 @@ def expectation(pieces: Sequence[Piece], budget: float = 5.0) -> tuple[Expr, tup
         The expectation and its derivation.
 
     Raises:
-        NoClosedForm: if a term is of no known kind, or the search takes more work than allowed.
+        NoClosedForm: if the kind of a term is not known, or the search takes too much work.
 
     >>> from flaxinit.theory.functions.piecewise import split
     >>> expectation(split(sympy.Max(0, z) ** 2))[0]
@@ -67,7 +66,7 @@ def expectation(pieces: Sequence[Piece], budget: float = 5.0) -> tuple[Expr, tup
         with limited(budget):
             return _expectation(pieces)
     except OverBudget:
-        raise NoClosedForm("the budget for the closed form is used up") from None
+        raise NoClosedForm("The search for one takes more work than the budget allows.") from None
 
 
 def _expectation(pieces: Sequence[Piece]) -> tuple[Expr, tuple[Step, ...]]:
@@ -98,7 +97,7 @@ def _expectation(pieces: Sequence[Piece]) -> tuple[Expr, tuple[Step, ...]]:
 
 
 def _gathered(pieces: Sequence[Piece], work: Work):
-    """The terms interval by interval, the negative half-line folded onto the positive one."""
+    """Yield the terms of each interval, with the negative half-line folded onto the positive."""
     if len(pieces) > 1:
         cuts = [piece.high for piece in pieces[:-1]]
         places = ",\\ ".join(f"z = {latex(cut)}" for cut in cuts)
@@ -119,7 +118,7 @@ def _gathered(pieces: Sequence[Piece], work: Work):
         if low == -high and expr.has(sympy.log) and vanishes(expr - expr.subs(z, -z)):
             low, expr = Integer(0), 2 * expr
             work.note(
-                "The function is even: both sides are alike",
+                "The function is even: both sides contribute the same",
                 Expectation(piece.expr, piece.low, piece.high),
                 Expectation(expr, low, high),
             )
@@ -139,7 +138,7 @@ def _gathered(pieces: Sequence[Piece], work: Work):
 
 
 def _require_no_pole(terms: dict[Term, Expr], low: Expr, high: Expr) -> None:
-    """Refuses a sum of inverse powers whose poles at 0 do not cancel."""
+    """Refuse a sum of inverse powers whose poles at 0 do not cancel."""
     powers = [int(term.n) for term in terms if term.n.is_Integer and not term.logs]
     if not low < 0 < high or min(powers, default=0) >= 0:
         return
@@ -147,12 +146,12 @@ def _require_no_pole(terms: dict[Term, Expr], low: Expr, high: Expr) -> None:
     numerator = sympy.Add(*[c * term.expr * z**lowest for term, c in terms.items()])
     for _ in range(lowest):
         if sympy.expand(numerator.subs(z, 0)) != 0:
-            raise NoClosedForm("it has a pole at 0")
+            raise NoClosedForm("The integrand has a pole at 0.")
         numerator = sympy.diff(numerator, z)
 
 
 def _term(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
-    """E[term · 1(low < z < high)]."""
+    """Return E[term · 1(low < z < high)]."""
     if low == -high and term.is_odd:
         work.note(
             "An odd function on a symmetric interval integrates to 0",
@@ -168,12 +167,12 @@ def _term(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
 
 
 def _square(term: Term, work: Work) -> tuple[Expr, Expr, Expr]:
-    """Completes the square: e^{az²+bz} N(z; 0, q) = mass · N(z; m, s)."""
+    """Complete the square: e^{az²+bz} N(z; 0, q) = mass · N(z; m, s)."""
     denominator = 1 - 2 * term.a * q
     at_one = denominator.subs(q, 1)
     if at_one.is_number and not at_one.is_positive:
-        # Not yet a proof that the whole diverges: another term may cancel this one.
-        raise NoClosedForm(f"{term.expr} alone outgrows the decay of the normal density")
+        # This does not prove that the sum diverges, because another term may cancel this one.
+        raise NoClosedForm(f"{term.expr} alone grows faster than the normal density decays.")
     if not denominator.is_positive:
         denominator = Positive(denominator)
     s = sympy.cancel(q / denominator)
@@ -190,8 +189,8 @@ def _square(term: Term, work: Work) -> tuple[Expr, Expr, Expr]:
     if m.has(I):
         work.note(
             "The mean is complex. The integrand has no singularity and falls like a Gaussian in "
-            "every strip around the real line, so that Cauchy's theorem shifts the contour by it: "
-            "what holds for a real mean holds for this one",
+            "every strip around the real line. Cauchy's theorem therefore shifts the contour by "
+            "the mean, and what holds for a real mean holds for this one",
             r"\int_{-\infty}^{\infty} z^n\, \mathcal{N}(z;\, m,\, s)\, dz",
             r"\int_{-\infty}^{\infty} (z + m)^n\, \mathcal{N}(z;\, 0,\, s)\, dz",
         )
@@ -199,7 +198,7 @@ def _square(term: Term, work: Work) -> tuple[Expr, Expr, Expr]:
 
 
 def _moment(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
-    """E[zⁿ e^{az²+bz} Π erf(γz+δ) · 1(low < z < high)] by Stein's identity, down to n = 0."""
+    """Return E[zⁿ e^{az²+bz} Π erf(γz+δ) 1(low < z < high)], by Stein's identity down to n = 0."""
     key = (term, low, high)
     if key not in work.cache:
         spend(_TERM)
@@ -241,7 +240,8 @@ def _reduced(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
             parts.append((direction * s, _boundary(once, end)))
     work.note(
         rf"Stein's identity $\mathbb{{E}}[z g] = m\, \mathbb{{E}}[g] + s\, \mathbb{{E}}[g'] - "
-        rf"s\, [g \mathcal{{N}}]$ with $m = {latex(m)},\ s = {latex(s)}$, the bracket at the ends",
+        rf"s\, [g \mathcal{{N}}]$ with $m = {latex(m)},\ s = {latex(s)}$; the bracket is the "
+        "difference between the ends",
         Expectation(term.expr, low, high),
         unevaluated_sum(parts),
         value,
@@ -250,19 +250,19 @@ def _reduced(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
 
 
 def _boundary(term: Term, end: Expr) -> Expr:
-    """The term times the density N(z; 0, q), at an end of the interval."""
+    """Return the term times the density N(z; 0, q), at an end of the interval."""
     return term.expr.subs(z, end) * exp(-(end**2) / (2 * q)) / sqrt(2 * pi * q)
 
 
 def _base(term: Term, s: Expr, m: Expr, low: Expr, high: Expr) -> tuple[Expr, str]:
-    """E[Π erf(γz+δ) · 1(low < z < high)] for z ~ N(m, s), and the name of the integral."""
+    """Return E[Π erf(γz+δ) 1(low < z < high)] for z ~ N(m, s), and the name of the integral."""
     everywhere = low == -oo and high == oo
     right_half = low == 0 and high == oo and m == 0
     if not term.erfs:
         if everywhere:
             return Integer(1), "The density integrates to 1"
         if m.has(I):
-            raise NoClosedForm("a trigonometric function on a part of the line")
+            raise NoClosedForm("It has a trigonometric function on a part of the line.")
         return (_cdf(high, m, s) - _cdf(low, m, s)) / 2, "The normal integral over the interval"
     if len(term.erfs) == 1:
         ((gamma, delta),) = term.erfs
@@ -285,25 +285,25 @@ def _base(term: Term, s: Expr, m: Expr, low: Expr, high: Expr) -> tuple[Expr, st
                 r"\frac{2}{\pi} \arcsin\frac{2\gamma\kappa s}{\sqrt{(1 + 2\gamma^2 s)"
                 r"(1 + 2\kappa^2 s)}}$"
             )
-    raise NoClosedForm("error functions on a part of the line, or with a shift")
+    raise NoClosedForm("It has error functions on a part of the line, or with a shift.")
 
 
 def _cdf(end: Expr, m: Expr, s: Expr) -> Expr:
-    """2Φ − 1 at an end of the interval."""
+    """Return 2Φ − 1 at an end of the interval."""
     if end in (oo, -oo):
         return Integer(1) if end == oo else Integer(-1)
     return erf((end - m) / sqrt(2 * s))
 
 
 def _fractional(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: Work) -> Expr:
-    """E[zᵖ logᵏz 1(z>0)], for a real power p."""
+    """Return E[zᵖ logᵏz 1(z>0)], for a real power p."""
     p, k = term.n, term.logs
     if p.is_number and p <= -1 and low <= 0 <= high:
-        raise NoClosedForm(f"{term.expr} alone has a pole at 0")
+        raise NoClosedForm(f"{term.expr} alone has a pole at 0.")
     if term.erfs or m != 0 or (low, high) != (0, oo):
-        raise NoClosedForm(f"the power {term.expr} is known on z > 0 alone")
+        raise NoClosedForm(f"The expectation of {term.expr} is known only on z > 0.")
     power = sympy.Dummy("p")
-    # By E[z^p] = s(p − 1) E[z^{p−2}] down to the derivatives of Γ that have a name.
+    # Use E[z^p] = s(p − 1) E[z^{p−2}] down to the derivatives of Γ that have a name.
     steps = int(p // 2) if k and p.is_Rational else 0
     value = (2 * s) ** (power / 2 - steps) * sympy.gamma((power + 1) / 2 - steps) / (2 * sqrt(pi))
     value *= sympy.prod(s * (power - 1 - 2 * i) for i in range(steps))
@@ -320,13 +320,13 @@ def _fractional(term: Term, s: Expr, m: Expr, low: Expr, high: Expr, work: Work)
 
 
 def _inverse(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
-    """The finite part of E[z^{-n} e^{az²+bz}]: of two such terms in which a pole cancels, the sum.
+    """Return the finite part of E[z^{-n} e^{az²+bz}]; in a sum whose poles cancel, these add up.
 
     The finite part leaves out the powers of 1/ε in the integral over |z| > ε. Stein's identity
-    holds for it, as its boundary terms at ±ε are such powers.
+    holds for it, because its boundary terms at ±ε are such powers.
     """
     if term.erfs or high != oo:
-        raise NoClosedForm(f"{term.expr} alone has a pole at 0")
+        raise NoClosedForm(f"{term.expr} alone has a pole at 0.")
     s, _, mass = _square(replace(term, b=Integer(0)), work)
     n, b = -int(term.n), term.b
     before = exp(b**2 * s / 2)

@@ -1,12 +1,10 @@
 """Certified Gaussian integrals: a ball that is proven to contain E[f(√q z)].
 
-The middle is integrated rigorously by Arb (Johansson & Petras, 2018), piece by piece between
-the kinks; the two tails are bounded by the growth of f. No step is an estimate: every ball
-contains the number that it stands for.
+Arb integrates the middle rigorously, piece by piece between the kinks. The growth of f bounds the
+two tails. No step is an estimate: every ball contains the number that it stands for.
 
-References:
-    Johansson (2017), Arb: efficient arbitrary-precision midpoint-radius interval arithmetic.
-    Johansson (2018), Numerical integration in arbitrary-precision ball arithmetic.
+References: Johansson (2017), Arb: efficient arbitrary-precision midpoint-radius interval
+arithmetic; Johansson (2018), Numerical integration in arbitrary-precision ball arithmetic.
 """
 
 import contextlib
@@ -32,12 +30,12 @@ from flaxinit.theory.functions.symbols import z
 _TOLERANCE_BITS = 125  # absolute goal of the integration, about 37 digits
 # Half-widths of the middle, in standard deviations. Beyond 14 the normal tail is below 1e-43.
 _WIDTHS = (14, 20, 30, 60, 120, 250)
-# The same for a singular point moved to infinity, where an integrable function falls like e^{-ct}.
+# The same for a singular point that is moved to infinity, where the integrand falls like e^{-ct}.
 _LENGTHS = (100, 400, 1600, 6400)
 _SECONDS = 5.0  # of work for one enclosure; the catalogue takes a hundredth of a second
 _ATTEMPTS = 3
-_ZERO_BITS = 400  # to which an expectation is 0 that does not settle to more
-_SPARE_BITS = 60  # beyond those that the size of a value asks for
+_ZERO_BITS = 400  # an expectation below 2⁻⁴⁰⁰ counts as 0 if more bits do not settle
+_SPARE_BITS = 60  # beyond those that the size of a value needs
 _EVALUATIONS = 30_000  # per piece; the catalogue needs at most a few thousand
 
 
@@ -46,21 +44,22 @@ class Diverges(ValueError):
 
 
 def enclose(pieces: Sequence[Piece], variance: object = 1, *, zero_bits: int = LEAST_BITS) -> arb:
-    """A ball that contains E[f(x)], x ~ N(0, variance), and fixes at least 30 of its digits.
+    """Return a ball that contains E[f(x)], x ~ N(0, variance), and fixes at least 30 digits.
 
-    Of one that is 0 to so many bits, by default to a float, the ball has its middle at 0.
+    A ball with its middle at 0 has no digits: the expectation is below 2^-zero_bits, or it is below
+    2^-400 and more could not be proven.
 
     Args:
         pieces: f as smooth pieces that cover the real line.
         variance: q > 0, any real number.
-        zero_bits: an expectation below 2^-zero_bits has no digits.
+        zero_bits: how small an expectation may count as 0; by default, if a float rounds it to 0.
 
     Returns:
         The ball.
 
     Raises:
         Diverges: if the expectation is proven infinite.
-        NotCertifiable: if no proof of 30 digits was found within the evaluations allowed.
+        NotCertifiable: if the allowed evaluations do not prove 30 digits.
 
     >>> from flaxinit.theory.functions.piecewise import split
     >>> enclose(split(z**2)).contains(1)
@@ -71,12 +70,12 @@ def enclose(pieces: Sequence[Piece], variance: object = 1, *, zero_bits: int = L
             found = _enclosed(pieces, variance, min(zero_bits, _ZERO_BITS))
             if found.mid() != 0 or zero_bits <= _ZERO_BITS:
                 return found
-            # A mean of 0 may not settle to more bits; no square is taken for 0 by its user.
+            # A mean of 0 may not settle to more bits. A second moment of 0 is refused later.
             with contextlib.suppress(NotCertifiable, OverBudget), limited(_SECONDS / 5):
                 return _enclosed(pieces, variance, zero_bits)
             return found
     except OverBudget:
-        spend(0)  # is it this limit, or that of the caller?
+        spend(0)  # raises again if the limit was the caller's
         raise _unsettled(pieces, variance, f"the work of {_SECONDS:g} seconds") from None
 
 
@@ -89,20 +88,20 @@ def _enclosed(pieces: Sequence[Piece], variance: object, zero_bits: int) -> arb:
                 raise _unsettled(pieces, variance, f"{_EVALUATIONS} evaluations a piece")
             if (found := fixed(total, zero_bits)) is not None:
                 return found
-            # A small value: aim as many bits lower as its size asks for, or a float can tell.
+            # The value is small: aim lower by the bits of its size, or by `zero_bits`.
             size = abs(total).upper().log() / arb(2).log()
             small = zero_bits if total.contains(0) else -int(float(size))
             extra = max(extra, small) + _SPARE_BITS
     raise NotCertifiable(
         f"E[{_describe(pieces)}] could not be certified at q = {variance}: only {total} is "
-        "certain. A function that does not oscillate ever faster can be certified"
+        "certain. Use a function that does not oscillate ever faster."
     )
 
 
 def _unsettled(pieces: Sequence[Piece], variance: object, effort: str) -> NotCertifiable:
     return NotCertifiable(
         f"E[{_describe(pieces)}] could not be certified at q = {variance}: the integral did not "
-        f"settle within {effort}"
+        f"settle within {effort}. Use a smoother function, or one that oscillates less."
     )
 
 
@@ -146,7 +145,7 @@ def _tails(pieces, decay: arb, deviation: arb, tolerance: arb) -> tuple[_TailMas
 
 
 def _tail(expr: Expr, tail: Tail, decay: arb, tolerance: arb) -> _TailMass:
-    """∫ C tⁿ e^{βt+αt²} e^{−decay·t²} dt from L on, by the steepness of the integrand at L."""
+    """Bound ∫ C tⁿ e^{βt+αt²} e^{−decay·t²} dt from L on, by the integrand's steepness at L."""
     if expr == 0:
         return _TailMass(tail.start, arb(0))
     try:
@@ -161,13 +160,15 @@ def _tail(expr: Expr, tail: Tail, decay: arb, tolerance: arb) -> _TailMass:
     if not (rate >= 0 and steepness > 0):
         _refuse_if_infinite(expr, tail, decay)
         raise NotCertifiable(
-            f"the growth of {short(expr)} could not be bounded below a Gaussian's decay"
+            f"{short(expr)} could not be proven to grow more slowly than the normal density "
+            "decays. Use a function that grows more slowly."
         )
     at_start = (growth.beta * length - rate * length**2).exp() * length**growth.n
     mass = growth.c * at_start / steepness
     if not mass < tolerance:
         raise NotCertifiable(
-            f"the tail of {short(expr)} beyond {tail.start} is not negligible: {mass}"
+            f"The tail of {short(expr)} beyond {tail.start} is not negligible: {mass}. Use a "
+            "function that grows more slowly."
         )
     return _TailMass(tail.start, arb(0, mass.upper()))
 
@@ -183,8 +184,8 @@ def _refuse_if_infinite(expr: Expr, tail: Tail, decay: arb) -> None:
     if surplus > 0 or (surplus == 0 and (below.beta > 0 or (below.beta == 0 and below.n >= -1))):
         side = "+" if tail.side > 0 else "-"
         raise Diverges(
-            f"the Gaussian expectation of {short(expr)} is infinite: towards {side}oo it outgrows "
-            f"the decay of the normal density of variance {float(1 / (2 * decay)):g}"
+            f"The Gaussian expectation of {short(expr)} is infinite: towards {side}oo it grows "
+            f"faster than the normal density of variance {float(1 / (2 * decay)):g} decays."
         )
 
 
@@ -215,7 +216,10 @@ def _middle(pieces, decay: arb, left, right, tolerance: arb) -> arb:
 
 
 def _between(expr: Expr, low: Expr, high: Expr, density, tolerance: arb) -> arb:
-    """The integral, cut at 0 where exponentials grow to one side: log(1 + e^u) is smooth there."""
+    """Integrate from low to high, with a cut at 0 if exponentials grow to one side.
+
+    On each side of the cut, `steady` writes log(1 + e^u), for example, in the form that is smooth.
+    """
     left, right = steady(expr, -1), steady(expr, 1)
     zero = sympy.Integer(0)
     if left == right or not compare(low, zero) < 0 < compare(high, zero):
@@ -227,7 +231,7 @@ def _between(expr: Expr, low: Expr, high: Expr, density, tolerance: arb) -> arb:
 
 
 def _beside(expr: Expr, point: Expr, side: int, width: Expr, density, tolerance: arb) -> arb:
-    """The integral up to a singular point p: of f continued there, or with p = p ± e^{-∞}."""
+    """Integrate up to a singular point p: f's continuation, or f(p ± e^z) e^z for z → −∞."""
     smooth = continued(expr, point)
     if smooth is not None:
         low, high = sorted((point, point + side * width))
@@ -247,22 +251,22 @@ def _beside(expr: Expr, point: Expr, side: int, width: Expr, density, tolerance:
         if has_pole(expr, point, "+" if side > 0 else "-"):
             raise _pole(expr, point)
         raise NotCertifiable(
-            f"{short(expr)} is singular at {point}, where it can neither be continued nor its "
-            "integral be bounded here; a formula that is smooth there can be certified"
+            f"{short(expr)} is singular at {point}, and neither a continuation nor a bound of its "
+            "integral is known here. Write it as a formula that is smooth there."
         ) from failure
-    centre = balls.evaluate(point)
+    center = balls.evaluate(point)
     return tail.mass + _integral(
         moved,
         -tail.start,
         sympy.log(width),
-        lambda x: density(centre + side * x.exp()),
+        lambda x: density(center + side * x.exp()),
         tolerance,
     )
 
 
 def _pole(expr: Expr, point: Expr) -> Diverges:
     return Diverges(
-        f"the Gaussian expectation of {short(expr)} is infinite: it has a pole at {point}"
+        f"The Gaussian expectation of {short(expr)} is infinite: it has a pole at {point}."
     )
 
 
@@ -281,5 +285,8 @@ def _integral(
     ends = balls.evaluate(low), balls.evaluate(high)
     value = balls.integral(integrand, *ends, tolerance, _EVALUATIONS)
     if not value.imag.contains(0):
-        raise NotCertifiable(f"{short(expr)} is not real between {low} and {high}")
+        raise NotCertifiable(
+            f"{short(expr)} is not real between {low} and {high}. An activation must be real "
+            "everywhere."
+        )
     return value.real

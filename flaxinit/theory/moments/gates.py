@@ -1,15 +1,16 @@
 """Gates f(u, v) of two independent pre-activations: GLU, ReGLU, SwiGLU, highway, maxout.
 
-The two come from two kernels on one input, so they are independent N(0, q). Of a sum of products
-of a function of each, moments factorise, and the gradient reaches the input through both:
+Two kernels on one input make u and v, so they are independent N(0, q). If f is a sum of products of
+a function of u and a function of v, its moments factorize::
 
-    E[(Σ aᵢ(u) bᵢ(v))²] = Σ E[aᵢ aⱼ] E[bᵢ bⱼ],   E[f_u² + f_v²] likewise.
+    E[(Σ aᵢ(u) bᵢ(v))²] = Σ E[aᵢ aⱼ] E[bᵢ bⱼ]
 
-References:
-    Goodfellow, Warde-Farley, Mirza, Courville & Bengio (2013), Maxout Networks.
-    Srivastava, Greff & Schmidhuber (2015), Highway Networks.
-    Dauphin, Fan, Auli & Grangier (2017), Language Modeling with Gated Convolutional Networks.
-    Shazeer (2020), GLU Variants Improve Transformer.
+The gradient reaches the input through both kernels. Its moment E[f_u² + f_v²] factorizes in the
+same way.
+
+References: Goodfellow, Warde-Farley, Mirza, Courville, Bengio (2013), Maxout Networks; Srivastava,
+Greff, Schmidhuber (2015), Highway Networks; Dauphin, Fan, Auli, Grangier (2017), Language Modeling
+with Gated Convolutional Networks; Shazeer (2020), GLU Variants Improve Transformer.
 """
 
 import inspect
@@ -60,7 +61,7 @@ class PlaneMoment(Moment):
 
 
 def gate_moments(expr: Expr, budget: float) -> tuple[Moment, Moment, Moment]:
-    """E[f], E[f²] and E[f_u² + f_v²] of a gate in z and `gate`.
+    """Return E[f], E[f²] and E[f_u² + f_v²] of a gate in z and `gate`.
 
     Raises:
         Diverges: if E[f²] is proven infinite.
@@ -70,7 +71,7 @@ def gate_moments(expr: Expr, budget: float) -> tuple[Moment, Moment, Moment]:
     terms = separated(expr)
     if terms is None:
         slopes = sympy.diff(expr, z) ** 2 + sympy.diff(expr, gate) ** 2
-        if not slopes.has(sympy.exp):  # which would grow on one denominator
+        if not slopes.has(sympy.exp):  # exponentials would grow on a common denominator
             slopes = sympy.factor_terms(sympy.together(slopes))
         second, backward = (
             _in_the_plane(symbol, integrand, budget)
@@ -89,7 +90,7 @@ def gate_moments(expr: Expr, budget: float) -> tuple[Moment, Moment, Moment]:
 
 
 def _mean(found: Callable[[], Moment]) -> Moment:
-    """E[f], or that it is not certified: no gain asks for it."""
+    """Return E[f], or a missing moment if it is not certified, because no gain needs it."""
     try:
         return found()
     except NotCertifiable as error:
@@ -97,15 +98,15 @@ def _mean(found: Callable[[], Moment]) -> Moment:
 
 
 def _in_the_plane(symbol: str, integrand: Expr, budget: float) -> Moment:
-    """A moment whose integrand may separate, though the gate does not: (√(u² + v²))², say."""
+    """Return a moment whose integrand may separate even if the gate does not, as (√(u² + v²))²."""
     if (terms := separated(integrand)) is not None:
         return _combined(symbol, terms, budget)
     mirrors = ({z: -z}, {gate: -gate}, {z: -z, gate: -gate})
     if any(vanishes(integrand + integrand.xreplace(mirror)) for mirror in mirrors):
-        step = Step("The function is odd, and so cancels", "E", Integer(0))
+        step = Step("The function is odd, so it cancels", "E", Integer(0))
         return CombinedMoment(symbol, (), step.right, (mpmath.mpf(0), mpmath.mpf(0)), (step,))
     bounds = balls.bounds(enclose_plane(integrand))
-    return PlaneMoment(symbol, (), None, bounds, (), "it does not separate", integrand)
+    return PlaneMoment(symbol, (), None, bounds, (), "The integrand does not separate.", integrand)
 
 
 def _combined(symbol: str, terms: Separated, budget: float) -> Moment:
@@ -130,7 +131,7 @@ def _total(products: Sequence[Sequence]):
 
 
 def combine(symbol: str, products: tuple[tuple[Moment, ...], ...]) -> CombinedMoment:
-    """The moment that is a sum of products of others."""
+    """Return the moment that is a sum of products of others."""
     parts = [m for product in products for m in product]
     forms = {m: sympy.Dummy() if m.exact is None else m.exact for m in parts}
     total = sympy.sympify(_total([[forms[m] for m in p] for p in products]))
@@ -138,19 +139,21 @@ def combine(symbol: str, products: tuple[tuple[Moment, ...], ...]) -> CombinedMo
     known = cancels or all(m.exact is not None for m in parts)
     exact = Integer(0) if cancels else total if known else None
     steps = tuple(step for m in dict.fromkeys(parts) for step in m.steps)
-    steps += (Step("u and v are independent: expectations of products factorise", "E", exact),)
+    steps += (Step("u and v are independent: expectations of products factorize", "E", exact),)
     with balls.precision():
         ball = arb(0) if cancels else _total([[m.ball(1) for m in p] for p in products])
         found = balls.fixed(ball)
     if found is None:
-        raise NotCertifiable(f"the terms of {symbol} cancel: only {ball} is certain")
+        raise NotCertifiable(
+            f"The terms of {symbol} cancel: only {ball} is certain. Write a gate that cancels less."
+        )
     remark = next((m.remark for m in parts if m.exact is None), "")
     steps = steps if known else ()
     return CombinedMoment(symbol, (), exact, balls.bounds(found), steps, remark, products)
 
 
 def takes_two(function: Callable) -> bool:
-    """Whether a function has exactly two arguments that need a value.
+    """Tell whether a function has exactly two arguments that need a value.
 
     Raises:
         ValueError: if it has more.
@@ -159,14 +162,14 @@ def takes_two(function: Callable) -> bool:
     if count > 2:
         name = getattr(function, "__name__", type(function).__name__)
         raise ValueError(
-            f"{name} needs {count} arguments, but an activation is a function of one array, or, as "
-            "a gate φ(u)·ψ(v), of two; give the others values with functools.partial"
+            f"{name} needs {count} arguments, but an activation takes one array, and a gate "
+            "φ(u)·ψ(v) takes two. Give the other arguments values with functools.partial."
         )
     return count == 2
 
 
 def _needed(function: Callable) -> int:
-    """How many arguments need a value, as far as can be told."""
+    """Count the arguments that need a value; 1 if the signature is not known."""
     if isinstance(count := getattr(function, "nin", None), int):  # a ufunc
         return count
     try:

@@ -1,7 +1,7 @@
 """Gaussian expectations of piecewise polynomials, knot by knot.
 
-A spline of a hundred pieces has two hundred ends, but at each knot only the difference of its two
-polynomials counts.
+A spline of a hundred pieces has two hundred ends, but a knot contributes only by the difference of
+its two polynomials.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.symbols import q
 
 _KNOT = 2000  # units of work that a knot takes
-_READ = 40  # terms: a sum that somebody may read, and which is factored for that
+_READ = 40  # a sum of more terms is not factored, because nobody will read it
 REASON = (
     r"For a polynomial $p$, Stein's identity gives $\mathbb{E}[p;\ z < c] = a_p\, \Phi(c/\sqrt q) "
     r"- b_p(c)\, \mathcal{N}(c;\, 0,\, q)$, where $a_{z^n} = (n-1)\, q\, a_{z^{n-2}}$ and "
-    r"$b_{z^n}(c) = q c^{n-1} + (n-1)\, q\, b_{z^{n-2}}(c)$. Summed over the pieces, every knot "
-    r"counts with the difference of its two polynomials"
+    r"$b_{z^n}(c) = q c^{n-1} + (n-1)\, q\, b_{z^{n-2}}(c)$. In the sum over the pieces, each knot "
+    r"contributes the difference of its two polynomials"
 )
 
 
 def polynomials(pieces: Sequence[Piece]) -> list[Poly] | None:
-    """The pieces as polynomials in z, if all are."""
+    """Return the pieces as polynomials in z; None if one is not a polynomial."""
     found = []
     for piece in pieces:
         if (poly := polynomial(piece.expr)) is None:
@@ -35,7 +35,7 @@ def polynomials(pieces: Sequence[Piece]) -> list[Poly] | None:
 
 
 def knot_expectation(pieces: Sequence[Piece], polys: Sequence[Poly]) -> Expr:
-    """E[f(z)], z ~ N(0, q), of pieces that are the given polynomials.
+    """Return E[f(z)], z ~ N(0, q), of pieces that are the given polynomials.
 
     >>> from flaxinit.theory.functions.piecewise import split
     >>> relu = split(sympy.Max(0, sympy.Symbol("z", real=True)))
@@ -54,7 +54,7 @@ def knot_expectation(pieces: Sequence[Piece], polys: Sequence[Poly]) -> Expr:
             (erf(knot / sqrt(2 * q)), whole / 2),
             (sqrt(q) * exp(-(knot**2) / (2 * q)), -edge / sqrt(2 * pi)),
         ):
-            # erf(−x) comes as −erf(x).
+            # SymPy writes erf(−x) as −erf(x).
             sign, kind = kind.as_coeff_Mul()
             terms[kind] = terms.get(kind, Integer(0)) + sign * coefficient
     if len(terms) <= _READ:
@@ -63,14 +63,14 @@ def knot_expectation(pieces: Sequence[Piece], polys: Sequence[Poly]) -> Expr:
 
 
 def _full(poly: Poly) -> Expr:
-    """a_p = E[p], with E[zⁿ] = (n − 1) q E[zⁿ⁻²]."""
+    """Return a_p = E[p], with E[zⁿ] = (n − 1) q E[zⁿ⁻²]."""
     return sympy.Add(
         *[c * sympy.factorial2(n - 1) * q ** (n // 2) for (n,), c in poly.terms() if n % 2 == 0]
     )
 
 
 def _edge(poly: Poly, knot: Expr) -> Expr:
-    """b_p(c)/q: of zⁿ it is Σ_k (n−1)(n−3)…(n−2k+1) qᵏ c^{n−1−2k}."""
+    """Return b_p(c)/q, which for zⁿ is Σ_k (n−1)(n−3)…(n−2k+1) qᵏ c^{n−1−2k}."""
     powers: dict[int, list[Expr]] = {}
     for (n,), coefficient in poly.terms():
         for k in range((n + 1) // 2):

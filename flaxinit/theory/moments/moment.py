@@ -1,4 +1,4 @@
-"""A Gaussian moment: exact where a closed form is known, certified in every case."""
+"""A Gaussian moment: exact if a closed form is known, and always certified."""
 
 import contextlib
 import math
@@ -22,24 +22,24 @@ from flaxinit.theory.moments.enclosure import Diverges, NotCertifiable, enclose
 from flaxinit.theory.moments.record import Step
 from flaxinit.theory.moments.terms import NoClosedForm
 
-CLOSED_FORM = 5.0  # seconds' worth of work; then the enclosure stands alone
-_CHECKED_BITS = 100  # to which the integral is 0 where the closed form is: 30 digits
+CLOSED_FORM = 5.0  # seconds' worth of work for a closed form; without one there is the enclosure
+_CHECKED_BITS = 100  # bits, 30 digits, to which the integral must be 0 if the closed form is 0
 
 
 @dataclass(frozen=True)
 class Moment:
-    """E[f(√q z)] for a standard normal z.
+    r"""E[f(√q z)] for a standard normal z.
 
     Attributes:
-        symbol: what the moment is called, in LaTeX, such as ``E[\\varphi^2]``.
+        symbol: the name of the moment in LaTeX, such as ``E[\varphi^2]``.
         pieces: f, as smooth pieces.
-        exact: the expectation as an expression in q, or None where no closed form is known. Its
-            terms may cancel at a small q, so that floats put in for q lose their digits there;
-            `at` computes with as many as it takes.
+        exact: the expectation as an expression in q; None if no closed form is known. Its terms
+            may cancel at a small q, and then a float in place of q loses its digits. `at` uses as
+            many digits as it needs.
         bounds: certified lower and upper bound at q = 1, of at least 30 digits; None while
             parameters are open.
         steps: how the engine found the closed form.
-        remark: why there is none, where there is none.
+        remark: why there is no closed form, or why it is not checked.
     """
 
     symbol: str
@@ -57,10 +57,10 @@ class Moment:
             return
         with mpmath.workprec(2 * balls.PRECISION):
             width, size = high - low, max(abs(low), abs(high))
-            # Thirty digits; what is taken for 0 has none, and bounds around 0.
+            # Thirty digits. A number that counts as 0 has none, and bounds around 0.
             certain = width <= size * mpmath.mpf(10) ** -balls.DIGITS
             if not (width >= 0 and (certain or (low == -high and size < 1e-100))):
-                raise AssertionError(f"{self.integrand}: {self.bounds} do not certify 30 digits")
+                raise AssertionError(f"{self.integrand}: {self.bounds} do not certify 30 digits.")
 
     def __repr__(self) -> str:
         exact = None if self.exact is None else text(self.exact)
@@ -82,12 +82,12 @@ class Moment:
 
     @property
     def value(self) -> float:
-        """The moment at q = 1, rounded to the nearest float: E[cos 40z] = e^{-800} is 0 to one."""
+        """The moment at q = 1, rounded to the nearest float; E[cos 40z] = e^{-800} rounds to 0."""
         if self.bounds is None:
             names = ", ".join(map(str, self.parameters))
             raise ValueError(
-                f"{self.integrand} depends on the open parameter {names}: call "
-                f"derivation.subs({names.split(', ')[0]}=0.1) first, or read `.exact`"
+                f"{self.integrand} depends on the open parameter {names}. Call "
+                f"derivation.subs({names.split(', ')[0]}=0.1) first, or read `.exact`."
             )
         return self._rounded(*self.bounds)
 
@@ -95,17 +95,17 @@ class Moment:
         if mpmath.isinf(low):
             return math.inf
         with mpmath.workprec(balls.PRECISION):
-            value = float((low + high) / 2) or 0.0  # without the sign of what underflows
+            value = float((low + high) / 2) or 0.0  # 0.0 in place of -0.0, after an underflow
         if math.isinf(value):
             raise ValueError(
-                f"{self.integrand} = {mpmath.nstr(low, 5)} is outside the range of a float; "
-                "rescale the activation"
+                f"{self.integrand} = {mpmath.nstr(low, 5)} is outside the range of a float. "
+                "Rescale the activation."
             )
         return value
 
     @property
     def digits(self) -> str:
-        """The value at q = 1 to all its certified digits: the last is right to one unit."""
+        """The value at q = 1 with all its certified digits; the last is right to one unit."""
         if self.bounds is None:
             return text(self.exact) if self.exact is not None else "unknown"
         low, high = self.bounds
@@ -122,24 +122,24 @@ class Moment:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a value: not if JAX has no gradient to square."""
+        """Whether there is a value; there is none if JAX has no gradient to square."""
         return True
 
     def ball(self, variance) -> arb:
-        """A ball that contains the moment at q = variance."""
+        """Return a ball that contains the moment at q = variance."""
         check_variance(variance)
         if self.exact is not None and not (variance != 1 and may_diverge(self.pieces)):
-            with contextlib.suppress(NotCertifiable):  # a form that cancels, as at q → 0
+            with contextlib.suppress(NotCertifiable):  # the form may cancel, as for q → 0
                 return balls.sharp(self.exact, {q: variance})
         return enclose(self.pieces, variance)
 
     def at(self, variance: float) -> float:
-        """The moment at q = variance, rounded to the nearest float."""
+        """Return the moment at q = variance, rounded to the nearest float."""
         return self._rounded(*balls.bounds(self.ball(variance)))
 
 
 class MissingMoment(Moment):
-    """A moment that there is none of, or none that is certified; the remark says why."""
+    """A moment that does not exist or is not certified; the remark says why."""
 
     @property
     def exists(self) -> bool:
@@ -157,11 +157,11 @@ class MissingMoment(Moment):
         raise self._absent()
 
     def _absent(self) -> ValueError:
-        return ValueError(f"there is no certified {self.integrand}: {self.remark}")
+        return ValueError(f"There is no certified {self.integrand}. {self.remark}")
 
 
 def moment(symbol: str, pieces: Sequence[Piece], budget: float = CLOSED_FORM) -> Moment:
-    """E[f], exactly if the engine finds a closed form, and certified at q = 1.
+    """Return E[f], exact if the engine finds a closed form, and certified at q = 1.
 
     Args:
         symbol: the moment's name in LaTeX.
@@ -169,7 +169,7 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = CLOSED_FORM) ->
         budget: work for the closed form, in seconds of one core.
 
     Returns:
-        The moment; a closed form has been checked against the enclosure.
+        The moment. A closed form has been checked against the enclosure.
 
     Raises:
         Diverges: if the expectation is proven infinite.
@@ -195,21 +195,21 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = CLOSED_FORM) ->
     if exact is not None:
         try:
             ball = balls.sharp(exact, {q: 1})
-        except NotCertifiable as error:  # an unusable form leaves the integral
+        except NotCertifiable as error:  # the form is unusable; the integral remains
             exact, steps, remark = None, (), str(error)
     try:
-        # It is certified that a closed form is 0: the integral need not be, to as many digits.
+        # If the closed form is certified to be 0, the integral needs fewer digits.
         zero = ball is not None and ball.mid() == 0
         integral = enclose(pieces, zero_bits=_CHECKED_BITS if zero else balls.LEAST_BITS)
     except Diverges as error:
         raise Diverges(
-            f"{found.integrand} is infinite ({error}); no gain exists. Bound the activation, for "
-            "example by clipping its argument"
+            f"{found.integrand} is infinite, so no gain exists. {error} Bound the activation, for "
+            "example by clipping its argument."
         ) from None
     except NotCertifiable as error:
         if ball is None:
             raise
-        remark = f"not checked against the enclosure: {error}"
+        remark = f"The closed form is not checked against the enclosure. {error}"
     else:
         if ball is not None:
             _agree(found, ball, integral)
@@ -219,21 +219,21 @@ def moment(symbol: str, pieces: Sequence[Piece], budget: float = CLOSED_FORM) ->
 
 
 def infinite(symbol: str, pieces: Sequence[Piece], reason: str) -> Moment:
-    """A moment that is proven infinite."""
+    """Return a moment that is proven infinite."""
     bounds = (mpmath.inf, mpmath.inf)
     return Moment(symbol, tuple(pieces), sympy.oo, bounds, (), reason)
 
 
 def missing(symbol: str, reason: str) -> MissingMoment:
-    """A moment that there is none of."""
+    """Return a moment that does not exist, or is not certified."""
     return MissingMoment(symbol, (), None, None, (), reason)
 
 
 def _open(found: Moment) -> Moment:
-    """Checks a parametric closed form at sample values of its parameters."""
+    """Check a parametric closed form at sample values of its parameters."""
     names = ", ".join(map(str, found.parameters))
     if found.exact is None:
-        return found  # numbers for the parameters make an enclosure of it
+        return found  # with numbers for its parameters, it will have an enclosure
     values = samples(found.parameters)
     try:
         ball = balls.sharp(found.exact.subs(values), {q: 1})
@@ -241,7 +241,7 @@ def _open(found: Moment) -> Moment:
     except (NotCertifiable, Diverges) as error:
         raise NotCertifiable(
             f"{found.integrand} = {found.exact} could not be checked at {values}, where it may be "
-            f"infinite ({error}); give the parameter {names} a number"
+            f"infinite. {error} Give a number to the parameter {names}."
         ) from None
     _agree(found, ball, integral)
     return found
@@ -250,13 +250,13 @@ def _open(found: Moment) -> Moment:
 def _agree(found: Moment, ball: arb, integral: arb) -> None:
     if not ball.overlaps(integral):
         raise AssertionError(
-            f"{found.symbol}: the closed form {found.exact} gives {ball}, rigorous integration "
-            f"{integral}. This is a defect of flaxinit; please report the activation."
+            f"{found.symbol}: the closed form {found.exact} gives {ball}, but rigorous integration "
+            f"gives {integral}. This is a defect of flaxinit. Please report the activation."
         )
 
 
 def may_diverge(pieces: Sequence[Piece]) -> bool:
-    """Whether f holds an e^{az²} with a > 0, so that its closed form ends at some q."""
+    """Tell whether f contains an e^{az²} with a > 0: its closed form holds only up to some q."""
     for power in {p for piece in pieces for p in piece.expr.atoms(sympy.exp, sympy.Pow)}:
         base, exponent = (sympy.E, power.exp) if isinstance(power, sympy.exp) else power.args
         exponent = polynomial(exponent * sympy.log(base)) if exponent.has(z) else None
@@ -266,7 +266,7 @@ def may_diverge(pieces: Sequence[Piece]) -> bool:
 
 
 def check_variance(variance: object) -> None:
-    """Refuses a variance that is not a positive number."""
+    """Refuse a variance that is not a positive number."""
     number = float(variance) if isinstance(variance, Real | sympy.Rational) else math.nan
     if not 0 < number < math.inf:
-        raise ValueError(f"the variance q is a positive finite number; got {variance!r}")
+        raise ValueError(f"The variance q must be a positive finite number, got {variance!r}.")

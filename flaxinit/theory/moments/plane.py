@@ -1,10 +1,10 @@
 """Certified Gaussian integrals of smooth functions of two variables that do not separate.
 
-One integral in another, both by Arb: for a thin ball of u the inner one is taken to the digits
-asked for, for a wide one, which only bounds the function, roughly. Beyond a square the function
-is below a polynomial in |u| and |v|, whose Gaussian tail is an incomplete Gamma function.
+Arb takes one integral inside another. For a thin ball of u, the inner integral has the digits that
+are needed. For a wide ball, which only bounds the function, it is rough. Beyond a square, a
+polynomial in |u| and |v| bounds the function. Its Gaussian tail is an incomplete Gamma function.
 
-It takes about a million evaluations, that is 2 to 20 seconds a moment.
+A moment takes about a million evaluations, that is 2 to 20 seconds.
 """
 
 import sympy
@@ -17,7 +17,7 @@ from flaxinit.theory.functions.piecewise import KINKED
 from flaxinit.theory.functions.ranges import Range, value_range
 from flaxinit.theory.functions.symbols import gate, z
 
-_WIDTH = 14  # standard deviations of the square; what lies beyond has a weight below 1e-43
+_WIDTH = 14  # half-width of the square in standard deviations; the weight beyond is below 1e-43
 _BITS = 112  # of the integral, absolute: 33 digits
 _WIDE = arb(2) ** -60  # a wider ball of u only bounds the function
 _ROUGH = arb(2) ** -8
@@ -26,20 +26,21 @@ _LINE = 10_000  # on one line
 
 
 def enclose_plane(expr: Expr, variance: object = 1) -> arb:
-    """A ball that contains E[f(u, v)], u, v ~ N(0, variance) independent, to 30 digits.
+    """Return a ball that contains E[f(u, v)], u, v ~ N(0, variance) independent, to 30 digits.
 
     Args:
         expr: f in z and `gate`, smooth.
         variance: q > 0.
 
     Raises:
-        NotCertifiable: if f has kinks, is not known to grow like a polynomial, or asks for more
+        NotCertifiable: if f has kinks, is not known to grow like a polynomial, or needs more
             evaluations than are allowed.
     """
     if expr.has(*KINKED):
         raise NotCertifiable(
-            f"E[{expr}] is not certified: {expr} is no sum of products φ(u)·ψ(v), nor of functions "
-            "of one a·u + b·v, and other functions of two variables must not have kinks"
+            f"E[{expr}] is not certified: {expr} has kinks, and is not a sum of products "
+            "φ(u)·ψ(v), nor of functions of one a·u + b·v. Write it as such a sum, or without "
+            "kinks."
         )
     with balls.precision():
         deviation = balls.to_ball(variance).sqrt()
@@ -50,13 +51,13 @@ def enclose_plane(expr: Expr, variance: object = 1) -> arb:
     if (found := fixed(total)) is None:
         raise NotCertifiable(
             f"E[{expr}] could not be certified at q = {variance}: only {total} is certain after "
-            f"{_EVALUATIONS} evaluations"
+            f"{_EVALUATIONS} evaluations. Use a smoother function."
         )
     return found
 
 
 def _tame(expr: Expr) -> Expr:
-    """1/(1 + e^w) as (1 − tanh(w/2))/2, which is bounded over wide balls of w as well."""
+    """Write 1/(1 + e^w) as (1 − tanh(w/2))/2, which is bounded even over wide balls of w."""
 
     def is_logistic(part: Expr) -> bool:
         return part.is_Pow and part.exp.is_negative and isinstance(part.base - 1, sympy.exp)
@@ -74,7 +75,7 @@ def _tame(expr: Expr) -> Expr:
 
 
 def _square(function: Program, deviation: arb) -> arb:
-    """∫∫ f(du, dv) e^{−(u²+v²)/2} over the square."""
+    """Return ∫∫ f(du, dv) e^{−(u²+v²)/2} over the square, with the deviation d."""
     spent, tolerance = 0, arb(2) ** -_BITS
 
     def outer(u: acb, smooth: bool) -> acb:
@@ -98,7 +99,7 @@ def _square(function: Program, deviation: arb) -> arb:
 
 
 def _majorant(expr: Expr) -> Expr:
-    """A polynomial in u, v ≥ 0 with positive coefficients that is above |f(±u, ±v)|."""
+    """Return a polynomial in u, v ≥ 0 with positive coefficients that is above |f(±u, ±v)|."""
     everywhere = {z: Range(), gate: Range()}
     size = value_range(expr, everywhere).size
     if size.is_finite():
@@ -120,7 +121,10 @@ def _majorant(expr: Expr) -> Expr:
         if all(c.is_positive and (e == 1 or isinstance(e, sympy.exp)) for c, e in terms):
             # 0 ≤ log Σ cᵢ e^{wᵢ} ≤ log Σ cᵢ + Σ |wᵢ|, and log x ≤ x.
             return sympy.Add(*[c + (_majorant(e.args[0]) if e != 1 else 0) for c, e in terms])
-    raise NotCertifiable(f"no bound on the growth of {expr} in two variables is known here")
+    raise NotCertifiable(
+        f"No bound on the growth of {expr} in two variables is known here. Write it with other "
+        "functions."
+    )
 
 
 def _whole(size: arb) -> Expr:
@@ -128,7 +132,7 @@ def _whole(size: arb) -> Expr:
 
 
 def _beyond(majorant: Expr, deviation: arb) -> arb:
-    """∫∫ of a polynomial's Gaussian weight off the square, in standard deviations."""
+    """Return ∫∫ of a polynomial times the Gaussian weight outside the square."""
     total = arb(0)
     edge = arb(_WIDTH) ** 2 / 2
     for (i, j), coefficient in sympy.Poly(majorant, z, gate).terms():
@@ -140,6 +144,6 @@ def _beyond(majorant: Expr, deviation: arb) -> arb:
 
 
 def _moment(n: int, edge: arb) -> arb:
-    """∫ xⁿ e^{−x²/2} from x = √(2·edge) to ∞: an incomplete Gamma function."""
+    """Return ∫ xⁿ e^{−x²/2} from x = √(2·edge) to ∞, an incomplete Gamma function."""
     power = arb(n + 1) / 2
     return arb(2) ** (power - 1) * (edge.gamma_upper(power) if edge > 0 else power.gamma())

@@ -1,8 +1,8 @@
 """Gaussian expectations in floating point, for curves, fixed points and duals.
 
-Composite Gauss–Legendre between the kinks, so that ReLU is integrated as accurately as tanh, with
-panels that are halved until the integral no longer changes. Certified values come from
-`enclosure`; this is for where thousands are needed.
+Composite Gauss–Legendre quadrature between the kinks integrates ReLU as accurately as tanh. Its
+panels are halved until the integral no longer changes. Certified values come from `enclosure`;
+this module serves where thousands of values are needed.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 
 from flaxinit.theory.functions.numeric import Numeric
 
-# Beyond 12 standard deviations the normal tail is below 1e-32; what grows may need more.
+# Beyond 12 standard deviations the normal tail is below 1e-32. A growing function may need more.
 _REACHES = (12.0, 24.0, 36.0)
 _NEGLIGIBLE = 1e-18  # at the ends, relative to the integral
 _ROUNDING = 16 * np.finfo(float).eps  # of the sum over a panel, relative to the integral
@@ -28,11 +28,11 @@ class Unresolved(ValueError):
 
 
 def panels(breaks: np.ndarray, scales: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Panel ends on [low, high]: at most 1 wide, and graded towards each break.
+    """Return the ends of panels on [low, high], at most 1 wide and graded towards each break.
 
     Args:
         breaks: places where the integrand is not smooth, or changes fast.
-        scales: how fast, per break: the width of the narrowest panel beside it.
+        scales: for each break, the width of the narrowest panel beside it.
         low: the left end.
         high: the right end.
     """
@@ -45,18 +45,18 @@ def panels(breaks: np.ndarray, scales: np.ndarray, low: float, high: float) -> n
 
 
 def rule(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss–Legendre on every panel, a row each."""
+    """Return the nodes and weights of Gauss–Legendre, one row for each panel."""
     half = (high - low)[:, None] / 2
     return (high + low)[:, None] / 2 + half * _NODES, half * _WEIGHTS
 
 
 def density(x: np.ndarray) -> np.ndarray:
-    """The standard normal density."""
+    """Return the standard normal density."""
     return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
 class Integral(NamedTuple):
-    """An integral, that of the absolute value, and the ends of the panels that it took."""
+    """An integral, that of the absolute value, and the ends of the panels that were used."""
 
     value: float
     size: float
@@ -64,7 +64,7 @@ class Integral(NamedTuple):
 
 
 def resolve(function: Callable[[np.ndarray], np.ndarray], ends: np.ndarray) -> Integral:
-    """The integral over the panels between `ends`, each halved until that changes nothing more.
+    """Integrate over the panels between `ends`, each halved until the integral stays the same.
 
     Raises:
         Unresolved: if it takes too many panels, or the function is not finite.
@@ -93,14 +93,14 @@ def resolve(function: Callable[[np.ndarray], np.ndarray], ends: np.ndarray) -> I
 
 
 def _on_panels(function, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The integrals of a function and of its absolute value over each panel."""
+    """Return the integrals of a function and of its absolute value over each panel."""
     nodes, weights = rule(low, high)
     values = weights * function(nodes)
     return values.sum(axis=1), np.abs(values).sum(axis=1)
 
 
 def expect(function: Numeric, variance: float, weight: Callable | None = None) -> Integral:
-    """E[f(√q z) w(z)], w = 1 unless given.
+    """Return E[f(√q z) w(z)], with w = 1 by default.
 
     >>> import sympy
     >>> from flaxinit.theory.functions.piecewise import split
@@ -115,7 +115,8 @@ def expect(function: Numeric, variance: float, weight: Callable | None = None) -
         return values if weight is None else values * weight(x)
 
     breaks = np.append(function.ends, 0.0) / deviation
-    # An activation varies on the scale 1 in x, which is 1/√q in units of z, or is halved further.
+    # An activation varies on the scale 1 in x, which is 1/√q in z. If it varies faster, `resolve`
+    # halves the panels.
     scales = np.full(breaks.shape, min(1.0, 1 / (4 * deviation)))
     for reach in _REACHES:
         found = resolve(integrand, panels(breaks, scales, -reach, reach))
@@ -126,7 +127,7 @@ def expect(function: Numeric, variance: float, weight: Callable | None = None) -
 
 @lru_cache(256)
 def _square(function: Numeric, variance: float) -> Integral:
-    """E[f(√q z)²], and the panels that resolve f."""
+    """Return E[f(√q z)²], and the panels that resolve f."""
     return expect(function, variance, lambda x: function(np.sqrt(variance) * x))
 
 
@@ -135,15 +136,15 @@ def _product(one, other, x, y):
 
 
 def expect_pair(function: Numeric, c: float, variance: float, kernel: Callable = _product) -> float:
-    """E[f(u) f(v)] for u, v ~ N(0, q) with correlation c: an integral in an integral.
+    """Return E[f(u) f(v)] for u, v ~ N(0, q) with correlation c, by an integral in an integral.
 
-    Given u = √q x, v = √q (c x + s y) with s = √(1−c²). For |c| < 1 a kernel k(f(u), f(v), x, y)
-    may stand in place of the product. The panels that resolve f are those of
-    x, and their images those of y. At the image of a kink, where the inner integral is the kink
-    smoothed over the width s, the outer panels are graded towards it.
+    Write u = √q x and v = √q (c x + s y) with s = √(1−c²). For |c| < 1, a kernel
+    k(f(u), f(v), x, y) may replace the product. The panels that resolve f are those of x, and their
+    images are those of y. At the image of a kink the inner integral is the kink smoothed over the
+    width s, so the outer panels are graded towards it.
     """
     if not -1 <= c <= 1:
-        raise ValueError(f"a correlation lies in [-1, 1]; got {c}")
+        raise ValueError(f"c, a correlation, must lie in [-1, 1], got {c}.")
     deviation = np.sqrt(variance)
     s = np.sqrt((1 - c) * (1 + c))
     ends = _square(function, variance).ends
@@ -172,7 +173,7 @@ def expect_pair(function: Numeric, c: float, variance: float, kernel: Callable =
 def _inner(
     function: Numeric, x: np.ndarray, c: float, s: float, deviation, ends, kernel
 ) -> np.ndarray:
-    """E[k(f(u), f(v), x, y)] over y, for every x; `ends` are those of panels that resolve f."""
+    """Return E[k(f(u), f(v), x, y)] over y, for every x, with the panel ends that resolve f."""
     reach = ends[-1]
     # The images of panels at most 1 wide are at most 1/s wide, and 24 nodes resolve a density on 2.
     grid = np.array([-reach, reach]) if s >= 0.5 else np.arange(-reach, reach + 1)

@@ -1,4 +1,4 @@
-"""The lines of a derivation: what the engine did, as equations that hold, with their reasons."""
+"""The steps of a derivation: what the engine did, as equations with their reasons."""
 
 from dataclasses import dataclass, field
 
@@ -32,13 +32,13 @@ class Expectation(sympy.Function):
 
 @dataclass(frozen=True)
 class Step:
-    """One line: a reason in Markdown, and the equation left = right (= result).
+    """One step: a reason in Markdown, and the equation left = right (= result).
 
     Attributes:
         reason: why the equation holds.
         left: SymPy, or LaTeX as text; ``"E"`` stands for the moment itself.
         right: SymPy, or LaTeX as text.
-        result: what the right side comes to, where it is not that already; tidied in print.
+        result: the value of the right side, if that is not yet the value; it is tidied in print.
     """
 
     reason: str
@@ -47,7 +47,7 @@ class Step:
     result: Expr | None = None
 
     def tex(self, symbol: str) -> str:
-        """The equation in LaTeX.
+        """Return the equation in LaTeX.
 
         >>> Step("given", "E", sympy.Symbol("q")).tex("m")
         'm = q'
@@ -61,30 +61,30 @@ class Step:
 def _tex(side) -> str:
     if isinstance(side, str):
         return side
-    # Only what is printed is tidied: a derivation has far more steps than readers.
+    # Tidy only what is printed, because a derivation has far more steps than readers.
     value = side.has(q) and not side.has(z, Expectation, sympy.I)
     return latex(tidy(side) if value else side)
 
 
 @dataclass
 class Work:
-    """What one search for a closed form has found so far."""
+    """The results and steps of one search for a closed form."""
 
     cache: dict = field(default_factory=dict)
     _steps: dict[Step, None] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The lines written down so far."""
+        """The steps noted so far."""
         return tuple(self._steps)
 
     def note(self, reason: str, left, right, result: Expr | None = None) -> None:
-        """Writes a line down, once."""
+        """Note a step, once."""
         self._steps[Step(reason, left, right, result)] = None
 
 
 def unevaluated_sum(parts) -> Expr:
-    """Σ coefficient · E[term], kept as it stands."""
+    """Return Σ coefficient · E[term], unevaluated."""
     totals: dict[Expr, Expr] = {}
     for coefficient, term in parts:
         totals[term] = totals.get(term, sympy.Integer(0)) + coefficient
@@ -97,5 +97,5 @@ def unevaluated_sum(parts) -> Expr:
 
 
 def normal(mean: Expr, variance: Expr) -> str:
-    """The normal density in LaTeX."""
+    """Return the normal density in LaTeX."""
     return rf"\mathcal{{N}}\left({latex(z)};\, {latex(mean)},\, {latex(variance)}\right)"

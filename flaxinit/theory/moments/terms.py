@@ -1,7 +1,7 @@
-"""Expands a smooth piece into the terms whose Gaussian integrals are known.
+"""Expand a smooth piece into terms whose Gaussian integrals are known.
 
-Every term is  coefficient · zⁿ · logᵏz · e^{az² + bz} · Π erf(γᵢz + δᵢ) · (z^d + β)^ν,  where b is
-imaginary for the trigonometric functions and the last factor (d = 1 or 2) is often absent.
+Every term is  coefficient · zⁿ · logᵏz · e^{az² + bz} · Π erf(γᵢz + δᵢ) · (z^d + β)^ν.  For
+trigonometric functions b is imaginary. The last factor (d = 1 or 2) is often absent.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from flaxinit.theory.functions.symbols import z
 
 
 class NoClosedForm(ValueError):
-    """The engine knows no closed form of this integral."""
+    """The engine knows no closed form of an integral."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Term:
 
 
 def expand(expr: Expr) -> dict[Term, Expr]:
-    """The expression as a sum: each term with its coefficient.
+    """Write the expression as a sum: each term with its coefficient.
 
     Raises:
-        NoClosedForm: if a factor is of no known kind.
+        NoClosedForm: if the kind of a factor is not known.
 
     >>> from sympy import sin
     >>> expand((1 + z) ** 2)[Term(n=Integer(1))]
@@ -70,11 +70,11 @@ def expand(expr: Expr) -> dict[Term, Expr]:
     elementary = expr.rewrite(sympy.erfc, sympy.erf)
     elementary = _logarithms(_exponentials(elementary))
     for part in sympy.preorder_traversal(elementary):
-        # Before SymPy multiplies out inside it, which may take minutes.
+        # Test this before SymPy multiplies out inside it, which may take minutes.
         if isinstance(part, sympy.Function) and not part.args[0].is_polynomial(z):
-            raise NoClosedForm(f"{short(part)} is not a function of a polynomial")
+            raise NoClosedForm(f"{short(part)} is not a function of a polynomial.")
     if count_terms(elementary) > MAX_TERMS:
-        raise NoClosedForm(f"more than {MAX_TERMS} terms after expansion")
+        raise NoClosedForm(f"The expansion has more than {MAX_TERMS} terms.")
     terms: dict[Term, Expr] = {}
     addends = sympy.Add.make_args(expand_numerators(elementary))
     for addend in addends:
@@ -85,19 +85,19 @@ def expand(expr: Expr) -> dict[Term, Expr]:
 
 
 def _exponentials(expr: Expr) -> Expr:
-    """Trigonometric and hyperbolic functions of z as exponentials; logistics stay."""
+    """Write trigonometric and hyperbolic functions of z as exponentials; keep logistic ones."""
     replacements = {}
     for part in expr.atoms(sympy.sin, sympy.cos, sympy.sinh, sympy.cosh):
         if part.has(z):
             argument = polynomial(part.args[0])
             if argument is None or argument.degree() > 1:
-                raise NoClosedForm(f"{short(part)} is not an exponential of a linear function")
+                raise NoClosedForm(f"{short(part)} is not an exponential of a linear function.")
             replacements[part] = part.rewrite(exp)
     return expr.xreplace(replacements)
 
 
 def _logarithms(expr: Expr) -> Expr:
-    """log(c zᵏ) as log c + k log z, as it is for z > 0."""
+    """Write log(c zᵏ) as log c + k log z, which holds for z > 0."""
     replacements = {}
     for part in expr.atoms(log):
         factor, power = part.args[0].as_independent(z, as_Add=False)
@@ -125,7 +125,7 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
         exponent = factor.exp if isinstance(factor, exp) else power * sympy.log(base)
         poly = polynomial(exponent)
         if poly is None or poly.degree() > 2:
-            raise NoClosedForm(f"the exponent {short(exponent)} is not quadratic")
+            raise NoClosedForm(f"The exponent {short(exponent)} is not quadratic.")
         a, b, c = (poly.coeff_monomial(z**k) for k in (2, 1, 0))
         return replace(term, a=term.a + a, b=term.b + b), exp(c)
     if base == z and not power.has(z):
@@ -142,22 +142,25 @@ def _multiply(term: Term, factor: Expr) -> tuple[Term, Expr]:
     poly = polynomial(base)
     if poly is not None and not power.has(z):
         return _algebraic(term, poly, power)
-    raise NoClosedForm(f"{short(factor)} is not a factor of a known kind")
+    raise NoClosedForm(f"{short(factor)} is not a factor of a known kind.")
 
 
 def _algebraic(term: Term, poly: Poly, power: Expr) -> tuple[Term, Expr]:
     degree = poly.degree()
     lead, offset = poly.LC(), poly.coeff_monomial(1)
+    unknown = NoClosedForm(f"({short(poly.as_expr())})**({power}) is not of a known kind.")
     if degree not in (1, 2) or (degree == 2 and poly.coeff_monomial(z) != 0):
-        raise NoClosedForm(f"({short(poly.as_expr())})**({power}) is not of a known kind")
-    if lead.is_negative:  # (β − z)^ν: only whole powers have a sign to take out
+        raise unknown
+    if lead.is_negative:  # (β − z)^ν: only an integer power has a sign to take out
         if not power.is_integer:
-            raise NoClosedForm(f"({short(poly.as_expr())})**({power}) is not of a known kind")
+            raise unknown
     elif not lead.is_positive:
-        raise NoClosedForm(f"the sign of {lead} is not known")
+        raise NoClosedForm(f"The sign of {lead} is not known.")
     factor = Algebraic(degree, offset / lead, power)
     if term.algebraic is not None:
         if replace(term.algebraic, power=power) != factor:
-            raise NoClosedForm(f"two different algebraic factors: {term.algebraic} and {factor}")
+            raise NoClosedForm(
+                f"It has two different algebraic factors: {term.algebraic} and {factor}."
+            )
         factor = replace(factor, power=term.algebraic.power + power)
     return replace(term, algebraic=factor), lead**power

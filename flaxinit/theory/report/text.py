@@ -86,9 +86,9 @@ def _moment_markdown(moment: "Moment") -> list[str]:
     lines = [f"### ${moment.symbol}$", ""]
     if moment.exact is None:
         lines += [
-            f"The engine knows no closed form ({_plain(moment.remark)}). The value is enclosed by "
-            "rigorous integration in ball arithmetic, piece by piece between the kinks, and both "
-            "tails are bounded by the growth of the integrand.",
+            f"The engine knows no closed form. {_plain(moment.remark)} Rigorous integration in "
+            "ball arithmetic encloses the value, piece by piece between the kinks, and the growth "
+            "of the integrand bounds both tails.",
             "",
         ]
     for number, step in enumerate(moment.steps, start=1):
