@@ -23,8 +23,8 @@ def require(what: str, **oldest: str) -> None:
         if numbers[0] < numbers[1]:
             line = " ".join(f'"{name}>={number}"' for name, number in oldest.items())
             raise ImportError(
-                f"{what} needs {package} {version} or later, but {have(package)} is installed: "
-                f"pip install -U {line}"
+                f"{what} needs {package} {version} or later, but {have(package)} is installed. "
+                f"Run: pip install -U {line}"
             )
 
 

@@ -91,7 +91,7 @@ def test_what_is_too_old_is_one_sentence_with_the_line_to_type(package, installe
         compat.require("fast_init", **compat.WHOLE)
     assert str(refused.value) == (
         f"fast_init needs {package} {compat.WHOLE[package]} or later, but {installed} is "
-        'installed: pip install -U "jax>=0.10" "flax>=0.12.8"'
+        'installed. Run: pip install -U "jax>=0.10" "flax>=0.12.8"'
     )
 
 

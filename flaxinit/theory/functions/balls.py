@@ -28,7 +28,7 @@ _NAN = acb("nan")
 
 
 class NotCertifiable(ValueError):
-    """The expression has a function for which no rigorous evaluation is known here."""
+    """A number cannot be certified: an evaluation, a bound or enough digits are missing."""
 
 
 class Continued(sympy.Function):

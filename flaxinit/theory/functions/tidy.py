@@ -10,7 +10,7 @@ from sympy import Dummy, Expr, I, Integer, Rational, cos, erf, erfc, exp, sin
 from flaxinit.theory.functions.algebra import expand_numerators
 from flaxinit.theory.functions.effort import size, spend
 
-_LONG = 20  # the largest numerator or denominator of an exponent that SymPy treats
+_LONG = 20  # e^{n/m} with a larger numerator or denominator is hidden from SymPy
 _FACTORING = 50  # units of work for each part of what is factored
 
 
@@ -28,7 +28,7 @@ def tidy(expr: Expr) -> Expr:
 
 
 def _is_long(power: Expr) -> bool:
-    """Tell whether it is an e^{n/m}, such as e^{1.702}, of which SymPy makes (e^{1/m})^n."""
+    """Tell whether it is an e^{n/m}, such as e^{1.702}, that SymPy would treat as (e^{1/m})^n."""
     exponent = power.args[0]
     return bool(exponent.is_Rational) and max(abs(exponent.p), exponent.q) > _LONG
 

@@ -47,7 +47,7 @@ class FixedPoint:
 
     @property
     def stability(self) -> Literal["stable", "marginal", "unstable"]:
-        """By the slope: at 1 it is marginal, and the curvature of the map decides on each side."""
+        """Whether |slope| is below, at or above 1; at 1 the curvature decides on each side."""
         if abs(abs(self.slope) - 1) <= _MARGINAL:
             return "marginal"
         return "stable" if abs(self.slope) < 1 else "unstable"

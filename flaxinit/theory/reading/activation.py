@@ -99,7 +99,7 @@ def _in_z(expr: Expr) -> Expr:
     if variable is None:
         raise ValueError(
             f"{expr} has several symbols ({', '.join(sorted(map(str, symbols)))}), and none is the "
-            "variable. Call the variable x or use flaxinit.theory.z; the others are parameters."
+            "variable. Call it x, or use flaxinit.theory.z. The others are parameters."
         )
     return expr.subs(variable, z)
 

@@ -90,7 +90,7 @@ def applied(rule: Callable, entries: Sequence):
 
 
 def of_one_input(entries: Iterable) -> bool:
-    """Tell whether there is no second input. The product of a gate's input with cells is kept."""
+    """Tell whether no entry depends on the second input of a gate; else cells are written out."""
     return all(entry.free_symbols <= {z} for entry in entries)
 
 

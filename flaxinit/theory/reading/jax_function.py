@@ -122,7 +122,7 @@ def trace(function: Callable, arguments: int = 1) -> Traced:
     return Traced(name, function, arguments)
 
 
-# A program of more distinct operations has probably some that JAX has not compiled yet.
+# A program of more distinct operations probably has some that JAX has not compiled yet.
 _MANY_KINDS = 16
 _REPEATS = 4  # average uses of an operation that make it worth compiling by itself
 

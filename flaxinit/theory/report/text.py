@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _gains(derivation: "Derivation") -> tuple[str, str]:
     """Return the forward and the backward gain with all digits."""
     if not derivation.derivative_second_moment.exists:
-        return repr(derivation.gain), "none, as JAX has no gradient of it"
+        return repr(derivation.gain), "none, because JAX has no gradient of it"
     return repr(derivation.gain), repr(derivation.backward_gain)
 
 
