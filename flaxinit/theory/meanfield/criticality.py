@@ -1,7 +1,7 @@
 """The universality class of an activation, and the initialization that makes it critical.
 
-A network is critical if its layers keep a variance K*, and small disturbances of the signal neither
-grow nor fade, be they parallel or perpendicular to it: χ_∥(K*) = χ_⊥(K*) = 1.
+A network is critical if its layers keep a variance K*, and if small disturbances, both parallel and
+perpendicular to the signal, neither grow nor fade: χ_∥(K*) = χ_⊥(K*) = 1.
 
 References: Roberts, Yaida, Hanin (2022), The Principles of Deep Learning Theory, chapter 5.
 """

@@ -217,7 +217,7 @@ class LayerMaps:
         return sympy.diff(self.dual_expr, symbols.c)
 
     def cmap(self, c: float, q: float = 1.0, sigma_w2: float = 1.0, sigma_b2: float = 0.0) -> float:
-        """Return ``(σ_w² E[φ(u)φ(v)] + σ_b²) / (σ_w² E[φ²] + σ_b²)``, the correlation after it.
+        """Return ``(σ_w² E[φ(u)φ(v)] + σ_b²) / (σ_w² E[φ²] + σ_b²)``, the next correlation.
 
         The variance q is the same for both inputs, and cmap(1) = 1.
 
