@@ -1,0 +1,72 @@
+"""Several signals that meet entry by entry, brought to a common form."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flaxinit.signal.limits import Limits
+from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal
+
+
+def aligned(signals: Sequence[Signal], limits: Limits, rng: np.random.Generator) -> list[Signal]:
+    """The signals, of one rank, with held sizes and replicas that broadcast against each other."""
+    rank = max(len(signal.shape) for signal in signals)
+    shape = next(signal.shape for signal in signals if len(signal.shape) == rank)
+    full = [signal if len(signal.shape) == rank else _scalar(signal, shape) for signal in signals]
+    held = tuple(_common(full, axis) for axis in range(rank))
+    replicas = min((s.replicas for s in full if s.replicas > 1), default=1)
+    if any(signal.is_parameter for signal in full) and not all(s.is_parameter for s in full):
+        # A parameter is held with enough replicas to read its law: more than a signal needs.
+        replicas = min(replicas, limits.replicas(held[-1:]))
+    return [resized(signal, held, replicas, rng) for signal in full]
+
+
+def _scalar(signal: Signal, shape: tuple[int, ...]) -> Signal:
+    data = signal.data.reshape(-1, *[1] * len(shape))
+    return signal.with_data(data, shape=shape, roles=(CONSTANT,) * len(shape))
+
+
+def _common(signals: Sequence[Signal], axis: int) -> int:
+    """The held size to which all come: that of a signal before that of a parameter."""
+    varied = [signal for signal in signals if signal.held[axis] > 1]
+    leading = [signal for signal in varied if not signal.is_parameter] or varied
+    places = [s for s in leading if s.roles[axis] == PLACE and s.held[axis] == s.shape[axis]]
+    return min((signal.held[axis] for signal in places or leading), default=1)
+
+
+def resized(
+    signal: Signal, held: tuple[int, ...], replicas: int, rng: np.random.Generator
+) -> Signal:
+    """With so many entries on each axis: of parameters others of the same law, where they lack."""
+    data = signal.data[:replicas] if signal.replicas > 1 else signal.data
+    for axis, (have, want) in enumerate(zip(data.shape[1:], held, strict=True), start=1):
+        if have in (1, want):
+            continue
+        if have > want or signal.known:
+            data = np.take(data, np.arange(want) * have // want, axis=axis)
+        else:
+            shape = list(data.shape)
+            shape[axis] = want
+            data = rng.choice(data.reshape(-1), shape)
+    return signal.with_data(data)
+
+
+def roles(signals: Sequence[Signal]) -> tuple[int, ...]:
+    return tuple(max(each) for each in zip(*(signal.roles for signal in signals), strict=True))
+
+
+def moments(signal: Signal, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and second moment at each place, over replicas and these axes."""
+    over = (0, *(axis + 1 for axis in axes))
+    data = signal.data
+    return (
+        np.mean(data, axis=over, keepdims=True),
+        np.mean(np.abs(data) ** 2, axis=over, keepdims=True),
+    )
+
+
+def independent(signals: Sequence[Signal], result_roles: tuple[int, ...]) -> bool:
+    """Whether two signals share no draw, and the result has channels to take means over."""
+    one, other = signals
+    drawn = bool(one.sources) and bool(other.sources)
+    return drawn and WIDTH in result_roles and not one.sources & other.sources

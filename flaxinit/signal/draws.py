@@ -1,0 +1,67 @@
+"""Draws: Gaussian channels of a given Gram matrix, and random bits that integrate exactly.
+
+Both are samples with less noise than independent ones. Channels come in pairs z, -z and are
+whitened, so that their Gram matrix over places is the one asked for, and not one near it. Bits
+are the midpoints of a partition, in random order, so that the mean of a function of them is an
+integral by the midpoint rule.
+"""
+
+import numpy as np
+
+
+def gaussian(
+    rng: np.random.Generator, factor: np.ndarray, count: int, squares: np.ndarray | None = None
+) -> np.ndarray:
+    """Channels y ~ N(0, X Xᵀ) over places, with exactly this second moment at each place.
+
+    Where ``count`` channels can have the whole Gram matrix, they have exactly that.
+
+    Args:
+        rng: random numbers.
+        factor: X, groups × places × terms; the groups are independent.
+        count: channels.
+        squares: second moment at each place, where the factor has it only nearly.
+
+    Returns:
+        groups × count × places.
+
+    >>> x = np.array([[[1.0, 0.0], [1.0, 2.0]]])
+    >>> y = gaussian(np.random.default_rng(0), x, 8)
+    >>> np.round(np.einsum("gcp,gcq->gpq", y, y) / 8, 6)
+    array([[[1., 1.],
+            [1., 5.]]])
+    """
+    groups, places, terms = factor.shape
+    if places < terms:
+        factor = compressed(factor @ np.swapaxes(factor, 1, 2))
+    rank = factor.shape[-1]
+    half = -(-count // 2)
+    z = rng.standard_normal((groups, half, rank))
+    if whiten := rank <= half and count % 2 == 0:
+        # z L⁻ᵀ is white where z has the Gram matrix L Lᵀ.
+        root = np.linalg.cholesky(np.swapaxes(z, 1, 2) @ z / half)
+        z = np.swapaxes(np.linalg.solve(root, np.swapaxes(z, 1, 2)), 1, 2)
+    y = z @ np.swapaxes(factor, 1, 2)
+    y = np.concatenate([y, -y], axis=1)[:, rng.permutation(2 * half)[:count]]
+    if not whiten or squares is not None:
+        wanted = np.sum(factor**2, axis=-1) if squares is None else squares
+        found = np.mean(y**2, axis=1)
+        y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))[:, None]
+    return y
+
+
+def compressed(gram: np.ndarray) -> np.ndarray:
+    """A square X with X Xᵀ = the Gram matrix, of which there may be many."""
+    values, basis = np.linalg.eigh(gram)
+    return basis * np.sqrt(np.maximum(values, 0))[..., None, :]
+
+
+def bits(rng: np.random.Generator, shape: tuple[int, ...], width: int) -> np.ndarray:
+    """Unsigned integers of ``width`` bits, the midpoints of equal parts of their range.
+
+    >>> sorted(bits(np.random.default_rng(0), (4,), 8).tolist())
+    [32, 96, 160, 224]
+    """
+    count = int(np.prod(shape))
+    midpoints = (rng.permutation(count) + 0.5) / count
+    return (midpoints * 2.0**width).astype(f"u{width // 8}").reshape(shape)

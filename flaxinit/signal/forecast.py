@@ -1,0 +1,141 @@
+"""forecast(): what a whole model does to a signal, before any parameter is drawn."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxinit.signal.interpret import Interpreter
+from flaxinit.signal.kernels import Law
+from flaxinit.signal.limits import Limits
+from flaxinit.signal.model import Programs, programs
+from flaxinit.signal.report import Forecast, Report, Sum
+from flaxinit.signal.signals import Signal, exact
+from flaxinit.signal.statistics import correlations
+
+# Of a parameter so many entries are held: its moments are then right to 1e-3, by the midpoint rule
+# (`draws.bits`), and no axis is longer than the cap.
+_ENTRIES = Limits(particles=2**14, cap=2**7, entries=2**14)
+
+
+def forecast(model: Any, /, *inputs: Any, particles: int = 4096, **options: Any) -> Report:
+    """Forecast the signal at every kernel of a model, in expectation over its initialization.
+
+    The programs of the model and of its initialization are read; no parameter is drawn. At a
+    kernel of fan n and variance v the outputs are Gaussian channels over places (samples,
+    positions) with the Gram matrix
+
+        E[y_i y_j] = v Σ x_i x_j = v n E[x_i x_j],
+
+    and what stands between kernels is run on such channels: the limit of wide layers.
+
+    Args:
+        model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
+            ``(init, apply)`` of functions, with ``init(key, *inputs)`` and
+            ``apply(params, *inputs)``.
+        inputs: the model's inputs, a batch of them. `jax.ShapeDtypeStruct` stands for unit
+            Gaussian ones.
+        particles: channels drawn at each kernel. Their mean has a relative error of about
+            1/√particles.
+        options: keyword arguments of the model, such as ``train=True`` and, for Linen, ``rngs``.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        TypeError: if the model is none of these, or an input without values is not floating.
+        ValueError: if no kernel of the parameters meets the inputs.
+
+    >>> import flax.linen as nn, flaxinit
+    >>> model = nn.Sequential([nn.Dense(2000, kernel_init=flaxinit.lecun()), nn.relu, nn.Dense(10)])
+    >>> report = forecast(model, jax.ShapeDtypeStruct((4, 500), "float32"))
+    >>> [(layer.path, round(layer.signal_out / layer.signal_in, 2)) for layer in report.layers]
+    [('params/layers_0/kernel', 1.0), ('params/layers_2/kernel', 1.0)]
+
+    References:
+        Yang (2019), Wide feedforward or recurrent neural networks of any architecture are Gaussian
+        processes. Novak et al. (2020), Neural Tangents.
+    """
+    traced = programs(model, inputs, options)
+    rng = np.random.default_rng(0)
+    arrays = [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
+    given = [_input(x, rng) for x in arrays]
+    reader = Interpreter(_ENTRIES, rng)
+    params = reader.run(traced.init, [exact(jax.random.key(0)), *given])
+    params = [
+        param.with_data(param.data, origin=frozenset({(n, ())})) for n, param in enumerate(params)
+    ]
+    record = _Record(traced, reader.drawn)
+    run = Interpreter(Limits(particles=particles), rng, reader.numbers, record.met, record.added)
+    run.run(traced.apply, [*params, *given])
+    if not record.layers:
+        raise ValueError(
+            "forecast found no kernel at work: the model has to multiply its inputs by arrays that "
+            f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
+        )
+    return Report(tuple(record.layers), tuple(record.stream))
+
+
+def _input(x: Any, rng: np.random.Generator) -> Signal:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        if not jax.numpy.issubdtype(x.dtype, jax.numpy.floating):
+            raise TypeError(
+                f"An input of {x.dtype} has no standard values: give an array instead of "
+                f"a ShapeDtypeStruct of shape {x.shape}."
+            )
+        return exact(rng.standard_normal(x.shape), None)
+    return exact(x, None)
+
+
+@dataclass
+class _Record:
+    """What a run says of each kernel and of each sum."""
+
+    programs: Programs
+    drawn: dict[int, tuple[int, ...]]  # the shapes of draws, by number
+    layers: list[Forecast] = field(default_factory=list)
+    stream: list[Sum] = field(default_factory=list)
+
+    def met(self, w: Signal, x: Signal, y: Signal, law: Law, fan: float) -> None:
+        origin = sorted(w.origin or ())
+        signal_in, signal_out = x.second_moment(), y.second_moment()
+        sigma_w2 = fan * law.variance
+        # What a kernel of σ_w² = 1 makes of the signal: less than E[x²] at borders, and centered.
+        per_unit = signal_out / sigma_w2 if sigma_w2 else signal_in
+        wanted = x.level / per_unit if x.level >= 0 and per_unit and not law.mean else None
+        positions, samples = correlations(y)
+        self.layers.append(
+            Forecast(
+                path=", ".join(_path(self.programs.names[n], steps) for n, steps in origin),
+                shape=self.programs.shapes[origin[0][0]],
+                fan_in=fan,
+                fan_in_seen=self._seen(w.sources),
+                sigma_w2=sigma_w2,
+                sigma_w2_wanted=wanted,
+                signal_in=signal_in,
+                signal_out=signal_out,
+                mean=y.mean(),
+                positions=positions,
+                samples=samples,
+                log_sd=math.sqrt(y.log_variance),
+                sampled=x.sampled,
+            )
+        )
+
+    def added(self, signal: Signal) -> None:
+        after = self.layers[-1].path if self.layers else ""
+        self.stream.append(Sum(after, signal.second_moment(), *correlations(signal)))
+
+    def _seen(self, sources: frozenset[int]) -> float | None:
+        shapes = {self.drawn.get(source) for source in sources}
+        if len(shapes) != 1 or (shape := shapes.pop()) is None or len(shape) < 2:
+            return None
+        return float(math.prod(shape[:-1]))
+
+
+def _path(name: str, steps: Sequence[Any]) -> str:
+    """Rows of a loop are numbered; of other parts of an array only the whole is named."""
+    return name + "".join(f"[{step}]" for step in steps if isinstance(step, int))

@@ -1,0 +1,176 @@
+"""The product of a signal with a kernel that was drawn: new channels, and what theory says of them.
+
+For independent entries of mean μ and variance v, y = W x is, given x, Gaussian across outputs with
+
+    E[y_i y_j] = v Σ x_i x_j  at places i, j, and mean μ Σ x_i,
+
+the sum over the true fan. Kernels whose entries are made to sum to 0 over the fan (weight
+standardization) see x - mean(x) alone.
+
+A kernel that is used again is drawn conditionally on its earlier uses:
+
+    y₂ | y₁ ~ N(K₂₁ K₁₁⁻¹ y₁, K₂₂ - K₂₁ K₁₁⁻¹ K₁₂).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flaxinit.signal.draws import gaussian
+from flaxinit.signal.limits import Limits
+from flaxinit.signal.signals import Signal
+
+
+@dataclass(frozen=True)
+class Law:
+    """What the entries of a kernel are drawn from.
+
+    Attributes:
+        mean: of an entry.
+        variance: of an entry.
+        centered: whether the entries sum to 0 over the fan.
+    """
+
+    mean: float
+    variance: float
+    centered: bool = False
+
+
+def law(kernel: Signal, summed: Sequence[int]) -> Law:
+    """Read off the entries that are held of a kernel; `summed` are the axes of its fan."""
+    data = kernel.data
+    mean = np.mean(data)
+    second = float(np.mean(np.abs(data) ** 2))
+    variance = max(0.0, second - float(abs(mean) ** 2))
+    # What 64 bits, and the 24 of the program, leave of a difference that is 0.
+    if abs(mean) ** 2 <= 1e-9 * second:
+        mean = np.zeros_like(mean)
+    sums = np.sum(data, axis=tuple(axis + 1 for axis in summed))
+    terms = math.prod(kernel.held[axis] for axis in summed)
+    centered = terms > 1 and float(np.mean(np.abs(sums) ** 2)) < 1e-9 * terms * second
+    return Law(float(mean.real), variance, centered)
+
+
+@dataclass
+class Used:
+    """A kernel's earlier uses: what it met, and what came out."""
+
+    inputs: np.ndarray  # places × terms; the products over terms are the outputs' Gram matrix
+    outputs: np.ndarray  # channels × places
+
+
+@dataclass
+class Kernels:
+    """Draws what kernels make of signals, and remembers it.
+
+    Attributes:
+        limits: how much is drawn.
+        rng: random numbers.
+        used: earlier uses, by kernel and axes contracted.
+    """
+
+    limits: Limits
+    rng: np.random.Generator
+    used: dict[Any, Used] = field(default_factory=dict)
+
+    def outputs(self, sizes: Sequence[int], places: int) -> tuple[tuple[int, ...], int]:
+        """Held sizes of a kernel's own axes, and replicas."""
+        held = self.limits.hold(sizes, places)
+        return held, self.limits.replicas(held, places)
+
+    def shared(self, terms: np.ndarray, count: int, key: Any) -> np.ndarray:
+        """Channels at places that all see one kernel.
+
+        Args:
+            terms: places × terms; the products over terms are the outputs' Gram matrix.
+            count: channels.
+            key: names kernel and contraction; uses of one key are of one kernel.
+
+        Returns:
+            channels × places.
+        """
+        earlier = self.used.get(key)
+        if earlier is None or len(earlier.outputs) != count:
+            fresh = self._fresh(terms, count)
+            self.used[key] = Used(terms, fresh)
+            return fresh
+        fresh = self._again(earlier, terms)
+        self.used[key] = Used(
+            np.concatenate([earlier.inputs, terms]),
+            np.concatenate([earlier.outputs, fresh], axis=1),
+        )
+        return fresh
+
+    def _fresh(self, terms: np.ndarray, count: int) -> np.ndarray:
+        squares = None
+        if len(terms) > self.limits.places and terms.shape[1] > count // 2:
+            # Too many places for a Gram matrix: some of the terms stand for all.
+            squares = np.sum(terms**2, axis=1)[None]
+            some = self.rng.permutation(terms.shape[1])[: count // 2]
+            terms = terms[:, some]
+        return gaussian(self.rng, terms[None], count, squares)[0]
+
+    def _again(self, earlier: Used, terms: np.ndarray) -> np.ndarray:
+        x, z = earlier.inputs, terms
+        # The part of z that lies in the span of x is known, the rest is not.
+        solved, *_ = np.linalg.lstsq(x.T, z.T, rcond=None)
+        rest = z - solved.T @ x
+        known = earlier.outputs @ solved
+        if np.sum(rest**2) <= _ROUNDING * np.sum(z**2):
+            return known
+        return known + gaussian(self.rng, rest[None], len(known))[0]
+
+    def multiply(
+        self, x: np.ndarray, share: float, law: Law, outputs: tuple[int, ...], key: Any
+    ) -> np.ndarray:
+        """What a kernel makes of a signal.
+
+        Args:
+            x: replicas × kernels × channels × places × terms; each of the kernels is another
+                draw, and what an axis of channels shares of a kernel is taken as independent.
+            share: how many true terms each term stands for.
+            law: of the entries.
+            outputs: true sizes of the kernel's own axes.
+            key: names kernel and contraction.
+
+        Returns:
+            replicas × kernels × channels × outputs... × places.
+        """
+        k, kernels, channels, places, terms = x.shape
+        fan = share * terms
+        mean = law.mean * share * np.sum(x, axis=-1)  # k, kernels, channels, places
+        ones = (1,) * len(outputs)
+        mean = mean.reshape(k, kernels, channels, *ones, places)
+        if law.variance == 0:
+            return mean
+        variance = law.variance
+        if law.centered:
+            x = x - np.mean(x, axis=-1, keepdims=True)
+            variance *= fan / (fan - 1)
+        if channels == 1:
+            held, replicas = self.outputs(outputs, places)
+            count = replicas * math.prod(held)
+            scaled = x[:, :, 0] * math.sqrt(variance * share / k)
+            drawn = [
+                self.shared(
+                    np.swapaxes(scaled[:, n], 0, 1).reshape(places, k * terms), count, (key, n)
+                ).reshape(replicas, 1, 1, *held, places)
+                for n in range(kernels)
+            ]
+            y = np.concatenate(drawn, axis=1)
+        else:
+            held = self.limits.hold(outputs, places * channels)
+            count = math.prod(held)
+            scaled = x.reshape(-1, places, terms) * math.sqrt(variance * share)
+            y = gaussian(self.rng, scaled, count).reshape(k, kernels, channels, *held, places)
+        if not np.any(mean):
+            return y
+        common = min(len(y), k) if k > 1 else len(y)
+        return y[:common] + mean[:common]
+
+
+# What 64 bits leave of the square of a difference that is 0.
+_ROUNDING = 1e-18

@@ -1,0 +1,50 @@
+"""How many entries a signal is held with: enough for the figures, and no more than fit."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes of samples.
+
+    Attributes:
+        particles: entries drawn at each place, replicas times channels. A mean over them has a
+            relative error of about 1/√particles.
+        cap: the longest width axis that is held whole.
+        entries: of one signal, at most; bounds memory.
+        places: of which a Gram matrix is made, at most; beyond, channels are projected at random.
+    """
+
+    particles: int = 4096
+    cap: int = 8192
+    entries: int = 2**23
+    places: int = 768
+
+    def hold(self, shape: Sequence[int], places: int = 1) -> tuple[int, ...]:
+        """How many entries to hold of the width axes of a draw at so many places.
+
+        The last axes stay whole: a head's channels are summed one by one.
+
+        >>> Limits().hold((12, 64)), Limits().hold((64, 128)), Limits().hold((28672,))
+        ((12, 64), (64, 128), (7168,))
+        """
+        room = max(1, min(self.cap, self.entries // max(places, 1)))
+        held = []
+        for size in reversed(shape):
+            part = size if size <= room else _divisor(size, room)
+            held.append(part)
+            room = max(1, room // part)
+        return tuple(reversed(held))
+
+    def replicas(self, held: Sequence[int], places: int = 1) -> int:
+        """How many replicas of width axes held like this make enough particles."""
+        wanted = min(self.particles, max(1, self.entries // max(places, 1)))
+        return max(1, -(-wanted // math.prod(held)))
+
+
+def _divisor(size: int, most: int) -> int:
+    """The largest divisor of an axis within these bounds, so that it can be split like the axis."""
+    parts = range(-(-size // most), min(size, 64 * size // most) + 1)
+    return next((size // part for part in parts if size % part == 0), most)

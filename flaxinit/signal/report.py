@@ -1,0 +1,138 @@
+"""Report: what is forecast of a model, kernel by kernel and along the residual stream."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One kernel at work, and the signal around it, expected over draws.
+
+    A kernel that is at work several times (in a recurrent cell) has an entry for each.
+
+    Attributes:
+        path: where the kernel is in the parameters; several where it is computed from several.
+        shape: of the parameter.
+        fan_in: the number of terms summed into one output.
+        fan_in_seen: the fan of the shape that was drawn, as JAX counts it; None if that is not
+            known. It differs where a layer draws a kernel in one shape and uses it in another.
+        sigma_w2: fan_in times the variance of an entry.
+        sigma_w2_wanted: the one with which the outputs would have the second moment of the
+            pre-activation that the inputs were made of: 2 after ReLU. None where no such is known.
+        signal_in: E[x²] of its inputs.
+        signal_out: E[y²] of its outputs.
+        mean: E[y].
+        positions: correlation of the outputs at two positions of a sample, E[y y'] / E[y²].
+        samples: correlation at two samples.
+        log_sd: standard deviation of the logarithm of signal_out over draws.
+        sampled: whether signal_in rests on an operation that was sampled for want of a rule.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    fan_in: float
+    fan_in_seen: float | None
+    sigma_w2: float
+    sigma_w2_wanted: float | None
+    signal_in: float
+    signal_out: float
+    mean: float
+    positions: float | None
+    samples: float | None
+    log_sd: float
+    sampled: bool
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The residual stream after one branch was added to it.
+
+    Attributes:
+        after: path of the kernel at work before.
+        second_moment: of the sum.
+        positions: correlation at two positions of a sample.
+        samples: correlation at two samples.
+    """
+
+    after: str
+    second_moment: float
+    positions: float | None
+    samples: float | None
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The signal of a model, expected over draws of its parameters; prints as a table.
+
+    Attributes:
+        layers: the kernels, in order of use.
+        stream: the sums of independent signals, in order: the residual stream.
+    """
+
+    layers: tuple[Forecast, ...]
+    stream: tuple[Sum, ...]
+
+    def __rich__(self):
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text  # plain: in markup, [x²] and [2] are styles
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        longest = max((len(layer.path) for layer in self.layers), default=0)
+        table.add_column("kernel", overflow="fold", min_width=min(longest, _READABLE))
+        headings = ("shape", "fan_in", "σ_w²", "wanted", "E[x²]", "E[y²]", "positions", "samples")
+        for heading in headings:
+            table.add_column(Text(heading), justify="right", no_wrap=True)
+        for layer in self.layers:
+            seen = layer.fan_in_seen
+            other = seen is not None and seen != layer.fan_in
+            table.add_row(
+                Text(layer.path),
+                str(layer.shape).replace(" ", ""),
+                f"{layer.fan_in:g}" + (f" (drawn for {seen:g})" if other else ""),
+                _number(layer.sigma_w2),
+                _number(layer.sigma_w2_wanted),
+                _number(layer.signal_in) + ("~" if layer.sampled else ""),
+                _number(layer.signal_out),
+                _number(layer.positions),
+                _number(layer.samples),
+            )
+        return Group(table, *(Text(remark) for remark in self._remarks()))
+
+    def _remarks(self) -> Iterator[str]:
+        if self.stream:
+            first, last = self.stream[0].second_moment, self.stream[-1].second_moment
+            yield f"residual stream: E[x²] {first:.3g} after the first sum, {last:.3g} at the end"
+        if any(layer.sampled for layer in self.layers):
+            yield "~ rests on an operation that has no rule of its own and was sampled"
+        widest = max(self.layers, key=lambda layer: layer.log_sd, default=None)
+        if widest is not None and widest.log_sd > _STRAYS:
+            factor = math.exp(widest.log_sd)
+            yield (
+                f"one draw strays: E[y²] at {widest.path} is off by a factor of {factor:.2g} or "
+                f"more in a third of draws, and its median is {factor ** -(widest.log_sd / 2):.2g} "
+                "of the mean"
+            )
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        file = StringIO()
+        console = Console(file=file, color_system=None, width=_ENDLESS)
+        console.print(self)
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+    __repr__ = __str__
+
+
+_READABLE = 32  # columns of a path on a narrow terminal
+_ENDLESS = 10_000  # columns, where nothing is folded
+# A draw that is off by a factor of two is one standard deviation away.
+_STRAYS = math.log(2)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

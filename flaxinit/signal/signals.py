@@ -1,0 +1,156 @@
+"""Signal: what is known of an array when parameters are drawn at random.
+
+A signal is a sample of the array. Each of its axes is held in one of three ways:
+
+- *whole*: every entry is there. So are the samples of a batch and its positions.
+- *constant*: one entry stands for all, because they are equal. A broadcast makes such an axis.
+- *in part*: ``held`` entries stand for ``size`` exchangeable ones. So are axes wider than the cap.
+
+The first axis of the data is not one of the array: it counts *replicas*, independent networks whose
+kernels all have the same law. The mean over replicas and width axes estimates an expectation.
+
+The *role* of an axis says what its entries are to each other: those of a ``WIDTH`` axis are
+exchangeable (channels that come out of a random kernel); those of a ``PLACE`` axis (samples,
+positions, the inputs' own channels) are not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+CONSTANT, WIDTH, PLACE = 0, 1, 2  # the greater role wins where two arrays meet
+# Parameters by number, each with the steps (slices, rows) that were taken of it.
+Origin = frozenset[tuple[int, tuple[Any, ...]]]
+NOTHING: Origin = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """A sample of an array.
+
+    Attributes:
+        data: replicas × held entries; floating numbers have 64 bits.
+        shape: the true shape of the array.
+        roles: CONSTANT, WIDTH or PLACE, for each axis.
+        sources: the draws that its entries depend on: of signals with disjoint sources every
+            expectation of a product is the product of expectations.
+        origin: the parameters that it was computed from if from these alone; None if inputs
+            take part.
+        sampled: whether it rests on an operation that has no rule of its own.
+        level: second moment of the pre-activation that it was made of; nan if of none.
+        log_variance: of the logarithm of its second moment, over draws.
+    """
+
+    data: Any
+    shape: tuple[int, ...]
+    roles: tuple[int, ...]
+    sources: frozenset[int] = frozenset()
+    origin: Origin | None = NOTHING
+    sampled: bool = False
+    level: float = math.nan
+    log_variance: float = 0.0
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        return tuple(self.data.shape[1:])
+
+    @property
+    def replicas(self) -> int:
+        return self.data.shape[0]
+
+    @property
+    def known(self) -> bool:
+        """Whether nothing in it was drawn."""
+        return not self.sources
+
+    @property
+    def is_parameter(self) -> bool:
+        return bool(self.origin)
+
+    def with_data(self, data, **changes: Any) -> "Signal":
+        return replace(self, data=data, **changes)
+
+    def share(self, axes: Sequence[int]) -> float:
+        """How many true entries each held entry stands for, on these axes."""
+        count = 1.0
+        for axis in axes:
+            count *= self.shape[axis] / self.held[axis]
+        return count
+
+    def widths(self) -> tuple[int, ...]:
+        return tuple(i for i, role in enumerate(self.roles) if role == WIDTH)
+
+    def second_moment(self) -> float:
+        return float(np.mean(np.abs(self.data) ** 2)) if self.data.size else 0.0
+
+    def mean(self) -> float:
+        return float(np.mean(self.data).real) if self.data.size else 0.0
+
+
+def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
+    """The signal of an array whose values are known.
+
+    >>> exact(np.ones((2, 3), np.float32)).data.dtype
+    dtype('float64')
+    """
+    if is_key(value):
+        return Signal(value[None], tuple(value.shape), (PLACE,) * value.ndim, origin=origin)
+    array = wide(np.asarray(value))
+    roles = tuple(CONSTANT if size == 1 else PLACE for size in array.shape)
+    level = math.nan if origin is not None else float(np.mean(np.abs(array) ** 2))
+    return Signal(array[np.newaxis], array.shape, roles, origin=origin, level=level)
+
+
+def is_key(value: Any) -> bool:
+    """Whether an array holds keys of random numbers, which NumPy does not know."""
+    import jax
+
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def wide(array: np.ndarray) -> np.ndarray:
+    """In 64 bits if floating or complex: no rounding, and no overflow at 1e38."""
+    kind = array.dtype.kind
+    if kind == "c":
+        return array.astype(np.complex128, copy=False)
+    if kind in "fV":  # NumPy calls the 8- and 16-bit floats of JAX void
+        return array.astype(np.float64, copy=False)
+    return array
+
+
+def joined(signals: Sequence[Signal]) -> dict[str, Any]:
+    """Sources, origin and mark of what is computed from these signals."""
+    origins = [signal.origin for signal in signals]
+    known = [origin for origin in origins if origin is not None]
+    return {
+        "sources": frozenset().union(*(signal.sources for signal in signals)),
+        "origin": NOTHING.union(*known) if len(known) == len(origins) else None,
+        "sampled": any(signal.sampled for signal in signals),
+        "level": _geometric([signal.level for signal in signals]),
+        "log_variance": max((signal.log_variance for signal in signals), default=0.0),
+    }
+
+
+def _geometric(levels: Sequence[float]) -> float:
+    known = [level for level in levels if level >= 0]
+    return math.prod(known) ** (1 / len(known)) if known else math.nan
+
+
+def expanded(signal: Signal, axes: Sequence[int], sizes: Sequence[int] | None = None) -> Signal:
+    """With the constant ones of these axes written out, to their true or to the given sizes."""
+    if is_key(signal.data):
+        return signal
+    sizes = [signal.shape[axis] for axis in axes] if sizes is None else sizes
+    shape = list(signal.data.shape)
+    for axis, size in zip(axes, sizes, strict=True):
+        if signal.held[axis] == 1:
+            shape[axis + 1] = size
+    return signal.with_data(np.broadcast_to(signal.data, shape))
+
+
+def is_whole(signal: Signal) -> bool:
+    return all(h in (1, n) for h, n in zip(signal.held, signal.shape, strict=True))
