@@ -12,9 +12,9 @@ import numpy as np
 def gaussian(
     rng: np.random.Generator, factor: np.ndarray, count: int, squares: np.ndarray | None = None
 ) -> np.ndarray:
-    """Channels y ~ N(0, X Xᵀ) over places, with exactly this second moment at each place.
+    """Channels y ~ N(0, X Xᵀ) over places; in the mean over groups exactly its diagonal.
 
-    Where ``count`` channels can have the whole Gram matrix, they have exactly that.
+    Where the channels are enough for the whole Gram matrix, they have exactly that.
 
     Args:
         rng: random numbers.
@@ -26,8 +26,8 @@ def gaussian(
         groups × count × places.
 
     >>> x = np.array([[[1.0, 0.0], [1.0, 2.0]]])
-    >>> y = gaussian(np.random.default_rng(0), x, 8)
-    >>> np.round(np.einsum("gcp,gcq->gpq", y, y) / 8, 6)
+    >>> y = gaussian(np.random.default_rng(0), x, 128)
+    >>> np.round(np.einsum("gcp,gcq->gpq", y, y) / 128, 6)
     array([[[1., 1.],
             [1., 5.]]])
     """
@@ -37,17 +37,21 @@ def gaussian(
     rank = factor.shape[-1]
     half = -(-count // 2)
     z = rng.standard_normal((groups, half, rank))
-    if whiten := rank <= half and count % 2 == 0:
+    if whiten := rank <= half and half >= _MANY and count % 2 == 0:
         # z L⁻ᵀ is white where z has the Gram matrix L Lᵀ.
         root = np.linalg.cholesky(np.swapaxes(z, 1, 2) @ z / half)
         z = np.swapaxes(np.linalg.solve(root, np.swapaxes(z, 1, 2)), 1, 2)
     y = z @ np.swapaxes(factor, 1, 2)
     y = np.concatenate([y, -y], axis=1)[:, rng.permutation(2 * half)[:count]]
     if not whiten or squares is not None:
-        wanted = np.sum(factor**2, axis=-1) if squares is None else squares
-        found = np.mean(y**2, axis=1)
-        y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))[:, None]
+        wanted = np.mean(np.sum(factor**2, axis=-1), axis=0) if squares is None else squares
+        found = np.mean(y**2, axis=(0, 1))
+        y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
     return y
+
+
+# Fewer whitened vectors would all be of one length, far from Gaussian.
+_MANY = 64
 
 
 def compressed(gram: np.ndarray) -> np.ndarray:

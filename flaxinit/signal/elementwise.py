@@ -80,15 +80,8 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
             else 0.0
         )
         return replace(result, level=result.second_moment(), log_variance=spread)
-    if name in ("mul", "div"):
-        if any(_is_statistic(signal, result) for signal in signals):
-            return replace(result, level=result.second_moment(), log_variance=0.0)
-        (scaled,) = [s for s in signals if s.origin is None and s.sources][:1] or [None]
-        others = [signal for signal in signals if signal is not scaled]
-        if scaled is not None and all(other.origin is not None for other in others):
-            before = scaled.second_moment()
-            ratio = result.second_moment() / before if before else 1.0
-            return replace(result, level=scaled.level * ratio)
+    if name in ("mul", "div") and any(_is_statistic(signal, result) for signal in signals):
+        return replace(result, level=result.second_moment(), log_variance=0.0)
     return result
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -11,13 +11,16 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.jaxpr import bind, called, closed, evaluate, run_while, unroll_scan
-from flaxinit.signal.alignment import aligned, independent
+from flaxinit.signal.alignment import aligned, independent, resized
+from flaxinit.signal.along import ALONG, along
 from flaxinit.signal.draws import bits
 from flaxinit.signal.elementwise import elementwise
-from flaxinit.signal.kernels import Kernels, law
+from flaxinit.signal.kernels import Kernels
 from flaxinit.signal.limits import Limits
-from flaxinit.signal.movement import MOVEMENTS, permuted, row
-from flaxinit.signal.products import axes_of, contracted
+from flaxinit.signal.lookup import Rows, dynamic_slice, gather
+from flaxinit.signal.meeting import Meetings
+from flaxinit.signal.movement import MOVEMENTS, row
+from flaxinit.signal.products import contracted
 from flaxinit.signal.reduction import REDUCTIONS, concatenated, reduced
 from flaxinit.signal.signals import (
     CONSTANT,
@@ -29,8 +32,8 @@ from flaxinit.signal.signals import (
     is_key,
     is_whole,
     joined,
+    wide,
 )
-from flaxinit.signal.statistics import spread
 
 
 @dataclass
@@ -52,7 +55,8 @@ class Interpreter:
     added: Callable[[Signal], None] = lambda _: None
 
     def __post_init__(self):
-        self.kernels = Kernels(self.limits, self.rng)
+        self.rows: Rows = {}
+        self.meetings = Meetings(Kernels(self.limits, self.rng), self.numbers, self.met)
         self.drawn: dict[int, tuple[int, ...]] = {}
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:
@@ -85,10 +89,17 @@ class Interpreter:
             return result if isinstance(result, list) else [result]
         if name in REDUCTIONS:
             return [reduced(equation, signals)]
-        if name == "dot_general":
-            return [self.dot_general(equation, signals)]
+        if name in ("dot_general", "conv_general_dilated"):
+            return self.product(equation, signals)
         if name == "concatenate":
             return [self.concatenate(equation, signals)]
+        if name == "gather":
+            found = gather(equation, signals, self.limits, self.rng, self.rows)
+            return [found] if found else self.known(equation, signals)
+        if name == "dynamic_slice" and (found := dynamic_slice(equation, signals)):
+            return [found]
+        if name in ALONG and (results := along(equation, signals)):
+            return results
         if (result := elementwise(equation, signals, self.limits, self.rng)) is not None:
             both = name in ("add", "add_any") and all(s.origin is None for s in signals)
             if both and independent(signals, result.roles):
@@ -101,29 +112,41 @@ class Interpreter:
         name = equation.primitive.name
         signals = [expanded(signal, range(len(signal.shape))) for signal in signals]
         if not all(map(is_whole, signals)):
-            raise NotImplementedError(name)
-        replicas = max((signal.replicas for signal in signals), default=1)
-        results = [
-            bind(
-                equation,
-                [
-                    _narrow(signal.data[min(n, signal.replicas - 1)], atom.aval.dtype)
-                    for signal, atom in zip(signals, equation.invars, strict=True)
-                ],
-            )
-            for n in range(replicas)
+            signals = [self.whole(signal, name) for signal in signals]
+        many = [signal.replicas > 1 for signal in signals]
+        replicas = min((s.replicas for s in signals if s.replicas > 1), default=1)
+        arrays = [
+            _narrow(signal.data[:replicas] if each else signal.data[0], atom.aval.dtype)
+            for signal, each, atom in zip(signals, many, equation.invars, strict=True)
         ]
+
+        def one(*arrays):
+            return bind(equation, arrays)
+
+        axes = [0 if each else None for each in many]
+        results = jax.vmap(one, axes)(*arrays) if any(many) else [x[None] for x in one(*arrays)]
         common = joined(signals)
         common["sampled"] |= bool(common["sources"])
         made = []
-        for outs in zip(*results, strict=True):
-            if is_key(outs[0]):
-                made.append(exact(outs[0], common["origin"]))
+        for out in results:
+            if is_key(out):
+                made.append(exact(out[0], common["origin"]))
                 continue
-            parts = [exact(np.asarray(out)) for out in outs]
-            data = np.concatenate([part.data for part in parts])
-            made.append(Signal(data, parts[0].shape, _roles(parts[0], signals), **common))
+            data = wide(np.asarray(out))
+            shape = data.shape[1:]
+            made.append(Signal(data, shape, _roles(shape, signals), **common))
         return made
+
+    def whole(self, signal: Signal, name: str) -> Signal:
+        """A signal at its true size, if that is small, for an operation that knows no other."""
+        size = math.prod(signal.shape)
+        if size > self.limits.whole:
+            raise ValueError(
+                f"forecast has no rule for {name}, and an array of shape {signal.shape} is too "
+                "large to run it on a sample. Forecast a narrower model."
+            )
+        replicas = max(1, min(signal.replicas, self.limits.entries // size))
+        return resized(signal, signal.shape, replicas, self.rng)
 
     def stack(self, steps: Sequence[Signal]) -> Signal:
         lifted = [
@@ -174,86 +197,30 @@ class Interpreter:
         self.drawn[number] = shape
         return Signal(data, shape, roles, frozenset({number}))
 
-    def dot_general(self, equation, signals: Sequence[Signal]) -> Signal:
-        sides = [n for n, s in enumerate(signals) if s.is_parameter]
-        if len(sides) == 1 and signals[1 - sides[0]].origin is None:
-            return self.kernel(equation, signals, sides[0])
-        return contracted(equation, *signals)
-
-    def kernel(self, equation, signals: Sequence[Signal], side: int) -> Signal:
-        w, x = signals[side], signals[1 - side]
-        axes, theirs = (
-            axes_of(equation, side, len(w.shape)),
-            axes_of(equation, 1 - side, len(x.shape)),
-        )
-        known = law(w, axes.summed)
-        outputs = tuple(w.shape[axis] for axis in axes.free)
-        if w.known:
-            result = contracted(equation, x, w) if side else contracted(equation, w, x)
-        else:
-            kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
-            channels = [a for a in (*theirs.batch, *theirs.free) if x.roles[a] == WIDTH]
-            places = [a for a in theirs.free if x.roles[a] != WIDTH]
-            full = expanded(x, theirs.batch)
-            order = (*kernels, *channels, *places, *theirs.summed)
-            full = permuted(full, order)
-            cuts = np.cumsum([0, len(kernels), len(channels), len(places), len(theirs.summed)])
-            sizes = [full.held[a:b] for a, b in itertools.pairwise(cuts)]
-            share = math.prod(x.shape[a] / x.held[a] for a in theirs.summed)
-            y = self.kernels.multiply(
-                full.data.reshape(full.replicas, *(math.prod(size) for size in sizes)),
-                share,
-                known,
-                outputs,
-                (w.origin, axes),
-            )
-            held = y.shape[3:-1]
-            y = y.reshape(len(y), *sizes[0], *sizes[1], *held, *sizes[2])
-            # From kernels, channels, outputs, places to batch, then left, then right.
-            new = [*kernels, *channels, *(("out", n) for n in range(len(held))), *places]
-            frees = [[("out", n) for n in range(len(held))], list(theirs.free)]
-            if side == 1:
-                frees.reverse()
-            wanted = [*theirs.batch, *frees[0], *frees[1]]
-            y = np.transpose(y, (0, *(1 + new.index(each) for each in wanted)))
-            roles = tuple(
-                (WIDTH if w.shape[axes.free[each[1]]] > 1 else CONSTANT)
-                if isinstance(each, tuple)
-                else x.roles[each]
-                for each in wanted
-            )
-            result = Signal(
-                y,
-                tuple(equation.outvars[0].aval.shape),
-                roles,
-                frozenset({next(self.numbers)}),
-                None,
-                x.sampled,
-            )
-            result = replace(
-                result,
-                level=result.second_moment(),
-                log_variance=x.log_variance
-                + spread(x, theirs.summed, math.prod(w.shape[a] for a in axes.summed)),
-            )
-        self.met(w, x, result, known, math.prod(w.shape[axis] for axis in axes.summed))
-        return result
+    def product(self, equation, signals: Sequence[Signal]) -> list[Signal]:
+        sides = [side for side, signal in enumerate(signals) if signal.is_parameter]
+        meets = len(sides) == 1 and signals[1 - sides[0]].origin is None
+        if equation.primitive.name == "dot_general":
+            if meets:
+                return [self.meetings.dot_general(equation, signals, sides[0])]
+            return [contracted(equation, *signals)]
+        if meets and sides == [1] and equation.params["batch_group_count"] == 1:
+            return [self.meetings.convolution(equation, signals)]
+        return self.known(equation, signals)
 
 
 def _narrow(array: Any, dtype: Any) -> Any:
     return array if is_key(array) else jax.numpy.asarray(np.asarray(array), dtype)
 
 
-def _roles(result: Signal, signals: Sequence[Signal]) -> tuple[int, ...]:
+def _roles(shape: tuple[int, ...], signals: Sequence[Signal]) -> tuple[int, ...]:
     """Those of an operand of the same rank and size; else channels come last."""
     drawn = any(signal.sources for signal in signals)
     roles = []
-    for axis, size in enumerate(result.shape):
+    for axis, size in enumerate(shape):
         same = [
-            s.roles[axis]
-            for s in signals
-            if len(s.shape) == len(result.shape) and s.shape[axis] == size
+            s.roles[axis] for s in signals if len(s.shape) == len(shape) and s.shape[axis] == size
         ]
-        last = WIDTH if drawn and axis == len(result.shape) - 1 else PLACE
+        last = WIDTH if drawn and axis == len(shape) - 1 else PLACE
         roles.append(CONSTANT if size == 1 else max(same, default=CONSTANT) or last)
     return tuple(roles)

@@ -81,20 +81,23 @@ class Kernels:
         held = self.limits.hold(sizes, places)
         return held, self.limits.replicas(held, places)
 
-    def shared(self, terms: np.ndarray, count: int, key: Any) -> np.ndarray:
+    def shared(
+        self, terms: np.ndarray, count: int, key: Any, squares: np.ndarray | None = None
+    ) -> np.ndarray:
         """Channels at places that all see one kernel.
 
         Args:
             terms: places × terms; the products over terms are the outputs' Gram matrix.
             count: channels.
             key: names kernel and contraction; uses of one key are of one kernel.
+            squares: second moments of the outputs, where the terms have them only nearly.
 
         Returns:
             channels × places.
         """
         earlier = self.used.get(key)
         if earlier is None or len(earlier.outputs) != count:
-            fresh = self._fresh(terms, count)
+            fresh = self._fresh(terms, count, squares)
             self.used[key] = Used(terms, fresh)
             return fresh
         fresh = self._again(earlier, terms)
@@ -104,13 +107,12 @@ class Kernels:
         )
         return fresh
 
-    def _fresh(self, terms: np.ndarray, count: int) -> np.ndarray:
-        squares = None
+    def _fresh(self, terms: np.ndarray, count: int, squares: np.ndarray | None) -> np.ndarray:
         if len(terms) > self.limits.places and terms.shape[1] > count // 2:
             # Too many places for a Gram matrix: some of the terms stand for all.
-            squares = np.sum(terms**2, axis=1)[None]
+            squares = np.sum(terms**2, axis=1) if squares is None else squares
             some = self.rng.permutation(terms.shape[1])[: count // 2]
-            terms = terms[:, some]
+            terms = terms[:, some] * math.sqrt(terms.shape[1] / len(some))
         return gaussian(self.rng, terms[None], count, squares)[0]
 
     def _again(self, earlier: Used, terms: np.ndarray) -> np.ndarray:
@@ -124,7 +126,14 @@ class Kernels:
         return known + gaussian(self.rng, rest[None], len(known))[0]
 
     def multiply(
-        self, x: np.ndarray, share: float, law: Law, outputs: tuple[int, ...], key: Any
+        self,
+        x: np.ndarray,
+        share: float,
+        law: Law,
+        outputs: tuple[int, ...],
+        key: Any,
+        squares: np.ndarray | None = None,
+        thinned: float = 1.0,
     ) -> np.ndarray:
         """What a kernel makes of a signal.
 
@@ -135,11 +144,14 @@ class Kernels:
             law: of the entries.
             outputs: true sizes of the kernel's own axes.
             key: names kernel and contraction.
+            squares: at each place the sum of E[x²] over the terms, where it is known better.
+            thinned: how many terms of all replicas each term stands for, beyond its share.
 
         Returns:
             replicas × kernels × channels × outputs... × places.
         """
         k, kernels, channels, places, terms = x.shape
+        share *= thinned
         fan = share * terms
         mean = law.mean * share * np.sum(x, axis=-1)  # k, kernels, channels, places
         ones = (1,) * len(outputs)
@@ -154,9 +166,13 @@ class Kernels:
             held, replicas = self.outputs(outputs, places)
             count = replicas * math.prod(held)
             scaled = x[:, :, 0] * math.sqrt(variance * share / k)
+            squares = None if squares is None else variance * squares
             drawn = [
                 self.shared(
-                    np.swapaxes(scaled[:, n], 0, 1).reshape(places, k * terms), count, (key, n)
+                    np.swapaxes(scaled[:, n], 0, 1).reshape(places, k * terms),
+                    count,
+                    (key, n),
+                    squares,
                 ).reshape(replicas, 1, 1, *held, places)
                 for n in range(kernels)
             ]

@@ -15,12 +15,14 @@ class Limits:
         cap: the longest width axis that is held whole.
         entries: of one signal, at most; bounds memory.
         places: of which a Gram matrix is made, at most; beyond, channels are projected at random.
+        whole: entries of an array that is held whole for an operation without a rule, at most.
     """
 
     particles: int = 4096
     cap: int = 8192
     entries: int = 2**23
     places: int = 768
+    whole: int = 2**20
 
     def hold(self, shape: Sequence[int], places: int = 1) -> tuple[int, ...]:
         """How many entries to hold of the width axes of a draw at so many places.

@@ -1,0 +1,158 @@
+"""Where a signal meets a kernel: dot_general and convolutions, brought to one form.
+
+In that form a signal is replicas × kernels × channels × places × terms. Each kernel is a draw of
+its own (experts, groups of the input's channels), and the places all see it. Axes of channels that
+the kernel does not contract (heads, or channels under a kernel that mixes tokens) have a draw each
+as well: their mean over draws is what is asked for.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flaxinit.signal.kernels import Kernels, Law, law
+from flaxinit.signal.movement import permuted, reshaped
+from flaxinit.signal.products import axes_of, contracted
+from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal, expanded
+from flaxinit.signal.statistics import spread
+from flaxinit.signal.windows import Window, patches
+
+Met = Callable[[Signal, Signal, Signal, Law, float], None]
+
+
+@dataclass
+class Meetings:
+    """Makes the products of signals with kernels, and tells of each.
+
+    Attributes:
+        kernels: draws.
+        numbers: names draws.
+        met: called with kernel, signal, result, law and true fan.
+    """
+
+    kernels: Kernels
+    numbers: Iterator[int]
+    met: Met
+
+    def dot_general(self, equation, signals: Sequence[Signal], side: int) -> Signal:
+        w, x = signals[side], signals[1 - side]
+        own = axes_of(equation, side, len(w.shape))
+        theirs = axes_of(equation, 1 - side, len(x.shape))
+        known = law(w, own.summed)
+        fan = math.prod(w.shape[axis] for axis in own.summed)
+        if w.known:
+            result = contracted(equation, *signals)
+            self.met(w, x, result, known, fan)
+            return result
+        kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
+        channels = [a for a in (*theirs.batch, *theirs.free) if x.roles[a] == WIDTH]
+        places = [a for a in theirs.free if x.roles[a] != WIDTH]
+        groups = kernels, channels, places, theirs.summed
+        full = permuted(expanded(x, theirs.batch), [axis for group in groups for axis in group])
+        cuts = itertools.pairwise(np.cumsum([0, *map(len, groups)]))
+        sizes = [full.held[a:b] for a, b in cuts]
+        y = self.kernels.multiply(
+            full.data.reshape(full.replicas, *(math.prod(size) for size in sizes)),
+            x.share(theirs.summed),
+            known,
+            tuple(w.shape[axis] for axis in own.free),
+            (w.origin, own),
+        )
+        outputs = [("output", axis) for axis in own.free]
+        y = y.reshape(len(y), *sizes[0], *sizes[1], *y.shape[3:-1], *sizes[2])
+        made = [*kernels, *channels, *outputs, *places]
+        left, right = (theirs.free, outputs) if side else (outputs, theirs.free)
+        wanted = [*theirs.batch, *left, *right]
+        y = np.transpose(y, (0, *(1 + made.index(axis) for axis in wanted)))
+        roles = tuple(
+            _channels(w.shape[axis[1]]) if isinstance(axis, tuple) else x.roles[axis]
+            for axis in wanted
+        )
+        shape = tuple(equation.outvars[0].aval.shape)
+        return self._result(w, x, y, shape, roles, known, fan, theirs.summed)
+
+    def convolution(self, equation, signals: Sequence[Signal]) -> Signal:
+        x, w = signals
+        params = equation.params
+        x_spec, w_spec, out_spec = params["dimension_numbers"]
+        window = Window.of(params, [w.shape[axis] for axis in w_spec[2:]])
+        groups = params["feature_group_count"]
+        fan = math.prod(w.shape[axis] for axis in w_spec[1:])
+        known = law(w, w_spec[1:])
+        # samples, positions..., groups, channels of one
+        signal = permuted(x, (x_spec[0], *x_spec[2:], x_spec[1]))
+        signal = reshaped(signal, (*signal.shape[:-1], groups, signal.shape[-1] // groups))
+        rank = len(w_spec) - 2
+        signal = expanded(signal, range(1, rank + 1))
+        share = signal.share([rank + 2])
+        apart = signal.roles[rank + 1] == WIDTH
+        data, replicas_share, squares = self._thinned(signal.data, window, rank, known, apart)
+        cut = patches(data, window)  # replicas, samples, positions..., groups, channels, window...
+        samples, *positions = cut.shape[1 : 2 + rank]
+        cut = np.moveaxis(cut, 2 + rank, 1)
+        cut = cut.reshape(*cut.shape[:2], samples * math.prod(positions), -1)
+        cut = cut[:, None] if apart else cut[:, :, None]
+        outputs = (w.shape[w_spec[0]] // groups,)
+        y = self.kernels.multiply(
+            cut, share, known, outputs, (w.origin, "conv"), squares, replicas_share
+        )
+        # replicas, groups, outputs, samples, positions...
+        y = y.reshape(len(y), -1, y.shape[3], samples, *positions)
+        y = np.moveaxis(y.reshape(len(y), -1, samples, *positions), 1, -1)
+        shape = tuple(equation.outvars[0].aval.shape)
+        order = (out_spec[0], *out_spec[2:], out_spec[1])
+        roles = [0] * len(order)
+        data = np.transpose(y, (0, *(1 + order.index(axis) for axis in range(len(order)))))
+        for axis, role in zip(
+            order, (signal.roles[0], *(PLACE,) * rank, _channels(shape[out_spec[1]])), strict=True
+        ):
+            roles[axis] = role if shape[axis] > 1 else CONSTANT
+        fan_in = fan / math.prod(params["lhs_dilation"])
+        return self._result(w, x, data, shape, tuple(roles), known, fan_in, [x_spec[1]])
+
+    def _thinned(
+        self, data: np.ndarray, window: Window, rank: int, known: Law, apart: bool
+    ) -> tuple[np.ndarray, float, np.ndarray | None]:
+        """Fewer channels where there are too many patches: some stand for all.
+
+        Returns the channels, how many of them each stands for beyond what multiply knows, and the
+        exact second moments of the outputs, but for the kernel's variance.
+        """
+        limits = self.kernels.limits
+        replicas, samples, *rest, groups, channels = data.shape
+        positions = math.prod(window.outputs(rest))
+        entries = samples * positions * math.prod(window.sizes)
+        most = max(64, limits.entries // 2 // entries)
+        if replicas * groups * channels <= most:
+            return data, 1.0, None
+        if apart or groups > 1:
+            keep = max(1, most // (groups * channels))
+            data = data[:keep]
+            if keep == 1 and groups * channels > most:
+                kept = max(1, most // channels)
+                data = np.take(data, np.arange(kept) * groups // kept, axis=-2)
+            return data, 1.0, None
+        square = np.mean(np.abs(data) ** 2, axis=(0, -1))[None, ..., None]
+        squares = np.sum(patches(square, window), axis=tuple(range(-2 - rank, 0)))
+        flat = np.moveaxis(data, 0, -2).reshape(*data.shape[1:-2], 1, -1)
+        some = self.kernels.rng.permutation(flat.shape[-1])[:most]
+        wanted = None if known.centered else channels * squares.reshape(-1)
+        return flat[None, ..., some], channels / most, wanted
+
+    def _result(self, w, x, y, shape, roles, known: Law, fan: float, summed) -> Signal:
+        number = frozenset({next(self.numbers)})
+        result = Signal(y, shape, roles, number, None, x.sampled)
+        result = replace(
+            result,
+            level=result.second_moment(),
+            log_variance=x.log_variance + spread(x, summed, fan),
+        )
+        self.met(w, x, result, known, fan)
+        return result
+
+
+def _channels(size: int) -> int:
+    return WIDTH if size > 1 else CONSTANT

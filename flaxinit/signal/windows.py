@@ -1,0 +1,78 @@
+"""Windows that slide over positions: what each output of a convolution sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window, as a convolution of JAX describes it."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    spacing: tuple[int, ...]  # of inputs, between which there are zeros (lhs_dilation)
+    dilation: tuple[int, ...]  # of the window
+
+    @classmethod
+    def of(cls, params: dict[str, Any], sizes: Sequence[int]) -> "Window":
+        return cls(
+            tuple(sizes),
+            tuple(params["window_strides"]),
+            tuple(tuple(pair) for pair in params["padding"]),
+            tuple(params["lhs_dilation"]),
+            tuple(params["rhs_dilation"]),
+        )
+
+    def outputs(self, positions: Sequence[int]) -> list[int]:
+        """How many positions there are of the window.
+
+        >>> Window((3, 3), (2, 2), ((1, 1), (0, 0)), (1, 1), (1, 1)).outputs((8, 8))
+        [4, 3]
+        """
+        padded = [
+            (n - 1) * space + 1 + sum(pad)
+            for n, space, pad in zip(positions, self.spacing, self.padding, strict=True)
+        ]
+        spans = [(size - 1) * d + 1 for size, d in zip(self.sizes, self.dilation, strict=True)]
+        return [
+            max(0, (n - span) // stride + 1)
+            for n, span, stride in zip(padded, spans, self.strides, strict=True)
+        ]
+
+
+def patches(data: np.ndarray, window: Window) -> np.ndarray:
+    """What each position of a window sees.
+
+    Args:
+        data: replicas × samples × positions... × groups × channels.
+        window: over the positions.
+
+    Returns:
+        replicas × samples × positions of the window... × groups × channels × window...
+    """
+    rank = len(window.sizes)
+    for axis in range(2, 2 + rank):
+        space, pad = window.spacing[axis - 2], window.padding[axis - 2]
+        size = data.shape[axis]
+        low, high = (max(0, n) for n in pad)
+        padded = list(data.shape)
+        padded[axis] = (size - 1) * space + 1 + low + high
+        wide = np.zeros(padded)
+        index = [slice(None)] * data.ndim
+        index[axis] = slice(low, low + (size - 1) * space + 1, space)
+        wide[tuple(index)] = data
+        index[axis] = slice(max(0, -pad[0]), wide.shape[axis] - max(0, -pad[1]))
+        data = wide[tuple(index)]
+    spans = [(size - 1) * d + 1 for size, d in zip(window.sizes, window.dilation, strict=True)]
+    axes = tuple(range(2, 2 + rank))
+    seen = np.lib.stride_tricks.sliding_window_view(data, spans, axes)
+    index = [slice(None)] * seen.ndim
+    for axis, stride in zip(axes, window.strides, strict=True):
+        index[axis] = slice(None, None, stride)
+    for axis, step in zip(range(-rank, 0), window.dilation, strict=True):
+        index[axis] = slice(None, None, step)
+    return seen[tuple(index)]
