@@ -7,14 +7,16 @@ integral by the midpoint rule.
 """
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 
 def gaussian(
     rng: np.random.Generator, factor: np.ndarray, count: int, squares: np.ndarray | None = None
 ) -> np.ndarray:
-    """Channels y ~ N(0, X Xᵀ) over places; in the mean over groups exactly its diagonal.
+    """Channels y ~ N(0, X Xᵀ) over places.
 
-    Where the channels are enough for the whole Gram matrix, they have exactly that.
+    One group has exactly this second moment at each place, and where the channels are enough
+    exactly this Gram matrix.
 
     Args:
         rng: random numbers.
@@ -37,15 +39,17 @@ def gaussian(
     rank = factor.shape[-1]
     half = -(-count // 2)
     z = rng.standard_normal((groups, half, rank))
+    across = np.swapaxes(factor, 1, 2)
     if whiten := rank <= half and half >= _MANY and count % 2 == 0:
         # z L⁻ᵀ is white where z has the Gram matrix L Lᵀ.
         root = np.linalg.cholesky(np.swapaxes(z, 1, 2) @ z / half)
-        z = np.swapaxes(np.linalg.solve(root, np.swapaxes(z, 1, 2)), 1, 2)
-    y = z @ np.swapaxes(factor, 1, 2)
+        pairs = zip(root, across, strict=True)
+        across = np.stack([solve_triangular(r, x, trans="T", lower=True) for r, x in pairs])
+    y = z @ across
     y = np.concatenate([y, -y], axis=1)[:, rng.permutation(2 * half)[:count]]
-    if not whiten or squares is not None:
-        wanted = np.mean(np.sum(factor**2, axis=-1), axis=0) if squares is None else squares
-        found = np.mean(y**2, axis=(0, 1))
+    if groups == 1 and (not whiten or squares is not None):
+        wanted = np.sum(factor[0] ** 2, axis=-1) if squares is None else squares
+        found = np.mean(y**2, axis=1)
         y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
     return y
 
@@ -56,8 +60,14 @@ _MANY = 64
 
 def compressed(gram: np.ndarray) -> np.ndarray:
     """A square X with X Xᵀ = the Gram matrix, of which there may be many."""
-    values, basis = np.linalg.eigh(gram)
-    return basis * np.sqrt(np.maximum(values, 0))[..., None, :]
+    size = gram.shape[-1]
+    scale = np.trace(gram, axis1=-2, axis2=-1)[..., None, None] / size
+    unit = np.divide(gram, scale, out=np.zeros_like(gram), where=scale > 0)
+    # Places may be alike, and the matrix singular: then X is off by the root of this.
+    return np.linalg.cholesky(unit + _SINGULAR * np.eye(size)) * np.sqrt(scale)
+
+
+_SINGULAR = 1e-10
 
 
 def bits(rng: np.random.Generator, shape: tuple[int, ...], width: int) -> np.ndarray:

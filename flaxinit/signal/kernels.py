@@ -45,8 +45,8 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     mean = np.mean(data)
     second = float(np.mean(np.abs(data) ** 2))
     variance = max(0.0, second - float(abs(mean) ** 2))
-    # What 64 bits, and the 24 of the program, leave of a difference that is 0.
-    if abs(mean) ** 2 <= 1e-9 * second:
+    # A mean of 0 comes out as what rounding leaves; of a sampled law, as chance leaves it.
+    if abs(mean) ** 2 <= (16 / data.size if kernel.sampled else 1e-9) * second:
         mean = np.zeros_like(mean)
     sums = np.sum(data, axis=tuple(axis + 1 for axis in summed))
     terms = math.prod(kernel.held[axis] for axis in summed)
@@ -60,6 +60,10 @@ class Used:
 
     inputs: np.ndarray  # places × terms; the products over terms are the outputs' Gram matrix
     outputs: np.ndarray  # channels × places
+
+    @property
+    def size(self) -> int:
+        return self.inputs.size + self.outputs.size
 
 
 @dataclass
@@ -95,17 +99,21 @@ class Kernels:
         Returns:
             channels × places.
         """
-        earlier = self.used.get(key)
+        earlier = self.used.pop(key, None)
         if earlier is None or len(earlier.outputs) != count:
             fresh = self._fresh(terms, count, squares)
-            self.used[key] = Used(terms, fresh)
+            self._remember(key, Used(terms, fresh))
             return fresh
         fresh = self._again(earlier, terms)
-        self.used[key] = Used(
-            np.concatenate([earlier.inputs, terms]),
-            np.concatenate([earlier.outputs, fresh], axis=1),
-        )
+        inputs = np.concatenate([earlier.inputs, terms])
+        self._remember(key, Used(inputs, np.concatenate([earlier.outputs, fresh], axis=1)))
         return fresh
+
+    def _remember(self, key: Any, use: Used) -> None:
+        """Keep the latest uses, as many as fit."""
+        self.used[key] = use
+        while len(self.used) > 1 and sum(each.size for each in self.used.values()) > _KEPT:
+            self.used.pop(next(iter(self.used)))
 
     def _fresh(self, terms: np.ndarray, count: int, squares: np.ndarray | None) -> np.ndarray:
         if len(terms) > self.limits.places and terms.shape[1] > count // 2:
@@ -120,10 +128,10 @@ class Kernels:
         # The part of z that lies in the span of x is known, the rest is not.
         solved, *_ = np.linalg.lstsq(x.T, z.T, rcond=None)
         rest = z - solved.T @ x
-        known = earlier.outputs @ solved
-        if np.sum(rest**2) <= _ROUNDING * np.sum(z**2):
-            return known
-        return known + gaussian(self.rng, rest[None], len(known))[0]
+        y = earlier.outputs @ solved
+        if np.sum(rest**2) > _ROUNDING * np.sum(z**2):
+            y = y + gaussian(self.rng, rest[None], len(y))[0]
+        return rescaled(y, np.sum(z**2, axis=1)[None], (0,))
 
     def multiply(
         self,
@@ -138,8 +146,9 @@ class Kernels:
         """What a kernel makes of a signal.
 
         Args:
-            x: replicas × kernels × channels × places × terms; each of the kernels is another
-                draw, and what an axis of channels shares of a kernel is taken as independent.
+            x: replicas × kernels × channels × uses × places × terms. Each of the kernels is a draw
+                of its own, and so is that of each of the channels; the uses are channels that all
+                see the same draw, of which each replica has another.
             share: how many true terms each term stands for.
             law: of the entries.
             outputs: true sizes of the kernel's own axes.
@@ -148,45 +157,56 @@ class Kernels:
             thinned: how many terms of all replicas each term stands for, beyond its share.
 
         Returns:
-            replicas × kernels × channels × outputs... × places.
+            replicas × kernels × channels × uses × outputs... × places.
         """
-        k, kernels, channels, places, terms = x.shape
+        k, kernels, channels, uses, places, terms = x.shape
         share *= thinned
         fan = share * terms
-        mean = law.mean * share * np.sum(x, axis=-1)  # k, kernels, channels, places
-        ones = (1,) * len(outputs)
-        mean = mean.reshape(k, kernels, channels, *ones, places)
+        mean = law.mean * share * np.sum(x, axis=-1)
+        mean = mean.reshape(k, kernels, channels, uses, *(1,) * len(outputs), places)
         if law.variance == 0:
             return mean
         variance = law.variance
         if law.centered:
             x = x - np.mean(x, axis=-1, keepdims=True)
             variance *= fan / (fan - 1)
-        if channels == 1:
-            held, replicas = self.outputs(outputs, places)
-            count = replicas * math.prod(held)
-            scaled = x[:, :, 0] * math.sqrt(variance * share / k)
+        if channels == uses == 1:
+            held = self.limits.hold(outputs, places)
+            replicas = self.limits.replicas(held, places)
+            scaled = x[:, :, 0, 0] * math.sqrt(variance * share / k)
             squares = None if squares is None else variance * squares
             drawn = [
                 self.shared(
                     np.swapaxes(scaled[:, n], 0, 1).reshape(places, k * terms),
-                    count,
+                    replicas * math.prod(held),
                     (key, n),
                     squares,
-                ).reshape(replicas, 1, 1, *held, places)
+                ).reshape(replicas, 1, 1, 1, *held, places)
                 for n in range(kernels)
             ]
             y = np.concatenate(drawn, axis=1)
         else:
-            held = self.limits.hold(outputs, places * channels)
-            count = math.prod(held)
-            scaled = x.reshape(-1, places, terms) * math.sqrt(variance * share)
-            y = gaussian(self.rng, scaled, count).reshape(k, kernels, channels, *held, places)
+            held = self.limits.hold(outputs, places * channels * uses)
+            scaled = x.reshape(-1, uses * places, terms) * math.sqrt(variance * share)
+            y = gaussian(self.rng, scaled, math.prod(held))
+            y = y.reshape(len(y), -1, uses, places)
+            y = rescaled(y, np.sum(scaled**2, axis=-1).reshape(len(y), 1, uses, places), (0, 1, 2))
+            y = y.reshape(k, kernels, channels, *held, uses, places)
+            y = np.moveaxis(y, -2, 3)
         if not np.any(mean):
             return y
         common = min(len(y), k) if k > 1 else len(y)
         return y[:common] + mean[:common]
 
 
+def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Samples with these second moments, in the mean over these axes."""
+    wanted = np.mean(squares, axis=axes, keepdims=True)
+    found = np.mean(y**2, axis=axes, keepdims=True)
+    return y * np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
+
+
 # What 64 bits leave of the square of a difference that is 0.
 _ROUNDING = 1e-18
+# Entries of earlier uses that are kept: half a gigabyte.
+_KEPT = 2**26

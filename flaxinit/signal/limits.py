@@ -20,7 +20,7 @@ class Limits:
 
     particles: int = 4096
     cap: int = 8192
-    entries: int = 2**23
+    entries: int = 2**22
     places: int = 768
     whole: int = 2**20
 

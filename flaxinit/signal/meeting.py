@@ -1,9 +1,9 @@
 """Where a signal meets a kernel: dot_general and convolutions, brought to one form.
 
-In that form a signal is replicas × kernels × channels × places × terms. Each kernel is a draw of
-its own (experts, groups of the input's channels), and the places all see it. Axes of channels that
-the kernel does not contract (heads, or channels under a kernel that mixes tokens) have a draw each
-as well: their mean over draws is what is asked for.
+In that form a signal is replicas × kernels × channels × uses × places × terms. Each kernel is a
+draw of its own (experts, groups of the inputs' own channels), and the places all see it. Channels
+that each have a draw of their own (depthwise convolution) are apart; uses are channels that see
+one draw, each by itself (heads, or channels under a kernel that mixes tokens).
 """
 
 import itertools
@@ -48,9 +48,10 @@ class Meetings:
             self.met(w, x, result, known, fan)
             return result
         kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
-        channels = [a for a in (*theirs.batch, *theirs.free) if x.roles[a] == WIDTH]
+        channels = [a for a in theirs.batch if x.roles[a] == WIDTH]
+        uses = [a for a in theirs.free if x.roles[a] == WIDTH]
         places = [a for a in theirs.free if x.roles[a] != WIDTH]
-        groups = kernels, channels, places, theirs.summed
+        groups = kernels, channels, uses, places, theirs.summed
         full = permuted(expanded(x, theirs.batch), [axis for group in groups for axis in group])
         cuts = itertools.pairwise(np.cumsum([0, *map(len, groups)]))
         sizes = [full.held[a:b] for a, b in cuts]
@@ -62,8 +63,8 @@ class Meetings:
             (w.origin, own),
         )
         outputs = [("output", axis) for axis in own.free]
-        y = y.reshape(len(y), *sizes[0], *sizes[1], *y.shape[3:-1], *sizes[2])
-        made = [*kernels, *channels, *outputs, *places]
+        y = y.reshape(len(y), *sizes[0], *sizes[1], *sizes[2], *y.shape[4:-1], *sizes[3])
+        made = [*kernels, *channels, *uses, *outputs, *places]
         left, right = (theirs.free, outputs) if side else (outputs, theirs.free)
         wanted = [*theirs.batch, *left, *right]
         y = np.transpose(y, (0, *(1 + made.index(axis) for axis in wanted)))
@@ -94,13 +95,14 @@ class Meetings:
         samples, *positions = cut.shape[1 : 2 + rank]
         cut = np.moveaxis(cut, 2 + rank, 1)
         cut = cut.reshape(*cut.shape[:2], samples * math.prod(positions), -1)
-        cut = cut[:, None] if apart else cut[:, :, None]
+        # Groups of channels that came out of a kernel have Gram matrices of their own.
+        cut = cut[:, None, :, None] if apart else cut[:, :, None, None]
         outputs = (w.shape[w_spec[0]] // groups,)
         y = self.kernels.multiply(
             cut, share, known, outputs, (w.origin, "conv"), squares, replicas_share
         )
         # replicas, groups, outputs, samples, positions...
-        y = y.reshape(len(y), -1, y.shape[3], samples, *positions)
+        y = y.reshape(len(y), -1, y.shape[4], samples, *positions)
         y = np.moveaxis(y.reshape(len(y), -1, samples, *positions), 1, -1)
         shape = tuple(equation.outvars[0].aval.shape)
         order = (out_spec[0], *out_spec[2:], out_spec[1])

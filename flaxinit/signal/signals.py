@@ -84,7 +84,8 @@ class Signal:
         return tuple(i for i, role in enumerate(self.roles) if role == WIDTH)
 
     def second_moment(self) -> float:
-        return float(np.mean(np.abs(self.data) ** 2)) if self.data.size else 0.0
+        flat = self.data.ravel("K")
+        return float(np.vdot(flat, flat).real) / flat.size if flat.size else 0.0
 
     def mean(self) -> float:
         return float(np.mean(self.data).real) if self.data.size else 0.0
@@ -100,7 +101,9 @@ def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
         return Signal(value[None], tuple(value.shape), (PLACE,) * value.ndim, origin=origin)
     array = wide(np.asarray(value))
     roles = tuple(CONSTANT if size == 1 else PLACE for size in array.shape)
-    level = math.nan if origin is not None else float(np.mean(np.abs(array) ** 2))
+    level = (
+        math.nan if origin is not None else float(np.mean(np.abs(array.astype(np.float64)) ** 2))
+    )
     return Signal(array[np.newaxis], array.shape, roles, origin=origin, level=level)
 
 

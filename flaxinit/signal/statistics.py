@@ -19,7 +19,7 @@ def correlations(signal: Signal) -> tuple[float | None, float | None]:
         return None, None
     samples, positions = places[0], places[1:]
     order = [*(i for i in range(len(signal.shape)) if i not in places), samples, *positions]
-    data = np.transpose(signal.data, (0, *(i + 1 for i in order)))
+    data = np.transpose(_some(signal), (0, *(i + 1 for i in order)))
     data = data.reshape(-1, signal.held[samples], int(np.prod([signal.held[i] for i in positions])))
     squares = np.mean(np.abs(data) ** 2, axis=0)
     data = np.divide(data, np.sqrt(squares), out=np.zeros_like(data), where=squares > 0)
@@ -29,6 +29,15 @@ def correlations(signal: Signal) -> tuple[float | None, float | None]:
         _pairs(data, 2) if positions else None,
         _pairs(data, 1),
     )
+
+
+def _some(signal: Signal) -> np.ndarray:
+    """As many replicas as a report needs."""
+    each = max(1, signal.data.size // signal.replicas)
+    return signal.data[: max(1, _ENTRIES // each)]
+
+
+_ENTRIES = 2**20
 
 
 def _pairs(data: np.ndarray, axis: int) -> float:
@@ -46,7 +55,7 @@ def spread(signal: Signal, summed: Sequence[int], fan: float) -> float:
     if signal.known:
         return 0.0
     over = tuple({0, *(axis + 1 for axis in summed)})
-    square = np.abs(signal.data) ** 2
+    square = np.abs(_some(signal)) ** 2
     second, fourth = np.mean(square, axis=over), np.mean(square**2, axis=over)
     ratio = np.divide(fourth, second**2, out=np.ones_like(second), where=second > 0)
     return float(np.mean(ratio) - 1) / fan
