@@ -56,7 +56,7 @@ class Interpreter:
 
     def __post_init__(self):
         self.rows: Rows = {}
-        self.meetings = Meetings(Kernels(self.limits, self.rng), self.numbers, self.met)
+        self.meetings = Meetings(Kernels(self.limits, self.rng), self.rows, self.numbers, self.met)
         self.drawn: dict[int, tuple[int, ...]] = {}
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:

@@ -44,10 +44,10 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     data = kernel.data
     mean = np.mean(data)
     second = float(np.mean(np.abs(data) ** 2))
-    variance = max(0.0, second - float(abs(mean) ** 2))
     # A mean of 0 comes out as what rounding leaves; of a sampled law, as chance leaves it.
     if abs(mean) ** 2 <= (16 / data.size if kernel.sampled else 1e-9) * second:
         mean = np.zeros_like(mean)
+    variance = max(0.0, second - float(abs(mean) ** 2))
     sums = np.sum(data, axis=tuple(axis + 1 for axis in summed))
     terms = math.prod(kernel.held[axis] for axis in summed)
     centered = terms > 1 and float(np.mean(np.abs(sums) ** 2)) < 1e-9 * terms * second

@@ -19,7 +19,7 @@ class Limits:
     """
 
     particles: int = 4096
-    cap: int = 8192
+    cap: int = 4096
     entries: int = 2**22
     places: int = 768
     whole: int = 2**20
@@ -30,7 +30,7 @@ class Limits:
         The last axes stay whole: a head's channels are summed one by one.
 
         >>> Limits().hold((12, 64)), Limits().hold((64, 128)), Limits().hold((28672,))
-        ((12, 64), (64, 128), (7168,))
+        ((12, 64), (32, 128), (4096,))
         """
         room = max(1, min(self.cap, self.entries // max(places, 1)))
         held = []

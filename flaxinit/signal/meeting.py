@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flaxinit.signal.kernels import Kernels, Law, law
+from flaxinit.signal.lookup import Rows
 from flaxinit.signal.movement import permuted, reshaped
 from flaxinit.signal.products import axes_of, contracted
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal, expanded
 from flaxinit.signal.statistics import spread
+from flaxinit.signal.tied import with_known_rows
 from flaxinit.signal.windows import Window, patches
 
 Met = Callable[[Signal, Signal, Signal, Law, float], None]
@@ -29,11 +31,13 @@ class Meetings:
 
     Attributes:
         kernels: draws.
+        rows: of tables that were looked up.
         numbers: names draws.
         met: called with kernel, signal, result, law and true fan.
     """
 
     kernels: Kernels
+    rows: Rows
     numbers: Iterator[int]
     met: Met
 
@@ -62,6 +66,11 @@ class Meetings:
             tuple(w.shape[axis] for axis in own.free),
             (w.origin, own),
         )
+        if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
+            (size,) = (w.shape[axis] for axis in own.free)
+            y = with_known_rows(
+                y.reshape(len(y), *y.shape[4:]), full, w, size, self.rows, self.kernels.rng
+            ).reshape(y.shape)
         outputs = [("output", axis) for axis in own.free]
         y = y.reshape(len(y), *sizes[0], *sizes[1], *sizes[2], *y.shape[4:-1], *sizes[3])
         made = [*kernels, *channels, *uses, *outputs, *places]
