@@ -1,9 +1,10 @@
 """Elementwise operations are run on the sample, and sums and products of independent signals
 are given the second moments that theory knows:
 
-    E[(x ± y)²] = E[x²] + E[y²] ± 2 E[x] E[y],    E[(x y)²] = E[x²] E[y²].
+    E[(x ± y)²] = E[x²] + E[y²] ± 2 E[x] E[y],    E[(x y)²] = E[x²] E[y²],
 
-The sample has them up to 1/√particles; without this the error would grow with depth.
+and those of a signal that another one masks likewise. The sample has them up to 1/√particles;
+without this the error would grow with depth.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from flaxinit.signal.alignment import aligned, independent, moments, roles
 from flaxinit.signal.functions import function
 from flaxinit.signal.limits import Limits
-from flaxinit.signal.signals import Signal, joined, wide
+from flaxinit.signal.signals import WIDTH, Signal, joined, wide
 
 
 def elementwise(
@@ -32,7 +33,9 @@ def elementwise(
     if aval.dtype.kind in "biu":
         data = data.astype(aval.dtype, copy=False)
     result = Signal(wide(data), tuple(aval.shape), roles(signals), **joined(signals))
-    if name in _MOMENTS and independent(signals, result.roles):
+    if name == "select_n" and _masked(signals, result):
+        result = _matched(result, _kept(signals, result.widths()))
+    elif name in _MOMENTS and independent(signals, result.roles):
         result = _matched(result, _expected(name, signals, result.widths()))
     return _leveled(name, signals, result)
 
@@ -46,6 +49,21 @@ def _expected(name: str, signals: Sequence[Signal], widths: tuple[int, ...]) -> 
         return square * other_square
     cross = 2 * np.real(mean * np.conj(other_mean))
     return square + other_square + (-cross if name == "sub" else cross)
+
+
+def _masked(signals: Sequence[Signal], result: Signal) -> bool:
+    """Whether one of two signals is chosen by one that is independent of both."""
+    which, *cases = signals
+    drawn = frozenset().union(*(case.sources for case in cases))
+    both = len(cases) == 2 and bool(which.sources) and bool(drawn)
+    return both and WIDTH in result.roles and not which.sources & drawn
+
+
+def _kept(signals: Sequence[Signal], widths: tuple[int, ...]) -> np.ndarray:
+    which, *cases = signals
+    second, _ = moments(which, widths)  # how often the second case is chosen
+    (_, zero), (_, one) = (moments(case, widths) for case in cases)
+    return (1 - second) * zero + second * one
 
 
 def _matched(signal: Signal, wanted: np.ndarray) -> Signal:
@@ -63,7 +81,7 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
     norm, whose second moment is the same in each draw. What else is done to a pre-activation is
     part of the activation.
     """
-    if result.origin is not None or not result.sources:
+    if result.origin is not None or not result.sources or result.backward:
         return result
     if name in ("add", "add_any", "sub"):
         bias = any(signal.is_parameter for signal in signals)

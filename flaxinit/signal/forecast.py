@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.kernels import Law
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.model import Programs, programs
 from flaxinit.signal.report import Forecast, Report, Sum
-from flaxinit.signal.signals import Signal, exact
+from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.statistics import correlations
 
 # Of a parameter so many entries are held: its moments are then right to 1e-3, by the midpoint rule
@@ -21,7 +22,9 @@ from flaxinit.signal.statistics import correlations
 _ENTRIES = Limits(particles=2**14, cap=2**7, entries=2**14)
 
 
-def forecast(model: Any, /, *inputs: Any, particles: int = 4096, **options: Any) -> Report:
+def forecast(
+    model: Any, /, *inputs: Any, backward: bool = False, particles: int = 4096, **options: Any
+) -> Report:
     """Forecast the signal at every kernel of a model, in expectation over its initialization.
 
     The programs of the model and of its initialization are read; no parameter is drawn. At a
@@ -38,6 +41,8 @@ def forecast(model: Any, /, *inputs: Any, particles: int = 4096, **options: Any)
             ``apply(params, *inputs)``.
         inputs: the model's inputs, a batch of them. `jax.ShapeDtypeStruct` stands for unit
             Gaussian ones.
+        backward: whether to forecast gradients as well, for a unit Gaussian gradient of the
+            output.
         particles: channels drawn at each kernel. Their mean has a relative error of about
             1/√particles.
         options: keyword arguments of the model, such as ``train=True`` and, for Linen, ``rngs``.
@@ -70,13 +75,36 @@ def forecast(model: Any, /, *inputs: Any, particles: int = 4096, **options: Any)
     ]
     record = _Record(traced, reader.drawn)
     run = Interpreter(Limits(particles=particles), rng, reader.numbers, record.met, record.added)
-    run.run(traced.apply, [*params, *given])
+    if backward:
+        slopes = [_cotangent(x, run) for x in traced.outputs]
+        results = run.run(traced.pullback(), [*params, *given, *slopes])
+        record.differentiated(results[len(slopes) :])
+    else:
+        run.run(traced.apply, [*params, *given])
     if not record.layers:
         raise ValueError(
             "forecast found no kernel at work: the model has to multiply its inputs by arrays that "
             f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
         )
     return Report(tuple(record.layers), tuple(record.stream))
+
+
+def _cotangent(x: Any, run: Interpreter) -> Signal:
+    """A unit Gaussian gradient of an output, white over places."""
+    *leading, last = x.shape or (1,)
+    places, limits = math.prod(leading), run.limits
+    (held,) = limits.hold((last,), places)
+    replicas = limits.replicas((held,), places)
+    if places <= limits.places:
+        data = gaussian(run.rng, np.eye(places)[None], replicas * held)
+        data = np.moveaxis(data.reshape(replicas, held, places), 1, 2)
+    else:
+        data = run.rng.standard_normal((replicas, places, held))
+    data = data.reshape(replicas, *leading, held) if x.shape else data.reshape(-1)
+    roles = tuple(WIDTH if i == len(leading) else PLACE for i in range(len(x.shape)))
+    roles = tuple(CONSTANT if n == 1 else role for n, role in zip(x.shape, roles, strict=True))
+    number = frozenset({next(run.numbers)})
+    return Signal(data, tuple(x.shape), roles, number, None, backward=True)
 
 
 def _input(x: Any, rng: np.random.Generator) -> Signal:
@@ -98,9 +126,27 @@ class _Record:
     drawn: dict[int, tuple[int, ...]]  # the shapes of draws, by number
     layers: list[Forecast] = field(default_factory=list)
     stream: list[Sum] = field(default_factory=list)
+    latest: dict[Origin | None, list[int]] = field(default_factory=dict)  # layers of a kernel
+
+    def differentiated(self, gradients: Sequence[Signal]) -> None:
+        """Enter the gradients of the parameters."""
+        for n, layer in enumerate(self.layers):
+            own = [
+                gradients[k].second_moment()
+                for k, name in enumerate(self.programs.names)
+                if name == layer.path or layer.path.startswith(f"{name}[")
+            ]
+            if own:
+                self.layers[n] = replace(layer, gradient_parameter=own[0])
 
     def met(self, w: Signal, x: Signal, y: Signal, law: Law, fan: float) -> None:
         origin = sorted(w.origin or ())
+        if x.backward:  # the transposed kernel: uses are met in the reverse order
+            if waiting := self.latest.get(w.origin):
+                n = waiting.pop()
+                self.layers[n] = replace(self.layers[n], gradient_out=x.second_moment())
+            return
+        self.latest.setdefault(w.origin, []).append(len(self.layers))
         signal_in, signal_out = x.second_moment(), y.second_moment()
         sigma_w2 = fan * law.variance
         # What a kernel of σ_w² = 1 makes of the signal: less than E[x²] at borders, and centered.

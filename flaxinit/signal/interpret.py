@@ -15,6 +15,7 @@ from flaxinit.signal.alignment import aligned, independent, resized
 from flaxinit.signal.along import ALONG, along
 from flaxinit.signal.draws import bits
 from flaxinit.signal.elementwise import elementwise
+from flaxinit.signal.gradients import is_gradient, of_convolution, of_kernel, of_table
 from flaxinit.signal.kernels import Kernels
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.lookup import Rows, dynamic_slice, gather
@@ -95,6 +96,9 @@ class Interpreter:
             return [self.concatenate(equation, signals)]
         if name == "gather":
             found = gather(equation, signals, self.limits, self.rng, self.rows)
+            return [found] if found else self.known(equation, signals)
+        if name in ("scatter-add", "scatter_add") and signals[-1].backward:
+            found = of_table(equation, signals, self.numbers, self.rng)
             return [found] if found else self.known(equation, signals)
         if name == "dynamic_slice" and (found := dynamic_slice(equation, signals)):
             return [found]
@@ -203,9 +207,13 @@ class Interpreter:
         if equation.primitive.name == "dot_general":
             if meets:
                 return [self.meetings.dot_general(equation, signals, sides[0])]
+            if is_gradient(equation, signals, self.limits):
+                return [of_kernel(equation, signals, self.numbers, self.rng)]
             return [contracted(equation, *signals)]
         if meets and sides == [1] and equation.params["batch_group_count"] == 1:
             return [self.meetings.convolution(equation, signals)]
+        if any(signal.backward for signal in signals) and not sides:
+            return [of_convolution(equation, signals)]
         return self.known(equation, signals)
 
 

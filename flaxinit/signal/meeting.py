@@ -155,7 +155,7 @@ class Meetings:
 
     def _result(self, w, x, y, shape, roles, known: Law, fan: float, summed) -> Signal:
         number = frozenset({next(self.numbers)})
-        result = Signal(y, shape, roles, number, None, x.sampled)
+        result = Signal(y, shape, roles, number, None, x.sampled, backward=x.backward)
         result = replace(
             result,
             level=result.second_moment(),

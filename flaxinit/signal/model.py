@@ -20,12 +20,17 @@ class Programs:
     Attributes:
         init: (key, arrays of the inputs) -> the arrays of the parameters.
         apply: (the arrays of the parameters, arrays of the inputs) -> the output's arrays.
+        pullback: traces (the same, gradients of the outputs) -> the output's arrays, and the
+            gradients of the parameters; 0 for those that are not floating.
+        outputs: shapes and dtypes of the outputs.
         names: of the parameters.
         shapes: of the parameters.
     """
 
     init: ClosedJaxpr
     apply: ClosedJaxpr
+    pullback: Callable[[], ClosedJaxpr]
+    outputs: list[Any]
     names: list[str]
     shapes: list[tuple[int, ...]]
 
@@ -57,13 +62,40 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
     made, params = jax.make_jaxpr(lambda key, arrays: init(key, *whole(arrays)), return_shape=True)(
         key, arrays
     )
-    apply_program = jax.make_jaxpr(lambda params, arrays: apply(params, *whole(arrays)))(
-        params, arrays
-    )
+    apply_program, out = jax.make_jaxpr(
+        lambda params, arrays: apply(params, *whole(arrays)), return_shape=True
+    )(params, arrays)
+    outputs = jax.tree.leaves(out)
+
+    def pulled(params, arrays, gradients):
+        leaves, tree = jax.tree.flatten(params)
+        floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+
+        def run(some):
+            some = iter(some)
+            return jax.tree.leaves(
+                apply(
+                    tree.unflatten(
+                        next(some) if f else leaf for leaf, f in zip(leaves, floating, strict=True)
+                    ),
+                    *whole(arrays),
+                )
+            )
+
+        made, pull = jax.vjp(run, [x for x, f in zip(leaves, floating, strict=True) if f])
+        (slopes,) = pull(gradients)
+        slopes = iter(slopes)
+        return made, [next(slopes) if f else jnp.zeros(()) for f in floating]
+
+    def pullback():
+        return _live(jax.make_jaxpr(pulled)(params, arrays, outputs))
+
     paths = jax.tree_util.tree_leaves_with_path(params)
     return Programs(
         _live(made),
         _live(apply_program),
+        pullback,
+        outputs,
         [name(path) or "params" for path, _ in paths],
         [tuple(leaf.shape) for _, leaf in paths],
     )
@@ -122,6 +154,3 @@ def _nnx(nnx: Any, build: Callable, options: dict[str, Any]) -> tuple[Callable, 
         return nnx.merge(graph[0], *states)(*inputs, **options)
 
     return init, apply
-
-
-_ = jnp

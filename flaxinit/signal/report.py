@@ -28,6 +28,9 @@ class Forecast:
         samples: correlation at two samples.
         log_sd: standard deviation of the logarithm of signal_out over draws.
         sampled: whether signal_in rests on an operation that was sampled for want of a rule.
+        gradient_out: E[δ²] of the gradient of its outputs, where the output of the model has a
+            unit Gaussian gradient; None where gradients were not forecast, or none arrives.
+        gradient_parameter: E[dW²] of the gradient of the parameter.
     """
 
     path: str
@@ -43,6 +46,8 @@ class Forecast:
     samples: float | None
     log_sd: float
     sampled: bool
+    gradient_out: float | None = None
+    gradient_parameter: float | None = None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Signal:
         sampled: whether it rests on an operation that has no rule of its own.
         level: second moment of the pre-activation that it was made of; nan if of none.
         log_variance: of the logarithm of its second moment, over draws.
+        backward: whether it is a gradient.
     """
 
     data: Any
@@ -52,6 +53,7 @@ class Signal:
     sampled: bool = False
     level: float = math.nan
     log_variance: float = 0.0
+    backward: bool = False
 
     @property
     def held(self) -> tuple[int, ...]:
@@ -135,6 +137,7 @@ def joined(signals: Sequence[Signal]) -> dict[str, Any]:
         "sampled": any(signal.sampled for signal in signals),
         "level": _geometric([signal.level for signal in signals]),
         "log_variance": max((signal.log_variance for signal in signals), default=0.0),
+        "backward": any(signal.backward for signal in signals),
     }
 
 
