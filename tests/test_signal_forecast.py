@@ -1,9 +1,21 @@
 """forecast() says, before any parameter is drawn, what draws of a model measure."""
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from signal_models import ResidualMLP, measured, outside
+from flax import nnx
+from signal_models import (
+    DRAWS,
+    LINEN,
+    Block,
+    Recurrent,
+    ResidualMLP,
+    measured,
+    outside,
+    signals,
+)
 
 import flaxinit
 
@@ -12,13 +24,32 @@ def x(*shape):
     return jax.random.normal(jax.random.key(0), shape)
 
 
-def test_a_residual_network_has_the_signal_that_was_forecast():
+# 1/width is 0.016, and a norm over so few channels, a head of 16 or a kernel over 16 tokens strays
+# by a few times that; the benchmark has the figures at width 256.
+NARROW = 0.1
+
+
+# Each model is compiled with its gradient, and drawn 32 times.
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LINEN)
+def test_the_signal_is_what_draws_measure(case):
+    model, inputs, options = LINEN[case]
+    with jax.numpy_dtype_promotion("standard"):  # Flax's pooling divides by an integer
+        report = flaxinit.forecast(model, *inputs, **options)
+        draws, _ = measured(model, *inputs, **options)
+    assert set(draws) <= {layer.path for layer in report.layers}
+    assert not outside(signals(report), draws, NARROW)
+
+
+def test_a_residual_network_has_the_signal_and_the_gradients_that_were_forecast():
     model, inputs = ResidualMLP(), x(16, 32)
-    report = flaxinit.forecast(model, inputs)
-    draws = measured((model.init, model.apply), inputs)
-    assert not outside(report, draws, 0.03)
+    report = flaxinit.forecast(model, inputs, backward=True)
+    draws, slopes = measured(model, inputs)
+    assert not outside(signals(report), draws, 0.03)
+    gradients = {layer.path: layer.gradient_parameter for layer in report.layers}
+    assert not outside(gradients, {path: slopes[path] for path in gradients}, 0.15)
     assert len(report.stream) == model.blocks
-    # The last kernel reads the stream, and keeps it.
+    # The last kernel reads the stream.
     assert report.stream[-1].second_moment == pytest.approx(report.layers[-1].signal_in)
 
 
@@ -26,8 +57,11 @@ def test_a_wrong_kernel_is_found_and_it_alone():
     """A control: draws of a model with one wrong kernel are not those of the forecast."""
     report = flaxinit.forecast(ResidualMLP(), x(16, 32))
     wrong = ResidualMLP(wrong=3)
-    draws = measured((wrong.init, wrong.apply), x(16, 32))
-    assert next(iter(outside(report, draws, 0.03))) == "params/Dense_8/kernel"
+    draws, _ = measured(wrong, x(16, 32))
+    assert list(outside(signals(report), draws, 0.03)) == [
+        "params/Dense_8/kernel",
+        "params/Dense_9/kernel",  # which reads the stream after it
+    ]
     other = flaxinit.forecast(wrong, x(16, 32))
     far = [
         layer.path
@@ -37,22 +71,121 @@ def test_a_wrong_kernel_is_found_and_it_alone():
     assert far == ["params/Dense_8/kernel"]
 
 
-def test_relu_has_the_arc_cosine_kernel():
-    """E[relu(u) relu(v)] = √(1-c²)/2π + c (π - acos c)/2π at unit variance (Cho & Saul 2009)."""
-    c = 0.3
-    inputs = np.array([[1.0, 0.0], [c, np.sqrt(1 - c * c)]]) * np.sqrt(2)
+def test_a_recurrent_cell_has_an_entry_for_each_step():
+    """Kernels used at each step are drawn once: their uses are correlated."""
+    model, inputs = Recurrent(), x(4, 6, 16)
+    report = flaxinit.forecast(model, inputs)
+    steps = [layer for layer in report.layers if layer.path.endswith("LSTMCell_0/ii/kernel")]
+    assert len(steps) == 6
+    squares = [float(np.mean(np.square(inputs[:, n]))) for n in range(6)]
+    np.testing.assert_allclose([step.signal_out for step in steps], squares, rtol=1e-3)
+    init = jax.jit(model.init)
+    last = []
+    for seed in range(DRAWS):
+        out = model.apply(init(jax.random.key(seed), inputs), inputs)
+        last.append(float(jnp.mean(out**2)))
+    assert not outside({"": report.layers[-1].signal_out}, {"": np.array(last)}, NARROW)
+
+
+def test_a_kernel_that_is_used_again_is_the_same_kernel():
+    """W x + W x = 2 W x has four times the second moment; two kernels would have twice."""
 
     def init(key, x):
-        keys = jax.random.split(key)
-        return [flaxinit.lecun()(keys[0], (2, 512)), flaxinit.lecun()(keys[1], (512, 512))]
+        return [flaxinit.lecun()(key, shape) for shape in ((32, 256), (256, 10))]
 
-    def apply(params, x):
-        return jax.nn.relu(x @ params[0]) @ params[1]
+    def total(apply):
+        report = flaxinit.forecast((init, apply), x(4, 32))
+        return report.layers[-1].signal_in / report.layers[0].signal_out
 
-    report = flaxinit.forecast((init, apply), jax.numpy.asarray(inputs, "float32"), particles=2**16)
-    first, second = report.layers
-    assert first.signal_out == pytest.approx(1, rel=1e-3) and first.samples == pytest.approx(c)
-    expected = (np.sqrt(1 - c * c) + c * (np.pi - np.arccos(c))) / (2 * np.pi)
-    # Standard error of a mean of 2¹⁶ products of moment E[relu(u)² relu(v)²] ≤ E[u⁴] = 3.
-    assert abs(second.samples * second.signal_out - expected) < 3 * np.sqrt(3 / 2**16)
-    assert second.sigma_w2_wanted == pytest.approx(2)
+    assert total(lambda w, x: (x @ w[0] + x @ w[0]) @ w[1]) == pytest.approx(4)
+    # And partly the same input: E(u + v)² = 2 + 2c.
+    a = np.asarray(x(4, 32), np.float64)
+    expected = np.sum((a + np.roll(a, 1, axis=0)) ** 2) / np.sum(a**2)
+    rolled = total(lambda w, x: (x @ w[0] + jnp.roll(x, 1, axis=0) @ w[0]) @ w[1])
+    assert rolled == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_tied_head_knows_the_rows_that_were_looked_up():
+    """Of 20 logits one is √width |e|, the others are of unit second moment."""
+
+    class Tied(nn.Module):
+        @nn.compact
+        def __call__(self, tokens):
+            embed = nn.Embed(20, 256)
+            return embed.attend(nn.RMSNorm()(embed(tokens)))
+
+    report = flaxinit.forecast(Tied(), jnp.arange(20)[None])
+    (layer,) = report.layers
+    assert layer.signal_out == pytest.approx((19 + 256) / 20, rel=0.03)
+
+
+def test_an_nnx_module_is_built_by_a_function_of_its_random_numbers():
+    def build(rngs):
+        return Block(64, rngs)
+
+    inputs = x(2, 8, 64)
+    report = flaxinit.forecast(build, inputs)
+    found: dict[str, list[float]] = {}
+    for seed in range(8):
+        for layer in flaxinit.audit(build(nnx.Rngs(seed)), inputs).layers:
+            found.setdefault(layer.path, []).append(layer.signal_out)
+    names = [layer.path.removeprefix("0/") for layer in report.layers]
+    assert names == list(found)
+    expected = dict(zip(names, (layer.signal_out for layer in report.layers), strict=True))
+    assert not outside(expected, {k: np.array(v) for k, v in found.items()}, NARROW)
+    assert [layer.path for layer in report.layers if layer.sampled] == []
+
+
+def test_scanned_layers_are_numbered():
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            return nn.Dense(64, kernel_init=flaxinit.he())(nn.relu(x)), None
+
+    class Scanned(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            layers = nn.scan(
+                Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=3
+            )
+            return layers()(x, None)[0]
+
+    report = flaxinit.forecast(Scanned(), x(4, 64))
+    assert [layer.path[-3:] for layer in report.layers] == ["[0]", "[1]", "[2]"]
+    # The first kernel reads relu of the input, which is not a Gaussian of its own.
+    first, *others = [layer.signal_out / layer.signal_in for layer in report.layers]
+    assert [first, *others] == pytest.approx([2, 2, 2], rel=1e-3)
+
+
+def test_parameters_that_are_equal_or_zero():
+    class Ones(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Dense(8, kernel_init=nn.initializers.constant(0.5))(x)
+            return nn.Dense(8, kernel_init=nn.initializers.zeros)(x)
+
+    inputs = x(4, 16)
+    first, second = flaxinit.forecast(Ones(), inputs).layers
+    assert first.signal_out == pytest.approx(float(np.mean((0.5 * inputs.sum(1)) ** 2)), rel=1e-5)
+    assert (first.sigma_w2, second.sigma_w2, second.signal_out) == (0, 0, 0)
+
+
+def test_the_report_prints_a_kernel_a_line():
+    report = flaxinit.forecast(ResidualMLP(blocks=1), x(4, 8))
+    lines = str(report).splitlines()
+    assert sum("/kernel" in line for line in lines) == len(report.layers) == 4
+    assert "residual stream" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (3, (), "A model is a Linen module"),
+        (nn.Embed(3, 4), (jax.ShapeDtypeStruct((2,), jnp.int32),), "has no standard values"),
+        (nn.LayerNorm(), (np.ones((2, 3), np.float32),), "found no kernel at work"),
+        (nn.Dense(3), (np.full((2, 3), np.nan, np.float32),), "meets params/kernel is not finite"),
+    ],
+)
+def test_bad_input_is_named(model, inputs, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        flaxinit.forecast(model, *inputs)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flaxinit.signal.limits import Limits
-from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal, wide
+from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal
 
 
 def aligned(signals: Sequence[Signal], limits: Limits, rng: np.random.Generator) -> list[Signal]:
@@ -58,7 +58,7 @@ def roles(signals: Sequence[Signal]) -> tuple[int, ...]:
 def moments(signal: Signal, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and second moment at each place, over replicas and these axes."""
     over = (0, *(axis + 1 for axis in axes))
-    data = wide(signal.data) if signal.data.dtype != np.bool_ else signal.data.astype(float)
+    data = signal.data.astype(np.float64) if signal.data.dtype.kind in "biu" else signal.data
     return (
         np.mean(data, axis=over, keepdims=True),
         np.mean(np.abs(data) ** 2, axis=over, keepdims=True),

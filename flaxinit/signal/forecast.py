@@ -12,14 +12,15 @@ from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.kernels import Law
 from flaxinit.signal.limits import Limits
+from flaxinit.signal.meeting import Observer
 from flaxinit.signal.model import Programs, programs
 from flaxinit.signal.report import Forecast, Report, Sum
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.statistics import correlations
 
 # Of a parameter so many entries are held: its moments are then right to 1e-3, by the midpoint rule
-# (`draws.bits`), and no axis is longer than the cap.
-_ENTRIES = Limits(particles=2**14, cap=2**7, entries=2**14)
+# (`draws.bits`). Some are on each axis: a kernel may be divided by its norm over some of them.
+_ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14)
 
 
 def forecast(
@@ -74,7 +75,7 @@ def forecast(
         param.with_data(param.data, origin=frozenset({(n, ())})) for n, param in enumerate(params)
     ]
     record = _Record(traced, reader.drawn)
-    run = Interpreter(Limits(particles=particles), rng, reader.numbers, record.met, record.added)
+    run = Interpreter(Limits(particles=particles), rng, reader.numbers, record)
     if backward:
         slopes = [_cotangent(x, run) for x in traced.outputs]
         results = run.run(traced.pullback(), [*params, *given, *slopes])
@@ -119,7 +120,7 @@ def _input(x: Any, rng: np.random.Generator) -> Signal:
 
 
 @dataclass
-class _Record:
+class _Record(Observer):
     """What a run says of each kernel and of each sum."""
 
     programs: Programs
@@ -139,8 +140,17 @@ class _Record:
             if own:
                 self.layers[n] = replace(layer, gradient_parameter=own[0])
 
+    def enters(self, w: Signal, x: Signal) -> None:
+        square = x.second_moment()
+        if not math.isfinite(square):
+            what = "gradient" if x.backward else "signal"
+            raise ValueError(
+                f"The {what} that meets {self._path(w)} is not finite: its second moment is "
+                f"{square}. Look at the inputs and at what stands before this kernel."
+            )
+
     def met(self, w: Signal, x: Signal, y: Signal, law: Law, fan: float) -> None:
-        origin = sorted(w.origin or ())
+        origin = sorted(w.origin or (), key=str)
         if x.backward:  # the transposed kernel: uses are met in the reverse order
             if waiting := self.latest.get(w.origin):
                 n = waiting.pop()
@@ -155,7 +165,7 @@ class _Record:
         positions, samples = correlations(y)
         self.layers.append(
             Forecast(
-                path=", ".join(_path(self.programs.names[n], steps) for n, steps in origin),
+                path=self._path(w),
                 shape=self.programs.shapes[origin[0][0]],
                 fan_in=fan,
                 fan_in_seen=self._seen(w.sources),
@@ -175,13 +185,16 @@ class _Record:
         after = self.layers[-1].path if self.layers else ""
         self.stream.append(Sum(after, signal.second_moment(), *correlations(signal)))
 
+    def _path(self, w: Signal) -> str:
+        """Rows of a loop are numbered; of other parts of an array only the whole is named."""
+        return ", ".join(
+            self.programs.names[number]
+            + "".join(f"[{step}]" for step in steps if isinstance(step, int))
+            for number, steps in sorted(w.origin or (), key=str)
+        )
+
     def _seen(self, sources: frozenset[int]) -> float | None:
         shapes = {self.drawn.get(source) for source in sources}
         if len(shapes) != 1 or (shape := shapes.pop()) is None or len(shape) < 2:
             return None
         return float(math.prod(shape[:-1]))
-
-
-def _path(name: str, steps: Sequence[Any]) -> str:
-    """Rows of a loop are numbered; of other parts of an array only the whole is named."""
-    return name + "".join(f"[{step}]" for step in steps if isinstance(step, int))

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from flaxinit.signal.gradients import is_gradient, of_convolution, of_kernel, of
 from flaxinit.signal.kernels import Kernels
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.lookup import Rows, dynamic_slice, gather
-from flaxinit.signal.meeting import Meetings
+from flaxinit.signal.meeting import Meetings, Observer
 from flaxinit.signal.movement import MOVEMENTS, row
 from flaxinit.signal.products import contracted
 from flaxinit.signal.reduction import REDUCTIONS, concatenated, reduced
@@ -45,19 +45,19 @@ class Interpreter:
         limits: sizes of samples.
         rng: random numbers; the key is fixed.
         numbers: names draws.
-        met: called with each kernel, as it meets the signal.
-        added: called with each sum of two independent signals: the residual stream.
+        observer: is told of kernels and sums.
     """
 
     limits: Limits = Limits()
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    met: Callable[..., None] = lambda *_: None
-    added: Callable[[Signal], None] = lambda _: None
+    observer: Observer = field(default_factory=Observer)
 
     def __post_init__(self):
         self.rows: Rows = {}
-        self.meetings = Meetings(Kernels(self.limits, self.rng), self.rows, self.numbers, self.met)
+        self.meetings = Meetings(
+            Kernels(self.limits, self.rng), self.rows, self.numbers, self.observer
+        )
         self.drawn: dict[int, tuple[int, ...]] = {}
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:
@@ -106,8 +106,8 @@ class Interpreter:
             return results
         if (result := elementwise(equation, signals, self.limits, self.rng)) is not None:
             both = name in ("add", "add_any") and all(s.origin is None for s in signals)
-            if both and independent(signals, result.roles):
-                self.added(result)
+            if both and not result.backward and independent(signals, result.roles):
+                self.observer.added(result)
             return [result]
         return self.known(equation, signals)
 

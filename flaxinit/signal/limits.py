@@ -12,7 +12,8 @@ class Limits:
     Attributes:
         particles: entries drawn at each place, replicas times channels. A mean over them has a
             relative error of about 1/√particles.
-        cap: the longest width axis that is held whole.
+        cap: entries of the width axes of one replica, at most.
+        longest: of one such axis, at most.
         entries: of one signal, at most; bounds memory.
         places: of which a Gram matrix is made, at most; beyond, channels are projected at random.
         whole: entries of an array that is held whole for an operation without a rule, at most.
@@ -20,6 +21,7 @@ class Limits:
 
     particles: int = 4096
     cap: int = 4096
+    longest: int = 4096
     entries: int = 2**22
     places: int = 768
     whole: int = 2**20
@@ -35,7 +37,8 @@ class Limits:
         room = max(1, min(self.cap, self.entries // max(places, 1)))
         held = []
         for size in reversed(shape):
-            part = size if size <= room else _divisor(size, room)
+            most = min(room, self.longest)
+            part = size if size <= most else _divisor(size, most)
             held.append(part)
             room = max(1, room // part)
         return tuple(reversed(held))

@@ -8,8 +8,9 @@ one draw, each by itself (heads, or channels under a kernel that mixes tokens).
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,18 @@ from flaxinit.signal.statistics import spread
 from flaxinit.signal.tied import with_known_rows
 from flaxinit.signal.windows import Window, patches
 
-Met = Callable[[Signal, Signal, Signal, Law, float], None]
+
+class Observer:
+    """What is told of a run; this one does not listen."""
+
+    def enters(self, kernel: Signal, signal: Signal) -> None:
+        """A signal is about to meet a kernel."""
+
+    def met(self, kernel: Signal, signal: Signal, result: Signal, law: Law, fan: float) -> None:
+        """It has, with this result; `fan` is how many terms an output sums."""
+
+    def added(self, result: Signal) -> None:
+        """Two independent signals were added: the residual stream."""
 
 
 @dataclass
@@ -33,23 +45,25 @@ class Meetings:
         kernels: draws.
         rows: of tables that were looked up.
         numbers: names draws.
-        met: called with kernel, signal, result, law and true fan.
+        observer: is told of each meeting.
     """
 
     kernels: Kernels
     rows: Rows
     numbers: Iterator[int]
-    met: Met
+    observer: Observer
+    named: dict[Any, int] = field(default_factory=dict)  # one number for all uses of a kernel
 
     def dot_general(self, equation, signals: Sequence[Signal], side: int) -> Signal:
         w, x = signals[side], signals[1 - side]
         own = axes_of(equation, side, len(w.shape))
         theirs = axes_of(equation, 1 - side, len(x.shape))
+        self.observer.enters(w, x)
         known = law(w, own.summed)
         fan = math.prod(w.shape[axis] for axis in own.summed)
         if w.known:
             result = contracted(equation, *signals)
-            self.met(w, x, result, known, fan)
+            self.observer.met(w, x, result, known, fan)
             return result
         kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
         channels = [a for a in theirs.batch if x.roles[a] == WIDTH]
@@ -82,12 +96,13 @@ class Meetings:
             for axis in wanted
         )
         shape = tuple(equation.outvars[0].aval.shape)
-        return self._result(w, x, y, shape, roles, known, fan, theirs.summed)
+        return self._result(w, x, y, shape, roles, known, fan, theirs.summed, own)
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal:
         x, w = signals
         params = equation.params
         x_spec, w_spec, out_spec = params["dimension_numbers"]
+        self.observer.enters(w, x)
         window = Window.of(params, [w.shape[axis] for axis in w_spec[2:]])
         groups = params["feature_group_count"]
         fan = math.prod(w.shape[axis] for axis in w_spec[1:])
@@ -107,8 +122,9 @@ class Meetings:
         # Groups of channels that came out of a kernel have Gram matrices of their own.
         cut = cut[:, None, :, None] if apart else cut[:, :, None, None]
         outputs = (w.shape[w_spec[0]] // groups,)
+        axes = ("conv", tuple(w_spec), groups)
         y = self.kernels.multiply(
-            cut, share, known, outputs, (w.origin, "conv"), squares, replicas_share
+            cut, share, known, outputs, (w.origin, axes), squares, replicas_share
         )
         # replicas, groups, outputs, samples, positions...
         y = y.reshape(len(y), -1, y.shape[4], samples, *positions)
@@ -122,7 +138,7 @@ class Meetings:
         ):
             roles[axis] = role if shape[axis] > 1 else CONSTANT
         fan_in = fan / math.prod(params["lhs_dilation"])
-        return self._result(w, x, data, shape, tuple(roles), known, fan_in, [x_spec[1]])
+        return self._result(w, x, data, shape, tuple(roles), known, fan_in, [x_spec[1]], axes)
 
     def _thinned(
         self, data: np.ndarray, window: Window, rank: int, known: Law, apart: bool
@@ -153,15 +169,17 @@ class Meetings:
         wanted = None if known.centered else channels * squares.reshape(-1)
         return flat[None, ..., some], channels / most, wanted
 
-    def _result(self, w, x, y, shape, roles, known: Law, fan: float, summed) -> Signal:
-        number = frozenset({next(self.numbers)})
+    def _result(self, w, x, y, shape, roles, known: Law, fan: float, summed, axes) -> Signal:
+        if (w.origin, axes) not in self.named:
+            self.named[w.origin, axes] = next(self.numbers)
+        number = frozenset({self.named[w.origin, axes]})
         result = Signal(y, shape, roles, number, None, x.sampled, backward=x.backward)
         result = replace(
             result,
             level=result.second_moment(),
             log_variance=x.log_variance + spread(x, summed, fan),
         )
-        self.met(w, x, result, known, fan)
+        self.observer.met(w, x, result, known, fan)
         return result
 
 

@@ -1,0 +1,139 @@
+"""forecast() has the kernels and moments that others derived."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxinit
+
+PARTICLES = 2**16
+
+
+def correlated(c, terms=2):
+    """Two inputs of unit second moment and correlation c."""
+    x = np.zeros((2, terms))
+    x[0, 0], x[1, :2] = 1, (c, math.sqrt(1 - c * c))
+    return jnp.asarray(x * math.sqrt(terms), jnp.float32)
+
+
+def dense(depth, activation, gain=1.0):
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            init = flaxinit.lecun().times(gain)
+            for n in range(depth + 1):
+                x = nn.Dense(256, kernel_init=init)(activation(x) if n else x)
+            return x
+
+    return Network()
+
+
+def arc_cosine(gram):
+    """E[relu(u) relu(v)] (Cho & Saul 2009)."""
+    a, b, cross = gram
+    c = cross / math.sqrt(a * b)
+    value = math.sqrt(a * b) * (math.sqrt(1 - c * c) + c * (math.pi - math.acos(c)))
+    return a / 2, b / 2, value / (2 * math.pi)
+
+
+def arc_sine(gram):
+    """E[erf(u) erf(v)] (Williams 1998)."""
+    a, b, cross = gram
+
+    def value(x):
+        return 2 / math.pi * math.asin(2 * x / math.sqrt((1 + 2 * a) * (1 + 2 * b)))
+
+    return value(a), value(b), value(cross)
+
+
+@pytest.mark.parametrize(
+    ("activation", "dual"),
+    [(jax.nn.relu, arc_cosine), (jax.scipy.special.erf, arc_sine)],
+    ids=["relu", "erf"],
+)
+@pytest.mark.parametrize("c", [0.0, 0.3, 0.9])
+def test_the_kernel_of_a_dense_network(activation, dual, c):
+    report = flaxinit.forecast(dense(3, activation), correlated(c), particles=PARTICLES)
+    gram = (1.0, 1.0, c)
+    first, *others = report.layers
+    assert first.samples == pytest.approx(c, abs=1e-6)
+    for depth, layer in enumerate(others, 1):
+        gram = dual(gram)
+        # Each layer adds a mean of 2¹⁶ products, of moment E[φ(u)² φ(v)²] ≤ 3 E[φ²]².
+        bound = 4 * math.sqrt(3 * depth / PARTICLES)
+        assert layer.signal_out == pytest.approx(gram[0], rel=bound)
+        assert layer.samples == pytest.approx(gram[2] / gram[0], abs=bound)
+
+
+def test_attention_over_exchangeable_tokens():
+    """E|z|²/E|v|² = ρ + (1 - ρ) E Σp², here with ρ = 0 (Hron et al. 2020; Noci et al. 2022)."""
+    tokens, width, heads = 16, 128, 4
+    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((width, tokens)))
+    x = jnp.asarray(basis.T[None] * math.sqrt(width), jnp.float32)
+    model = nn.MultiHeadDotProductAttention(heads, kernel_init=flaxinit.lecun())
+    report = flaxinit.forecast(model, x, particles=PARTICLES)
+    head = width // heads
+    # By simulation, of nothing but a head's queries and keys.
+    q, k = np.random.default_rng(1).standard_normal((2, 4000, tokens, head))
+    scores = q @ np.swapaxes(k, 1, 2) / math.sqrt(head)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    each = np.sum(weights**2, -1).mean(-1)
+    drawn = PARTICLES // head  # heads in the forecast
+    bound = 4 * each.std() * math.sqrt(1 / 4000 + 1 / drawn)
+    # The products with values are means over particles too.
+    bound += 4 * each.mean() * math.sqrt(2 / PARTICLES)
+    assert report.layers[-1].signal_in == pytest.approx(each.mean(), abs=bound)
+
+
+def test_global_average_pooling_after_a_convolution():
+    """The mean of relu over positions has the mean of the arc-cosine kernel over their pairs."""
+    x = np.random.default_rng(0).standard_normal((1, 4, 4, 8))
+
+    class Pooled(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(256, (3, 3), padding="VALID", kernel_init=flaxinit.lecun())(x)
+            return nn.Dense(10)(nn.relu(x).mean((1, 2)))
+
+    report = flaxinit.forecast(Pooled(), jnp.asarray(x, jnp.float32), particles=PARTICLES)
+    patches = np.stack([x[0, i : i + 3, j : j + 3].reshape(-1) for i in range(2) for j in range(2)])
+    gram = patches @ patches.T / patches.shape[1]
+    pairs = [
+        arc_cosine((gram[i, i], gram[j, j], gram[i, j] * (1 - 1e-12)))[2]
+        for i in range(4)
+        for j in range(4)
+    ]
+    expected = float(np.mean(pairs))
+    assert report.layers[0].signal_out == pytest.approx(np.trace(gram) / 4, rel=1e-5)
+    assert report.layers[1].signal_in == pytest.approx(expected, rel=4 * math.sqrt(3 / PARTICLES))
+
+
+def test_weight_standardization_wants_what_it_takes():
+    """σ_w² = 1 / (1/2 - 1/2π) = 2.934 after ReLU, for the mean is lost (Brock et al. 2021)."""
+
+    class Standardized(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Dense(256, kernel_init=flaxinit.lecun())(x)
+            w = self.param("w", nn.initializers.normal(1.0), (256, 256))
+            w = (w - w.mean(0)) / jnp.sqrt(w.var(0) * 256)
+            return nn.relu(x) @ w
+
+    report = flaxinit.forecast(Standardized(), correlated(0.0, 32), particles=PARTICLES)
+    wanted = 1 / (1 / 2 - 1 / (2 * math.pi))
+    assert report.layers[1].sigma_w2_wanted == pytest.approx(wanted, rel=0.02)
+
+
+def test_gradients_of_a_deep_relu_network_keep_their_size():
+    """With σ_w² = 2 forward and backward signals are kept in layers of one width (He et al.
+    2015)."""
+    network = dense(10, jax.nn.relu, gain=math.sqrt(2))
+    report = flaxinit.forecast(network, jax.ShapeDtypeStruct((16, 256), "float32"), backward=True)
+    slopes = np.array([layer.gradient_out for layer in report.layers[1:]])
+    # Each layer masks independently: E[δ²] is kept exactly in the mean over places and channels.
+    np.testing.assert_allclose(slopes / slopes[-1], 1, rtol=0.05)
