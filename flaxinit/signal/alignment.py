@@ -28,6 +28,8 @@ def _scalar(signal: Signal, shape: tuple[int, ...]) -> Signal:
 
 def _common(signals: Sequence[Signal], axis: int) -> int:
     """The held size to which all come: that of a signal before that of a parameter."""
+    if any(signal.shape[axis] == 0 for signal in signals):
+        return 0
     varied = [signal for signal in signals if signal.held[axis] > 1]
     leading = [signal for signal in varied if not signal.is_parameter] or varied
     places = [s for s in leading if s.roles[axis] == PLACE and s.held[axis] == s.shape[axis]]
@@ -42,8 +44,8 @@ def resized(
     for axis, (have, want) in enumerate(zip(data.shape[1:], held, strict=True), start=1):
         if have in (1, want):
             continue
-        if have > want or signal.known:
-            data = np.take(data, np.arange(want) * have // want, axis=axis)
+        if have > want or signal.known or not have:
+            data = np.take(data, np.arange(want) * have // max(want, 1), axis=axis)
         else:
             shape = list(data.shape)
             shape[axis] = want

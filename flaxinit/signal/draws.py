@@ -44,7 +44,7 @@ def gaussian(
         # z L⁻ᵀ is white where z has the Gram matrix L Lᵀ.
         root = np.linalg.cholesky(np.swapaxes(z, 1, 2) @ z / half)
         pairs = zip(root, across, strict=True)
-        across = np.stack([solve_triangular(r, x, trans="T", lower=True) for r, x in pairs])
+        across = np.stack([solve_triangular(r, x, trans=1, lower=True) for r, x in pairs])
     y = z @ across
     y = np.concatenate([y, -y], axis=1)[:, rng.permutation(2 * half)[:count]]
     if groups == 1 and (not whiten or squares is not None):

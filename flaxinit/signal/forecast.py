@@ -7,20 +7,23 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
+from flaxinit.jaxpr import equations
 from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.kernels import Law
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.meeting import Observer
 from flaxinit.signal.model import Programs, programs
+from flaxinit.signal.movement import MOVEMENTS
 from flaxinit.signal.report import Forecast, Report, Sum
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.statistics import correlations
 
 # Of a parameter so many entries are held: its moments are then right to 1e-3, by the midpoint rule
 # (`draws.bits`). Some are on each axis: a kernel may be divided by its norm over some of them.
-_ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14)
+_ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True)
 
 
 def forecast(
@@ -75,11 +78,14 @@ def forecast(
         param.with_data(param.data, origin=frozenset({(n, ())})) for n, param in enumerate(params)
     ]
     record = _Record(traced, reader.drawn)
-    run = Interpreter(Limits(particles=particles), rng, reader.numbers, record)
+    limits = Limits(particles=particles)
+    if backward:  # what the forward pass made is kept until the gradient comes back
+        limits = replace(limits, entries=min(limits.entries, _KEPT // _values(traced.apply)))
+    run = Interpreter(limits, rng, reader.numbers, record)
     if backward:
         slopes = [_cotangent(x, run) for x in traced.outputs]
         results = run.run(traced.pullback(), [*params, *given, *slopes])
-        record.differentiated(results[len(slopes) :])
+        record.differentiated(results[: len(params)])
     else:
         run.run(traced.apply, [*params, *given])
     if not record.layers:
@@ -88,6 +94,19 @@ def forecast(
             f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
         )
     return Report(tuple(record.layers), tuple(record.stream))
+
+
+# Entries of all signals together, at most: two gigabytes.
+_KEPT = 2**28
+
+
+def _values(program: ClosedJaxpr) -> int:
+    """About how many arrays as large as a signal a program makes."""
+    return 1 + sum(
+        equation.primitive.name not in MOVEMENTS
+        for equation in equations(program)
+        if any(len(getattr(var.aval, "shape", ())) > 1 for var in equation.outvars)
+    )
 
 
 def _cotangent(x: Any, run: Interpreter) -> Signal:
@@ -177,7 +196,7 @@ class _Record(Observer):
                 positions=positions,
                 samples=samples,
                 log_sd=math.sqrt(y.log_variance),
-                sampled=x.sampled,
+                sampled=x.sampled or w.sampled,
             )
         )
 

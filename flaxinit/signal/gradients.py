@@ -9,6 +9,7 @@ the sums over places (Yang 2020: the transposed kernel may be taken as independe
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -99,9 +100,9 @@ def summary(
     held = tuple(min(n, 4) for n in shape)
     data = rng.standard_normal((64, *held))
     data *= math.sqrt(square / float(np.mean(data**2)))
-    common = joined(signals) | {"sources": frozenset({next(numbers)})}
     roles = tuple(WIDTH if n > 1 else CONSTANT for n in shape)
-    return Signal(data, shape, roles, **common)
+    made = Signal(data, shape, roles, **joined(signals))
+    return replace(made, sources=frozenset({next(numbers)}))
 
 
 def of_table(

@@ -191,8 +191,8 @@ class Interpreter:
 
     def random_bits(self, equation) -> Signal:
         shape, width = tuple(equation.params["shape"]), equation.params["bit_width"]
-        held = self.limits.hold(shape)
-        data = bits(self.rng, (self.limits.replicas(held), *held), width)
+        held, replicas = self.limits.bits(shape)
+        data = bits(self.rng, (replicas, *held), width)
         roles = tuple(
             CONSTANT if n == 1 else WIDTH if i == len(shape) - 1 else PLACE
             for i, n in enumerate(shape)

@@ -17,6 +17,7 @@ class Limits:
         entries: of one signal, at most; bounds memory.
         places: of which a Gram matrix is made, at most; beyond, channels are projected at random.
         whole: entries of an array that is held whole for an operation without a rule, at most.
+        law: whether the sample is there to read the law of single entries.
     """
 
     particles: int = 4096
@@ -25,6 +26,7 @@ class Limits:
     entries: int = 2**22
     places: int = 768
     whole: int = 2**20
+    law: bool = False
 
     def hold(self, shape: Sequence[int], places: int = 1) -> tuple[int, ...]:
         """How many entries to hold of the width axes of a draw at so many places.
@@ -47,6 +49,15 @@ class Limits:
         """How many replicas of width axes held like this make enough particles."""
         wanted = min(self.particles, max(1, self.entries // max(places, 1)))
         return max(1, -(-wanted // math.prod(held)))
+
+    def bits(self, shape: Sequence[int]) -> tuple[tuple[int, ...], int]:
+        """Held sizes and replicas of random bits: the last axis is one of width."""
+        if self.law or not shape:
+            held = self.hold(shape)
+            return held, self.replicas(held)
+        places = math.prod(shape[:-1])
+        last = self.hold(shape[-1:], places)
+        return (*shape[:-1], *last), self.replicas(last, places)
 
 
 def _divisor(size: int, most: int) -> int:

@@ -20,8 +20,8 @@ class Programs:
     Attributes:
         init: (key, arrays of the inputs) -> the arrays of the parameters.
         apply: (the arrays of the parameters, arrays of the inputs) -> the output's arrays.
-        pullback: traces (the same, gradients of the outputs) -> the output's arrays, and the
-            gradients of the parameters; 0 for those that are not floating.
+        pullback: traces (the same, gradients of the outputs) -> gradients of parameters and
+            inputs; 0 for those that are not floating.
         outputs: shapes and dtypes of the outputs.
         names: of the parameters.
         shapes: of the parameters.
@@ -68,24 +68,18 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
     outputs = jax.tree.leaves(out)
 
     def pulled(params, arrays, gradients):
-        leaves, tree = jax.tree.flatten(params)
+        leaves, tree = jax.tree.flatten((params, arrays))
         floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
 
         def run(some):
-            some = iter(some)
-            return jax.tree.leaves(
-                apply(
-                    tree.unflatten(
-                        next(some) if f else leaf for leaf, f in zip(leaves, floating, strict=True)
-                    ),
-                    *whole(arrays),
-                )
-            )
+            rest = iter(some)
+            both = [next(rest) if f else leaf for leaf, f in zip(leaves, floating, strict=True)]
+            params, arrays = tree.unflatten(both)
+            return jax.tree.leaves(apply(params, *whole(arrays)))
 
-        made, pull = jax.vjp(run, [x for x, f in zip(leaves, floating, strict=True) if f])
-        (slopes,) = pull(gradients)
-        slopes = iter(slopes)
-        return made, [next(slopes) if f else jnp.zeros(()) for f in floating]
+        _, pull = jax.vjp(run, [leaf for leaf, f in zip(leaves, floating, strict=True) if f])
+        slopes = iter(pull(gradients)[0])
+        return [next(slopes) if f else jnp.zeros(()) for f in floating]
 
     def pullback():
         return _live(jax.make_jaxpr(pulled)(params, arrays, outputs))

@@ -27,7 +27,8 @@ class Forecast:
         positions: correlation of the outputs at two positions of a sample, E[y y'] / E[y²].
         samples: correlation at two samples.
         log_sd: standard deviation of the logarithm of signal_out over draws.
-        sampled: whether signal_in rests on an operation that was sampled for want of a rule.
+        sampled: whether signal_in, or the law of the kernel, rests on an operation that was sampled
+            for want of a rule.
         gradient_out: E[δ²] of the gradient of its outputs, where the output of the model has a
             unit Gaussian gradient; None where gradients were not forecast, or none arrives.
         gradient_parameter: E[dW²] of the gradient of the parameter.

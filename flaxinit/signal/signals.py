@@ -134,7 +134,8 @@ def joined(signals: Sequence[Signal]) -> dict[str, Any]:
     return {
         "sources": frozenset().union(*(signal.sources for signal in signals)),
         "origin": NOTHING.union(*known) if len(known) == len(origins) else None,
-        "sampled": any(signal.sampled for signal in signals),
+        # How the law of a parameter was read says nothing of the signal that meets it.
+        "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
         "level": _geometric([signal.level for signal in signals]),
         "log_variance": max((signal.log_variance for signal in signals), default=0.0),
         "backward": any(signal.backward for signal in signals),
