@@ -1,18 +1,17 @@
 """Runs a program on signals: one rule for each operation."""
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.jaxpr import bind, called, closed, evaluate, run_while, unroll_scan
-from flaxinit.signal.alignment import aligned, independent, resized
+from flaxinit.jaxpr import called, closed, evaluate, run_while, unroll_scan
+from flaxinit.signal import fallback
+from flaxinit.signal.alignment import independent
 from flaxinit.signal.along import ALONG, along
+from flaxinit.signal.assembly import along_new_axis, concatenated, stacked
 from flaxinit.signal.draws import bits
 from flaxinit.signal.elementwise import elementwise
 from flaxinit.signal.gradients import is_gradient, of_convolution, of_kernel, of_table
@@ -22,19 +21,8 @@ from flaxinit.signal.lookup import Rows, dynamic_slice, gather
 from flaxinit.signal.meeting import Meetings, Observer
 from flaxinit.signal.movement import MOVEMENTS, row
 from flaxinit.signal.products import contracted
-from flaxinit.signal.reduction import REDUCTIONS, concatenated, reduced
-from flaxinit.signal.signals import (
-    CONSTANT,
-    PLACE,
-    WIDTH,
-    Signal,
-    exact,
-    expanded,
-    is_key,
-    is_whole,
-    joined,
-    wide,
-)
+from flaxinit.signal.reduction import REDUCTIONS, reduced
+from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal, exact, is_key
 
 
 @dataclass
@@ -46,189 +34,121 @@ class Interpreter:
         rng: random numbers; the key is fixed.
         numbers: names draws.
         observer: is told of kernels and sums.
+        drawn: the shapes of random bits, by number.
     """
 
-    limits: Limits = Limits()
-    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    limits: Limits
+    rng: np.random.Generator
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     observer: Observer = field(default_factory=Observer)
+    drawn: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         self.rows: Rows = {}
-        self.meetings = Meetings(
-            Kernels(self.limits, self.rng), self.rows, self.numbers, self.observer
-        )
-        self.drawn: dict[int, tuple[int, ...]] = {}
+        kernels = Kernels(self.limits, self.rng)
+        self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer)
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:
+        """The results of a program."""
         return evaluate(program, operands, self.equation, lambda atom, value: exact(value))
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
-        name = equation.primitive.name
         if body := called(equation):
             return self.run(body, signals)
-        if name == "scan":
-            return unroll_scan(equation, signals, self.run, row, self.stack)
-        if name == "while":
-            return run_while(
-                equation,
-                signals,
-                lambda test, held: bool(self.run(test, held)[0].data.all()),
-                self.run,
-            )
-        if name == "cond":
-            taken = int(signals[0].data.reshape(-1)[0])
-            return self.run(closed(equation.params["branches"][taken]), signals[1:])
-        if name == "optimization_barrier":
-            return signals
+        found = self.control(equation, signals) or self.rule(equation, signals)
+        if found is None:
+            return fallback.run(equation, signals, self.limits, self.rng)
+        return [found] if isinstance(found, Signal) else found
+
+    def control(self, equation, signals: list[Signal]) -> list[Signal] | None:
+        """Loops and branches. Which way they go is read off the sample's first entry."""
+        params = equation.params
+        match equation.primitive.name:
+            case "scan" if params["length"]:
+                return unroll_scan(equation, signals, self.run, row, self.stacked)
+            case "while":
+                return run_while(equation, signals, self.holds, self.run)
+            case "cond":
+                which, *operands = signals
+                branch = closed(params["branches"][int(which.data.flat[0])])
+                results = self.run(branch, operands)
+                return [replace(x, sampled=True) for x in results] if which.sources else results
+            case "optimization_barrier":
+                return signals
+        return None
+
+    def holds(self, test: ClosedJaxpr, operands: list[Signal]) -> bool:
+        return bool(self.run(test, operands)[0].data.flat[0])
+
+    def stacked(self, steps: Sequence[Signal]) -> Signal:
+        return stacked(steps, self.limits, self.rng)
+
+    def rule(self, equation, signals: list[Signal]) -> list[Signal] | Signal | None:
+        """What the rule for an operation makes; None if there is none, or it does not apply."""
+        name, params = equation.primitive.name, equation.params
         if name == "random_bits":
-            return [self.random_bits(equation)]
-        if any(is_key(signal.data) for signal in signals) or name.startswith("random_"):
-            return self.known(equation, signals)
+            return self.random_bits(params["shape"], params["bit_width"])
+        if name.startswith("random_") or any(is_key(signal.data) for signal in signals):
+            return None
         if name in MOVEMENTS:
-            result = MOVEMENTS[name](equation, signals)
-            return result if isinstance(result, list) else [result]
+            return MOVEMENTS[name](equation, signals)
         if name in REDUCTIONS:
-            return [reduced(equation, signals)]
-        if name in ("dot_general", "conv_general_dilated"):
-            return self.product(equation, signals)
-        if name == "concatenate":
-            return [self.concatenate(equation, signals)]
-        if name == "gather":
-            found = gather(equation, signals, self.limits, self.rng, self.rows)
-            return [found] if found else self.known(equation, signals)
-        if name in ("scatter-add", "scatter_add") and signals[-1].backward:
-            found = of_table(equation, signals, self.numbers, self.rng)
-            return [found] if found else self.known(equation, signals)
-        if name == "dynamic_slice" and (found := dynamic_slice(equation, signals)):
-            return [found]
-        if name in ALONG and (results := along(equation, signals)):
-            return results
-        if (result := elementwise(equation, signals, self.limits, self.rng)) is not None:
-            both = name in ("add", "add_any") and all(s.origin is None for s in signals)
-            if both and not result.backward and independent(signals, result.roles):
+            return reduced(equation, signals)
+        if name in ALONG:
+            return along(equation, signals)
+        match name:
+            case "dot_general":
+                return self.dot_general(equation, signals)
+            case "conv_general_dilated":
+                return self.convolution(equation, signals)
+            case "concatenate":
+                return concatenated(signals, params["dimension"], self.limits, self.rng)
+            case "stack":
+                return along_new_axis(signals, params["axis"], self.limits, self.rng)
+            case "gather":
+                return gather(equation, signals, self.limits, self.rng, self.rows)
+            case "dynamic_slice":
+                return dynamic_slice(equation, signals)
+            case "scatter-add" | "scatter_add" if signals[-1].backward:
+                return of_table(equation, signals, self.numbers, self.rng)
+        return self.elementwise(equation, signals)
+
+    def elementwise(self, equation, signals: Sequence[Signal]) -> Signal | None:
+        result = elementwise(equation, signals, self.limits, self.rng)
+        if equation.primitive.name == "add" and result and not result.backward:
+            both = all(signal.origin is None for signal in signals)
+            if both and independent(signals, result.roles):
                 self.observer.added(result)
-            return [result]
-        return self.known(equation, signals)
+        return result
 
-    def known(self, equation, signals: Sequence[Signal]) -> list[Signal]:
-        """Run by JAX, on each replica: exact on a sample whose axes are all held whole."""
-        name = equation.primitive.name
-        signals = [expanded(signal, range(len(signal.shape))) for signal in signals]
-        if not all(map(is_whole, signals)):
-            signals = [self.whole(signal, name) for signal in signals]
-        many = [signal.replicas > 1 for signal in signals]
-        replicas = min((s.replicas for s in signals if s.replicas > 1), default=1)
-        arrays = [
-            _narrow(signal.data[:replicas] if each else signal.data[0], atom.aval.dtype)
-            for signal, each, atom in zip(signals, many, equation.invars, strict=True)
-        ]
-
-        def one(*arrays):
-            return bind(equation, arrays)
-
-        axes = [0 if each else None for each in many]
-        results = jax.vmap(one, axes)(*arrays) if any(many) else [x[None] for x in one(*arrays)]
-        common = joined(signals)
-        common["sampled"] |= bool(common["sources"])
-        made = []
-        for out in results:
-            if is_key(out):
-                made.append(exact(out[0], common["origin"]))
-                continue
-            data = wide(np.asarray(out))
-            shape = data.shape[1:]
-            made.append(Signal(data, shape, _roles(shape, signals), **common))
-        return made
-
-    def whole(self, signal: Signal, name: str) -> Signal:
-        """A signal at its true size, if that is small, for an operation that knows no other."""
-        size = math.prod(signal.shape)
-        if size > self.limits.whole:
-            raise ValueError(
-                f"forecast has no rule for {name}, and an array of shape {signal.shape} is too "
-                "large to run it on a sample. Forecast a narrower model."
-            )
-        replicas = max(1, min(signal.replicas, self.limits.entries // size))
-        return resized(signal, signal.shape, replicas, self.rng)
-
-    def stack(self, steps: Sequence[Signal]) -> Signal:
-        lifted = [
-            step.with_data(
-                step.data[:, None], shape=(1, *step.shape), roles=(CONSTANT, *step.roles)
-            )
-            for step in steps
-        ]
-        return self.joined(lifted, 0)
-
-    def concatenate(self, equation, signals: Sequence[Signal]) -> Signal:
-        return self.joined(signals, equation.params["dimension"])
-
-    def joined(self, signals: Sequence[Signal], axis: int) -> Signal:
-        shape = list(signals[0].shape)
-        sizes = [signal.shape[axis] for signal in signals]
-        shape[axis] = sum(sizes)
-        common = joined(signals)
-        bare = [
-            s.with_data(
-                np.moveaxis(s.data, axis + 1, -1)[..., 0],
-                shape=(*s.shape[:axis], *s.shape[axis + 1 :]),
-                roles=(*s.roles[:axis], *s.roles[axis + 1 :]),
-            )
-            for s in signals
-        ]
-        alike = aligned(bare, self.limits, self.rng)
-        replicas = min((s.replicas for s in alike if s.replicas > 1), default=1)
-        held = [max(sizes) for sizes in zip(*(s.held for s in alike), strict=True)] or []
-        parts = []
-        for signal in signals:
-            data = signal.data[:replicas] if signal.replicas > 1 else signal.data
-            for i, want in enumerate([*held[:axis], None, *held[axis:]], start=1):
-                if want is not None and data.shape[i] not in (1, want):
-                    data = np.take(data, np.arange(want) * data.shape[i] // want, axis=i)
-            parts.append(signal.with_data(np.broadcast_to(data, (replicas, *data.shape[1:]))))
-        return concatenated(parts, axis, tuple(shape), common)
-
-    def random_bits(self, equation) -> Signal:
-        shape, width = tuple(equation.params["shape"]), equation.params["bit_width"]
+    def random_bits(self, shape: tuple[int, ...], width: int) -> Signal:
         held, replicas = self.limits.bits(shape)
-        data = bits(self.rng, (replicas, *held), width)
-        roles = tuple(
-            CONSTANT if n == 1 else WIDTH if i == len(shape) - 1 else PLACE
-            for i, n in enumerate(shape)
-        )
+        roles = [WIDTH if axis == len(shape) - 1 else PLACE for axis in range(len(shape))]
+        roles = [CONSTANT if n == 1 else role for n, role in zip(shape, roles, strict=True)]
         number = next(self.numbers)
-        self.drawn[number] = shape
-        return Signal(data, shape, roles, frozenset({number}))
+        self.drawn[number] = tuple(shape)
+        data = bits(self.rng, (replicas, *held), width)
+        return Signal(data, tuple(shape), tuple(roles), frozenset({number}))
 
-    def product(self, equation, signals: Sequence[Signal]) -> list[Signal]:
-        sides = [side for side, signal in enumerate(signals) if signal.is_parameter]
-        meets = len(sides) == 1 and signals[1 - sides[0]].origin is None
-        if equation.primitive.name == "dot_general":
-            if meets:
-                return [self.meetings.dot_general(equation, signals, sides[0])]
-            if is_gradient(equation, signals, self.limits):
-                return [of_kernel(equation, signals, self.numbers, self.rng)]
-            return [contracted(equation, *signals)]
-        if meets and sides == [1] and equation.params["batch_group_count"] == 1:
-            return [self.meetings.convolution(equation, signals)]
-        if any(signal.backward for signal in signals) and not sides:
-            return [of_convolution(equation, signals)]
-        return self.known(equation, signals)
+    def dot_general(self, equation, signals: Sequence[Signal]) -> Signal:
+        side = _kernel(signals)
+        if side is not None:
+            return self.meetings.dot_general(equation, signals, side)
+        if is_gradient(equation, signals, self.limits):
+            return of_kernel(equation, signals, self.numbers, self.rng)
+        return contracted(equation, *signals)
 
-
-def _narrow(array: Any, dtype: Any) -> Any:
-    return array if is_key(array) else jax.numpy.asarray(np.asarray(array), dtype)
+    def convolution(self, equation, signals: Sequence[Signal]) -> Signal | None:
+        if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:
+            return self.meetings.convolution(equation, signals)
+        if all(signal.origin is None for signal in signals):
+            return of_convolution(equation, signals)
+        return None
 
 
-def _roles(shape: tuple[int, ...], signals: Sequence[Signal]) -> tuple[int, ...]:
-    """Those of an operand of the same rank and size; else channels come last."""
-    drawn = any(signal.sources for signal in signals)
-    roles = []
-    for axis, size in enumerate(shape):
-        same = [
-            s.roles[axis] for s in signals if len(s.shape) == len(shape) and s.shape[axis] == size
-        ]
-        last = WIDTH if drawn and axis == len(shape) - 1 else PLACE
-        roles.append(CONSTANT if size == 1 else max(same, default=CONSTANT) or last)
-    return tuple(roles)
+def _kernel(signals: Sequence[Signal]) -> int | None:
+    """Which of two operands is a parameter that meets a signal."""
+    sides = [side for side, signal in enumerate(signals) if signal.is_parameter]
+    if len(sides) != 1 or signals[1 - sides[0]].origin is not None:
+        return None
+    return sides[0]

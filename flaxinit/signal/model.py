@@ -21,7 +21,7 @@ class Programs:
         init: (key, arrays of the inputs) -> the arrays of the parameters.
         apply: (the arrays of the parameters, arrays of the inputs) -> the output's arrays.
         pullback: traces (the same, gradients of the outputs) -> gradients of parameters and
-            inputs; 0 for those that are not floating.
+            inputs, 0 for those that are not floating; and the outputs.
         outputs: shapes and dtypes of the outputs.
         names: of the parameters.
         shapes: of the parameters.
@@ -77,9 +77,9 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
             params, arrays = tree.unflatten(both)
             return jax.tree.leaves(apply(params, *whole(arrays)))
 
-        _, pull = jax.vjp(run, [leaf for leaf, f in zip(leaves, floating, strict=True) if f])
+        made, pull = jax.vjp(run, [leaf for leaf, f in zip(leaves, floating, strict=True) if f])
         slopes = iter(pull(gradients)[0])
-        return [next(slopes) if f else jnp.zeros(()) for f in floating]
+        return [next(slopes) if f else jnp.zeros(()) for f in floating], made
 
     def pullback():
         return _live(jax.make_jaxpr(pulled)(params, arrays, outputs))

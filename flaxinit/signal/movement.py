@@ -14,7 +14,6 @@ from flaxinit.signal.signals import (
     Origin,
     Signal,
     expanded,
-    joined,
 )
 
 
@@ -203,4 +202,3 @@ MOVEMENTS: dict[str, Callable[[Any, Sequence[Signal]], Signal | list[Signal]]] =
     "transpose": transpose,
     "unstack": unstack,
 }
-_ = joined

@@ -1,11 +1,10 @@
 """Sums and extrema over axes. A held entry stands for its share of the true ones."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from flaxinit.signal.signals import CONSTANT, PLACE, Signal, expanded
+from flaxinit.signal.signals import Signal, expanded
 
 _REDUCED: dict[str, Callable[..., np.ndarray]] = {
     "reduce_and": np.all,
@@ -41,24 +40,3 @@ def reduced(equation, signals: Sequence[Signal]) -> Signal:
         # The maximum of a part of a width axis is not that of all of it.
         sampled=signal.sampled or bool(partial and name not in ("reduce_sum",)),
     )
-
-
-def concatenated(parts: Sequence[Signal], axis: int, shape: tuple[int, ...], common) -> Signal:
-    """Parts that were aligned on all other axes, one behind the other."""
-    parts = [expanded(part, [axis]) for part in parts]
-    fraction = min(part.held[axis] / part.shape[axis] for part in parts)
-    arrays = []
-    for part in parts:
-        count = max(1, math.ceil(part.shape[axis] * fraction - 1e-9))
-        arrays.append(np.take(part.data, np.arange(count), axis=axis + 1))
-    sizes = [max(sizes) for sizes in zip(*(a.shape for a in arrays), strict=True)]
-    arrays = [
-        np.broadcast_to(a, [n if i != axis + 1 else a.shape[i] for i, n in enumerate(sizes)])
-        for a in arrays
-    ]
-    roles = tuple(max(part.roles[i] for part in parts) for i in range(len(shape)))
-    roles = tuple(
-        PLACE if i == axis and role == CONSTANT and shape[i] > 1 else role
-        for i, role in enumerate(roles)
-    )
-    return Signal(np.concatenate(arrays, axis + 1), shape, roles, **common)

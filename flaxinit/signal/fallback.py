@@ -1,0 +1,95 @@
+"""Operations without a rule: JAX runs them on the sample, replica by replica.
+
+What comes out is a sample of the result, with the noise that it has; it is marked, unless entries
+are only moved.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxinit.jaxpr import bind
+from flaxinit.signal.alignment import resized
+from flaxinit.signal.limits import Limits
+from flaxinit.signal.signals import (
+    CONSTANT,
+    PLACE,
+    WIDTH,
+    Signal,
+    exact,
+    expanded,
+    is_key,
+    is_whole,
+    joined,
+    wide,
+)
+
+# Exact on a sample, as elementwise operations are.
+_MOVES = ("dynamic_slice", "dynamic_update_slice", "gather", "scatter", "tile")
+
+
+def run(
+    equation, signals: Sequence[Signal], limits: Limits, rng: np.random.Generator
+) -> list[Signal]:
+    """The results of an equation, each operand held whole.
+
+    Raises:
+        ValueError: if an operand is held in part and too large to be held whole.
+    """
+    signals = [expanded(signal, range(len(signal.shape))) for signal in signals]
+    if not all(map(is_whole, signals)):
+        signals = [_whole(signal, equation.primitive.name, limits, rng) for signal in signals]
+    many = [signal.replicas > 1 for signal in signals]
+    replicas = min((s.replicas for s in signals if s.replicas > 1), default=1)
+    arrays = [
+        _narrow(signal.data[:replicas] if each else signal.data[0], atom.aval.dtype)
+        for signal, each, atom in zip(signals, many, equation.invars, strict=True)
+    ]
+    if any(many):
+        axes = [0 if each else None for each in many]
+        results = jax.vmap(lambda *arrays: bind(equation, arrays), axes)(*arrays)
+    else:
+        results = [result[None] for result in bind(equation, arrays)]
+    common = joined(signals)
+    moves = equation.primitive.name in _MOVES
+    common["sampled"] |= bool(common["sources"]) and not moves
+    return [
+        exact(result[0], common["origin"])
+        if is_key(result)
+        else Signal(
+            wide(np.asarray(result)), result.shape[1:], _roles(result.shape[1:], signals), **common
+        )
+        for result in results
+    ]
+
+
+def _whole(signal: Signal, name: str, limits: Limits, rng: np.random.Generator) -> Signal:
+    size = math.prod(signal.shape)
+    if size > limits.whole:
+        raise ValueError(
+            f"forecast has no rule for {name}, and an array of shape {signal.shape} is too large "
+            "to run it on a sample. Forecast a narrower model."
+        )
+    replicas = max(1, min(signal.replicas, limits.entries // size))
+    return resized(signal, signal.shape, replicas, rng)
+
+
+def _narrow(array: Any, dtype: Any) -> Any:
+    return array if is_key(array) else jnp.asarray(np.asarray(array), dtype)
+
+
+def _roles(shape: tuple[int, ...], signals: Sequence[Signal]) -> tuple[int, ...]:
+    """Those of an operand of the same rank and size; else channels come last."""
+    drawn = any(signal.sources for signal in signals)
+    roles = []
+    for axis, size in enumerate(shape):
+        same = [
+            s.roles[axis] for s in signals if len(s.shape) == len(shape) and s.shape[axis] == size
+        ]
+        last = WIDTH if drawn and axis == len(shape) - 1 else PLACE
+        roles.append(CONSTANT if size == 1 else max(same, default=CONSTANT) or last)
+    return tuple(roles)
