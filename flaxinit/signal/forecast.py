@@ -1,5 +1,6 @@
 """forecast(): what a whole model does to a signal, before any parameter is drawn."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.jaxpr import equations
+from flaxinit.signal import laws
 from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.kernels import Law
@@ -20,10 +22,6 @@ from flaxinit.signal.movement import MOVEMENTS
 from flaxinit.signal.report import Forecast, Report, Sum
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.statistics import correlations
-
-# Of a parameter so many entries are held: its moments are then right to 1e-3, by the midpoint rule
-# (`draws.bits`). Some are on each axis: a kernel may be divided by its norm over some of them.
-_ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True)
 
 
 def forecast(
@@ -72,16 +70,13 @@ def forecast(
     rng = np.random.default_rng(0)
     arrays = [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
     given = [_input(x, rng) for x in arrays]
-    reader = Interpreter(_ENTRIES, rng)
-    params = reader.run(traced.init, [exact(jax.random.key(0)), *given])
-    params = [
-        param.with_data(param.data, origin=frozenset({(n, ())})) for n, param in enumerate(params)
-    ]
-    record = _Record(traced, reader.drawn)
+    numbers = itertools.count(1)
+    params, drawn = laws.read(traced, arrays, given, numbers, rng)
+    record = _Record(traced, drawn)
     limits = Limits(particles=particles)
     if backward:  # what the forward pass made is kept until the gradient comes back
         limits = replace(limits, entries=min(limits.entries, _KEPT // _values(traced.apply)))
-    run = Interpreter(limits, rng, reader.numbers, record)
+    run = Interpreter(limits, rng, numbers, record)
     if backward:
         slopes = [_cotangent(x, run) for x in traced.outputs]
         results = run.run(traced.pullback(), [*params, *given, *slopes])

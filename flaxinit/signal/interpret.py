@@ -22,7 +22,15 @@ from flaxinit.signal.meeting import Meetings, Observer
 from flaxinit.signal.movement import MOVEMENTS, row
 from flaxinit.signal.products import contracted
 from flaxinit.signal.reduction import REDUCTIONS, reduced
-from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal, exact, is_key
+from flaxinit.signal.signals import (
+    CONSTANT,
+    PLACE,
+    WIDTH,
+    Signal,
+    exact,
+    is_key,
+    joined,
+)
 
 
 @dataclass
@@ -53,10 +61,14 @@ class Interpreter:
         return evaluate(program, operands, self.equation, lambda atom, value: exact(value))
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
+        if self.limits.law and _is_joint(equation, signals):
+            return [_unread(var.aval.shape, signals) for var in equation.outvars]
         if body := called(equation):
             return self.run(body, signals)
         found = self.control(equation, signals) or self.rule(equation, signals)
         if found is None:
+            if self.limits.law and any(signal.sources for signal in signals):
+                return [_unread(var.aval.shape, signals) for var in equation.outvars]
             return fallback.run(equation, signals, self.limits, self.rng)
         return [found] if isinstance(found, Signal) else found
 
@@ -87,7 +99,8 @@ class Interpreter:
         """What the rule for an operation makes; None if there is none, or it does not apply."""
         name, params = equation.primitive.name, equation.params
         if name == "random_bits":
-            return self.random_bits(params["shape"], params["bit_width"])
+            (out,) = equation.outvars  # there may be several keys
+            return self.random_bits(tuple(out.aval.shape), params["bit_width"])
         if name.startswith("random_") or any(is_key(signal.data) for signal in signals):
             return None
         if name in MOVEMENTS:
@@ -126,9 +139,9 @@ class Interpreter:
         roles = [WIDTH if axis == len(shape) - 1 else PLACE for axis in range(len(shape))]
         roles = [CONSTANT if n == 1 else role for n, role in zip(shape, roles, strict=True)]
         number = next(self.numbers)
-        self.drawn[number] = tuple(shape)
+        self.drawn[number] = shape
         data = bits(self.rng, (replicas, *held), width)
-        return Signal(data, tuple(shape), tuple(roles), frozenset({number}))
+        return Signal(data, shape, tuple(roles), frozenset({number}))
 
     def dot_general(self, equation, signals: Sequence[Signal]) -> Signal:
         side = _kernel(signals)
@@ -144,6 +157,19 @@ class Interpreter:
         if all(signal.origin is None for signal in signals):
             return of_convolution(equation, signals)
         return None
+
+
+def _is_joint(equation, signals: Sequence[Signal]) -> bool:
+    """Whether the law of the results cannot be read off a part of the entries."""
+    mixes = equation.primitive.name in ("dot_general", "conv_general_dilated", *ALONG)
+    drawn = any(signal.sources for signal in signals)
+    return any(signal.sampled for signal in signals) or (mixes and drawn)
+
+
+def _unread(shape: tuple[int, ...], signals: Sequence[Signal]) -> Signal:
+    """Stands for an array whose law was not read: it is marked, and has no values."""
+    data, roles = np.full((1,) * (len(shape) + 1), np.nan), (CONSTANT,) * len(shape)
+    return replace(Signal(data, tuple(shape), roles, **joined(signals)), sampled=True)
 
 
 def _kernel(signals: Sequence[Signal]) -> int | None:

@@ -34,6 +34,10 @@ class Programs:
     names: list[str]
     shapes: list[tuple[int, ...]]
 
+    def parameter(self, number: int) -> ClosedJaxpr:
+        """The part of the initialization that makes one parameter."""
+        return _live(self.init, [n == number for n in range(len(self.names))])
+
 
 def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Programs:
     """Trace a model; nothing is computed.
@@ -95,9 +99,10 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
     )
 
 
-def _live(program: ClosedJaxpr) -> ClosedJaxpr:
+def _live(program: ClosedJaxpr, wanted: Sequence[bool] | None = None) -> ClosedJaxpr:
     """Without what no result needs: an initialization runs the model too."""
-    jaxpr, _ = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True)
+    used = [True] * len(program.jaxpr.outvars) if wanted is None else list(wanted)
+    jaxpr, _ = dce_jaxpr(program.jaxpr, used, instantiate=True)
     kept = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     return ClosedJaxpr(jaxpr, [kept[var] for var in jaxpr.constvars])
 

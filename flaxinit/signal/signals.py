@@ -55,6 +55,10 @@ class Signal:
     log_variance: float = 0.0
     backward: bool = False
 
+    def __post_init__(self):
+        if not len(self.shape) == len(self.roles) == self.data.ndim - 1:
+            raise ValueError(f"{self.held} entries of an array of shape {self.shape}.")
+
     @property
     def held(self) -> tuple[int, ...]:
         return tuple(self.data.shape[1:])

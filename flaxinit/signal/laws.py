@@ -1,0 +1,75 @@
+"""What each parameter is drawn from, read off the program that makes it.
+
+Random bits become a sample of the uniform distribution that is as even as can be, and what the
+program does to them entry by entry is done to the sample: its moments are those of the law. Where
+entries depend on each other (orthogonal kernels come out of a factorization) the parameter is drawn
+once, at its true size, and marked.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxinit.jaxpr import bind, evaluate
+from flaxinit.signal.interpret import Interpreter
+from flaxinit.signal.limits import Limits
+from flaxinit.signal.model import Programs
+from flaxinit.signal.signals import PLACE, WIDTH, Signal, exact
+
+# Of a parameter so many entries are held: its moments are then right to 2e-3, by the midpoint rule
+# (`draws.bits`). Some are on each axis: a kernel may be divided by its norm over some of them.
+_ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True)
+_DRAWN = 2**24  # entries of a parameter that is drawn to read its law, at most
+
+
+def read(
+    programs: Programs,
+    inputs: Sequence[Any],
+    given: Sequence[Signal],
+    numbers: Iterator[int],
+    rng: np.random.Generator,
+) -> tuple[list[Signal], dict[int, tuple[int, ...]]]:
+    """The parameters, each with its own origin.
+
+    Args:
+        programs: of the model.
+        inputs: its arrays.
+        given: the same as signals.
+        numbers: names draws.
+        rng: random numbers.
+
+    Returns:
+        The parameters, and the shapes of draws by number.
+
+    Raises:
+        ValueError: if a parameter whose entries depend on each other is too large.
+    """
+    reader = Interpreter(_ENTRIES, rng, numbers)
+    params = reader.run(programs.init, [exact(jax.random.key(0)), *given])
+    params = [
+        _drawn(programs, n, inputs, next(numbers)) if param.sampled else param
+        for n, param in enumerate(params)
+    ]
+    named = [replace(param, origin=frozenset({(n, ())})) for n, param in enumerate(params)]
+    return named, reader.drawn
+
+
+def _drawn(programs: Programs, number: int, inputs: Sequence[Any], source: int) -> Signal:
+    shape = programs.shapes[number]
+    if math.prod(shape) > _DRAWN:
+        raise ValueError(
+            f"The entries of {programs.names[number]} depend on each other, and it is too large "
+            f"to be drawn for its law: {shape}. Forecast a narrower model."
+        )
+    arrays = [
+        jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x for x in inputs
+    ]
+    (value,) = evaluate(programs.parameter(number), [jax.random.key(0), *arrays], bind)
+    drawn = exact(value)
+    roles = tuple(WIDTH if role == PLACE else role for role in drawn.roles)
+    return replace(drawn, roles=roles, sources=frozenset({source}), sampled=True)

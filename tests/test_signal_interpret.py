@@ -1,0 +1,182 @@
+"""The interpreter of signals: known values are computed, laws are read, nothing large is stored."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import flaxinit
+from flaxinit.signal.draws import gaussian
+from flaxinit.signal.interpret import Interpreter
+from flaxinit.signal.limits import Limits
+from flaxinit.signal.signals import WIDTH, Signal, exact
+from flaxinit.signal.windows import Window, patches
+
+
+def interpreter(**limits):
+    return Interpreter(Limits(**limits), np.random.default_rng(0))
+
+
+def run(function, *inputs, **limits):
+    program = jax.make_jaxpr(function)(*inputs)
+    return interpreter(**limits).run(program, [exact(x, None) for x in inputs])
+
+
+X = jax.random.normal(jax.random.key(0), (4, 6, 8))
+N = jnp.arange(24).reshape(4, 6)
+CONV = functools.partial(lax.conv_general_dilated, dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+def doubled(x):
+    return lax.while_loop(lambda s: jnp.max(s) < 100.0, lambda s: 2 * s, x)
+
+
+PROGRAMS = {
+    "elementwise": lambda x: jnp.tanh(x) * jax.nn.gelu(x) / (1 + jnp.exp(-x)) - x**3 + jnp.abs(x),
+    "more": lambda x: lax.rsqrt(x * x + 1) + jnp.log1p(x * x) + jnp.sign(x) * jnp.floor(x),
+    "choice": lambda x: jnp.where(x > 0, x, 0.1 * x) + jnp.clip(x, -0.5, 0.5) + jnp.maximum(x, 0),
+    "softmax": lambda x: jax.nn.softmax(x, -1) + jax.nn.log_softmax(x, 1),
+    "logsumexp": lambda x: jax.nn.logsumexp(x, axis=(1, 2)),
+    "norms": lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var((0, 1)) + 1e-5),
+    "reshape": lambda x: x.reshape(4, 3, 2, 8).transpose(2, 0, 1, 3).reshape(2, -1),
+    "slices": lambda x: x[1:3, ::2, -3:] + x[:2, 1::2, :3],
+    "indices": lambda x: x[:, jnp.array([0, 2, 2])] + x[jnp.arange(4), 1][:, None],
+    "a computed slice": lambda x: lax.dynamic_slice_in_dim(x, jnp.argmax(x[0, :3, 0]), 3, 1),
+    "concatenate": lambda x: jnp.concatenate([x, 0 * x[:, :1], jnp.roll(x, 1, 1)], axis=1),
+    "stack": lambda x: jnp.stack([x, -x], axis=-1).reshape(4, 6, 16),
+    "pad": lambda x: jnp.pad(x, ((0, 0), (1, 2), (0, 0))) + jnp.tile(x[:, :1], (1, 9, 1)),
+    "cumulative": lambda x: jnp.cumsum(x, 1) + lax.cummax(x, 2) + jnp.sort(x, 1),
+    "reductions": lambda x: x.max(1) + x.min(1) + x.prod(1) + x.sum(1) + jnp.argmax(x, 1),
+    "einsum": lambda x: jnp.einsum("btc,bsc->bts", x, x[:, :3]) @ x[:, :3],
+    "convolution": lambda x: CONV(x, x[:3, :2].transpose(0, 2, 1), (2,), "SAME"),
+    "pooling": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 1), (1, 2, 1), "VALID"),
+    "scan": lambda x: lax.scan(lambda c, row: (c + row, c * row), x[0], x),
+    "backwards": lambda x: lax.scan(lambda c, row: (c + row, c), x[0], x, reverse=True),
+    "associative": lambda x: lax.associative_scan(jnp.multiply, x, axis=1),
+    "while": doubled,
+    "cond": lambda x: lax.cond(x[0, 0, 0] > 0, jnp.sin, jnp.cos, x),
+    "calls": jax.jit(jax.checkpoint(lambda x: jax.nn.relu(x) + jax.nn.silu(x))),
+    "fft": lambda x: jnp.abs(jnp.fft.rfft(x, axis=1)),
+    "gradient": jax.grad(lambda x: jnp.sum(jax.nn.softmax(x) ** 2 * jnp.sin(x))),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_known_values_are_computed(name):
+    with jax.numpy_dtype_promotion("standard"):
+        expected = jax.tree.leaves(PROGRAMS[name](X))
+        results = run(PROGRAMS[name], X)
+    for result, wanted in zip(results, expected, strict=True):
+        assert result.shape == wanted.shape and not result.sources and not result.sampled
+        whole = np.broadcast_to(result.data[0], wanted.shape)
+        # What JAX rounds in 32 bits has 64 here.
+        np.testing.assert_allclose(whole, wanted, rtol=2e-4, atol=2e-5)
+
+
+def test_integers_wrap_and_shift_as_they_do_in_jax():
+    def hashed(n):
+        n = n.astype(jnp.uint32) * np.uint32(2654435761)
+        return (n >> 7) ^ (n << 3) | (n & np.uint32(0xFF)), n // np.uint32(3), n % np.uint32(7)
+
+    for result, wanted in zip(run(hashed, N), hashed(N), strict=True):
+        np.testing.assert_array_equal(result.data[0], wanted)
+
+
+# The midpoint rule over 2¹⁴ bits is short of a normal's tails by 6e-4 of its variance:
+# 2 ∫ (z² - z_mid²) beyond the last midpoint, (2/n)(2 ln n) with n = 2¹⁴ is 2.4e-3 at most.
+TAILS = 2.4e-3
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        flaxinit.he(),
+        flaxinit.he("gelu", distribution="normal"),
+        flaxinit.glorot("tanh", distribution="uniform"),
+        flaxinit.normal(0.02),
+        flaxinit.uniform(0.3),
+        flaxinit.truncated_normal(0.5),
+        flaxinit.lecun(dtype="bfloat16"),
+    ],
+    ids=repr,
+)
+def test_the_law_of_a_parameter_is_read_from_its_program(init):
+    shape = (96, 160)
+    report = flaxinit.forecast(
+        (lambda key, x: init(key, shape), lambda w, x: x @ w.astype(x.dtype)),
+        X[0, :1, :1] * np.ones(96),
+    )
+    (layer,) = report.layers
+    # Rounding to 8 bits moves a variance by up to 2⁻¹⁶ of it.
+    assert layer.sigma_w2 / 96 == pytest.approx(init.variance(shape), rel=TAILS)
+    assert layer.fan_in_seen == 96 and not layer.sampled
+
+
+def test_a_law_that_takes_the_whole_array_is_sampled():
+    """Orthogonal kernels come out of a factorization; their size is true, and they are marked."""
+    report = flaxinit.forecast(
+        (lambda key, x: flaxinit.orthogonal()(key, (64, 64)), lambda w, x: x @ w),
+        np.ones((2, 64), "f"),
+    )
+    (layer,) = report.layers
+    assert layer.sigma_w2 == pytest.approx(1, rel=1e-5) and layer.sampled
+
+
+def test_what_is_equal_is_stored_once():
+    def constant(x):
+        return jnp.zeros((10**6, 10**6)) + x, jnp.broadcast_to(x, (10**9,))
+
+    program = jax.make_jaxpr(constant)(1.0)
+    for result in interpreter().run(program, [exact(np.float32(1))]):
+        assert result.data.size == 1 and result.second_moment() == 1
+
+
+def test_wide_axes_are_held_in_part_and_counted_whole():
+    """The sum over a width axis of which a part is held is that of all of it."""
+    limits = Limits()
+    held = limits.hold((2**20,))
+    assert np.prod(held) <= limits.cap
+    data = np.random.default_rng(0).standard_normal((1, 4, *held))
+    signal = Signal(data, (4, 2**20), (2, WIDTH), frozenset({1}), None)
+    program = jax.make_jaxpr(lambda x: (x * x).sum(-1))(jax.ShapeDtypeStruct((4, 2**20), "float32"))
+    (result,) = interpreter().run(program, [signal])
+    assert result.data / 2**20 == pytest.approx(1, abs=4 * np.sqrt(2 / np.prod(held)))
+
+
+@pytest.mark.parametrize("count", [256, 257, 20])
+def test_drawn_channels_have_the_second_moments_asked_for(count):
+    x = np.random.default_rng(1).standard_normal((1, 12, 5))
+    y = gaussian(np.random.default_rng(0), x, count)
+    gram = np.einsum("gcp,gcq->pq", y, y) / count
+    np.testing.assert_allclose(np.diagonal(gram), np.sum(x[0] ** 2, 1), rtol=1e-6)
+    if count == 256:  # an even number, and enough of them
+        np.testing.assert_allclose(gram, x[0] @ x[0].T, atol=1e-8)
+        assert np.abs(y.mean(1)).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("strides", "padding", "spacing", "dilation"),
+    [
+        ((1, 1), ((0, 0), (0, 0)), (1, 1), (1, 1)),
+        ((2, 1), ((1, 1), (2, 0)), (1, 1), (1, 1)),
+        ((1, 1), ((2, 2), (2, 2)), (1, 1), (2, 2)),
+        ((1, 2), ((2, 1), (1, 2)), (2, 3), (1, 1)),
+        ((1, 1), ((-1, 0), (0, -1)), (1, 1), (1, 1)),
+    ],
+)
+def test_patches_are_what_a_convolution_sees(strides, padding, spacing, dilation):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 7, 6, 3)), rng.standard_normal((3, 2, 3, 5))
+    window = Window((3, 2), strides, padding, spacing, dilation)
+    seen = patches(x[None, :, :, :, None], window)[0, :, :, :, 0]
+    expected = lax.conv_general_dilated(
+        jnp.asarray(x), jnp.asarray(w), strides, padding, spacing, dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    assert list(expected.shape[1:3]) == window.outputs((7, 6))
+    np.testing.assert_allclose(
+        np.einsum("nijchw,hwco->nijo", seen, w), expected, rtol=1e-4, atol=1e-4
+    )
