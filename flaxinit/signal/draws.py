@@ -15,8 +15,8 @@ def gaussian(
 ) -> np.ndarray:
     """Channels y ~ N(0, X Xᵀ) over places.
 
-    One group has exactly this second moment at each place, and where the channels are enough
-    exactly this Gram matrix.
+    A single group has exactly this second moment at each place, and where the channels are enough
+    exactly this Gram matrix. Each of several groups is a plain draw: its channels may be summed.
 
     Args:
         rng: random numbers.
@@ -36,22 +36,23 @@ def gaussian(
     groups, places, terms = factor.shape
     if places < terms:
         factor = compressed(factor @ np.swapaxes(factor, 1, 2))
-    rank = factor.shape[-1]
-    half = -(-count // 2)
-    z = rng.standard_normal((groups, half, rank))
     across = np.swapaxes(factor, 1, 2)
+    rank = factor.shape[-1]
+    if groups > 1:
+        return rng.standard_normal((groups, count, rank)) @ across
+    half = -(-count // 2)
+    z = rng.standard_normal((half, rank))
     if whiten := rank <= half and half >= _MANY and count % 2 == 0:
         # z L⁻ᵀ is white where z has the Gram matrix L Lᵀ.
-        root = np.linalg.cholesky(np.swapaxes(z, 1, 2) @ z / half)
-        pairs = zip(root, across, strict=True)
-        across = np.stack([solve_triangular(r, x, trans=1, lower=True) for r, x in pairs])
-    y = z @ across
-    y = np.concatenate([y, -y], axis=1)[:, rng.permutation(2 * half)[:count]]
-    if groups == 1 and (not whiten or squares is not None):
+        root = np.linalg.cholesky(z.T @ z / half)
+        across = solve_triangular(root, across[0], trans=1, lower=True)[None]
+    y = z @ across[0]
+    y = np.concatenate([y, -y])[rng.permutation(2 * half)[:count]]
+    if not whiten or squares is not None:
         wanted = np.sum(factor[0] ** 2, axis=-1) if squares is None else squares
-        found = np.mean(y**2, axis=1)
+        found = np.mean(y**2, axis=0)
         y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
-    return y
+    return y[None]
 
 
 # Fewer whitened vectors would all be of one length, far from Gaussian.

@@ -60,27 +60,29 @@ def of_kernel(
 def of_convolution(equation, signals: Sequence[Signal]) -> Signal:
     """The gradient of a kernel in a convolution, at some of its channels."""
     x_spec, w_spec, out_spec = equation.params["dimension_numbers"]
-    axes = (x_spec[0], w_spec[0])  # of the channels that come in, and of those that went out
+    axes = (x_spec[0], w_spec[0])  # of the channels that came in, and of those that went out
+    groups = equation.params["batch_group_count"]
+    each = [signal.shape[axis] // groups for signal, axis in zip(signals, axes, strict=True)]
+    held = [signal.held[axis] for signal, axis in zip(signals, axes, strict=True)]
+    if groups > 1:  # of the groups some are kept, each whole
+        most = min(h // n for h, n in zip(held, each, strict=True))
+        groups = max(1, min(most, _FEW // max(each)))
+        counts = [groups * n for n in each]
+    else:
+        counts = [min(_FEW, h) for h in held]
+    equation = equation.replace(params=equation.params | {"batch_group_count": groups})
     thin = []
-    for signal, axis in zip(signals, axes, strict=True):
+    for signal, axis, count in zip(signals, axes, counts, strict=True):
         others = [i for i in range(len(signal.shape)) if i != axis]
-        data = expanded(signal, others).data
-        thin.append(np.take(data, np.arange(min(_FEW, data.shape[axis + 1])), axis=axis + 1))
+        thin.append(np.take(expanded(signal, others).data, np.arange(count), axis=axis + 1))
     replicas = min((len(data) for data in thin if len(data) > 1), default=1)
+    scales = [float(np.max(np.abs(data))) or 1.0 for data in thin]  # JAX has 32 bits
     arrays = [
-        jnp.asarray(
-            np.broadcast_to(data, (max(len(data), 1), *data.shape[1:]))[:replicas], jnp.float32
-        )
-        for data in thin
+        jnp.asarray(data[:replicas] / scale, jnp.float32)
+        for data, scale in zip(thin, scales, strict=True)
     ]
-    scales = [float(jnp.max(jnp.abs(array))) or 1.0 for array in arrays]
-    many = [0 if len(array) == replicas > 1 else None for array in arrays]
-    arrays = [a / s if m == 0 else a[0] / s for a, s, m in zip(arrays, scales, many, strict=True)]
-
-    def one(*operands):
-        return bind(equation, operands)[0]
-
-    data = jax.vmap(one, many)(*arrays) if 0 in many else one(*arrays)[None]
+    arrays = [jnp.broadcast_to(array, (replicas, *array.shape[1:])) for array in arrays]
+    data = jax.vmap(lambda *operands: bind(equation, operands)[0])(*arrays)
     shape = tuple(equation.outvars[0].aval.shape)
     roles = [CONSTANT] * len(shape)
     for axis in out_spec[:2]:
