@@ -6,18 +6,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from signal_models import (
-    DRAWS,
-    LINEN,
-    Block,
-    Recurrent,
-    ResidualMLP,
-    measured,
-    outside,
-    signals,
-)
 
 import flaxinit
+from benchmarks.bounds import z_score
+from benchmarks.forecasts import compared, measured
+from benchmarks.zoo import Block, Recurrent, ResidualMLP, linen
+
+DRAWS = 32
+WIDTH = 64
+LINEN = linen(WIDTH)
+
+
+def outside(forecast, draws, tolerance):
+    """Kernels whose forecast is off by more than the tolerance, and than chance explains."""
+    z = z_score(len(draws))
+    return {
+        path: (round(error, 3), round(chance, 3))
+        for path, (error, chance) in compared(forecast, draws).items()
+        if abs(error) > max(tolerance, z * chance)
+    }
+
+
+def signals(report):
+    return {layer.path: layer.signal_out for layer in report.layers}
 
 
 def x(*shape):
@@ -42,7 +53,7 @@ def test_the_signal_is_what_draws_measure(case):
 
 
 def test_a_residual_network_has_the_signal_and_the_gradients_that_were_forecast():
-    model, inputs = ResidualMLP(), x(16, 32)
+    model, inputs = ResidualMLP(256), x(16, 32)
     report = flaxinit.forecast(model, inputs, backward=True)
     draws, slopes = measured(model, inputs)
     assert not outside(signals(report), draws, 0.03)
@@ -55,8 +66,8 @@ def test_a_residual_network_has_the_signal_and_the_gradients_that_were_forecast(
 
 def test_a_wrong_kernel_is_found_and_it_alone():
     """A control: draws of a model with one wrong kernel are not those of the forecast."""
-    report = flaxinit.forecast(ResidualMLP(), x(16, 32))
-    wrong = ResidualMLP(wrong=3)
+    report = flaxinit.forecast(ResidualMLP(256), x(16, 32))
+    wrong = ResidualMLP(256, wrong=3)
     draws, _ = measured(wrong, x(16, 32))
     assert list(outside(signals(report), draws, 0.03)) == [
         "params/Dense_8/kernel",
@@ -73,7 +84,7 @@ def test_a_wrong_kernel_is_found_and_it_alone():
 
 def test_a_recurrent_cell_has_an_entry_for_each_step():
     """Kernels used at each step are drawn once: their uses are correlated."""
-    model, inputs = Recurrent(), x(4, 6, 16)
+    model, inputs = Recurrent(WIDTH), x(4, 6, 16)
     report = flaxinit.forecast(model, inputs)
     steps = [layer for layer in report.layers if layer.path.endswith("LSTMCell_0/ii/kernel")]
     assert len(steps) == 6
@@ -171,7 +182,7 @@ def test_parameters_that_are_equal_or_zero():
 
 
 def test_the_report_prints_a_kernel_a_line():
-    report = flaxinit.forecast(ResidualMLP(blocks=1), x(4, 8))
+    report = flaxinit.forecast(ResidualMLP(32, blocks=1), x(4, 8))
     lines = str(report).splitlines()
     assert sum("/kernel" in line for line in lines) == len(report.layers) == 4
     assert "residual stream" in lines[-1]

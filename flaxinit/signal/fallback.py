@@ -1,7 +1,7 @@
 """Operations without a rule: JAX runs them on the sample, replica by replica.
 
-What comes out is a sample of the result, with the noise that it has; it is marked, unless entries
-are only moved.
+What comes out is a sample of the result, with the noise that it has; it is marked, unless
+entries are only moved, or summed with known weights.
 """
 
 import math
@@ -28,8 +28,15 @@ from flaxinit.signal.signals import (
     wide,
 )
 
-# Exact on a sample, as elementwise operations are.
-_MOVES = ("dynamic_slice", "dynamic_update_slice", "gather", "scatter", "tile")
+# Exact on a sample, as elementwise operations are. A convolution comes here with a fixed filter.
+_EXACT = (
+    "conv_general_dilated",
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "gather",
+    "scatter",
+    "tile",
+)
 
 
 def run(
@@ -55,8 +62,8 @@ def run(
     else:
         results = [result[None] for result in bind(equation, arrays)]
     common = joined(signals)
-    moves = equation.primitive.name in _MOVES
-    common["sampled"] |= bool(common["sources"]) and not moves
+    exactly = equation.primitive.name in _EXACT
+    common["sampled"] |= bool(common["sources"]) and not exactly
     return [
         exact(result[0], common["origin"])
         if is_key(result)

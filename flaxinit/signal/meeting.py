@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from flaxinit.signal import fallback
 from flaxinit.signal.kernels import Kernels, Law, law
 from flaxinit.signal.lookup import Rows
 from flaxinit.signal.movement import permuted, reshaped
@@ -103,6 +104,12 @@ class Meetings:
         params = equation.params
         x_spec, w_spec, out_spec = params["dimension_numbers"]
         self.observer.enters(w, x)
+        if w.known and w.data.size > 1:  # a fixed filter
+            (result,) = fallback.run(equation, signals, self.kernels.limits, self.kernels.rng)
+            self.observer.met(
+                w, x, result, law(w, w_spec[1:]), math.prod(w.shape[a] for a in w_spec[1:])
+            )
+            return result
         window = Window.of(params, [w.shape[axis] for axis in w_spec[2:]])
         groups = params["feature_group_count"]
         fan = math.prod(w.shape[axis] for axis in w_spec[1:])
@@ -114,7 +121,8 @@ class Meetings:
         signal = expanded(signal, range(1, rank + 1))
         share = signal.share([rank + 2])
         apart = signal.roles[rank + 1] == WIDTH
-        data, replicas_share, squares = self._thinned(signal.data, window, rank, known, apart)
+        data, thinned, squares = self._thinned(signal.data, window, apart)
+        squares = None if squares is None or known.centered else share * squares
         cut = patches(data, window)  # replicas, samples, positions..., groups, channels, window...
         samples, *positions = cut.shape[1 : 2 + rank]
         cut = np.moveaxis(cut, 2 + rank, 1)
@@ -123,9 +131,7 @@ class Meetings:
         cut = cut[:, None, :, None] if apart else cut[:, :, None, None]
         outputs = (w.shape[w_spec[0]] // groups,)
         axes = ("conv", tuple(w_spec), groups)
-        y = self.kernels.multiply(
-            cut, share, known, outputs, (w.origin, axes), squares, replicas_share
-        )
+        y = self.kernels.multiply(cut, share, known, outputs, (w.origin, axes), squares, thinned)
         # replicas, groups, outputs, samples, positions...
         y = y.reshape(len(y), -1, y.shape[4], samples, *positions)
         y = np.moveaxis(y.reshape(len(y), -1, samples, *positions), 1, -1)
@@ -141,13 +147,20 @@ class Meetings:
         return self._result(w, x, data, shape, tuple(roles), known, fan_in, [x_spec[1]], axes)
 
     def _thinned(
-        self, data: np.ndarray, window: Window, rank: int, known: Law, apart: bool
+        self, data: np.ndarray, window: Window, apart: bool
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
         """Fewer channels where there are too many patches: some stand for all.
 
-        Returns the channels, how many of them each stands for beyond what multiply knows, and the
-        exact second moments of the outputs, but for the kernel's variance.
+        Args:
+            data: replicas × samples × positions... × groups × channels.
+            window: over the positions.
+            apart: whether each group has a kernel of its own.
+
+        Returns:
+            Some of the channels, how many of all replicas each stands for, and what the second
+            moments of the outputs would be with all of them, for entries of unit variance.
         """
+        rank = len(window.sizes)
         limits = self.kernels.limits
         replicas, samples, *rest, groups, channels = data.shape
         positions = math.prod(window.outputs(rest))
@@ -166,8 +179,7 @@ class Meetings:
         squares = np.sum(patches(square, window), axis=tuple(range(-2 - rank, 0)))
         flat = np.moveaxis(data, 0, -2).reshape(*data.shape[1:-2], 1, -1)
         some = self.kernels.rng.permutation(flat.shape[-1])[:most]
-        wanted = None if known.centered else channels * squares.reshape(-1)
-        return flat[None, ..., some], channels / most, wanted
+        return flat[None, ..., some], channels / most, channels * squares.reshape(-1)
 
     def _result(self, w, x, y, shape, roles, known: Law, fan: float, summed, axes) -> Signal:
         if (w.origin, axes) not in self.named:

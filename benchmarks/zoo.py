@@ -1,4 +1,4 @@
-"""Models as people write them, and what draws of them measure, for the tests of forecast()."""
+"""Models as people write them, at any width: what forecast() is held against."""
 
 import math
 
@@ -9,72 +9,12 @@ import numpy as np
 from flax import nnx
 
 import flaxinit
-from benchmarks.bounds import z_score
-from flaxinit.paths import name
-
-DRAWS = 32
-WIDTH = 64
-KERNELS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose)
-
-
-def measured(model, *inputs, draws=DRAWS, **options):
-    """For each kernel of a Linen model E[y²] in each draw, and E[dW²] for unit Gaussian gradients.
-
-    Biases are 0 at the start, so a layer's output is its kernel's.
-    """
-
-    def one(key):
-        keys = jax.random.split(key)
-        variables = model.init(keys[0], *inputs, **options)
-        others = {k: v for k, v in variables.items() if k != "params"}
-
-        def run(params):
-            return model.apply(
-                {"params": params, **others},
-                *inputs,
-                mutable=["intermediates", "batch_stats"],
-                capture_intermediates=lambda module, method: isinstance(module, KERNELS),
-                **options,
-            )
-
-        out, pull, state = jax.vjp(run, variables["params"], has_aux=True)
-        (slopes,) = pull(jax.random.normal(keys[1], out.shape))
-        return jax.tree.map(lambda x: jnp.mean(x**2), (state["intermediates"], slopes))
-
-    keys = jax.random.split(jax.random.key(1), draws)
-    seen, slopes = jax.jit(lambda keys: jax.lax.map(one, keys))(keys)
-    outputs = {
-        "params/" + name(path).replace("__call__/0", "kernel"): np.array(values)
-        for path, values in jax.tree_util.tree_leaves_with_path(seen)
-    }
-    gradients = {
-        "params/" + name(path): np.array(values)
-        for path, values in jax.tree_util.tree_leaves_with_path(slopes)
-    }
-    return outputs, gradients
-
-
-def outside(forecast, draws, tolerance):
-    """Kernels whose forecast is off by more than the tolerance, and than chance explains."""
-    z = z_score(len(draws))
-    found = {}
-    for path, values in draws.items():
-        mean = float(values.mean())
-        chance = z * float(values.std(ddof=1)) / math.sqrt(len(values)) / mean
-        error = forecast[path] / mean - 1
-        if abs(error) > max(tolerance, chance):
-            found[path] = (round(error, 3), round(chance, 3))
-    return found
-
-
-def signals(report):
-    return {layer.path: layer.signal_out for layer in report.layers}
 
 
 class ResidualMLP(nn.Module):
     """h + W₂ relu(W₁ tanh(h)), a few times."""
 
-    width: int = 256
+    width: int
     blocks: int = 4
     wrong: int = -1  # the block whose second kernel has a wrong gain
 
@@ -103,7 +43,7 @@ class LeNet(nn.Module):
 class ResNet(nn.Module):
     """Pre-activation, with BatchNorm and a strided projection."""
 
-    width: int = WIDTH
+    width: int
 
     @nn.compact
     def __call__(self, x, train):
@@ -126,7 +66,7 @@ class ResNet(nn.Module):
 class Encoder(nn.Module):
     """Pre-LN, with Flax's attention."""
 
-    width: int = WIDTH
+    width: int
     blocks: int = 2
 
     @nn.compact
@@ -141,7 +81,7 @@ class Encoder(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    width: int = WIDTH
+    width: int
 
     @nn.compact
     def __call__(self, x):
@@ -169,7 +109,7 @@ def rotary(x):
 class Decoder(nn.Module):
     """RMSNorm, rotary positions, grouped queries, SwiGLU and a tied head."""
 
-    width: int = WIDTH
+    width: int
     blocks: int = 2
     heads: int = 4
     groups: int = 2
@@ -205,7 +145,7 @@ class Decoder(nn.Module):
 
 
 class Mixer(nn.Module):
-    width: int = WIDTH
+    width: int
 
     @nn.compact
     def __call__(self, x):
@@ -223,7 +163,7 @@ class Mixer(nn.Module):
 class Separable(nn.Module):
     """Depthwise convolutions between dense layers, as in ConvNeXt."""
 
-    width: int = WIDTH
+    width: int
 
     @nn.compact
     def __call__(self, x):
@@ -236,11 +176,12 @@ class Separable(nn.Module):
 
 
 class Recurrent(nn.Module):
-    width: int = WIDTH
+    width: int
 
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(10)(nn.RNN(nn.LSTMCell(self.width))(x)[:, -1])
+        steps = jnp.asarray(nn.RNN(nn.LSTMCell(self.width))(x))
+        return nn.Dense(10)(steps[:, -1])
 
 
 class Block(nnx.Module):
@@ -267,14 +208,15 @@ def _tokens(*shape):
     return jax.random.randint(jax.random.key(0), shape, 0, 100)
 
 
-# Models, inputs and options.
-LINEN = {
-    "mlp": (ResidualMLP(WIDTH), (_x(16, 32),), {}),
-    "lenet": (LeNet(), (_x(4, 16, 16, 1),), {}),
-    "resnet": (ResNet(), (_x(4, 12, 12, 3),), {"train": True}),
-    "encoder": (Encoder(), (_tokens(4, 16),), {}),
-    "vision transformer": (VisionTransformer(), (_x(4, 16, 16, 3),), {}),
-    "decoder": (Decoder(), (_tokens(4, 16),), {}),
-    "mixer": (Mixer(), (_x(4, 16, 16, 3),), {}),
-    "separable": (Separable(), (_x(4, 16, 16, 3),), {}),
-}
+def linen(width: int) -> dict[str, tuple[nn.Module, tuple, dict]]:
+    """Models of a width, with inputs and options."""
+    return {
+        "MLP, residual": (ResidualMLP(width), (_x(16, 32),), {}),
+        "LeNet": (LeNet(), (_x(4, 16, 16, 1),), {}),
+        "ResNet, BatchNorm": (ResNet(width), (_x(4, 12, 12, 3),), {"train": True}),
+        "encoder, pre-LN": (Encoder(width), (_tokens(4, 16),), {}),
+        "vision transformer": (VisionTransformer(width), (_x(4, 16, 16, 3),), {}),
+        "decoder, SwiGLU": (Decoder(width), (_tokens(4, 16),), {}),
+        "MLP-Mixer": (Mixer(width), (_x(4, 16, 16, 3),), {}),
+        "depthwise": (Separable(width), (_x(4, 16, 16, 3),), {}),
+    }
