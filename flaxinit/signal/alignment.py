@@ -39,10 +39,11 @@ def _common(signals: Sequence[Signal], axis: int) -> int:
 def resized(
     signal: Signal, held: tuple[int, ...], replicas: int, rng: np.random.Generator
 ) -> Signal:
-    """With so many entries on each axis: of parameters others of the same law, where they lack."""
+    """With so many entries on each axis; what is drawn gets others of its law where it lacks."""
     data = signal.data[:replicas] if signal.replicas > 1 else signal.data
     for axis, (have, want) in enumerate(zip(data.shape[1:], held, strict=True), start=1):
-        if have in (1, want):
+        constant = have == 1 and (signal.known or signal.roles[axis - 1] == CONSTANT)
+        if have == want or constant:
             continue
         if have > want or signal.known or not have:
             data = np.take(data, np.arange(want) * have // max(want, 1), axis=axis)

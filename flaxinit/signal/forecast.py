@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.jaxpr import equations
+from flaxinit.jaxpr import called, closed
 from flaxinit.signal import laws
 from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
@@ -97,11 +97,16 @@ _KEPT = 2**28
 
 def _values(program: ClosedJaxpr) -> int:
     """About how many arrays as large as a signal a program makes."""
-    return 1 + sum(
-        equation.primitive.name not in MOVEMENTS
-        for equation in equations(program)
-        if any(len(getattr(var.aval, "shape", ())) > 1 for var in equation.outvars)
-    )
+    count = 1
+    for equation in program.eqns:
+        body = called(equation)
+        if equation.primitive.name == "scan":
+            count += equation.params["length"] * _values(closed(equation.params["jaxpr"]))
+        elif body is not None:
+            count += _values(body)
+        elif equation.primitive.name not in MOVEMENTS:
+            count += any(len(getattr(var.aval, "shape", ())) > 1 for var in equation.outvars)
+    return count
 
 
 def _cotangent(x: Any, run: Interpreter) -> Signal:

@@ -5,6 +5,7 @@ product with a kernel is in `kernels`.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,8 @@ def contracted(equation, left: Signal, right: Signal) -> Signal:
         b, f = len(axes.batch), len(axes.free)
         frees.append(signal.held[b : b + f])
         roles.append(signal.roles[b : b + f])
-        arrays.append(data.reshape(data.shape[0], *signal.held[:b], *_flat(signal.held, b, f)))
+        flat = math.prod(signal.held[b : b + f]), math.prod(signal.held[b + f :])
+        arrays.append(data.reshape(data.shape[0], *signal.held[:b], *flat))
     for i, j in zip(parts[0].summed, parts[1].summed, strict=True):
         share *= left.shape[i] / max(left.held[i], right.held[j])
     # A sum of independent products has as many times the variance as it has terms, not the
@@ -53,9 +55,9 @@ def contracted(equation, left: Signal, right: Signal) -> Signal:
     # Terms that are constant on one side are summed on the other.
     terms = max(first.shape[-1], second.shape[-1])
     if first.shape[-1] != terms:
-        first, second = first * 1.0, second.sum(-1, keepdims=True)
+        second = second.sum(-1, keepdims=True)
     elif second.shape[-1] != terms:
-        first, second = first.sum(-1, keepdims=True), second * 1.0
+        first = first.sum(-1, keepdims=True)
     with np.errstate(all="ignore"):
         data = first @ np.swapaxes(second, -1, -2) * share
     kept = tuple(
@@ -67,32 +69,25 @@ def contracted(equation, left: Signal, right: Signal) -> Signal:
     product = Signal(data.reshape(data.shape[0], *held), shape, result, **common)
     mixed = [s for s, each in zip(halves, roles, strict=True) if WIDTH in each]
     # Weights times a signal, as in attention, keep its level; a score is a level of its own.
-    level = mixed[0].level if len(mixed) == 1 else product.second_moment()
-    return product.with_data(product.data, level=level)
-
-
-def _flat(held, b: int, f: int) -> tuple[int, int]:
-    return int(np.prod(held[b : b + f], dtype=int)), int(np.prod(held[b + f :], dtype=int))
+    return replace(product, level=mixed[0].level if len(mixed) == 1 else product.second_moment())
 
 
 def _matched(left: Signal, right: Signal, parts) -> tuple[Signal, Signal]:
     """Batch and summed axes held alike, or constant on one side throughout."""
-    pairs = [
-        *zip(parts[0].batch, parts[1].batch, strict=True),
-        *zip(parts[0].summed, parts[1].summed, strict=True),
-    ]
-    for i, j in pairs:
-        one, other = left.held[i], right.held[j]
-        if one != other and 1 not in (one, other):
-            size = min(one, other)
+    batch, summed = (
+        list(zip(*each, strict=True))
+        for each in ((part.batch for part in parts), (part.summed for part in parts))
+    )
+    for i, j in (*batch, *summed):
+        if 1 not in (left.held[i], right.held[j]):
+            size = min(left.held[i], right.held[j])
             left, right = _first(left, i, size), _first(right, j, size)
-    summed = list(zip(parts[0].summed, parts[1].summed, strict=True))
-    ones = [(left.held[i], right.held[j]) for i, j in summed]
-    if not (all(a == 1 for a, _ in ones) or all(b == 1 for _, b in ones)) and any(
-        a != b for a, b in ones
-    ):
-        left = expanded(left, parts[0].summed, [max(pair) for pair in ones])
-        right = expanded(right, parts[1].summed, [max(pair) for pair in ones])
+    held = [(left.held[i], right.held[j]) for i, j in summed]
+    constant = any(all(pair[side] == 1 for pair in held) for side in (0, 1))
+    if not constant:
+        most = [max(pair) for pair in held]
+        left = expanded(left, parts[0].summed, most)
+        right = expanded(right, parts[1].summed, most)
     return left, right
 
 
