@@ -19,7 +19,7 @@ import numpy as np
 
 import flaxinit
 from benchmarks.store import environment
-from benchmarks.view import COLOURS, panels
+from benchmarks.view import COLORS, panels
 from benchmarks.zoo import linen
 from flaxinit.paths import name
 
@@ -76,7 +76,7 @@ def compared(forecast: dict[str, float | None], draws: Draws) -> dict[str, tuple
 
 
 def row(title: str, model: nn.Module, inputs, options, draws: int) -> dict:
-    """What is found of one model."""
+    """Forecast one model and draw it; return the errors."""
     start = time.process_time()
     report = flaxinit.forecast(model, *inputs, backward=True, **options)
     seconds = time.process_time() - start
@@ -102,7 +102,7 @@ def text(found: dict) -> str:
 
 
 def plot(rows: list[dict], title: str):
-    """An error bar for each kernel, a model a group."""
+    """Draw an error bar for each kernel, grouped by model."""
     figure, axes = panels(title, 2, width=6, height=4.6, sharey=True)
     for axis, way in zip(axes, ("forward", "backward"), strict=True):
         for place, found in enumerate(reversed(rows)):
@@ -110,7 +110,7 @@ def plot(rows: list[dict], title: str):
             spots = place + np.linspace(-0.3, 0.3, len(values))
             axis.errorbar(
                 100 * values[:, 0], spots, xerr=300 * values[:, 1],
-                fmt="o", ms=3, lw=0.8, color=COLOURS[4],
+                fmt="o", ms=3, lw=0.8, color=COLORS[4],
             )  # fmt: skip
         axis.axvline(0, color="black", lw=0.8)
         axis.set_yticks(range(len(rows)), [found["model"] for found in reversed(rows)])

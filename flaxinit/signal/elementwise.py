@@ -1,10 +1,11 @@
-"""Elementwise operations are run on the sample, and sums and products of independent signals
-are given the second moments that theory knows:
+"""Elementwise operations, run on the sample and corrected by what theory knows.
+
+Sums and products of independent signals have the second moments
 
     E[(x ± y)²] = E[x²] + E[y²] ± 2 E[x] E[y],    E[(x y)²] = E[x²] E[y²],
 
-and those of a signal that another one masks likewise. The sample has them up to 1/√particles;
-without this the error would grow with depth.
+and a signal that another one masks has the latter too. A sample has them only up to 1/√particles,
+an error that would grow with depth.
 """
 
 from collections.abc import Sequence

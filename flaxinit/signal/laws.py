@@ -34,7 +34,7 @@ def read(
     numbers: Iterator[int],
     rng: np.random.Generator,
 ) -> tuple[list[Signal], dict[int, tuple[int, ...]]]:
-    """The parameters, each with its own origin.
+    """The parameters, each with its own origin, then the state.
 
     Args:
         programs: of the model.
@@ -50,26 +50,28 @@ def read(
         ValueError: if a parameter whose entries depend on each other is too large.
     """
     reader = Interpreter(_ENTRIES, rng, numbers)
-    params = reader.run(programs.init, [exact(jax.random.key(0)), *given])
-    params = [
-        _drawn(programs, n, inputs, next(numbers)) if param.sampled else param
-        for n, param in enumerate(params)
+    made = reader.run(programs.init, [exact(jax.random.key(0)), *given])
+    made = [
+        _drawn(programs, n, inputs, next(numbers)) if each.sampled else each
+        for n, each in enumerate(made)
     ]
-    named = [replace(param, origin=frozenset({(n, ())})) for n, param in enumerate(params)]
-    return named, reader.drawn
+    count = len(programs.names)
+    params = [replace(each, origin=frozenset({(n, ())})) for n, each in enumerate(made[:count])]
+    return [*params, *made[count:]], reader.drawn
 
 
 def _drawn(programs: Programs, number: int, inputs: Sequence[Any], source: int) -> Signal:
-    shape = programs.shapes[number]
+    shape = programs.init.out_avals[number].shape
     if math.prod(shape) > _DRAWN:
+        name = programs.names[number] if number < len(programs.names) else "the state"
         raise ValueError(
-            f"The entries of {programs.names[number]} depend on each other, and it is too large "
+            f"The entries of {name} depend on each other, and it is too large "
             f"to be drawn for its law: {shape}. Forecast a narrower model."
         )
     arrays = [
         jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x for x in inputs
     ]
-    (value,) = evaluate(programs.parameter(number), [jax.random.key(0), *arrays], bind)
+    (value,) = evaluate(programs.alone(number), [jax.random.key(0), *arrays], bind)
     drawn = exact(value)
     roles = tuple(WIDTH if role == PLACE else role for role in drawn.roles)
     return replace(drawn, roles=roles, sources=frozenset({source}), sampled=True)

@@ -18,35 +18,41 @@ class Programs:
     """What a model does, as programs.
 
     Attributes:
-        init: (key, arrays of the inputs) -> the arrays of the parameters.
-        apply: (the arrays of the parameters, arrays of the inputs) -> the output's arrays.
-        pullback: traces (the same, gradients of the outputs) -> gradients of parameters and
+        init: (key, arrays of the inputs) -> the arrays of the parameters, then those of the state.
+        apply: (the arrays of parameters and state, arrays of the inputs) -> the output's arrays.
+        pullback: traces (the same, gradients of the outputs) -> gradients of parameters, state and
             inputs, 0 for those that are not floating; and the outputs.
-        outputs: shapes and dtypes of the outputs.
-        names: of the parameters.
+        names: of the parameters, as `fast_init` writes them.
         shapes: of the parameters.
+        outputs: shapes and dtypes of the output's arrays.
+        tree: the structure of the parameters.
     """
 
     init: ClosedJaxpr
     apply: ClosedJaxpr
     pullback: Callable[[], ClosedJaxpr]
-    outputs: list[Any]
     names: list[str]
     shapes: list[tuple[int, ...]]
+    outputs: list[jax.ShapeDtypeStruct]
+    tree: Any
 
-    def parameter(self, number: int) -> ClosedJaxpr:
-        """The part of the initialization that makes one parameter."""
-        return _live(self.init, [n == number for n in range(len(self.names))])
+    def alone(self, number: int) -> ClosedJaxpr:
+        """Return the part of the initialization that makes one of its results."""
+        return _live(self.init, [n == number for n in range(len(self.init.jaxpr.outvars))])
 
 
 def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Programs:
     """Trace a model; nothing is computed.
 
+    Parameters are what an optimizer changes: the collection ``params`` of a Linen module, the
+    ``nnx.Param`` of an NNX module, the floating arrays that ``init`` of a pair returns. All other
+    arrays are state.
+
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
-            ``(init, apply)``.
-        inputs: its inputs.
-        options: keyword arguments of its call; ``rngs`` of a Linen module.
+            ``(init, apply)`` of functions, such as Haiku's ``transform`` makes.
+        inputs: its inputs: arrays, or their shapes.
+        options: keyword arguments of its call, among them ``rngs`` of a Linen module.
 
     Raises:
         TypeError: if the model is none of these.
@@ -58,98 +64,127 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
 
     def whole(arrays):
         arrays = iter(arrays)
-        return tree.unflatten(
-            next(arrays) if t else leaf for leaf, t in zip(leaves, traced, strict=True)
-        )
+        pairs = zip(leaves, traced, strict=True)
+        return tree.unflatten(next(arrays) if t else leaf for leaf, t in pairs)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    made, params = jax.make_jaxpr(lambda key, arrays: init(key, *whole(arrays)), return_shape=True)(
-        key, arrays
-    )
-    apply_program, out = jax.make_jaxpr(
-        lambda params, arrays: apply(params, *whole(arrays)), return_shape=True
-    )(params, arrays)
-    outputs = jax.tree.leaves(out)
+    made, variables = jax.make_jaxpr(
+        lambda key, arrays: init(key, *whole(arrays)), return_shape=True
+    )(key, arrays)
+    run, output = jax.make_jaxpr(
+        lambda variables, arrays: apply(*variables, *whole(arrays)), return_shape=True
+    )(variables, arrays)
+    outputs = jax.tree.leaves(output)
 
-    def pulled(params, arrays, gradients):
-        leaves, tree = jax.tree.flatten((params, arrays))
+    def pulled(variables, arrays, gradients):
+        leaves, tree = jax.tree.flatten((variables, arrays))
         floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
 
-        def run(some):
+        def call(some):
             rest = iter(some)
             both = [next(rest) if f else leaf for leaf, f in zip(leaves, floating, strict=True)]
-            params, arrays = tree.unflatten(both)
-            return jax.tree.leaves(apply(params, *whole(arrays)))
+            variables, arrays = tree.unflatten(both)
+            return jax.tree.leaves(apply(*variables, *whole(arrays)))
 
-        made, pull = jax.vjp(run, [leaf for leaf, f in zip(leaves, floating, strict=True) if f])
+        made, pull = jax.vjp(call, [leaf for leaf, f in zip(leaves, floating, strict=True) if f])
         slopes = iter(pull(gradients)[0])
         return [next(slopes) if f else jnp.zeros(()) for f in floating], made
 
     def pullback():
-        return _live(jax.make_jaxpr(pulled)(params, arrays, outputs))
+        return _live(jax.make_jaxpr(pulled)(variables, arrays, outputs))
 
+    params, _ = variables
     paths = jax.tree_util.tree_leaves_with_path(params)
     return Programs(
         _live(made),
-        _live(apply_program),
+        _live(run),
         pullback,
-        outputs,
         [name(path) or "params" for path, _ in paths],
         [tuple(leaf.shape) for _, leaf in paths],
+        outputs,
+        jax.tree.structure(params),
     )
 
 
 def _live(program: ClosedJaxpr, wanted: Sequence[bool] | None = None) -> ClosedJaxpr:
-    """Without what no result needs: an initialization runs the model too."""
+    """Drop what no wanted result needs: an initialization runs the model too."""
     used = [True] * len(program.jaxpr.outvars) if wanted is None else list(wanted)
     jaxpr, _ = dce_jaxpr(program.jaxpr, used, instantiate=True)
     kept = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     return ClosedJaxpr(jaxpr, [kept[var] for var in jaxpr.constvars])
 
 
-def _functions(model: Any, options: dict[str, Any]) -> tuple[Callable, Callable]:
-    linen = sys.modules.get("flax.linen")
+# init(key, *inputs) -> (parameters, state), and apply(parameters, state, *inputs) -> output
+_Functions = tuple[Callable[..., tuple[Any, Any]], Callable[..., Any]]
+
+
+def _functions(model: Any, options: dict[str, Any]) -> _Functions:
+    linen, nnx, haiku = (sys.modules.get(n) for n in ("flax.linen", "flax.nnx", "haiku"))
+    if haiku is not None and isinstance(model, haiku.Transformed):
+        model = haiku.without_apply_rng(model)
     if linen is not None and isinstance(model, linen.Module):
         return _linen(model, options)
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
-        init, apply = model
-        return init, lambda params, *inputs: apply(params, *inputs, **options)
-    nnx = sys.modules.get("flax.nnx")
+        return _pair(*model, options)
     if nnx is not None and callable(model) and not isinstance(model, nnx.Module):
         return _nnx(nnx, model, options)
     raise TypeError(
         "A model is a Linen module, a function of nnx.Rngs that builds an NNX module "
-        "(lambda rngs: Model(rngs=rngs)), or a pair (init, apply) of functions; got "
-        f"{model!r}."
+        "(lambda rngs: Model(rngs=rngs)), or a pair (init, apply) of functions; received a "
+        f"{type(model).__name__}."
     )
 
 
-def _linen(module: Any, options: dict[str, Any]) -> tuple[Callable, Callable]:
+def _linen(module: Any, options: dict[str, Any]) -> _Functions:
     from flax.core import DenyList
 
     options = dict(options)
     rngs = options.pop("rngs", {})
     rngs = rngs if isinstance(rngs, dict) else {"dropout": rngs}
+    key = jax.random.key(0)  # of what is not given: what it draws does not matter
 
     def init(key, *inputs):
-        return module.init({**rngs, "params": key}, *inputs, **options)
+        variables = dict(module.init({**rngs, "params": key}, *inputs, **options))
+        return {"params": variables.pop("params", {})}, variables
 
-    def apply(variables, *inputs):
-        return module.apply(variables, *inputs, rngs=rngs, mutable=DenyList("params"), **options)[0]
+    def apply(params, state, *inputs):
+        every, rest = {"params": key, **rngs}, DenyList("params")
+        return module.apply({**params, **state}, *inputs, rngs=every, mutable=rest, **options)[0]
 
     return init, apply
 
 
-def _nnx(nnx: Any, build: Callable, options: dict[str, Any]) -> tuple[Callable, Callable]:
+def _pair(init: Callable, apply: Callable, options: dict[str, Any]) -> _Functions:
+    structure: list[Any] = []
+
+    def split(key, *inputs):
+        leaves, tree = jax.tree.flatten(init(key, *inputs))
+        floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+        structure[:] = [floating, tree]
+        if all(floating):
+            return tree.unflatten(leaves), []
+        pairs = list(zip(leaves, floating, strict=True))
+        params = tree.unflatten(leaf if f else None for leaf, f in pairs)
+        return params, [leaf for leaf, f in pairs if not f]
+
+    def whole(params, state, *inputs):
+        floating, tree = structure
+        params, state = iter(jax.tree.leaves(params)), iter(state)
+        leaves = [next(params if f else state) for f in floating]
+        return apply(tree.unflatten(leaves), *inputs, **options)
+
+    return split, whole
+
+
+def _nnx(nnx: Any, build: Callable, options: dict[str, Any]) -> _Functions:
     graph: list[Any] = []
 
     def init(key, *_):
-        module = build(nnx.Rngs(key))
-        definition, *states = nnx.split(module, nnx.Param, ...)
+        definition, params, state = nnx.split(build(nnx.Rngs(key)), nnx.Param, ...)
         graph[:] = [definition]
-        return states
+        return params, state
 
-    def apply(states, *inputs):
-        return nnx.merge(graph[0], *states)(*inputs, **options)
+    def apply(params, state, *inputs):
+        return nnx.merge(graph[0], params, state)(*inputs, **options)
 
     return init, apply
