@@ -198,7 +198,7 @@ def test_knot_by_knot_is_piece_by_piece():
     expr = sum(sympy.Abs(z - n) * (n - 2) for n in range(9)) + sympy.Max(z**2 - 3, 0)
     pieces = split(expr)
     exact, steps = expectation(pieces)
-    assert "every knot" in steps[0].reason
+    assert "each knot" in steps[0].reason
     numbers = [
         integrate.quad(
             lambda x, p=piece: float(p.expr.subs(z, x)) * stats.norm.pdf(x),

@@ -151,13 +151,13 @@ def test_a_variance_is_positive_and_finite(name, bad):
 
 
 INFINITE = {
-    "exp(x**2)": "outgrows",
-    "exp(x**2 / 4)": "outgrows",
-    "x * exp(x**2 / 2)": "outgrows",
-    "exp(x**3)": "outgrows",
-    "exp(x**4)": "outgrows",
-    "tanh(x) * exp(x**2)": "outgrows",
-    "where(x < 3, 0, exp(x**2))": "outgrows",
+    "exp(x**2)": "grows faster than the normal density",
+    "exp(x**2 / 4)": "grows faster than the normal density",
+    "x * exp(x**2 / 2)": "grows faster than the normal density",
+    "exp(x**3)": "grows faster than the normal density",
+    "exp(x**4)": "grows faster than the normal density",
+    "tanh(x) * exp(x**2)": "grows faster than the normal density",
+    "where(x < 3, 0, exp(x**2))": "grows faster than the normal density",
     "1 / x": "pole",
     "1 / (x**2 - 2)": "pole",
     "x / (x - 1)**2": "pole",
@@ -323,7 +323,7 @@ TOO_SMALL = ["tanh(2e-97*x)*1e-60", "x*1e-80*1e-79", "sin(2e-97*x)**2", "tanh(1e
 @pytest.mark.parametrize("text", TOO_SMALL)
 def test_a_moment_below_the_floats_is_said_to_be(text):
     """1/E[φ²] would be infinite, or short of digits, from the subnormal floats on."""
-    with pytest.raises(ValueError, match=r"range of a float.*rescale"):
+    with pytest.raises(ValueError, match=r"range of a float.*Rescale"):
         derive(text)
 
 
