@@ -26,9 +26,9 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 GROUPS = 5
 PARITY = np.uint32(0x1BD11BDA)
 
-# Entries of 32 bits in a vector register of 512 bits. Along a last axis of several that has fewer
-# entries, the compiler vectorizes arithmetic differently if the hash is in the same loop, and what
-# is made of the bits may differ in its last bits from what JAX makes of them.
+# Entries of 32 bits in a vector register of 512 bits. If the last of several axes has fewer entries
+# and the hash is in the same loop, the compiler vectorizes arithmetic differently, and values made
+# from the bits may differ from JAX's in the last bits.
 ROW = 16
 
 

@@ -21,7 +21,7 @@ from flaxinit.theory.functions.effort import spend, weight
 from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.symbols import z
 
-# Operations in an expression that SymPy's `cancel` brings on one denominator in milliseconds.
+# Up to so many operations, SymPy's `cancel` finds a common denominator in milliseconds.
 _SMALL = 40
 _LARGE = 1000  # the largest `weight` to multiply out, which takes a fifth of a second
 _MIRRORING = 200  # units of work to multiply out, by the `weight` of the expression

@@ -32,7 +32,7 @@ _CELLS = 5000
 _LARGE = 300  # an expression of more parts is not solved in formulas
 _REWRITING = 200  # units of work for each part of an expression that is
 _MAX_ORDER = 8
-_MAX_DEGREE = 500  # of a polynomial in exponentials, which SymPy fills with its zeros
+_MAX_DEGREE = 500  # of a polynomial in exponentials; SymPy stores its zeros too
 
 # Increasing functions with their inverses, and the open interval of their values.
 _INVERSES = {

@@ -27,7 +27,7 @@ from flaxinit.theory.moments.quadrature import Unresolved, expect
 def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
     """Return a moment at q = variance; with `known`, nan if only an enclosure could give it."""
     if not moment.exists:
-        return moment.value  # which says why
+        return moment.value  # raises an error that says why
     if moment.exact == sympy.oo:
         return math.inf
     if variance == 0:
