@@ -1,4 +1,4 @@
-"""The initializers. They take numbers alone, and know no activation, no Flax and no SymPy.
+"""The initializers. They take only numbers: activations, Flax and SymPy are unknown here.
 
-Each is named in ``flaxinit/__init__.pyi``, by which users reach it.
+Users reach each of them by its name in ``flaxinit/__init__.pyi``.
 """

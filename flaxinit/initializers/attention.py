@@ -22,26 +22,27 @@ class AttentionKernels(NamedTuple):
 
 @declared
 class mimetic(Value):
-    """Draw the four kernels of self-attention together, from the products they should make.
+    """Draw the four kernels of self-attention together, as factors of two kinds of products.
 
-    With Z of independent ``N(0, 1/d)``, another for each product::
+    The entries of Z are independent ``N(0, 1/d)``, and each product has its own Z::
 
         W_value W_out  =  value_noise Z + value_identity I     over all heads
         W_query W_keyᵀ =  query_noise Z + query_identity I     in each head, its best rank k
 
-    and ``U Σ Vᵀ`` the product's singular values, the factors are ``U √Σ`` and ``√Σ Vᵀ``, in the
-    heads cut to the k largest. So queries and keys agree and values are taken off the stream, as
-    in trained vision transformers. Before the cut the mean square of a product's singular values is
-    ``noise² + identity²``.
+    With the singular value decomposition ``U Σ Vᵀ`` of a product, its factors are ``U √Σ`` and
+    ``√Σ Vᵀ``; in a head only the k largest singular values are kept. So queries and keys agree and
+    values are subtracted from the stream, as in trained vision transformers. Over all singular
+    values of a product the mean square is ``noise² + identity²``.
 
-    Flax gives each kernel a key of its own, while these share their draws: put them in the
-    parameters of a layer that has been initialized.
+    Flax draws each kernel from a key of its own, but these kernels share their draws. So put them
+    into the parameters of a layer that is already initialized.
 
     Args:
         query_noise: standard deviation of the noise in queries times keys, in units of 1/√d.
         query_identity: weight of the identity there.
-        value_noise: the same for values times outputs.
-        value_identity: the same; negative in vision, positive in language models.
+        value_noise: standard deviation of the noise in values times outputs, in units of 1/√d.
+        value_identity: weight of the identity there; negative in vision, positive in language
+            models.
         dtype: default dtype if the call gives none; real.
 
     Raises:
@@ -55,7 +56,7 @@ class mimetic(Value):
     References: Trockman, Kolter (2023), Mimetic Initialization of Self-Attention Layers.
     """
 
-    # Those of the published experiments on vision transformers.
+    # The defaults are those of the published experiments on vision transformers.
     query_noise: float = 0.7
     query_identity: float = 0.7
     value_noise: float = 0.4
@@ -77,11 +78,11 @@ class mimetic(Value):
             features: d, of the stream and of all heads together.
             heads: h, a divisor of d.
             dtype: default the initializer's own, else JAX's default float.
-            out_sharding: a sharding for each kernel. Queries and keys of a head are factorized
-                where the head is; values and outputs, of which all heads have a part, everywhere.
+            out_sharding: a sharding for each kernel. Queries and keys of a head are factorized on
+                the devices that hold it; values and outputs, which span all heads, on all devices.
 
         Returns:
-            The kernels; ``params[name]["kernel"]`` of Flax's layer for each of their names.
+            The kernels; each goes to ``params[name]["kernel"]`` of Flax's layer by its name.
         """
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
         if jnp.issubdtype(dtype, jnp.complexfloating):
@@ -140,7 +141,7 @@ def _kernels(key, query, value, *, features, heads, dtype):
 
 
 def _factors(matrix):
-    """``U √Σ`` and ``√Σ Vᵀ``, singular values descending."""
+    """Return ``U √Σ`` and ``√Σ Vᵀ`` with singular values in descending order."""
     u, values, vt = jnp.linalg.svd(matrix)
     root = jnp.sqrt(values)
     return u * root[None], root[:, None] * vt

@@ -1,4 +1,4 @@
-"""What every initializer is: a value with JAX's call signature and its own theory."""
+"""The base class of initializers: values with JAX's call signature and a stated variance."""
 
 import contextlib
 import dataclasses
@@ -23,13 +23,12 @@ Class = TypeVar("Class", bound=type)
 def declared(cls: Class) -> Class:
     """Make a frozen dataclass that checks its fields when it is built.
 
-    The type of a field says which check it gets, see `checks.check_of`. Arguments are checked
-    first, so ``__post_init__`` is left for what several fields must satisfy together. Errors call
-    the class by its name.
+    The type of a field selects its check, see `checks.check_of`. These checks run before
+    ``__post_init__``, which only checks conditions on several fields. Errors name the class.
     """
     dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
     build = cls.__init__
-    with contextlib.suppress(NameError):  # of an annotation that is a string
+    with contextlib.suppress(NameError):  # a string may name what is not defined here
         build.__annotations__ = get_type_hints(build) | {"return": None}  # no checks in help()
     signature = inspect.signature(cls)
     checks = {f.name: check for f in dataclasses.fields(cls) if (check := check_of(f.type))}
@@ -46,12 +45,12 @@ def declared(cls: Class) -> Class:
 
 
 class Value:
-    """What is equal, hashed and printed by its fields."""
+    """Base class of objects that are compared, hashed and printed by their fields."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def _identity(self) -> tuple[Any, ...]:
-        """What is compared and hashed."""
+        """Return what is compared and hashed."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         for name, value in values.items():
             if sampling.is_traced(value):
@@ -71,7 +70,7 @@ class Value:
         return hash(self._identity())
 
     def __repr__(self) -> str:
-        """The call that builds an equal value, defaults left out."""
+        """Return the call that builds an equal value; defaults are left out."""
         positional, keyword = [], []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -92,17 +91,17 @@ class Value:
 
 @dataclass_transform(frozen_default=True)
 class Initializer(Value):
-    """Base of all initializers. A subclass has fields, a variance and a draw.
+    """Base class of all initializers. A subclass defines both the draw and its variance.
 
-    The fields are those of a frozen dataclass, one of them ``dtype``; `declared` makes it. What is
-    drawn is said twice: `draw` makes the values and `_variance` states their variance, and the
-    tests compare the two. `check_shape` says which shapes fit.
+    `draw` makes the values and `_variance` states their variance; the tests compare the two.
+    `check_shape` says which shapes fit. `declared` makes each subclass a frozen dataclass; one of
+    its fields is ``dtype``.
 
     Numbers that scale a draw may be traced, as in ``jax.jit``, ``nn.scan`` or ``jax.vmap``. Such an
-    initializer draws, and states a traced variance, but cannot be hashed or compared.
+    initializer draws and states a traced variance, but cannot be hashed or compared.
 
-    A subclass is named as a function is: users call it like one of `jax.nn.initializers`, and
-    errors, `help` and the repr show the name that they write.
+    A subclass has a lower-case name, like a function. Users call it as they call one of
+    `jax.nn.initializers`, and errors, `help` and the repr show the name that they wrote.
     """
 
     dtype: Any
@@ -121,8 +120,8 @@ class Initializer(Value):
         """Draw an array.
 
         Args:
-            key: a typed key or a legacy uint32 one; None where nothing is drawn.
-            shape: of the array; if one of its sizes is 0 the array is empty.
+            key: a typed key or a legacy uint32 one; may be None if nothing is random.
+            shape: of the array; if one of its sizes is 0, the array is empty.
             dtype: floating or complex; default the initializer's own, else JAX's default float.
             out_sharding: a NamedSharding, or a PartitionSpec over the mesh that is set.
 
@@ -145,13 +144,13 @@ class Initializer(Value):
         raise NotImplementedError  # every initializer draws in its own way
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError for a shape, empty or not, that this initializer does not fit."""
+        """Raise ValueError if this initializer cannot fill the shape; it may be an empty one."""
 
     def variance(self, shape: Sequence[int]) -> float:
-        """The variance of one entry, ``E|w - E w|²``, of an array of this shape.
+        """Return the variance of one entry, ``E|w - E w|²``, of an array of this shape.
 
-        It is that before the one rounding to the dtype; `flaxinit.sampling` says what that moves.
-        It is traced if the initializer's scale is.
+        It is the variance before the values are rounded to the dtype; `flaxinit.sampling` says how
+        much rounding changes it. It is traced if the initializer's scale is.
         """
         shape = checked_shape(shape)
         self.check_shape(shape)
@@ -160,10 +159,10 @@ class Initializer(Value):
         return self._variance(shape)
 
     def _variance(self, shape: tuple[int, ...]) -> float:
-        raise NotImplementedError  # and states its own theory
+        raise NotImplementedError  # every initializer states its own variance
 
     def std(self, shape: Sequence[int]) -> float:
-        """The standard deviation of one entry of an array of this shape."""
+        """Return the standard deviation of one entry of an array of this shape."""
         return sampling.root(self.variance(shape))
 
 

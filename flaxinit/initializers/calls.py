@@ -1,4 +1,4 @@
-"""Errors of a wrong call: they name the function, what it takes, and what to write instead."""
+"""Errors for wrong calls: they name the function, what it takes, and what to write instead."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from flaxinit.initializers.checks import did_you_mean, is_key
 
-# What other libraries call an argument, and how that is written here.
+# What other libraries call an argument -> what to write here.
 ELSEWHERE = {
     "gain": "PyTorch's gain is a factor on the standard deviation. Write orthogonal(scale=gain) or "
     'variance_scaling(gain**2, "fan_in", "normal"), or name the activation: he("tanh").',
@@ -27,7 +27,7 @@ ELSEWHERE = {
 def arguments(
     name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The arguments of a call by their names, with the defaults.
+    """Return the arguments of a call by name, defaults included.
 
     Args:
         name: of the function that the user called.
@@ -36,7 +36,7 @@ def arguments(
         kwargs: what was passed by name.
 
     Raises:
-        TypeError: if they do not fit the signature, in the words of the caller.
+        TypeError: they do not fit the signature; the message uses the caller's names.
     """
     try:
         bound = signature.bind(*args, **kwargs)
@@ -79,7 +79,7 @@ def _required(signature: inspect.Signature) -> list[str]:
 
 
 def _as_initializer(args) -> bool:
-    """Whether these begin with a key and a shape, as what a layer passes to its initializer."""
+    """Return whether these begin with a key and a shape, as when a layer calls its initializer."""
     return len(args) > 1 and is_key(args[0]) and isinstance(args[1], list | tuple)
 
 

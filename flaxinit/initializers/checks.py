@@ -1,7 +1,7 @@
-"""Checks of arguments: each returns the value in its one form, or raises an error that names it.
+"""Checks of arguments: each returns the value in a standard form, or raises an error that names it.
 
-A check is a function of a name and a value. A field is declared with a type, and the type says
-which check it gets: `check_of`.
+A check is a function of a name and a value. The declared type of a field selects its check, see
+`check_of`.
 """
 
 import difflib
@@ -25,10 +25,10 @@ Check = Callable[[str, Any], Any]
 
 
 def known_number(name: str, value: Any) -> float:
-    """`value` as a float, if it is a real number and not a tracer."""
+    """Return `value` as a float if it is a real number and not a tracer."""
     try:
         array = np.asarray(value)
-        if array.ndim or array.dtype.kind in "bcSU":  # some of which float would read
+        if array.ndim or array.dtype.kind in "bcSU":  # float() accepts some of these
             raise TypeError
         return float(value)
     except OverflowError:
@@ -49,7 +49,7 @@ def checked_number(
     above: float = -math.inf,
     maximum: float = math.inf,
 ) -> float:
-    """`value` as a finite float, at least `minimum`, more than `above` and at most `maximum`."""
+    """Return `value` as a finite float in ``[minimum, maximum]`` that is more than `above`."""
     number = known_number(name, value)
     if math.isfinite(number) and above < number and minimum <= number <= maximum:
         return number
@@ -64,7 +64,7 @@ def checked_number(
 
 
 def checked_scale(name: str, value: Any, **limits: float) -> Any:
-    """A factor on a draw: `checked_number`, or a traced scalar, whose value comes with the draw."""
+    """Check a factor on a draw as `checked_number` does; of a traced one check only the type."""
     if not is_traced(value):
         return checked_number(name, value, **limits)
     if value.shape or not jnp.isdtype(value.dtype, ("integral", "real floating")):
@@ -74,7 +74,7 @@ def checked_scale(name: str, value: Any, **limits: float) -> Any:
 
 
 def checked_count(name: str, value: Any) -> int:
-    """`value` as a positive integer, of Python or of NumPy."""
+    """Return `value` as an int if it is a positive integer of Python or NumPy."""
     try:
         number = integer(value)
     except TypeError:
@@ -85,14 +85,14 @@ def checked_count(name: str, value: Any) -> int:
 
 
 def checked_flag(name: str, value: Any) -> bool:
-    """`value` if it is True or False: a string such as "no" would count as true."""
+    """Return `value` if it is True or False; a string such as "no" would count as true."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
 def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value` if it is one of `choices`."""
+    """Return `value` if it is one of `choices`."""
     if value in choices:
         return value
     hint = did_you_mean(str(value), choices)
@@ -100,13 +100,13 @@ def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 1) -> str:
-    """A question about the nearest of `choices`, or nothing if none is near."""
+    """Return a question that names the nearest of `choices`, or no text if none is near."""
     close = difflib.get_close_matches(word, list(choices), n=most)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
-    """An axis number, or a tuple of none or several of them in order: they are a set."""
+    """Return one axis number, or a sorted tuple of none or several: axes are a set."""
     try:
         if isinstance(axes, list | tuple):
             numbers = tuple(sorted(map(integer, axes)))
@@ -119,7 +119,7 @@ def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
 
 
 def checked_axis(name: str, axis: Any) -> int:
-    """The number of one axis."""
+    """Return the number of one axis."""
     axes = checked_axes(name, axis)
     if isinstance(axes, int):
         return axes
@@ -127,7 +127,7 @@ def checked_axis(name: str, axis: Any) -> int:
 
 
 def checked_dtype(name: str, dtype: Any) -> np.dtype | None:
-    """`dtype` as a NumPy dtype, if it is floating or complex; None for JAX's default float."""
+    """Return `dtype` as a NumPy dtype if it is floating or complex; None is JAX's default float."""
     if dtype is None or dtype is float:  # as in jax.numpy
         return None
     try:
@@ -145,7 +145,7 @@ def checked_dtype(name: str, dtype: Any) -> np.dtype | None:
 
 
 def drawn_dtype(dtype: Any) -> np.dtype:
-    """The dtype that JAX will give the array: 64 bits need jax_enable_x64."""
+    """Return the dtype that JAX will give the array: 64 bits need jax_enable_x64."""
     asked = checked_dtype("dtype", dtype)
     given = jnp.dtype(jax.dtypes.canonicalize_dtype(float if asked is None else asked))
     if asked is not None and given != asked:
@@ -157,12 +157,12 @@ def drawn_dtype(dtype: Any) -> np.dtype:
 
 
 def is_key(value: Any) -> bool:
-    """Whether `value` is one key, typed or legacy."""
+    """Return whether `value` is one key, typed or legacy."""
     return _key_shape(value) == ()
 
 
 def check_key(key: Any) -> None:
-    """Raise TypeError for what is not one key, such as a seed."""
+    """Raise TypeError unless `key` is one key; a seed, for example, is not."""
     if is_key(key):
         return
     hint = " For several draws use jax.vmap." if _key_shape(key) else ""
@@ -176,7 +176,7 @@ def check_key(key: Any) -> None:
 
 
 def _key_shape(value: Any) -> tuple[int, ...] | None:
-    """The shape of an array of keys, where a legacy key is a row of numbers; None for others."""
+    """Return the shape of an array of keys, each of one row if legacy; None for other values."""
     if not isinstance(value, jax.Array | np.ndarray):
         return None
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -185,7 +185,7 @@ def _key_shape(value: Any) -> tuple[int, ...] | None:
 
 
 def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) -> None:
-    """Raise ValueError for a layout in unequal parts, in place of which JAX may make copies."""
+    """Raise ValueError for a layout in unequal parts, for which JAX may make copies instead."""
     spec: Any = getattr(out_sharding, "spec", out_sharding)
     if not isinstance(spec, PartitionSpec):
         return
@@ -195,7 +195,7 @@ def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) ->
         raise ValueError(f"out_sharding={out_sharding}: dimension {dimension} of {shape} {why}")
 
 
-# What fields are declared with, besides float, bool and Literal. A type checker sees the first.
+# Types of fields, besides float, bool and Literal. A type checker sees only the first argument.
 # A float may be traced, a known number may not.
 NonNegative = Annotated[float, functools.partial(checked_scale, minimum=0.0)]
 Positive = Annotated[float, functools.partial(checked_scale, above=0.0)]
@@ -207,7 +207,7 @@ DType = Annotated[Any, checked_dtype]
 
 
 def check_of(kind: Any) -> Check | None:
-    """The check of a field that is declared with this type; None if it takes any value.
+    """Return the check of a field that is declared with this type; None if it takes any value.
 
     >>> check_of(NonNegative | None)("stddev", 2)
     2.0

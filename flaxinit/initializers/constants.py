@@ -11,12 +11,12 @@ from flaxinit.initializers.checks import DType
 
 
 def _checked_value(name: str, value: Any) -> Any:
-    """A finite number, or an array of them that cannot be written to; a traced one as it is."""
+    """Return a finite number, or a read-only array of them; a traced value as it is."""
     if sampling.is_traced(value) and jnp.issubdtype(value.dtype, jnp.number):
         return value
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError):  # a key, rows of several lengths
+    except (TypeError, ValueError):  # such as a key, or rows of different lengths
         array = np.array(None)
     if not jnp.issubdtype(array.dtype, jnp.number):
         raise TypeError(
@@ -27,7 +27,7 @@ def _checked_value(name: str, value: Any) -> Any:
     array = array.astype(np.complex128 if is_complex else np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"constant({name}) must be finite, got {value!r}.")
-    array.flags.writeable = False  # a value, which has a hash
+    array.flags.writeable = False  # a value that is hashed may not change
     return array.item() if array.ndim == 0 else array
 
 
@@ -70,9 +70,9 @@ class constant(Deterministic):
         )
 
     def __call__(self, key=None, shape=None, dtype=None, out_sharding=None) -> Any:
-        """Fill an array; with no arguments but a dtype, the initializer itself.
+        """Fill an array; without a key and a shape, return the initializer, of this dtype if given.
 
-        So ``zeros()`` works where Flax has ``zeros_init()``, and ``zeros`` where JAX has it.
+        So ``zeros()`` replaces Flax's ``zeros_init()``, and ``zeros`` replaces JAX's ``zeros``.
         """
         if key is None and shape is None and out_sharding is None:
             return self if dtype is None else constant(self.value, dtype)
@@ -86,7 +86,7 @@ class constant(Deterministic):
         return {zeros: "zeros", ones: "ones"}.get(self) or super().__repr__()
 
     def __reduce__(self):
-        return constant, (self.value, self.dtype)  # a copy cannot be written to either
+        return constant, (self.value, self.dtype)  # the array in a copy is read-only too
 
     def _identity(self):
         _, value, dtype = super()._identity()

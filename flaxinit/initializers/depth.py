@@ -8,9 +8,9 @@ from flaxinit.initializers.constants import Constant
 
 
 def residual_factor(layers: int, branches: int = 1) -> float:
-    """``1/√(branches · layers)``: the stream's variance then at most doubles over the depth.
+    """Return ``1/√(branches · layers)``, so the stream's variance at most doubles over the depth.
 
-    Each of the ``branches · layers`` additions to the stream contributes that share of
+    Each of the ``branches · layers`` additions to the stream then contributes an equal share of
     variance. A transformer block adds two (attention and MLP), so its output
     projections take ``1/√(2L)``, as GPT-2's do.
 
@@ -33,10 +33,10 @@ def residual_factor(layers: int, branches: int = 1) -> float:
 
 
 def fixup_factor(layers: int, depth: int = 2) -> float:
-    """``L^(-1/(2m-2))`` for the layers inside a branch of m; its last layer starts at zero.
+    """Return ``L^(-1/(2m-2))`` for all but the last of m layers in a branch; the last is zero.
 
-    Updates of the L branches then add up to one of the learning rate's order. A branch of one
-    layer is only zeroed.
+    Updates of the L branches then add up to a change of the order of the learning rate. A branch
+    of one layer only starts at zero and needs no factor.
 
     Args:
         layers: number L of residual branches.
@@ -71,22 +71,25 @@ def deepnorm_factors(
     *,
     decoder_layers: int | None = None,
 ) -> DeepNorm:
-    """α for the stream and β for the branch's weights, in ``LayerNorm(α x + branch(x))``::
+    """Return α for the stream and β for the branch's weights in ``LayerNorm(α x + branch(x))``.
+
+    ::
 
         an encoder or a decoder alone, L layers    (2L)^(1/4)            (8L)^(-1/4)
         a decoder that attends to an encoder       (3L)^(1/4)            (12L)^(-1/4)
         the encoder of a decoder of M layers       0.81 (L⁴ M)^(1/16)    0.87 (L⁴ M)^(-1/16)
 
-    β goes on the MLP's and the value and output projections, drawn with Glorot's variance. The
-    paper prints 0.81 and 0.87; used here are ``3^(-3/16)`` and ``3^(3/16)/√2``, which agree with
-    them to both digits. They are this library's reading: ``α β = 1/√2`` and, over the sublayers,
-    ``Σ 2 β²/α² = 1`` hold for all of the paper's pairs, the encoder's sum taken times
-    ``M β_d²/α_d``, with which its change reaches the decoder.
+    β multiplies the weights of the MLP and of the value and output projections, which are drawn
+    with Glorot's variance. The paper prints 0.81 and 0.87; this library uses ``3^(-3/16)`` and
+    ``3^(3/16)/√2``, which agree to both digits. It takes them from two equations that all of the
+    paper's pairs satisfy: ``α β = 1/√2`` and, summed over the sublayers, ``Σ 2 β²/α² = 1``. The
+    encoder's sum is multiplied by ``M β_d²/α_d``, the factor by which its change reaches the
+    decoder.
 
     Args:
         layers: number L of layers of that part.
         part: ``"alone"``, or which part of an encoder-decoder.
-        decoder_layers: number M of the decoder's layers; for ``"encoder"``, and only there.
+        decoder_layers: number M of the decoder's layers; needed for ``"encoder"`` only.
 
     Returns:
         α and β.
@@ -115,11 +118,11 @@ def deepnorm_factors(
 
 
 def tfixup_factor(layers: int, part: Literal["encoder", "decoder"] = "encoder") -> float:
-    """T-Fixup: ``0.67 L^(-1/4)`` in an encoder, ``(9L)^(-1/4)`` in a decoder.
+    """Return T-Fixup's ``0.67 L^(-1/4)`` for an encoder or ``(9L)^(-1/4)`` for a decoder.
 
-    For the MLP's and the value and output projections of a transformer without layer
-    normalization and warm-up, drawn with Glorot's variance. The embeddings of both parts, drawn
-    with standard deviation ``width^(-1/2)``, take the decoder's factor.
+    In a transformer without layer normalization and warm-up, it multiplies the weights of the MLP
+    and of the value and output projections, which are drawn with Glorot's variance. The embeddings
+    of both parts, drawn with standard deviation ``width^(-1/2)``, take the decoder's factor.
 
     Args:
         layers: number L of layers of that part.
@@ -134,7 +137,7 @@ def tfixup_factor(layers: int, part: Literal["encoder", "decoder"] = "encoder") 
     >>> tfixup_factor(16)
     0.335
 
-    References: Huang, Perez, Ba, Volkovs (2020), whose number 0.67 is.
+    References: Huang, Perez, Ba, Volkovs (2020), also for the number 0.67.
     """
     checked_count("layers", layers)
     checked_choice("part", part, ("encoder", "decoder"))
@@ -142,17 +145,17 @@ def tfixup_factor(layers: int, part: Literal["encoder", "decoder"] = "encoder") 
 
 
 def residual_gamma(value: float = 0.0, *, dtype: Any = None) -> Constant:
-    """The multiplier γ that ends a residual branch: ``x + γ branch(x)``; its variance is 0.
+    """Make an initializer of the multiplier γ in ``x + γ branch(x)``; its variance is 0.
 
-    At 0 each block, and so the network, starts as the identity with an identity for its Jacobian,
-    at any depth. γ itself is then the only weight of the branch with a gradient, and the others
-    follow a step later. Over L blocks whose branches have unit variance the stream's grows by
-    ``L γ²``. It is the ``scale_init`` of the branch's last normalization, or a scalar parameter
-    where there is none.
+    If γ is 0, each block starts as the identity, and so does the network, at any depth. γ is then
+    the only weight of the branch with a gradient; the others get theirs a step later. Over L
+    blocks whose branches have unit variance, the variance of the stream grows by ``L γ²``. Use it
+    as ``scale_init`` of the branch's last normalization, or for a scalar parameter if the branch
+    has none.
 
     Args:
         value: γ, finite; 1 for an ordinary block.
-        dtype: filled where the call names none.
+        dtype: default dtype if the call gives none.
 
     Returns:
         The initializer.
@@ -163,7 +166,7 @@ def residual_gamma(value: float = 0.0, *, dtype: Any = None) -> Constant:
     >>> residual_gamma()(None, (2,)).tolist()
     [0.0, 0.0]
 
-    References: Goyal et al. (2017), the last normalization's; De, Smith (2020), SkipInit, and
-    Bachlechner et al. (2021), ReZero, the scalar.
+    References: Goyal et al. (2017), for the last normalization; De, Smith (2020), SkipInit, and
+    Bachlechner et al. (2021), ReZero, for the scalar.
     """
     return Constant(checked_number("value", value), dtype)

@@ -13,17 +13,17 @@ from flaxinit.initializers.checks import DType
 def _checked_name(name: str, value: Any) -> str | None:
     if isinstance(value, str | None):
         return value
-    raise TypeError(f"{name} must be a name or None, got {value!r}.")  # a number would be Kaiser's
+    raise TypeError(f"{name} must be a name or None, got {value!r}.")  # a number is Kaiser's beta
 
 
 class stft(Deterministic):
-    """The kernel whose convolution is the real or imaginary part of a windowed Fourier transform.
+    """Fill in the kernel whose convolution is one part of a windowed Fourier transform.
 
     ``w[t, 0, k] = window[t]/s · cos(2πtk/n)`` or ``-window[t]/s · sin(2πtk/n)`` with
-    ``n = 2 (bins - 1)`` and the kernel's shape ``(frame, 1, bins)``. Nothing is random.
+    ``n = 2 (bins - 1)``, in a kernel of shape ``(frame, 1, bins)``. Nothing is random.
 
     Args:
-        part: ``"real"`` or ``"imag"``.
+        part: ``"real"`` or ``"imag"``, of the transform.
         window: a name that `scipy.signal.get_window` knows, or None for a rectangle.
         periodic: whether the window is one period of a periodic one, as spectral analysis wants.
         scaling: None for s = 1, ``"density"`` for the window's norm, ``"spectrum"`` for its sum.
@@ -58,7 +58,7 @@ class stft(Deterministic):
 
     def draw(self, key, shape, dtype, out_sharding):
         frame, _, bins = shape
-        # Whole turns are taken away while the phase is an integer: it would lose digits with t·k.
+        # Whole turns are removed while the phase is an integer: as a float it would lose digits.
         turns = np.outer(np.arange(frame), np.arange(bins)) % (2 * (bins - 1))
         wave = np.exp(-1j * math.pi / (bins - 1) * turns)
         values = self._window(frame)[:, None] * (np.real if self.part == "real" else np.imag)(wave)

@@ -4,9 +4,16 @@ The Q of a Gaussian matrix's QR factorization, with R's diagonal made positive, 
 over the matrices with orthonormal columns. Householder's method reads the k-th column below its
 diagonal only after the earlier reflections; a Gaussian vector stays Gaussian and independent
 under them. So the reflections can be drawn directly, from independent Gaussian vectors of
-decreasing length, and Q is their product: there is no column-by-column dependence left.
-Blocks of reflections ``H_b ... H_1 = I - Vᴴ T V`` (compact WY) make it matrix products. What is
-built here is Qᴴ, whose rows lie together in memory.
+decreasing length, and Q is their product: no column depends on another one. Blocks of reflections
+``H_b ... H_1 = I - Vᴴ T V`` (compact WY) turn the product into matrix products. This module builds
+Qᴴ, whose rows lie together in memory.
+
+On several devices each makes only what it will hold, see `partition`. Row i of ``E H_m ... H_1``
+is row i of the identity after all reflections, so it needs no other row. A 4×2 matrix is the
+transpose of a 2×4 one, so the rows that are made one by one are its two columns. If each of two
+devices holds one column, both draw the same two Gaussian vectors from the key; the first reflects
+row 0 of the identity and the second row 1, with no exchange. If each holds two entries of both
+columns, each makes one column and they exchange halves.
 
 References: Stewart (1980); Schreiber, Van Loan (1989); Mezzadri (2007).
 """
@@ -21,13 +28,13 @@ from jaxtyping import Array, Inexact, PRNGKeyArray
 from flaxinit import sampling
 from flaxinit.initializers.partition import shared
 
-# Reflections in a block: enough for a matrix unit (128) to be busy, few enough that the work of a
-# block's triangular factor stays small beside the products. On one device, where each block is
-# compiled by itself, a large matrix has larger ones and not more: 16, with a 16th of the work.
+# Reflections in a block: enough to keep a matrix unit (128) busy, few enough to keep the work on a
+# block's triangular factor small beside the products. On one device each block is compiled
+# separately, so a large matrix has larger blocks instead of more than 16.
 BLOCK = 128
 MOST_BLOCKS = 16
-# Triangular blocks up to this size are inverted in their places of a larger matrix: half of each
-# product is zeros, but there is little to compile.
+# Inverses of triangular blocks grow to this size inside one matrix: half of each product is zeros,
+# but there is little to compile. Larger blocks are cut out.
 SMALL = 16
 # TPUs round float32 factors to bfloat16 unless asked not to.
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
@@ -36,7 +43,7 @@ _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 def orthonormal(
     keys: PRNGKeyArray, rows: int, columns: int, dtype
 ) -> Inexact[Array, "keys rows columns"]:  # noqa: F722
-    """For each key a uniformly distributed matrix whose rows, or fewer columns, are orthonormal.
+    """Draw a uniform matrix for each key; its rows, or its columns if fewer, are orthonormal.
 
     Args:
         keys: a row of typed keys.
@@ -49,21 +56,21 @@ def orthonormal(
     return make(jax.random.key_data(keys), jnp.arange(min(rows, columns), dtype=jnp.int32))
 
 
-@functools.cache  # the same function each time, by whose identity JAX knows what it has compiled
+@functools.cache  # the same function each time: JAX finds what it has compiled by its identity
 def _maker(rows: int, columns: int, dtype, impl, partitionable: bool):
-    """Words of keys and row numbers -> matrices."""
+    """Return a function from words of keys and row numbers to matrices."""
     tall = rows > columns
     less, more = sorted((rows, columns))
-    # The compiler asks for a share in a thread of its own, where a caller's settings do not hold:
-    # this one is set there, that of 64 bits cannot be.
+    # The compiler asks for a share in another thread, where the caller's settings do not hold. This
+    # setting can be made there, the one for 64 bits cannot.
     as_called = functools.partial(jax.threefry_partitionable, partitionable)
 
     def typed(words):
         return jax.random.wrap_key_data(words, impl=impl)
 
     def whole(words, _):
-        # A tall one is the transpose of a wide one. On one device it is built so from the
-        # beginning: a large matrix is written along its rows.
+        # A tall matrix is the transpose of a wide one. On one device the transpose is built
+        # directly, so a large matrix is written along its rows.
         alone = functools.partial(_alone, rows=less, columns=more, dtype=dtype, tall=tall)
         with as_called():
             if len(words) == 1:
@@ -77,13 +84,13 @@ def _maker(rows: int, columns: int, dtype, impl, partitionable: bool):
         return wide.mT if tall else wide
 
     narrow = jnp.finfo(dtype).bits < 64
-    # Other generators make something else of several keys than of each by itself.
+    # Other generators draw different values from several keys at once than from each key alone.
     partitioned = narrow and impl == "threefry2x32"
     return shared(whole, share, 2 if tall else 1, partitioned=partitioned)
 
 
 def _alone(key, rows: int, columns: int, dtype, tall: bool):
-    """P, or its transpose if `tall`, with ``P Pᴴ = I``; ``1 <= rows <= columns``.
+    """Return P, or its transpose if `tall`, with ``P Pᴴ = I``; ``1 <= rows <= columns``.
 
     ``P = D E H_m ... H_1`` with ``H_k`` the reflection that takes the Gaussian vector ``x_k`` to
     its first axis, E the first m rows of the identity and D the phases of ``-x_k``'s heads.
@@ -118,9 +125,9 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
 
 
 def _units(rows: int, columns: int, dtype):
-    """Where each unit of Gaussian vectors begins, how many it has, and key -> those.
+    """Return where each unit of Gaussian vectors begins, their number, and key -> vectors.
 
-    They do not depend on how many units are multiplied at once, nor on the mesh.
+    They depend neither on how many units are multiplied at once nor on the mesh.
     """
     width = -(-rows // -(-rows // BLOCK))
 
@@ -138,7 +145,7 @@ def _units(rows: int, columns: int, dtype):
 
 
 def _rows(key, index, rows: int, columns: int, dtype):
-    """The rows `index` of P, by a loop that holds one unit of reflections at a time."""
+    """Return the rows `index` of P, from a loop that holds one unit of reflections at a time."""
     starts, width, draw = _units(rows, columns, dtype)
 
     def reflect(p, unit):
@@ -154,7 +161,7 @@ def _rows(key, index, rows: int, columns: int, dtype):
 
 
 def _vectors(x, start, rows: int):
-    """V, a scale for each of its rows and D's phases, of the Gaussian rows of x.
+    """Return V, a scale for each of its rows, and D's phases, made of the Gaussian rows of x.
 
     The j-th vector is x's j-th row from column ``start + j`` on. Those that would begin at ``rows``
     or beyond reflect nothing.
@@ -167,8 +174,8 @@ def _vectors(x, start, rows: int):
     head = jnp.sum(jnp.where(lag == 0, x, zero), axis=1)
     size, norm = jnp.abs(head), jnp.linalg.norm(x, axis=1)
     phase = head / size.astype(x.dtype)
-    # v = x + phase·|x|·e_1 has |v|² = 2|x|(|x| + |x_1|), and no cancellation. The scale that makes
-    # it 2, for which H = I - vᴴ v, is left to T: v is the larger.
+    # v = x + phase·|x|·e_1 has |v|² = 2|x|(|x| + |x_1|), without cancellation. H = I - vᴴ v needs
+    # |v|² = 2. The scale for that goes into T, which is smaller than V.
     v = x + jnp.where(lag == 0, (phase * norm.astype(x.dtype))[:, None], zero)
     reflects = start + jnp.arange(len(x)) < rows
     scale = jnp.where(reflects, 1 / jnp.sqrt(norm * (norm + size)), jnp.zeros((), real))
@@ -180,19 +187,18 @@ def _gram(v):
 
 
 def _triangle(gram, scale):
-    """T, with ``H_b ... H_1 = I - Vᴴ T V``: when V is scaled, ``T⁻ᴴ = I + striu(V Vᴴ)``."""
+    """Return T with ``H_b ... H_1 = I - Vᴴ T V``; for a scaled V, ``T⁻ᴴ = I + striu(V Vᴴ)``."""
     pairs = jnp.outer(scale, scale).astype(gram.dtype)
     return pairs * _inverse(jnp.triu(pairs * gram, 1)).conj().T
 
 
 def _inverse(upper):
-    """``(I + U)⁻¹`` of a strictly upper triangular U, from products alone.
+    """Return ``(I + U)⁻¹`` of a strictly upper triangular U, from products alone.
 
-    With the inverses A and B of both diagonal blocks, that of the whole is ``[[A, -A U₁₂ B],
-    [0, B]]``; the blocks grow from 1 by doubling. Small ones do so in their places in a larger
-    matrix, where a step is two products, quick to compile. XLA's triangular solver is a library
-    call that no mesh partitions and that, batched in a loop on several CPU devices, waits for
-    itself forever.
+    If A and B are the inverses of both diagonal blocks, the inverse of the whole is
+    ``[[A, -A U₁₂ B], [0, B]]``; the blocks grow from 1 by doubling. Small blocks stay inside a
+    larger matrix, where a step is two products, which compile quickly. XLA's triangular solver is a
+    library call that no mesh partitions. Batched in a loop on several CPU devices, it deadlocks.
     """
     width = len(upper)
     size = 1 << (width - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Kernels with a structure: identity, sparse."""
+"""Kernels with zeros: identity and sparse ones."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ class identity(Deterministic):
     out)``, each group passes on its own features.
 
     Args:
-        scale: of the features, finite.
+        scale: factor on the features, finite.
         dtype: default dtype if the call gives none.
         groups: ``feature_group_count`` of a convolution.
 
@@ -94,7 +94,7 @@ class sparse(Initializer):
     dtype: DType = None
 
     def zeros(self, shape: Sequence[int]) -> int:
-        """How many entries of a column are zero."""
+        """Return how many entries of a column are zero."""
         return round(self.sparsity * math.prod(shape[:-1]))
 
     def check_shape(self, shape):

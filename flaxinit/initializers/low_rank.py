@@ -17,19 +17,19 @@ class Lora(NamedTuple):
 def lora(
     scale: float = 1 / 3, distribution: Distribution = "uniform", *, dtype: Any = None
 ) -> Lora:
-    """Initializers of ``W + (α/r) A B``: ``Var A = scale/inputs``, ``B = 0``.
+    """Make initializers of ``W + (α/r) A B`` with ``Var A = scale/inputs`` and ``B = 0``.
 
-    The adapted layer starts as the layer. With G the gradient of the loss in the sum, one step of
-    gradient descent at rate η leaves A and moves the product by ``-η (α/r)² A Aᵀ G``, which has
-    mean ``-η (α²/r) scale/inputs · G`` and, for a normal A, variance ``η² (α/r)⁴ r (scale/inputs)²
-    (|G_j|² + G_ij²)`` in entry ij, ``G_j`` the column. To keep the mean step at every rank let α
-    grow as √r.
+    The adapted layer starts equal to the original one. Let G be the gradient of the loss with
+    respect to the sum. One step of gradient descent at rate η leaves A unchanged and moves
+    ``(α/r) A B`` by ``-η (α/r)² A Aᵀ G``, which has mean ``-η (α²/r) scale/inputs · G``. For a
+    normal A its entry ij has variance ``η² (α/r)⁴ r (scale/inputs)² (|G_j|² + G_ij²)``, where
+    ``G_j`` is column j of G. To keep the mean step at every rank, let α grow as √r.
 
     Args:
-        scale: ``inputs · Var A``. 1/3 is the authors' code's: He's with the gain of a leaky ReLU
-            of slope √5, ``2/(1 + 5)``.
+        scale: ``inputs · Var A``. The default 1/3 is that of the authors' code: He's scale
+            ``2/(1 + 5)`` for a leaky ReLU of slope √5.
         distribution: of A.
-        dtype: drawn where the call names none.
+        dtype: default dtype if the call gives none.
 
     Returns:
         The initializers, for ``nnx.LoRA(..., a_initializer=init.a, b_initializer=init.b)``.

@@ -36,15 +36,16 @@ class _GateBiases(Initializer):
 
 
 class forget_bias(_GateBiases, Deterministic):
-    """LSTM biases with the forget gate open: ``b_f = value``, all others 0.
+    """Open the forget gate of an LSTM: the biases are ``b_f = value``, all others 0.
 
-    A gate ``σ(b_f)`` decays the cell with time constant ``-1/log σ(b_f)``: 1.4 steps at 0,
+    A gate ``σ(b_f)`` makes the cell decay with time constant ``-1/log σ(b_f)``: 1.4 steps at 0,
     3.2 at 1.
 
-    For a layer with one bias for all gates, as `nnx.OptimizedLSTMCell`. Linen's cells and
-    `nnx.LSTMCell` ask for each gate's bias by itself, of shape ``(features,)``, and do not say
-    which one it is: if features is a multiple of 4, a quarter of every gate would be filled and
-    nothing could notice. There, replace the bias of `hf` after the initialization (docs/fans.md).
+    This is for layers with one bias for all gates, such as `nnx.OptimizedLSTMCell`. Linen's cells
+    and `nnx.LSTMCell` ask for the bias of each gate separately, with shape ``(features,)``, and do
+    not say which gate it belongs to. If features is a multiple of 4, a quarter of every gate would
+    be filled, without an error. For those cells, replace the bias of `hf` after the
+    initialization (docs/fans.md).
 
     Args:
         value: of the forget gate's biases, finite.
@@ -75,12 +76,12 @@ class forget_bias(_GateBiases, Deterministic):
 
 
 class chrono(_GateBiases):
-    """LSTM biases whose time constants are spread evenly up to a longest dependency.
+    """Draw LSTM biases whose time constants are uniform up to the longest dependency.
 
-    ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0: a cell forgets at
+    ``b_f = log u`` with ``u ~ U(1, t_max - 1)``, ``b_i = -b_f``, the others 0. A cell forgets at
     rate ``1 - σ(b_f) = 1/(1 + u)``, so it remembers ``1 + u`` steps. The variance is that of one
-    forget gate's bias, ``1 - b log²b/(b-1)²`` with ``b = t_max - 1``. For a layer with one bias for
-    all gates, as `forget_bias` is; in others, replace the biases of `hf` and `hi`.
+    forget gate's bias, ``1 - b log²b/(b-1)²`` with ``b = t_max - 1``. Like `forget_bias` this is
+    for layers with one bias for all gates; in other cells, replace the biases of `hf` and `hi`.
 
     Args:
         t_max: the longest dependency, in steps; above 2.

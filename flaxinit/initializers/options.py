@@ -1,6 +1,6 @@
 """The keywords that say how a kernel's shape is read, for all forms of variance scaling.
 
-This module and the package are light: the theory decorates a method here without loading JAX.
+This module does not load JAX, so the theory can use its decorator without loading JAX.
 """
 
 import functools
@@ -14,7 +14,7 @@ Form = TypeVar("Form", bound=Callable[..., Any])
 
 
 class KernelOptions(TypedDict, total=False):
-    """How a kernel's shape is read; the keywords shared by all variance-scaling forms."""
+    """How a kernel's shape is read: the keywords shared by all forms of variance scaling."""
 
     in_axis: Axes
     out_axis: Axes
@@ -28,11 +28,11 @@ class KernelOptions(TypedDict, total=False):
 
 
 def takes_options(form: Form, name: str | None = None) -> Form:
-    """Give a form with ``**kernel: Unpack[KernelOptions]`` errors that call it by its name.
+    """Check the keywords of a form with ``**kernel: Unpack[KernelOptions]``; errors name the form.
 
     Args:
         form: a function, or a method with self.
-        name: what users call it, if that is not its own name.
+        name: what users call it; default its own name.
 
     >>> @takes_options
     ... def he(activation="relu", **kernel): ...
@@ -42,7 +42,7 @@ def takes_options(form: Form, name: str | None = None) -> Form:
 out_axis, batch_axis, dtype, fan_in, fan_out, groups, strides, transposed.
     """
     name = name or form.__name__
-    form = inspect.unwrap(form)  # another name of a form is wrapped once, too
+    form = inspect.unwrap(form)  # a form with a second name is wrapped only once
     own = [p for p in inspect.signature(form).parameters.values() if p.kind is not p.VAR_KEYWORD]
     bound = own[0].name == "self"
     options = [

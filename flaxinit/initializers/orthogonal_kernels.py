@@ -1,4 +1,4 @@
-"""Orthogonal kernels: every singular value is the same."""
+"""Orthogonal kernels: all singular values are equal."""
 
 import dataclasses
 import math
@@ -22,13 +22,13 @@ class orthogonal(Initializer):
 
     The array is read as a matrix, ``column_axis`` its columns and all other axes its rows. With
     fewer columns than rows ``WᴴW = scale² I``, with more ``WWᴴ = scale² I``: all singular values
-    are ``scale``. An entry has mean 0 and variance ``scale²/max(rows, columns)``. Low precision
-    is computed in float32 and rounded once; complex arrays are unitary. On a mesh each device
-    makes its own matrices, or some rows of one, wherever their layout is stated; a jitted function
-    that draws one on several devices must use a single mesh and cannot be exported.
+    are ``scale``. An entry has mean 0 and variance ``scale²/max(rows, columns)``. Values of low
+    precision are computed in float32 and rounded once; complex arrays are unitary. On a mesh each
+    device makes only the matrices or rows that it will hold, however the layout is stated. A jitted
+    function that draws them on several devices must use a single mesh and cannot be exported.
 
     Args:
-        scale: the singular values, finite; an activation's `flaxinit.gain` keeps its signal.
+        scale: the singular values, finite; `flaxinit.gain` of an activation keeps the signal.
         column_axis: the axis of the columns.
         dtype: default dtype if the call gives none.
         batch_axis: axis or axes of independent matrices (experts, heads, gates).
@@ -57,15 +57,15 @@ class orthogonal(Initializer):
         return self.singular_value(shape) ** 2 / max(rows, columns)
 
     def singular_value(self, shape: Sequence[int]) -> float:
-        """The value that all singular values of a kernel of this shape have."""
+        """Return the value of all singular values of a kernel of this shape."""
         return abs(self.scale) * self._unit(shape)
 
     def _unit(self, shape: Sequence[int]) -> float:
-        """The singular values at scale 1."""
+        """Return the singular values at scale 1."""
         return 1.0
 
     def draw(self, key, shape, dtype, out_sharding, kernel_shape=None):
-        """Make the values; `kernel_shape` is that of the kernel they become a part of."""
+        """Make the values; `kernel_shape` is the shape of the kernel that they become part of."""
         batch, _, _ = self._matrix(shape)
         value = self.scale * self._unit(shape)
         sampling.check_representable(dtype, self.std(shape), abs(value))
@@ -97,9 +97,8 @@ class orthogonal(Initializer):
 class semi_orthogonal(orthogonal):
     """Draw an orthogonal matrix whose singular values are ``scale · √(columns/rows)``.
 
-    With columns the outputs and rows the inputs, that is the spectral norm with which updates
-    and weights keep the size of features at every width. Arguments and errors are those of
-    `orthogonal`.
+    If columns are outputs and rows are inputs, weights and updates with this spectral norm keep
+    the size of features at every width. Arguments and errors are those of `orthogonal`.
 
     >>> semi_orthogonal().singular_value((64, 256))
     2.0
@@ -160,13 +159,13 @@ class gated_orthogonal(Initializer):
 
 
 class delta_orthogonal(Initializer):
-    """A convolution that is an orthogonal matrix at its center and zero elsewhere.
+    """Draw a convolution that is an orthogonal matrix at its center and zero elsewhere.
 
-    For a kernel ``(spatial..., in, out)`` it maps every pixel by one orthogonal matrix, so a
-    circular convolution keeps norms exactly when in <= out. With in > out, which
-    ``jax.nn.initializers`` refuses, the matrix has orthonormal columns: it projects to out
-    dimensions and keeps the norms of gradients instead. The even-sized center is
-    ``(k - 1) // 2``, as in JAX. The variance is that of an entry at a random place.
+    A kernel ``(spatial..., in, out)`` maps every pixel by the same matrix. If in <= out, a
+    circular convolution keeps norms exactly. If in > out, which ``jax.nn.initializers`` refuses,
+    the matrix has orthonormal columns: it projects to out dimensions and keeps the norms of
+    gradients instead. The center of k positions is ``(k - 1) // 2``, as in JAX. The variance is
+    that of an entry at a random position.
 
     Args:
         scale: the singular values of the matrix, finite.
@@ -212,7 +211,7 @@ class delta_orthogonal(Initializer):
 
 
 def centered(matrix: Array, shape: tuple[int, ...]) -> Array:
-    """A kernel that is `matrix` at its spatial center and zero elsewhere."""
+    """Return a kernel that is `matrix` at its spatial center and zero elsewhere."""
     around = [((size - 1) // 2, size // 2) for size in shape[:-2]]
     return jnp.pad(jnp.expand_dims(matrix, range(len(around))), [*around, (0, 0), (0, 0)])
 
@@ -228,7 +227,7 @@ def _draw(key, value, *, shape, kernel_shape, dtype, batch, column):
     q = orthonormal(keys, rows, columns, compute)
     q = (q * value.astype(compute)).astype(dtype)
     q = q.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
-    # Gates are laid side by side; the matrix of a convolution is its center.
+    # Gates fill the kernel side by side; the matrix of a convolution fills only its center.
     whole = math.prod(kernel_shape) == q.size
     return q.reshape(kernel_shape) if whole else centered(q, kernel_shape)
 

@@ -1,12 +1,29 @@
 """How the devices of a mesh share a stack of matrices whose rows can be made one by one.
 
-A draw does not know where its result will live. That is stated by ``out_sharding``, by the
-``out_shardings`` of a jitted function around it, or when that is compiled. JAX's partitioner
-knows, and asks here what each device is to do. Without an answer it would partition the products
-one by one, with hundreds of exchanges.
+A draw is traced before anyone knows where its result will live: ``out_sharding`` may say so, or
+the ``out_shardings`` of a jitted function around it, or only the compiler. Left alone, the
+compiler's partitioner would split each matrix product inside the draw, with hundreds of exchanges
+between devices. ``custom_partitioning`` gives it one callback, `partition`, for the whole draw. The
+partitioner calls it while it compiles, with the layout that the result will have. The callback
+returns the program that each device runs, and the parts of the arguments that this program reads.
 
-On several devices, programs that ask cannot be exported or cached on disk, and must use a single
-mesh.
+As an example, one 4×2 matrix on two devices. The stack has the shape (keys, rows, columns) =
+(1, 4, 2), and the arguments are the words of one key and the row numbers [0, 1, 2, 3]::
+
+    layout of the result        device 0                    device 1
+    rows in two parts           share(words, [0, 1])        share(words, [2, 3])
+    columns in two parts        share(words, [0, 1])        share(words, [2, 3])
+                                then one exchange: each sends the other its half of these rows
+    a copy on each              whole(words, [0, 1, 2, 3])  the same
+
+`share` makes whole rows only. So with columns in two parts each device makes two rows of two
+entries, gives away the column that it will not hold, and gets that column's other two entries.
+
+JAX has no rule for ``jax.vmap`` of a ``custom_partitioning``. `shared` therefore wraps it in a
+``custom_vmap``, whose rule needs no new axis: a batch of 5 stacks of 3 matrices is one stack of 15.
+
+On several devices, programs that use this cannot be exported or cached on disk, and must use a
+single mesh.
 """
 
 import math
@@ -32,31 +49,32 @@ def shared(
     *,
     partitioned: bool,
 ) -> Callable[[Words, Rows], Stack]:
-    """`whole`, of which each device makes its `share`; `jax.vmap` of it is a longer stack.
+    """Return `whole` as a function of which each device makes its `share`.
 
     Args:
         whole: the words of keys and the numbers of all rows -> one matrix for each key.
         share: the same for some of the keys and some of the rows.
-        rows_axis: of the stack, 1 or 2.
-        partitioned: False leaves `whole` to the partitioner's own ways.
+        rows_axis: the axis of the stack along which these rows are numbered; 1, or 2 if the
+            matrices are transposed.
+        partitioned: False leaves `whole` to the compiler's own partitioning.
     """
-
     columns_axis = 3 - rows_axis
 
     def partition(_, __, wanted):
-        """Each device makes what it will hold; only parts of rows are exchanged.
+        """Say what each device runs if the result is laid out as `wanted`.
 
-        Devices that hold different columns of the same rows divide these rows between them.
+        Devices that hold different columns of the same rows divide these rows among them, and
+        exchange the parts.
         """
         sizes, over = _grid(wanted.sharding, 3)
         over_keys, over_rows, over_columns = over[0], over[rows_axis], over[columns_axis]
         parts = math.prod(sizes[name] for name in over_columns)
-        # The partitioner takes from this mesh how many parts there are, and orders devices itself.
+        # The partitioner reads only the number of parts from this mesh, and orders devices itself.
         devices = np.array(list(wanted.sharding.device_set)).reshape(tuple(sizes.values()))
         mesh = Mesh(devices, tuple(sizes))
 
         def make(words, index):
-            # JAX may ask while the caller's mesh is set, which a device's own program knows not.
+            # JAX may trace this while the caller's mesh is set. A device's own program has none.
             with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
                 if not over_columns:
                     return (share if over_keys or over_rows else whole)(words, index)
@@ -77,7 +95,7 @@ def shared(
 
     @jax.custom_batching.custom_vmap
     def mapped(words, index):
-        # Inside a shard_map this is a device's own program. JAX's older partitioner is not asked.
+        # A shard_map is already a device's own program. JAX's older partitioner is not supported.
         mesh = jax.sharding.get_abstract_mesh()
         asks = getattr(jax.config, "jax_use_shardy_partitioner", True)
         if mesh.manual_axes or not (partitioned and asks):
@@ -93,15 +111,18 @@ def shared(
 
 
 def _grid(sharding: Sharding, ndim: int) -> tuple[dict[str, int], list[tuple[str, ...]]]:
-    """Axes, in the order of the devices, along each of which at most one dimension changes.
+    """Find axes of a mesh that explain a sharding; each splits at most one dimension.
+
+    The partitioner passes a sharding without names of axes: only the part of each device is known.
 
     Returns:
-        The size of each axis, and for each dimension the axes over which it is spread.
+        The size of each axis, from the outermost in, and for each dimension the axes that split it:
+        ``{"axis0": 2}, [(), ("axis0",), ()]`` for the rows in two parts.
     """
-    side = len(sharding.device_set)  # which all tilings divide
+    side = len(sharding.device_set)  # a size that every tiling divides
     indices = sharding.devices_indices_map((side,) * ndim).values()
     starts = np.array([[part.start or 0 for part in index] for index in indices])
-    axes = []  # from the innermost out: a size, and how far a step along it takes each dimension
+    axes = []  # from the innermost out: its size, and how far one step moves along each dimension
     while len(starts) > 1:
         size, step = next(filter(None, (_innermost(starts, n) for n in range(2, side + 1))))
         axes.append((size, step))
@@ -113,7 +134,7 @@ def _grid(sharding: Sharding, ndim: int) -> tuple[dict[str, int], list[tuple[str
 
 
 def _innermost(starts: np.ndarray, size: int) -> tuple[int, np.ndarray] | None:
-    """One axis of this size, if the devices lie along one."""
+    """Return the innermost axis if it has this size: the devices then lie along it in order."""
     if len(starts) % size:
         return None
     blocks = starts.reshape(-1, size, starts.shape[1])

@@ -51,8 +51,8 @@ class truncated_normal(Initializer):
 
     ``w = stddev · z / σ(lower, upper)``, where z is a standard normal cut to
     ``(lower, upper)`` and σ its standard deviation. **``stddev`` is that of the values after the
-    cut.** That of ``jax.nn.initializers.truncated_normal`` is the parent's: at the default ends
-    its values have only 0.88 of it. Ends that are not symmetric give a mean other than 0, as in
+    cut.** In ``jax.nn.initializers.truncated_normal`` it is the parent's, so at the default ends
+    the values have only 0.88 of it. Ends that are not symmetric give a mean other than 0, as in
     JAX.
 
     Args:
@@ -114,7 +114,7 @@ class uniform(Initializer):
 
     The variance is ``(scale - minval)²/12``. The default interval ``[0, scale)`` is JAX's and
     has mean ``scale/2``; weights want ``uniform(a, minval=-a)``. In low precision the values are
-    rounded to nearest, so the end itself may be drawn.
+    rounded to nearest, so ``scale`` itself may be drawn.
 
     Args:
         scale: right end of the interval.
@@ -165,7 +165,7 @@ class uniform(Initializer):
     def _check_resolved(self, dtype):
         stddev, largest = self.std(()), max(abs(self.scale), abs(self.minval))
         sampling.check_representable(dtype, stddev, largest)
-        # The width is computed too, and the values are as far apart as at the farther end.
+        # The draw computes the width too, and its values are spaced as at the end farther from 0.
         sampling.check_representable(sampling.real_dtype(dtype), 0.0, self.scale - self.minval)
         step = float(jnp.finfo(dtype).eps) * 2.0 ** (math.frexp(largest)[1] - 1)
         if 0 < stddev < step:

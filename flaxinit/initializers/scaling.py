@@ -46,10 +46,10 @@ class variance_scaling(Initializer):
         fan_avg      Var W = 2 / (fan_in/s + fan_out/s')
         fan_geo_avg  Var W = sqrt(s/fan_in · s'/fan_out)
 
-    With ``s' = s`` (the default) these are JAX's, and float32 draws are those of a jitted
-    ``jax.nn.initializers.variance_scaling``. The variance is the same for every
+    With ``s' = s`` (the default) these are JAX's formulas, and float32 draws equal those of a
+    jitted ``jax.nn.initializers.variance_scaling``. The variance is the same for every
     distribution: the truncated normal, cut at two standard deviations of its parent, is
-    corrected for the cut and the uniform has half-width ``sqrt(3 Var W)``. Complex weights are
+    corrected for the cut, and the uniform has half-width ``sqrt(3 Var W)``. Complex weights are
     isotropic with ``E|w|² = Var W``.
 
     Args:
@@ -62,11 +62,11 @@ class variance_scaling(Initializer):
         dtype: default dtype if the call gives none; default JAX's default float.
         backward_scale: s', default s. If the mode uses one fan, its scale is stored in ``scale``,
             so ``dataclasses.replace(init, scale=...)`` replaces what is drawn.
-        fan_in: number of inputs, where the layer reshapes its kernel before drawing it.
+        fan_in: number of inputs; give it if the layer reshapes its kernel before drawing it.
         fan_out: number of outputs, for the same case.
         groups: ``feature_group_count`` of a convolution, see `flaxinit.fans.compute_fans`.
-        strides: of a convolution, see there.
-        transposed: whether the convolution is transposed, see there.
+        strides: of a convolution, see `flaxinit.fans.compute_fans`.
+        transposed: whether the convolution is transposed, see `flaxinit.fans.compute_fans`.
 
     Raises:
         ValueError: an unknown mode or distribution, a negative or infinite scale, a dtype that
@@ -116,18 +116,18 @@ class variance_scaling(Initializer):
         activation: str = "the activation",
         **kernel: Unpack[KernelOptions],
     ) -> Self:
-        """The scales that make up for an activation: ``s = 1/E[φ(z)²]`` and ``s' = 1/E[φ'(z)²]``.
+        """Compensate for an activation: ``s = 1/E[φ(z)²]`` and ``s' = 1/E[φ'(z)²]``.
 
         Args:
             moments: ``(E[φ(z)²], E[φ'(z)²])`` for z ~ N(0, 1). One that the mode does not use may
                 be zero (a step function has no gradient), infinite or nan (not known).
             mode: as above.
             distribution: as above.
-            activation: what an error calls it.
+            activation: its name in errors.
             **kernel: the other arguments of `variance_scaling`.
 
         Raises:
-            ValueError: an unknown mode, or a moment that it uses is zero, infinite or nan.
+            ValueError: an unknown mode, or one that uses a moment that is zero, infinite or nan.
 
         >>> variance_scaling.from_moments((0.5, 0.5))
         variance_scaling(2.0, 'fan_in', 'truncated_normal')
@@ -138,22 +138,22 @@ class variance_scaling(Initializer):
         if any(map(math.isnan, used)):
             raise ValueError(
                 f"mode={mode!r} needs the gradient of {activation}, which JAX cannot "
-                "differentiate: mode='fan_in' keeps the forward signal. A loop of fixed length "
-                "(lax.fori_loop, lax.scan) has a gradient, lax.while_loop has none."
+                "differentiate. Use mode='fan_in', which keeps the forward signal, or a loop of "
+                "fixed length (lax.fori_loop, lax.scan): lax.while_loop has no gradient."
             )
         if not all(math.isfinite(moment) and moment > 0 for moment in used):
             raise ValueError(
                 f"mode={mode!r} needs a weight variance that makes up for {activation}, but "
-                f"E[φ(z)²] = {forward:g} and E[φ'(z)²] = {backward:g} for z ~ N(0, 1): no finite "
-                "one does. Choose another mode, or pass a scale of your own to "
+                f"E[φ(z)²] = {forward:g} and E[φ'(z)²] = {backward:g} for z ~ N(0, 1), so no "
+                "finite one does. Choose another mode, or pass a scale of your own to "
                 "flaxinit.variance_scaling."
             )
-        # A mode of one fan uses one scale.
+        # If the mode uses one fan, both are the scale of that fan.
         scale, other = (1 / used[0], 1 / used[-1])
         return cls(scale, mode, distribution, backward_scale=other, **kernel)
 
     def fans(self, shape: Sequence[int]) -> tuple[float, float]:
-        """``(fan_in, fan_out)`` of a kernel of this shape, as this initializer reads it."""
+        """Return ``(fan_in, fan_out)`` of a kernel of this shape, as this initializer reads it."""
         return self._fan("fan_in", shape), self._fan("fan_out", shape)
 
     def _fan(self, name: str, shape: Sequence[int]) -> float:
@@ -175,7 +175,7 @@ class variance_scaling(Initializer):
         self._used_fans(shape)
 
     def _used_fans(self, shape: tuple[int, ...]) -> list[float]:
-        """The fan that is the mode, or both."""
+        """Return the fan that the mode names, or both fans."""
         names = (self.mode,) if self.mode in ("fan_in", "fan_out") else ("fan_in", "fan_out")
         return [self._fan(name, shape) for name in names]
 
@@ -184,14 +184,14 @@ class variance_scaling(Initializer):
         if len(fans) == 1:
             return self.scale / fans[0]
         fan_in, fan_out = fans
-        # Outputs counted in units of inputs; what remains is JAX's formula, rounding and all.
+        # With fan_out times s/s' the rest is JAX's formula, and rounds as it does.
         fan_out *= self._scale_ratio()
         if self.mode == "fan_avg":
             return self.scale / ((fan_in + fan_out) / 2)
         return self.scale / sampling.root(fan_in * fan_out)
 
     def _scale_ratio(self):
-        """``s/s'``; infinite if one of them is 0, and with it the variance."""
+        """Return ``s/s'``; infinite if one of them is 0, which makes the variance 0."""
         scale, backward = self.scale, self.backward_scale
         if backward is None:
             return 1.0
@@ -200,7 +200,7 @@ class variance_scaling(Initializer):
         return scale / backward if scale > 0 and backward > 0 else math.inf
 
     def times(self, factor: float) -> "variance_scaling":
-        """The same initializer with its standard deviation multiplied by a factor.
+        """Return this initializer with its standard deviation multiplied by a factor.
 
         >>> variance_scaling(2.0, "fan_in", "normal").times(0.5)
         variance_scaling(0.5, 'fan_in', 'normal')

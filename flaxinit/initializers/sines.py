@@ -11,13 +11,13 @@ from flaxinit.initializers.checks import AxisSet, DType, Positive
 class siren(Initializer):
     """Draw the kernels of a network of ``sin(ω · (W x + b))``.
 
-    The sine of a uniform phase has second moment 1/2. For ``ω W x`` of variance 1 the kernel's is
-    ``Var W = 2/(fan_in · ω²)``, uniform with half-width ``√(6/fan_in)/ω``. The first layer, whose
-    inputs are coordinates in (-1, 1), is uniform with half-width ``1/fan_in``: ``Var W =
-    1/(3 fan_in²)``, so ω sets the range of frequencies.
+    The sine of a uniform phase has second moment 1/2. So ``ω W x`` has variance 1 if ``Var W =
+    2/(fan_in · ω²)``; the kernel is uniform with half-width ``√(6/fan_in)/ω``. The inputs of the
+    first layer are coordinates in (-1, 1). Its kernel is uniform with half-width ``1/fan_in`` and
+    ``Var W = 1/(3 fan_in²)``, so ω sets the range of frequencies.
 
-    The phases of a wide layer are Gaussian, with ``E sin² = (1 - e^(-2q))/2`` at variance q: over
-    the layers q settles where ``q = 1 - e^(-2q)``, at 0.797.
+    The phases of a wide layer are Gaussian, and at variance q ``E sin² = (1 - e^(-2q))/2``. From
+    layer to layer q approaches 0.797, the solution of ``q = 1 - e^(-2q)``.
 
     Args:
         omega: ω, positive.
@@ -55,7 +55,7 @@ class siren(Initializer):
         return sampling.scaled(key, self._variance(shape), "uniform", shape, dtype, out_sharding)
 
     def half_width(self, shape: Sequence[int]) -> float:
-        """The largest magnitude that is drawn."""
+        """Return the largest magnitude that is drawn."""
         return sampling.root(3 * self.variance(shape))
 
 

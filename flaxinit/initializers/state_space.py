@@ -37,7 +37,7 @@ class _LogOfUniform(Initializer):
         )
 
     def _transform(self):
-        """Numbers, and the function of the uniform and of them that is drawn."""
+        """Return numbers, and the function that makes a draw of a uniform variable and them."""
         raise NotImplementedError
 
 
@@ -93,14 +93,14 @@ class lru_nu(_LogOfUniform):
 
 
 class lru_theta(_LogOfUniform):
-    """Draw θ of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, phases up to a largest.
+    """Draw θ of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, with phases up to a largest.
 
-    ``θ = log(max_phase · u)`` with u uniform on (0, 1): ``-log u`` is exponential, so the variance
-    is 1 whatever the largest phase.
+    ``θ = log(max_phase · u)`` with u uniform on (0, 1). Since ``-log u`` is exponential, the
+    variance is 1 for every largest phase.
 
     Args:
-        max_phase: the largest phase in radians, in (0, 2π]. A small one keeps to low frequencies,
-            which long inputs need.
+        max_phase: the largest phase in radians, in (0, 2π]. Long inputs need low frequencies,
+            so a small one.
         dtype: default dtype if the call gives none; real.
 
     Raises:
@@ -125,7 +125,7 @@ class lru_theta(_LogOfUniform):
 
 
 def lru_gamma(nu: Float[Array, "..."]) -> Float[Array, "..."]:
-    """``log √(1 - |λ|²)``, the logarithm of the input's normalizer.
+    """Return ``log √(1 - |λ|²)``, the logarithm of the input's normalizer.
 
     Driven by white noise of unit variance, ``x' = λ x + √(1 - |λ|²) u`` has states of unit
     variance however slowly they forget.
@@ -146,7 +146,7 @@ def lru_gamma(nu: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _nu(u, numbers, xp=jnp):
-    # log|λ|² = log(1 - (1 - |λ|²)): near the unit circle 1 - |λ|² is what has to be exact.
+    # log|λ|² is computed from 1 - |λ|², which must be exact near the unit circle.
     gap, width = numbers
     return xp.log(-xp.log1p(-(gap + width * (1 - u))) / 2)
 
@@ -159,14 +159,14 @@ def _theta(u, numbers, xp=jnp):
 def _of_uniform(key, numbers, *, shape, dtype, of_uniform):
     compute = sampling.compute_dtype(dtype)
     numbers = lax.optimization_barrier(numbers)  # see `sampling.draw`
-    # Uniforms are the left ends of cells of width eps; from their middles, none is 0 or 1.
+    # JAX draws the left ends of cells of width eps. Their middles are never 0 or 1.
     u = jax.random.uniform(key, shape, compute) + jnp.finfo(compute).eps / 2
     return of_uniform(u, [jnp.asarray(n, compute) for n in numbers]).astype(dtype)
 
 
 class _S4d(Deterministic):
     def frequencies(self, n: int) -> np.ndarray:
-        """The imaginary parts of n eigenvalues, one of each conjugate pair."""
+        """Return the imaginary parts of n eigenvalues, one of each conjugate pair."""
         raise NotImplementedError
 
     def check_shape(self, shape):
@@ -206,14 +206,14 @@ class s4d_lin(_S4d):
     dtype: DType = "complex64"
 
     def frequencies(self, n: int) -> np.ndarray:
-        """``π k`` for k below n."""
+        """Return ``π k`` for k below n."""
         return np.pi * np.arange(n)
 
 
 class s4d_inv(_S4d):
     """S4D-Inv's diagonal: ``A_n = -1/2 + i (N/π)(N/(2n + 1) - 1)``, close to S4-LegS's spectrum.
 
-    The last axis holds one eigenvalue of each conjugate pair, so the state size N is twice it.
+    The last axis holds one eigenvalue of each conjugate pair, so N is twice its length.
 
     Args:
         dtype: default dtype if the call gives none; complex.
@@ -230,7 +230,7 @@ class s4d_inv(_S4d):
     dtype: DType = "complex64"
 
     def frequencies(self, n: int) -> np.ndarray:
-        """``(N/π)(N/(2k + 1) - 1)`` for k below n and N = 2n."""
+        """Return ``(N/π)(N/(2k + 1) - 1)`` for k below n and N = 2n."""
         size = 2 * n
         return size / np.pi * (size / (2 * np.arange(n) + 1) - 1)
 
