@@ -10,11 +10,12 @@
       │  places       where each array goes: the result, and all that is made on the way
       │  compile      each distinct segment, in its places, becomes an executable
       │  keys         the key program runs, equation by equation
-      │  execute      each draw runs as often as the model has it; its results are put in place
+      │  execute      each draw runs as often as the model has it; its results go to their places
       ▼
     arrays, with the bits of an eager run
 
-`api` is the function that does all of this, and `report` tells how. What a step needs:
+`api` is the function that runs these steps, and `report` says what they did. Some steps have
+helpers:
 
 - trace: `eager_calls` keeps what an eager run compiles as a whole, `leaks` finds values that the
   init function has stored, `layouts` reads the shardings that a program states.
@@ -22,7 +23,7 @@
 - places: `out_shardings` reads what the caller and the model's metadata ask for, `shardings` makes
   shardings from others.
 
-A step imports none that comes after it.
+A step never imports a later one.
 """
 
 from flaxinit.compat import WHOLE, require

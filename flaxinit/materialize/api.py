@@ -1,4 +1,4 @@
-"""The public function."""
+"""`fast_init`, the public function."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ def fast_init(
     report: bool | Callable[[Report], None] = False,
     progress: bool = True,
 ) -> Callable:
-    """Initialize a large model: traced once, each distinct draw compiled once, sharded in place.
+    """Initialize a large model: trace it once, compile each distinct draw once, draw it in place.
 
     ``fast_init(init_fn)(key, *args)`` equals ``init_fn(key, *args)`` run eagerly, bit for bit,
     without the forward pass. Its compile time depends on how many *different* draws a model has
@@ -37,60 +37,63 @@ def fast_init(
     Initializers that are made of matrix products or reductions (``orthogonal``) agree to
     rounding when they are sharded, since the mesh decides the order of the sums. In two cases JAX
     itself rounds differently on a mesh, and the last bits may differ from a run without one: in a
-    jitted function of the caller's on explicit axes; and, since JAX 0.11 on CPUs, in an array of
+    jitted function of the caller on explicit axes; and, since JAX 0.11 on CPUs, in an array of
     several axes if a device holds fewer than 16 entries along the last.
 
     Nothing in JAX is replaced or changed: the init function runs under a trace of its own, like a
     function under a transformation.
 
     Args:
-      init_fn: any traceable init function: Linen's ``model.init``, a function that builds an NNX
-        module or its state, Haiku's, Equinox's, or one written by hand. ``lambda key:
-        Model(nnx.Rngs(key))`` returns the module.
-      out_shardings: where the arrays go.
-        None: what the model says through Flax's partitioning metadata, else where the init
-        function itself leaves an array last (``with_sharding_constraint``, an initializer's
-        ``out_sharding``, its type on explicit axes); on a mesh, that of the metadata or of
-        ``jax.set_mesh``, all other arrays are copied to all devices; without a mesh, they are
-        where the arrays that they are computed from were put, or else on JAX's default device. (A
-        ``device=`` in ``jnp.zeros`` leaves no trace in what JAX traces; ``device_put`` does.)
-        A pytree, or prefix of one, of ``NamedSharding``, ``PartitionSpec`` (on the mesh of
-        ``jax.set_mesh``) or None, with the structure of the result (of ``nnx.state(module)``
-        for an NNX module): what ``nn.get_sharding``, ``nnx.get_named_sharding``,
-        ``nnx.get_partition_spec`` and ``nnx.get_abstract_model`` return. None in it, for an array
-        or a subtree, is a copy on each device of the mesh that is set, without one where JAX
-        leaves it.
-        A function from a path such as ``"params/Dense_0/kernel"`` and a
-        ``jax.ShapeDtypeStruct`` to one of these.
-      report: True prints a table of the distinct draws, their compile and draw seconds and bytes
-        per device, in the first process; a function is called with the `Report` instead, in each.
-      progress: show a progress bar once compiling and drawing take longer than a second, on the
-        terminal of the first process.
+        init_fn: any traceable init function: Linen's ``model.init``, a function that builds an
+            NNX module or its state, Haiku's, Equinox's, or one written by hand. ``lambda key:
+            Model(nnx.Rngs(key))`` returns the module.
+        out_shardings: where the arrays go. One of these:
+
+            - None. Flax's partitioning metadata decides. For an array without any, it is the
+              layout in which the init function leaves it (``with_sharding_constraint``, an
+              initializer's ``out_sharding``, its type on explicit axes). All other arrays are
+              copied to all devices of the mesh, which is that of ``jax.set_mesh`` or of the
+              metadata. Without a mesh, they go where the arrays that they are computed from were
+              put, or else to JAX's default device. (``device_put`` is seen in a trace; ``device=``
+              in ``jnp.zeros`` is not.)
+            - A pytree, or a prefix of one, of ``NamedSharding``, ``PartitionSpec`` (on the mesh
+              of ``jax.set_mesh``) or None. It has the structure of the result, for an NNX module
+              that of ``nnx.state(module)``: what ``nn.get_sharding``, ``nnx.get_named_sharding``,
+              ``nnx.get_partition_spec`` and ``nnx.get_abstract_model`` return. None stands for a
+              copy on each device of the mesh that is set; without a mesh, for where JAX leaves the
+              array.
+            - A function from a path such as ``"params/Dense_0/kernel"`` and a
+              ``jax.ShapeDtypeStruct`` to a sharding, a ``PartitionSpec`` or None.
+        report: True prints a table of the distinct draws, their compile and draw seconds and bytes
+            per device, in the first process. A function is called with the `Report` instead, in
+            every process.
+        progress: whether to show a progress bar, on the terminal of the first process, once
+            compiling and drawing take longer than a second.
 
     Returns:
-      A function that takes what `init_fn` takes and returns what it returns. NumPy arrays become
-      JAX arrays, as under ``jax.jit``; values that are not arrays, including None, are returned
-      unchanged. Arguments that are arrays are traced, others are passed as they are. A
-      ``jax.ShapeDtypeStruct`` will do for an argument whose values no parameter needs, such as
-      the model's input. What was compiled is kept: further calls, with other keys, only trace and
-      draw.
+        A function that takes what `init_fn` takes and returns what it returns. NumPy arrays become
+        JAX arrays, as under ``jax.jit``; values that are not arrays, including None, are returned
+        unchanged. Arguments that are arrays are traced, others are passed as they are. A
+        ``jax.ShapeDtypeStruct`` is enough for an argument whose values no parameter needs, such as
+        the model's input. What was compiled is kept: further calls, with other keys, only trace
+        and draw.
 
     Raises:
-      TypeError: `init_fn` cannot be traced faithfully: it has side effects, draws from Python's
-        or NumPy's generators, or has shapes that depend on values. Only what leaves a trace can
-        be noticed: an array that is stored in the result, in `init_fn` or in what these refer to,
-        but not a list that numbers are appended to, nor a scalar from a private NumPy generator.
-      ValueError: a sharding does not fit the tree, the array (which is named) or the process.
-      Both are raised before anything is compiled.
-      FloatingPointError: under ``jax.debug_nans`` or ``jax.debug_infs``, as an eager run.
+        TypeError: `init_fn` cannot be traced faithfully: it has side effects, draws from Python's
+            or NumPy's generators, or has shapes that depend on values. It is raised before anything
+            is compiled. Only what leaves a trace is noticed: an array that is stored in the result,
+            in `init_fn` or in what these refer to, but neither a list that numbers are appended to
+            nor a scalar from a private NumPy generator.
+        ValueError: a sharding does not fit the tree, the array (which is named) or the process. It
+            is raised before anything is compiled.
+        FloatingPointError: under ``jax.debug_nans`` or ``jax.debug_infs``, as in an eager run.
 
-    Examples:
-      >>> import jax, jax.numpy as jnp, flax.linen as nn, flaxinit
-      >>> model = nn.Sequential([nn.Dense(8) for _ in range(3)])
-      >>> x = jax.ShapeDtypeStruct((1, 8), jnp.float32)
-      >>> variables = flaxinit.fast_init(model.init)(jax.random.key(0), x)
-      >>> variables["params"]["layers_0"]["kernel"].shape
-      (8, 8)
+    >>> import jax, jax.numpy as jnp, flax.linen as nn, flaxinit
+    >>> model = nn.Sequential([nn.Dense(8) for _ in range(3)])
+    >>> x = jax.ShapeDtypeStruct((1, 8), jnp.float32)
+    >>> variables = flaxinit.fast_init(model.init)(jax.random.key(0), x)
+    >>> variables["params"]["layers_0"]["kernel"].shape
+    (8, 8)
     """
     _check_function(init_fn)
     for name, option in {"report": report, "progress": progress}.items():
@@ -103,7 +106,7 @@ def fast_init(
     @functools.wraps(init_fn)
     def initialize(*args, **kwargs):
         _check_arguments(args, kwargs)
-        # What was compiled holds where it was compiled, and as precisely.
+        # What was compiled is only valid for this device and this precision.
         flags = "jax_default_device", "jax_default_matmul_precision"
         context = tuple(getattr(jax.config, flag) for flag in flags)
         executor = executors.setdefault(context, Executor())
@@ -133,7 +136,7 @@ def fast_init(
 
 
 def _check_function(init_fn: Any) -> None:
-    """Refuse a model in the place of the function that makes its parameters; it may be callable."""
+    """Refuse a model instead of the function that makes its parameters; a model may be callable."""
     hint = ""
     if hasattr(init_fn, "init") and hasattr(init_fn, "apply"):
         hint = " Pass its `init` method."
@@ -144,11 +147,11 @@ def _check_function(init_fn: Any) -> None:
 
 
 def _check_arguments(args: tuple, kwargs: dict) -> None:
-    """Refuse arguments of which a traced call could not make what an eager call makes."""
+    """Refuse a call, or arguments, for which a trace could not make what an eager run makes."""
     inside = any(isinstance(x, Tracer) for x in jax.tree.leaves((args, kwargs)))
     try:
         jax.sharding.get_mesh()
-    except ValueError:  # which JAX tells outside of all transformations only
+    except ValueError:  # JAX gives the mesh only outside of all transformations
         inside = True
     if inside:
         raise TypeError(

@@ -1,4 +1,4 @@
-"""One segment becomes one executable."""
+"""Compile a segment to an executable."""
 
 import functools
 import itertools
@@ -16,8 +16,9 @@ from flaxinit.materialize.segment import Segment
 from flaxinit.materialize.shardings import auto
 from flaxinit.threefry import ROW, one_pass
 
-# Their terms are contracted with what makes them, or not, as the compiler divides the program into
-# loops. Where a program has one, its hash stays the loop that it is eagerly.
+# The compiler may contract the terms of these sums with the operations that make them; that depends
+# on how it divides the program into loops. So if a program has a sum, its hash stays a loop, as in
+# an eager run.
 _SUMS = {"reduce_sum", "reduce_prod", "dot_general", "cumsum", "cumprod", "cumlogsumexp"}
 
 
@@ -45,10 +46,10 @@ def lower(
 
 
 def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
-    """The results of one equation. If it hashes, in one pass that is quick to compile.
+    """Return the results of one equation; if it hashes, in one pass that is quick to compile.
 
-    JAX stages the hash of Threefry as a loop on CPU, which is compiled as a program of its own and
-    passes whole arrays through memory in each of its turns. The bits are the same.
+    On CPU JAX stages the hash of Threefry as a loop, which is compiled as a program of its own and
+    passes whole arrays through memory in each iteration. The bits are the same.
     """
     if hashes(eqn):
         return [_hashed(eqn, *values)]
@@ -59,9 +60,9 @@ def stage(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
 
 
 def hashes(eqn: JaxprEqn) -> bool:
-    """Whether an equation hashes with one key of JAX's Threefry, and can do so in one pass.
+    """Return whether an equation hashes with one key of JAX's Threefry, and can in one pass.
 
-    Elsewhere than on CPU JAX stages no loop, and along short rows the pass would round differently.
+    JAX stages a loop on CPU only, and along short rows the pass would round differently.
     """
     if eqn.primitive.name not in ("random_bits", "random_split", "random_fold_in"):
         return False
@@ -77,7 +78,7 @@ def hashes(eqn: JaxprEqn) -> bool:
 
 
 def _hashed(eqn: JaxprEqn, key: Any, *data: Any) -> jax.Array:
-    """The result of an equation that `hashes`, with the rounds written out."""
+    """Return the result of an equation that `hashes`, with the rounds written out."""
     key = one_pass(key)
     match eqn.primitive.name:
         case "random_bits":
@@ -90,12 +91,12 @@ def _hashed(eqn: JaxprEqn, key: Any, *data: Any) -> jax.Array:
 
 
 def unwrapped(x: Any) -> Any:
-    """The words of an array of keys; any other array as it is."""
+    """Return the words of an array of keys; any other array as it is."""
     return jax.random.key_data(x) if is_key(x) else x
 
 
 def wrapped(words: Any, dtype: Any) -> Any:
-    """The inverse of `unwrapped`, for an array of `dtype`."""
+    """Undo `unwrapped`, for an array of `dtype`."""
     if not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
         return words
     return jax.random.wrap_key_data(words, impl=_impl(dtype))
@@ -103,7 +104,7 @@ def wrapped(words: Any, dtype: Any) -> Any:
 
 @functools.cache
 def _impl(dtype: Any) -> str:
-    """The name of the PRNG of a key dtype; JAX tells it of arrays and tracers only."""
+    """Return the name of a key dtype's PRNG; JAX gives it only for arrays and tracers."""
     found = []
     jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), jax.ShapeDtypeStruct((), dtype))
     return found[0]
@@ -131,19 +132,19 @@ def applied(executable: Any, segment: Segment, words: Sequence[Any]) -> list[Any
 
 
 def _one_by_one(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
-    """The results of one equation; a call is evaluated equation by equation too."""
+    """Return the results of one equation; a call is evaluated equation by equation too."""
     body = called(eqn) if eqn.primitive.name != "shard_map" else None
     return bind(eqn, values) if body is None else evaluate(body, values, _one_by_one)
 
 
 def compiled(lowered: Any) -> tuple[Any, float]:
-    """The executable and the seconds it took."""
+    """Compile; return the executable and the seconds that it took."""
     start = time.perf_counter()
     return lowered.compile(), time.perf_counter() - start
 
 
 def memory(executables: list[Any]) -> int | None:
-    """Bytes of results and temporaries on a device; None if the backend does not say."""
+    """Return the bytes of results and temporaries on a device; None if the backend does not say."""
     found = [executable.memory_analysis() for executable in executables]
     if any(m is None for m in found):
         return None

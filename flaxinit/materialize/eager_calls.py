@@ -1,9 +1,9 @@
-"""The trace under which an init function runs: a call that JAX compiles eagerly stays a call.
+"""The trace under which an init function runs: a call that an eager run compiles stays a call.
 
-``jnp.mean`` is a jitted function that JAX inlines into a trace, where nothing tells that its sum
-and its quotient belong together. Eagerly they are one program, in which the compiler multiplies by
-a reciprocal instead of dividing, and the last bit differs. A function with a derivative of its own
-is the opposite: eagerly it is not a program, but its operations are.
+``jnp.mean`` is a jitted function. JAX inlines it into a trace, and then nothing tells that its sum
+and its quotient belong together. In an eager run they are one program, in which the compiler
+multiplies by a reciprocal instead of dividing, and the last bit differs. A function with a custom
+derivative is the opposite: an eager run compiles its operations one by one.
 """
 
 import functools
@@ -16,17 +16,17 @@ from jax.extend.core.primitives import jit_p
 
 from flaxinit.jaxpr import MOVES, aval, called
 
-# What the parameter `inline` of a jitted call says: since JAX 0.11 one of several ways.
+# The parameter `inline` of a jitted call: a bool, since JAX 0.11 one of several values.
 _KINDS = getattr(jax, "Inline", None)
 _INLINED, _KEPT = (_KINDS.JAX_EARLY, _KINDS.AUTO) if _KINDS else (True, False)
 _LONG_MESSAGES = jax.__version_info__ < (0, 11)
 
 
 class EagerCalls(Trace):
-    """Hands all operations to the trace of ``jax.make_jaxpr``, calls of several as one.
+    """Hands all operations to the trace of ``jax.make_jaxpr``; a call of several stays one.
 
     It stands in front of that trace while an init function runs. The inside of a jitted call or of
-    a loop is traced apart: there JAX inlines as it does eagerly.
+    a loop has a trace of its own, where JAX inlines as in an eager run.
     """
 
     __slots__ = ("parent_trace",)
@@ -58,22 +58,22 @@ class EagerCalls(Trace):
 
 @functools.lru_cache(1024)  # a model makes thousands of calls of few functions
 def _is_program(program: ClosedJaxpr) -> bool:
-    """Whether a call computes in several operations; one alone is rounded as it always is."""
+    """Return whether a call computes in several operations; one alone rounds as it always does."""
     computing = [e for e in program.eqns if e.primitive.name not in MOVES and not _only_weak(e)]
     inside = [body for body in map(called, computing) if body is not None]
     return len(computing) > 1 or any(map(_is_program, inside))
 
 
 def _only_weak(eqn: JaxprEqn) -> bool:
-    """Whether an equation changes nothing of a type but whether it is weak."""
+    """Return whether an equation changes only whether a type is weak."""
     converts = eqn.primitive.name == "convert_element_type"
     return converts and aval(eqn.invars[0]).dtype == aval(eqn.outvars[0]).dtype
 
 
 # An NNX stream advances its counter at every draw, and asks the traced value for its sharding. A
-# traced value has none. JAX 0.10 says so in a message for which it walks through all equations so
-# far, and which nobody reads: ten seconds for forty-eight layers. Values of a class that answers
-# briefly keep a trace linear in the depth; JAX itself is left as it is.
+# traced value has none. JAX 0.10 says so in a message that nobody reads, and walks through all
+# equations so far to write it: ten seconds for forty-eight layers. Values of a class that answers
+# briefly keep the time linear in the depth; JAX itself is not changed.
 
 
 def _brief(results: Any) -> Any:

@@ -38,21 +38,21 @@ from flaxinit.materialize.places import (
 from flaxinit.materialize.report import Group, Report
 from flaxinit.materialize.shardings import auto, is_spread
 
-# Draws are dispatched without waiting until results and temporaries of this size are under way
-# on a device: enough to hide the dispatch of small draws, nothing beside a large model.
+# Draws are dispatched without waiting until their results and temporaries on a device reach this
+# size: enough to hide the dispatch of small draws, negligible beside a large model.
 IN_FLIGHT_BYTES = 2**24
-# Programs of several devices that two threads enqueue, on each device in another order, would wait
-# for each other forever.
+# Two threads could enqueue programs for several devices in a different order on each device. The
+# programs would then wait for each other forever.
 _RUNNING = threading.Lock()
 
 
 @contextlib.contextmanager
 def undisturbed(jaxpr: Jaxpr) -> Iterator[None]:
-    """Run alone, under JAX's own settings in place of those of the caller.
+    """Run alone, with settings of its own instead of the caller's.
 
-    A mesh that is set would hold for arrays whose places are on other devices, what was traced is
-    compiled even if jit is disabled, keys come from the host, and a program may ask for 64 bits in
-    a part of it.
+    No mesh is set: it would also apply to arrays on other devices. What was traced is compiled
+    even if the caller disables jit. Transfers are allowed, since keys come from the host. 64 bits
+    are allowed if a part of the program asks for them.
     """
     atoms = (a for eqn in equations(jaxpr) for a in (*eqn.invars, *eqn.outvars))
     wide = jax.enable_x64(True) if any(map(is_wide, atoms)) else contextlib.nullcontext()
@@ -69,12 +69,12 @@ class Executor:
         self.executables: dict[Compilation, Any] = {}
 
     def run(self, plan: Plan, report: Report, advance: Callable[[int], None]) -> list[jax.Array]:
-        """The outputs of a plan, each in its place.
+        """Return the outputs of a plan, each in its place.
 
         Args:
             plan: what is to be made.
-            report: filled in.
-            advance: told the bytes of each draw when it has been dispatched.
+            report: is filled in.
+            advance: is called with the bytes of each draw once it is dispatched.
         """
         names = plan.names
         calls, places = place_draws(plan.parts.draws, plan.constants, plan.wanted, self.prints)
@@ -100,7 +100,7 @@ class Executor:
     def _compile(
         self, calls: list[Call], keys: list[KeyCall], report: Report
     ) -> dict[Compilation, float]:
-        """Compile what is not compiled yet, side by side; the seconds that each took.
+        """Compile in parallel what is not compiled yet; return the seconds that each took.
 
         Nothing else is done meanwhile, so the figures in the report are those of compiling.
         """
@@ -129,7 +129,7 @@ class Executor:
         report: Report,
         advance: Callable[[int], None],
     ) -> dict[Var, jax.Array]:
-        """The outputs of all draws."""
+        """Return the outputs of all draws."""
         known, drawn, held = dict(inputs), {}, 0
         for compilations, equal in itertools.groupby(calls, lambda c: c.compilations):
             batch = list(equal)
@@ -150,7 +150,7 @@ class Executor:
 def _groups(
     calls: list[Call], names: dict[Var, str], seconds: dict[Compilation, float]
 ) -> dict[tuple[Compilation, ...], Group]:
-    """The rows of the report; a compilation that several draws share counts for the first."""
+    """Return the rows of the report; a compilation that draws share counts for the first."""
     groups: dict[tuple[Compilation, ...], Group] = {}
     left = dict(seconds)
     for call in calls:
@@ -173,7 +173,7 @@ def _run(
     room: int,
     advance: Callable[[int], None],
 ) -> dict[Var, jax.Array]:
-    """Run equal draws one after the other, at most `room` of them at a time."""
+    """Run equal draws in order, with at most `room` of them under way."""
     made: dict[Var, jax.Array] = {}
     under_way: deque[list[jax.Array]] = deque()
     for call in batch:
@@ -198,17 +198,17 @@ def _run(
 
 
 def _moved(x: Any, source: Sharding | None) -> Any:
-    """An array of another draw may be on other devices than this draw."""
+    """Move an array of another draw to where this draw reads it."""
     if isinstance(x, jax.Array) and source is not None and x.sharding != source:
         return jax.device_put(x, source)
     return x
 
 
 def host_values(needed: set[Var], known: Mapping[Var, Any]) -> dict[Var, Any]:
-    """The values of `needed` on the host, keys as words; what is spread over devices stays there.
+    """Return the values of `needed` on the host, keys as words; arrays in parts stay as they are.
 
-    These are keys, scalars and small constants. From the host they can be passed to devices of
-    any mesh, which an array on one device of one process cannot.
+    These are keys, scalars and small constants. From the host they can be passed to the devices of
+    any mesh; an array on one device of one process cannot.
     """
     plain = {v: unwrapped(known[v]) for v in needed}
     local = [v for v, x in plain.items() if not is_spread(x)]
@@ -216,7 +216,7 @@ def host_values(needed: set[Var], known: Mapping[Var, Any]) -> dict[Var, Any]:
 
 
 def _placed(plan: Plan, values: Mapping[Var, Any], made: Shardings) -> list[jax.Array]:
-    """The outputs, each in its place.
+    """Return the outputs, each in its place.
 
     Args:
         plan: which outputs, and their places.
@@ -241,7 +241,7 @@ def _placed(plan: Plan, values: Mapping[Var, Any], made: Shardings) -> list[jax.
     results = []
     for a, place in zip(plan.outputs, plan.places, strict=True):
         if isinstance(a, Literal) or isinstance(plan.constants.get(a), np.ndarray):
-            results.append(array(a, place))  # eagerly too each is an array of its own
+            results.append(array(a, place))  # an eager run makes a separate array too
             continue
         if (a, place) not in shared:
             shared[a, place] = array(a, place)
@@ -250,9 +250,9 @@ def _placed(plan: Plan, values: Mapping[Var, Any], made: Shardings) -> list[jax.
 
 
 def _put(x: Any, sharding: Sharding | None) -> jax.Array:
-    """`x`, no key, on the devices of `sharding`; None leaves it where it is."""
+    """Put `x`, which is not a key, on the devices of `sharding`; None leaves it where it is."""
     if not isinstance(x, jax.Array):
-        x = np.array(x)  # a copy: JAX may go on reading the caller's memory
+        x = np.array(x)  # a copy: JAX might keep reading the caller's memory
     if sharding is None or sharding.is_fully_addressable or is_spread(x):
         return jnp.asarray(x) if sharding is None else jax.device_put(x, sharding)
     # On a mesh of several processes each puts its own shards; no collective is needed.
@@ -261,7 +261,7 @@ def _put(x: Any, sharding: Sharding | None) -> jax.Array:
 
 
 def _weakly(x: jax.Array, kind: Any) -> jax.Array:
-    """`x` with the weak type that the trace gave it, as of ``jnp.full((3,), 0.5)``."""
+    """Give `x` the weak type of the trace, such as that of ``jnp.full((3,), 0.5)``."""
     if not kind.weak_type or x.weak_type:
         return x
     spec = jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=True, sharding=x.sharding)

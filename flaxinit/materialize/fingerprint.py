@@ -1,7 +1,7 @@
-"""Structural identity of jaxprs: two sub-programs with one fingerprint compute the same function.
+"""Structural identity of jaxprs: two programs with the same fingerprint compute the same function.
 
 JAX compares jaxprs by object identity. Layers built from separate but equal closures have equal
-jaxprs that are distinct objects, so they are compared here by structure.
+jaxprs that are distinct objects, so this module compares them by structure.
 """
 
 import itertools
@@ -27,22 +27,22 @@ FUNCTIONS = {
 class Fingerprints:
     """Maps a jaxpr, or any equation parameter, to a hashable value; remembers jaxprs it has seen.
 
-    Equal fingerprints imply equal programs. The reverse need not hold: what cannot be compared
-    by value, such as a function, is compared by identity. That may cost a compilation, but never
-    changes a value.
+    Equal fingerprints imply equal programs. Equal programs may have different fingerprints: what
+    cannot be compared by value, such as a function, is compared by identity. That may cost a
+    compilation, but never changes a value.
     """
 
     def __init__(self) -> None:
         self._number: dict[Hashable, int] = {}  # structure -> short name, so that hashing is cheap
         self._names = itertools.count()
         self._jaxprs: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # compared by identity
-        self._alive: dict[int, Any] = {}  # what is known by its id, which must not be used again
+        self._alive: dict[int, Any] = {}  # kept alive, so no other object gets its id
 
     def intern(self, structure: Hashable) -> int:
-        """A short name for `structure`: equal structures get equal names.
+        """Return a short name for `structure`: equal structures get equal names.
 
-        A call takes a new name, and discards it if the structure has one: two threads never take
-        the same.
+        Every call takes a new name and discards it if the structure already has one, so two threads
+        never give the same name to different structures.
         """
         return self._number.setdefault(structure, next(self._names))
 
@@ -91,16 +91,16 @@ class Fingerprints:
         return head, body, tuple(map(atom, jaxpr.outvars)), tuple(map(self.constant, constants))
 
     def params(self, eqn: JaxprEqn) -> Hashable:
-        """The parameters that decide the values of an equation."""
+        """Return the parameters that decide the values of an equation."""
         functions = FUNCTIONS.get(eqn.primitive.name, ())
         return self({k: v for k, v in eqn.params.items() if k not in functions})
 
     def literal(self, a: Literal) -> Hashable:
-        """Type and value; NaN equals itself and 0.0 differs from -0.0, as bits do."""
+        """Return type and value; NaN equals itself and 0.0 differs from -0.0, as bits do."""
         return "literal", self.aval(a), np.asarray(a.val).tobytes()
 
     def constant(self, value: Any) -> Hashable:
-        """By value; keys, and arrays that are spread over devices, by identity: none is fetched."""
+        """Return the value, or the identity of a key or a spread array: these are not fetched."""
         if isinstance(value, jax.Array) and (len(value.devices()) > 1 or is_key(value)):
             return self._itself(value)
         return self(np.asarray(value))
@@ -111,5 +111,5 @@ class Fingerprints:
 
     @staticmethod
     def aval(a: Any) -> Hashable:
-        """Shape, dtype, weak type and, on meshes with explicit axes, sharding."""
+        """Return shape, dtype, weak type and, on meshes with explicit axes, sharding."""
         return a.aval

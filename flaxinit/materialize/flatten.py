@@ -1,9 +1,9 @@
-"""One flat list of equations, each with the unit in which an eager run compiles it.
+"""Flatten a program to a list of equations, each with the unit that an eager run compiles.
 
-Eagerly JAX compiles each equation of an init function on its own, and a call of a jitted function
-such as ``jax.random.normal`` as a whole. Floating-point results depend on that: if they are fused,
-the two products of ``sqrt(2) * x * stddev`` become one, which rounds differently. So each equation
-keeps its unit, and is compiled again within it.
+In an eager run JAX compiles each equation of an init function on its own, and a call of a jitted
+function such as ``jax.random.normal`` as a whole. Floating-point results depend on that: if the two
+products of ``sqrt(2) * x * stddev`` are fused, they become one, which rounds differently. So each
+equation keeps its unit, and is compiled within it.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from flaxinit.jaxpr import called, closed, evaluate
 
-# They change no value, and where each array goes is decided for the program as a whole.
+# These change no value, and `places` decides where each array goes.
 _LAYOUTS = {"sharding_constraint", "device_put"}
 
 
@@ -67,7 +67,7 @@ def flatten(jaxpr: Jaxpr, constants: dict[Var, Any]) -> Flat:
 
 
 def _inlined(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """The program inside a call, if its equations become steps; None if the call stays a step."""
+    """Return the program inside a call if its equations become steps; None if the call is one."""
     name = eqn.primitive.name
     of_devices = name in ("custom_partitioning", "shard_map")
     kept = of_devices or (name == "jit" and len(eqn.outvars) == 1)

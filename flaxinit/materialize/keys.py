@@ -1,7 +1,9 @@
-"""The key program runs equation by equation, as it does eagerly.
+"""Run the key program equation by equation, as an eager run does.
 
-It has as many equations as the model has layers, but few distinct ones. An equation that only moves
-keys, such as one that takes a key out of a table, runs on the host and needs no executable.
+`partition` says what a key program is. It has as many equations as the model has layers, but few
+distinct ones: ``jax.random.split(key)`` is one executable however often it is called, here
+``random_split``. The ``unstack`` that takes the two keys out of their array only moves words; such
+an equation runs in NumPy on the host and needs no executable.
 """
 
 from collections.abc import Mapping
@@ -35,7 +37,7 @@ class KeyCall:
 def key_calls(
     eqns: tuple[JaxprEqn, ...], constants: dict[Var, Any], prints: Fingerprints
 ) -> list[KeyCall]:
-    """The calls of the key program; what is made of an array in parts is on all of its devices."""
+    """Return the calls of the key program; all devices of an array in parts run what reads it."""
     places = {v: x.sharding for v, x in constants.items() if is_spread(x)}
     calls = []
     for eqn in eqns:
@@ -58,13 +60,16 @@ def evaluate_keys(
     executables: Mapping[Compilation, Any],
     prints: Fingerprints,
 ) -> dict[Var, Any]:
-    """Run the key program: values of its variables, keys as words. Equal equations run once."""
+    """Run the key program; return the values of its variables, keys as words.
+
+    Equal equations run once.
+    """
     env = dict(constants)
     done: dict[Any, list[Any]] = {}
     for each in calls:
         if each.segment is None or each.compilation is None:
             (table,) = variables(each.eqn)
-            env[table] = np.asarray(env[table])  # fetched once for all that is taken out of it
+            env[table] = np.asarray(env[table])  # fetched once for all its keys
             env.update(zip(each.eqn.outvars, _moved(each.eqn, env[table]), strict=True))
             continue
         arguments = each.segment.arguments
@@ -73,14 +78,14 @@ def evaluate_keys(
         if key not in done:
             values = [value(a) if isinstance(a, Literal) else env[a] for a in arguments]
             done[key] = applied(executables[each.compilation], each.segment, values)
-            if any(each.compilation.targets):  # from all devices to where the next one reads it
+            if any(each.compilation.targets):  # to the host, where the next equation reads it
                 done[key] = jax.device_get(done[key])
         env.update(zip(each.segment.outputs, done[key], strict=True))
     return env
 
 
 def _moved(eqn: JaxprEqn, words: np.ndarray) -> list[np.ndarray]:
-    """The results of a move. Words of keys lie along axes behind those of the array of keys."""
+    """Return the results of a move. The axes of the words follow those of the array of keys."""
     params, rank = eqn.params, aval(eqn.invars[0]).ndim
     match eqn.primitive.name:
         case "reshape":

@@ -1,7 +1,7 @@
 """Layouts that a program states: where it leaves its outputs, which meshes it names.
 
-On explicit axes, the default of ``jax.make_mesh``, shardings are part of types. Where each array
-goes is decided for the program as a whole, so its types are taken out once they are read.
+On explicit axes, the default of ``jax.make_mesh``, shardings are part of types. `places` decides
+where each array goes, so shardings are read from the types and then removed from them.
 """
 
 import functools
@@ -24,17 +24,17 @@ from jax.sharding import (
 from flaxinit.jaxpr import aval, called, closed, equations, evaluate
 from flaxinit.materialize.shardings import auto, auto_mesh
 
-# They change a type and no value.
+# These change a type but no value.
 _CASTS = {"reshard", "mesh_cast"}
 
 
 def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
-    """The sharding in which a program leaves each output, None where it states none.
+    """Return the sharding in which a program leaves each output, None where it states none.
 
-    A layout on a mesh without devices is one on `mesh`, the mesh that is set.
+    `mesh` is the mesh that is set. A layout on a mesh without devices is taken to be on it.
     """
 
-    @functools.cache  # each of many outputs of a call asks for its own
+    @functools.cache  # every output of a call asks again
     def of_outputs(jaxpr: Jaxpr) -> list[Sharding | None]:
         makers = {v: (eqn, i) for eqn in jaxpr.eqns for i, v in enumerate(eqn.outvars)}
         return [
@@ -58,7 +58,7 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
                     layout = NamedSharding(concrete, layout.spec)
             case "shard_map":
                 layout = NamedSharding(eqn.params["mesh"], eqn.params["out_specs"][index])
-                inside = None  # there an array is a part
+                inside = None  # inside, an array is only a shard
             case "device_put":
                 layout = eqn.params["devices"][index]
         found = _on_devices(layout, mesh)
@@ -70,7 +70,7 @@ def stated(jaxpr: Jaxpr, mesh: Mesh) -> list[Sharding | None]:
 
 
 def _on_devices(layout: Any, mesh: Mesh) -> Sharding | None:
-    """A layout as a sharding that places every dimension, None if it is not one."""
+    """Return a layout as a sharding that places every dimension, None if it is not one."""
     if isinstance(layout, jax.Device):
         return SingleDeviceSharding(layout)
     if isinstance(layout, SingleDeviceSharding):
@@ -85,7 +85,7 @@ def _on_devices(layout: Any, mesh: Mesh) -> Sharding | None:
 
 
 def meshes(eqns: Iterable[JaxprEqn]) -> set[Mesh | AbstractMesh]:
-    """The meshes that equations name."""
+    """Return the meshes that equations name."""
     found: set[Mesh | AbstractMesh] = set()
     for eqn in eqns:
         layouts = [x for p in eqn.params.values() for x in (p if isinstance(p, tuple) else (p,))]
@@ -103,13 +103,13 @@ def _is_explicit(a: Var | Literal) -> bool:
 
 
 def has_types(jaxpr: Jaxpr) -> bool:
-    """Whether any type in a program says how an array is laid out."""
+    """Return whether any type in a program says how an array is laid out."""
     made = (v for eqn in equations(jaxpr) for v in eqn.outvars)
     return any(map(_is_explicit, itertools.chain(jaxpr.invars, made)))
 
 
 def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[Var, Any]]:
-    """The program as it is traced where all axes are Auto, and its constants."""
+    """Return the program that a trace on Auto axes would give, and its constants."""
 
     def parameter(x: Any) -> Any:
         match x:
@@ -123,9 +123,9 @@ def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[
 
     def parameters(eqn: JaxprEqn) -> dict[str, Any]:
         name, params = eqn.primitive.name, eqn.params
-        if name == "shard_map":  # its body, on axes that are Manual there, stays as it is
+        if name == "shard_map":  # its body stays as it is: there axes are Manual
             return params | {"mesh": parameter(params["mesh"])}
-        # What a result is typed as; in a constraint, what it asks for.
+        # These say the type of a result; only in a constraint do they say where it goes.
         types = set() if name == "sharding_constraint" else {"sharding", "out_sharding"}
         return {k: None if k in types else parameter(x) for k, x in params.items()}
 
@@ -164,7 +164,7 @@ def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[
 
 @functools.cache
 def _without_mesh(settings: Any) -> Any:
-    """The settings of an equation, without its mesh."""
+    """Return the settings of an equation without its mesh."""
     threefry = jax.threefry_partitionable(settings.threefry_partitionable)
     with jax.sharding.use_abstract_mesh(AbstractMesh((), ())), threefry:
         return jax.make_jaxpr(jnp.negative)(0.0).eqns[0].ctx

@@ -1,7 +1,7 @@
-"""Find where an init function has stored a value of its trace, besides in what it returns.
+"""Find where an init function stored a value of its trace, apart from what it returns.
 
 JAX searches from the value to all that refers to it. In a large program that search does not end,
-and it finds JAX's own caches. The search here goes from what the user holds to the value.
+and it finds JAX's own caches. This search starts from what the user holds.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import Any
 
 from jax.core import Trace, Tracer
 
-# A value is stored near to what the user holds: only so many objects are searched.
+# The most objects that a search visits: a stored value is near to what the user holds.
 _OBJECTS = 100_000
 # Objects of these packages hold no variables of the user.
 _LIBRARIES = {"jax", "jaxlib", "flax", "numpy", *sys.stdlib_module_names}
@@ -22,11 +22,11 @@ _PLAIN = (str, bytes, int, float, complex, type(None), types.ModuleType, types.C
 
 
 def stored(roots: Mapping[str, Any], traces: set[Trace], returned: set[int]) -> str | None:
-    """The variable nearest to `roots` that holds a value of a trace; None if there is none.
+    """Return the variable nearest to `roots` that holds a value of a trace; None if none does.
 
     Args:
-        roots: what is searched, by name.
-        traces: those whose values are looked for, with the traces inside of them.
+        roots: where the search starts, by name.
+        traces: whose values are searched for; values of traces inside of these count too.
         returned: the ids of the values that the init function returns.
     """
     waiting, seen = deque(roots.items()), set(returned)
@@ -48,7 +48,7 @@ def _is_of(x: Tracer | Trace, traces: set[Trace]) -> bool:
 
 
 def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
-    """What an object holds, each with the name that the user knows it by."""
+    """Yield what an object holds, each under the name that the user knows."""
     match x:
         case dict() | types.MappingProxyType():
             yield from ((f"{name}[{key!r}]", each) for key, each in x.items())
@@ -94,7 +94,7 @@ def _of_function(name: str, function: types.FunctionType) -> Iterator[tuple[str,
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """The names that a function reads, and those that its inner functions read."""
+    """Return the names that a function and its inner functions read."""
     inner = [_names(each) for each in code.co_consts if isinstance(each, types.CodeType)]
     return set(code.co_names).union(*inner)
 

@@ -1,7 +1,7 @@
-"""What the caller asks with ``out_shardings``, and what a model asks with Flax's metadata.
+"""Layouts that the caller asks for with ``out_shardings``, and a model with Flax's metadata.
 
-Flax is not imported: a model with partitioning metadata has loaded the modules that know what it
-means, and these are asked.
+This module does not import Flax. A model with partitioning metadata has already loaded the modules
+of Flax that interpret it; they are found among the loaded modules.
 """
 
 import sys
@@ -17,7 +17,7 @@ OutShardings = Any  # a pytree prefix of shardings, a function of path and shape
 
 
 def checked_out_shardings(out_shardings: OutShardings) -> OutShardings:
-    """A function, or a plain tree of shardings; anything else is refused, before the trace."""
+    """Return a function or a plain tree of shardings; refuse all else, before the trace."""
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and isinstance(out_shardings, nnx.Pytree):
         out_shardings = nnx.state(out_shardings)
@@ -30,20 +30,20 @@ def checked_out_shardings(out_shardings: OutShardings) -> OutShardings:
 
 
 def _of_shape(x: Any) -> Any:
-    """A shape may say where it goes: those of ``nnx.get_abstract_model`` do."""
+    """Return the sharding of a shape that has one, as in ``nnx.get_abstract_model``."""
     if not (isinstance(x, jax.ShapeDtypeStruct) and isinstance(x.sharding, NamedSharding)):
         return x
     return x.sharding if isinstance(x.sharding.mesh, Mesh) else x.sharding.spec
 
 
 def _is_rule(out_shardings: OutShardings) -> bool:
-    """A function from path and shape; a tree may be callable too, as modules are, and a mesh is."""
+    """Return whether this is a function of path and shape; modules and meshes are callable too."""
     is_leaf = jax.tree_util.all_leaves([out_shardings])
     return callable(out_shardings) and is_leaf and not isinstance(out_shardings, Mesh)
 
 
 def requested(out_shardings: OutShardings, tree: Any, paths: tuple[str, ...]) -> list[Any]:
-    """What the caller asks for each array of `tree`; None is the default.
+    """Return what the caller asks for each array of `tree`; None is the default.
 
     Args:
         out_shardings: as `checked_out_shardings` returns it.
@@ -56,7 +56,7 @@ def requested(out_shardings: OutShardings, tree: Any, paths: tuple[str, ...]) ->
 
 
 def structs(tree: Any) -> list[jax.ShapeDtypeStruct]:
-    """The arrays of a result."""
+    """Return the shapes of the arrays in a result."""
     return [x for x in jax.tree.leaves(tree) if isinstance(x, jax.ShapeDtypeStruct)]
 
 
@@ -95,10 +95,10 @@ def _from_prefix(prefix: Any, tree: Any) -> list[Any]:
 
 
 def metadata(tree: Any, paths: tuple[str, ...], mesh: Mesh) -> tuple[list[Sharding | None], Mesh]:
-    """What Flax's partitioning boxes and variables ask for each array of `tree`.
+    """Return what Flax's partitioning boxes and variables ask for each array of `tree`.
 
-    They are on `mesh`, the mesh that is set, or else on the first that one of them has; it is
-    returned too. Without either nothing can be asked for.
+    A box without a mesh of its own uses `mesh`, the mesh that is set, or else the first mesh that
+    another box has; that mesh is returned too. Without any mesh, nothing is asked for.
     """
     nnx = sys.modules.get("flax.nnx")
 
@@ -127,7 +127,7 @@ def _own_mesh(box: Any) -> Mesh | None:
 
 
 def _spec(box: Any, mesh: Mesh) -> Sharding | None:
-    """The sharding that a box or variable asks for, logical names resolved by Flax's rules."""
+    """Return the sharding that a box or variable asks for; Flax's rules resolve logical names."""
     if not hasattr(box, "get_partition_spec"):  # an nnx.Variable
         spec = box.get_metadata("out_sharding", None)
         if not isinstance(spec, Sharding):
@@ -150,7 +150,7 @@ def _spec(box: Any, mesh: Mesh) -> Sharding | None:
 
 
 def checked(path: str, x: jax.ShapeDtypeStruct, choice: Any, mesh: Mesh) -> Sharding | None:
-    """A sharding that can hold `x`, or an error that names the array; None is the default."""
+    """Return a sharding that can hold `x`, None for the default; errors name the array."""
     if choice is None and mesh.empty:
         return None
     choice = PartitionSpec() if choice is None else choice

@@ -1,8 +1,24 @@
-"""A flat program becomes a small key program and one draw for each set of outputs.
+"""Split a flat program into a small key program and one draw for each set of outputs.
 
-The key program holds what leads to PRNG keys, and scalars. It does next to no work but has as many
-equations as the model has layers, so it is evaluated equation by equation and never compiled as a
-whole. A draw is a connected set of the remaining equations, from keys to outputs.
+The key program holds the equations that lead to PRNG keys, and scalars. It does next to no work but
+has as many equations as the model has layers, so it is evaluated equation by equation and never
+compiled as a whole. A draw is a connected set of the remaining equations, from keys to outputs.
+
+An init function of three lines::
+
+    first, second = jax.random.split(key)
+    kernel = 0.1 * jax.random.normal(first, (256, 128))
+    return kernel, jax.random.uniform(second, (128,))
+
+becomes a key program of two equations and two draws::
+
+    key program    random_split    key -> an array of two keys
+                   unstack         that array -> first, second
+    draw 1         normal, mul     first -> kernel
+    draw 2         uniform         second -> the other output
+
+A second layer of the same shapes adds a few equations to the key program and two draws, but
+nothing to compile: its draws run the executables of the first.
 """
 
 import functools
@@ -35,7 +51,7 @@ class Partition:
     """A program in parts."""
 
     keys: tuple[JaxprEqn, ...]
-    draws: tuple[Draw, ...]  # each after those whose outputs it reads
+    draws: tuple[Draw, ...]  # each one after those whose outputs it reads
 
 
 def partition(flat: Flat) -> Partition:
@@ -47,7 +63,7 @@ def partition(flat: Flat) -> Partition:
 
 
 def _key_steps(flat: Flat) -> list[bool]:
-    """Which steps belong to the key program."""
+    """Return which steps belong to the key program."""
 
     def eligible(eqn):  # raw key words and the counters and indices around them are integers
         return all(
@@ -82,11 +98,11 @@ def _key_steps(flat: Flat) -> list[bool]:
 
 
 def _draws(steps: list[Step], outputs: set[Var]) -> tuple[Draw, ...]:
-    """Connected components of the dataflow graph, cut at the outputs, in topological order.
+    """Find the connected parts of the dataflow graph, cut at the outputs, in order of use.
 
     If one output is computed from another, such as the norm of a weight, the graph is cut between
-    them, and the second draw reads the array of the first. Everything else that is shared ties its
-    readers into one draw, so nothing is computed twice.
+    them, and the second draw reads the array of the first. Any other shared value ties its readers
+    into one draw, so nothing is computed twice. A draw comes after those that it reads.
     """
     parent = list(range(len(steps)))
 

@@ -1,7 +1,7 @@
-"""Where each array goes: the result, what the draws read, and all that lies between.
+"""Decide where each array goes: the result, what the draws read, and all that lies between.
 
-This is the one place that decides it. The modules it asks know only one source each: `layouts`
-what a program states, `out_shardings` what the caller and the model's metadata ask for.
+No other module decides that. Those that this one asks each know one source: `layouts` what a
+program states, `out_shardings` what the caller and the model's metadata ask for.
 """
 
 import functools
@@ -55,7 +55,7 @@ class Plan:
 
     @property
     def wanted(self) -> Shardings:
-        """Where each drawn array goes; if it has two places, the one that has it in parts."""
+        """Where each drawn array goes; of two places, the one that holds it in parts."""
         found: Shardings = {}
         for a, place in zip(self.outputs, self.places, strict=True):
             split = place is not None and not place.is_fully_replicated
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def passed_bytes(self) -> int:
-        """Bytes on a device of what is handed through, without being drawn."""
+        """Bytes on a device of the outputs that are passed through and not drawn."""
         return sum(
             local_bytes(a, place)
             for a, place in zip(self.outputs, self.places, strict=True)
@@ -82,11 +82,11 @@ class Plan:
 def place_outputs(
     out_shardings: Any, traced: Trace, flat: Flat, mesh: Mesh
 ) -> list[Sharding | None]:
-    """The sharding of each array of the result, None for JAX's default device.
+    """Return the sharding of each array of the result, None for JAX's default device.
 
-    In this order: what the caller asks for, what the model's metadata asks for, what the init
-    function states; then, on a mesh, a copy on each device; without one, where the arrays were put
-    that it is computed from.
+    If the caller gives shardings, only these count. If not, the model's metadata comes first, then
+    what the init function states. An array without any is copied to each device of the mesh; if
+    there is no mesh, it goes where the arrays that it is computed from were put.
 
     Args:
         out_shardings: what the caller asks for, checked.
@@ -112,7 +112,7 @@ def place_outputs(
 
 
 def _origins(flat: Flat) -> dict[Var, Sharding]:
-    """Where an eager run makes what it computes from arrays that were put on devices."""
+    """Return where an eager run makes what it computes from arrays that were put on devices."""
     found = {
         v: x.sharding
         for v, x in flat.constants.items()
@@ -149,10 +149,10 @@ class Call:
 def place_draws(
     draws: tuple[Draw, ...], constants: dict[Var, Any], wanted: Shardings, prints: Fingerprints
 ) -> tuple[list[Call], Shardings]:
-    """The calls in the order to run them, and where each leaves its outputs.
+    """Return the calls in the order to run them, and where each leaves its outputs.
 
     An output is left where it is wanted, unless another output of the same draw is wanted on
-    other devices: then it is left on those, to be moved.
+    other devices. Then it is left on those and moved afterwards.
     """
     places: Shardings = {v: x.sharding for v, x in constants.items() if is_spread(x)}
     calls = list(_calls(draws, constants, places, wanted, prints))
@@ -169,7 +169,7 @@ def _calls(
     wanted: Shardings,
     prints: Fingerprints,
 ) -> Iterator[Call]:
-    """A call for each draw; adds the places of its outputs to `places`."""
+    """Yield a call for each draw, and add the places of its outputs to `places`."""
     level: dict[Var, int] = {}
     for draw in draws:
         chain = segments(draw, prints)
@@ -180,9 +180,9 @@ def _calls(
         for v in draw.outputs:
             elsewhere = alike.get(aval(v).shape, everywhere(home))
             places[v] = wanted[v] if same_devices(wanted[v], home) else elsewhere
-        # An intermediate array is as large as an output: it is split as one of its shape is, or
-        # else in as many parts. Where it lies changes no value. So is a large argument, which
-        # would otherwise be copied as a whole to each device.
+        # An intermediate array may be as large as an output. It is split as an output of its shape
+        # is, or else into as many parts as the largest output; that changes no value. A large
+        # argument is split in the same way, so that it is not copied to each device.
         largest = places[max(draw.outputs, key=size)]
         by_shape = {aval(v).shape: places[v] for v in draw.outputs}
         tables = [v for v in read if v in constants and v not in places and _is_large(v)]
@@ -211,7 +211,7 @@ def _is_large(v: Var) -> bool:
 
 
 def check_meshes(calls: list[Call], names: dict[Var, str]) -> None:
-    """Refuse a draw that names other devices than those on which it is made."""
+    """Refuse a draw that names devices other than those that make it."""
     inside = functools.cache(lambda program: meshes(equations(program)))  # layers share these
     for call in calls:
         eqns = [step.eqn for step in call.draw.steps]
@@ -228,7 +228,7 @@ def check_meshes(calls: list[Call], names: dict[Var, str]) -> None:
 
 
 def _fits(mesh: Any, home: Sharding | None) -> bool:
-    """Whether the devices of a mesh, or their number if it has none, are those of `home`."""
+    """Return whether a mesh has the devices of `home`, or as many if it is abstract."""
     if isinstance(mesh, Mesh):
         return home is not None and devices(home) == list(mesh.devices.flat)
     return mesh.size == (1 if home is None else len(home.device_set))

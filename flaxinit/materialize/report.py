@@ -1,4 +1,4 @@
-"""What an initialization did, as a table, and how far it is, as a bar."""
+"""What an initialization did, as a table, and its progress, as a bar."""
 
 import sys
 import threading
@@ -28,18 +28,18 @@ class Report:
     """Where the time and the memory of one initialization went.
 
     Attributes:
-      trace_seconds: tracing the init function and partitioning it.
-      compile_seconds: wall time of compiling. Compilations run side by side and compete, so the
-        sum over groups is larger.
-      compile_processor_seconds: processor time of all threads of this process while it compiled,
-        which does not depend on what else the machine was doing.
-      key_seconds: deriving the keys of all draws.
-      total_seconds: wall time of everything.
-      peak_bytes_per_device: an upper bound of what was held at any time: all arrays made so far,
-        and the results, intermediate arrays and temporaries of the draws under way.
-      passed_bytes_per_device: of arrays in the result that are not drawn, such as arguments, on
-        the device that holds most of them.
-      groups: one entry for each distinct draw.
+        trace_seconds: tracing the init function and partitioning it.
+        compile_seconds: wall time of compiling. Compilations run in parallel and compete, so the
+            sum over groups is larger.
+        compile_processor_seconds: processor time of all threads of this process while it compiled,
+            which does not depend on what else the machine was doing.
+        key_seconds: deriving the keys of all draws.
+        total_seconds: wall time of everything.
+        peak_bytes_per_device: an upper bound of the memory held at any time: all arrays made so
+            far, and the results, intermediate arrays and temporaries of the draws under way.
+        passed_bytes_per_device: bytes of arrays in the result that are not drawn, such as
+            arguments, on the device that holds most of them.
+        groups: one entry for each distinct draw.
     """
 
     trace_seconds: float = 0.0
@@ -58,7 +58,7 @@ class Report:
 
     @property
     def bytes_per_device(self) -> int:
-        """Bytes of the result on the device that holds most, groups added up."""
+        """Bytes of the result on a device: those of all groups, and of what is passed through."""
         return sum(g.bytes_per_device for g in self.groups) + self.passed_bytes_per_device
 
     def __rich__(self):
@@ -96,7 +96,7 @@ class Report:
 class Progress:
     """Draws a bar on standard error once `PATIENCE_SECONDS` have passed.
 
-    It is one of unknown length while programs are compiled, and counts bytes while they are run.
+    Its length is unknown while programs are compiled; it counts bytes while they run.
     """
 
     def __init__(self, total: int, *, enabled: bool) -> None:
@@ -104,7 +104,7 @@ class Progress:
         self._enabled = enabled and sys.stderr.isatty() and jax.process_index() == 0
         self._bar: Any = None
         self._task: Any = None
-        # While programs are compiled nobody calls `advance`, so a thread of its own shows the bar.
+        # Nothing calls `advance` while programs are compiled, so a separate thread shows the bar.
         self._lock = threading.Lock()
         self._timer = threading.Timer(PATIENCE_SECONDS, self._show)
         self._timer.daemon = True
@@ -117,7 +117,7 @@ class Progress:
     def __exit__(self, *error) -> None:
         self._timer.cancel()
         with self._lock:
-            self._enabled = False  # a timer that has just gone off shows nothing any more
+            self._enabled = False  # a timer that has just gone off then shows nothing
             if self._bar is not None:
                 self._bar.stop()
 

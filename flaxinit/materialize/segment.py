@@ -1,4 +1,4 @@
-"""A draw as a chain of segments, cut where an eager run rounds.
+"""Cut a draw into a chain of segments, where an eager run rounds.
 
 Each segment becomes one executable. One executable for a whole draw would be simpler, but a
 compiler that sees two units at once fuses them: it contracts a product and a sum into one operation
@@ -32,7 +32,7 @@ class Segment:
     barriers: frozenset[Var]  # where the compiler must not simplify across
 
     def evaluate(self, apply: Callable[[JaxprEqn, list], list], values: Sequence[Any]) -> list[Any]:
-        """The values of `outputs`, with a given meaning of each equation."""
+        """Return the values of `outputs`; `apply` evaluates each equation."""
         env = dict(zip(self.inputs, values, strict=True))
         for eqn in self.eqns:
             results = apply(eqn, [a.val if isinstance(a, Literal) else env[a] for a in eqn.invars])
@@ -42,9 +42,9 @@ class Segment:
 
 
 def segments(draw: Draw, prints: Fingerprints) -> list[Segment]:
-    """The chain of segments that makes the outputs of `draw`."""
+    """Return the chain of segments that makes the outputs of `draw`."""
     groups: list[list[Step]] = []
-    made: dict[Var, int] = {}  # by which group
+    made: dict[Var, int] = {}  # the group that makes it
     barriers: set[Var] = set()
     for step in draw.steps:
         last = len(groups) - 1
@@ -68,12 +68,13 @@ def segments(draw: Draw, prints: Fingerprints) -> list[Segment]:
 
 
 def _scaled(step: Step) -> Var | None:
-    """The array that a step multiplies by a scalar: nearly every initializer ends like this.
+    """Return the array that a step multiplies by a scalar: nearly every initializer ends so.
 
     Such a product may join the segment of that array, which halves the number of executables.
-    A product is contracted only with a sum that follows it, and in a segment nothing but moves
-    does; a barrier keeps its factor from being merged with another. In narrow types the product
-    is formed in float32, where the rounding before it could be skipped: these stay apart.
+    The compiler contracts a product only with a sum that follows it, and in a segment only moves
+    follow it. A barrier keeps its factor from being merged with another. For narrow types the
+    compiler forms the product in float32 and may skip the rounding before it, so these products
+    stay apart.
     """
     eqn = step.eqn
     if step.unit is not None or eqn.primitive.name != "mul":
@@ -89,7 +90,7 @@ def canonical(
     """Name a segment by its structure.
 
     Scalar literals become inputs: an eager run passes them at run time too, and layers that
-    differ in nothing but a scale then share one compilation.
+    differ only in a scale then share one compilation.
     """
     ids: dict[Var, int] = {}
     inputs: list[Var] = []

@@ -1,4 +1,4 @@
-"""What a sharding says, and shardings made from others."""
+"""Questions about a sharding, and shardings made from others."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from flaxinit.jaxpr import aval, size
 
 
 def auto_mesh(mesh: Any) -> Any:
-    """`mesh` with axes of type Auto, which the compiler propagates and types do not name."""
+    """Return `mesh` with axes of type Auto, which the compiler propagates and types do not name."""
     types = (AxisType.Auto,) * len(mesh.axis_names)
     if isinstance(mesh, AbstractMesh):
         return mesh.update(axis_types=types)
@@ -19,21 +19,21 @@ def auto_mesh(mesh: Any) -> Any:
 
 
 def auto(sharding: Sharding | None) -> Sharding | None:
-    """The same placement on a mesh with axes of type Auto."""
+    """Return the same placement on a mesh with axes of type Auto."""
     if not isinstance(sharding, NamedSharding):
         return sharding
     return NamedSharding(auto_mesh(sharding.mesh), sharding.spec, memory_kind=sharding.memory_kind)
 
 
 def everywhere(sharding: Sharding | None) -> Sharding | None:
-    """The sharding that copies an array to all devices of `sharding`."""
+    """Return the sharding that copies an array to all devices of `sharding`."""
     if isinstance(sharding, NamedSharding):
         return NamedSharding(sharding.mesh, PartitionSpec(), memory_kind=sharding.memory_kind)
     return sharding  # one device
 
 
 def split(sharding: Sharding | None, shape: tuple[int, ...]) -> Sharding | None:
-    """A sharding for another `shape` in as many parts, along the first dimension that divides."""
+    """Split another `shape` into as many parts, along the first dimension that they divide."""
     if not isinstance(sharding, NamedSharding):
         return sharding
     entries = [e for e in sharding.spec if e is not None]
@@ -47,23 +47,23 @@ def split(sharding: Sharding | None, shape: tuple[int, ...]) -> Sharding | None:
 
 
 def same_devices(a: Sharding | None, b: Sharding | None) -> bool:
-    """Whether one program can use both: they have the same devices in the same order."""
+    """Return whether one program can use both: same devices, same order."""
     return a is not None and b is not None and devices(a) == devices(b)
 
 
 def devices(sharding: Sharding) -> Any:
-    """The devices of a sharding in the order in which a program takes them."""
+    """Return the devices of a sharding in the order in which a program takes them."""
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
         return list(sharding.mesh.devices.flat)
     return list(sharding.device_set) if len(sharding.device_set) == 1 else sharding
 
 
 def is_spread(x: Any) -> bool:
-    """Whether `x` is an array in parts on several devices."""
+    """Return whether `x` is an array in parts on several devices."""
     return isinstance(x, jax.Array) and len(x.devices()) > 1 and not x.is_fully_replicated
 
 
 def local_bytes(v: Var, sharding: Sharding | None) -> int:
-    """Bytes of an array on one device that holds a part of it."""
+    """Return the bytes of an array on one device that holds a part of it."""
     entries = size(v) if sharding is None else math.prod(sharding.shard_shape(aval(v).shape))
     return entries * aval(v).dtype.itemsize

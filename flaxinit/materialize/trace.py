@@ -1,7 +1,7 @@
-"""An init function becomes one jaxpr that holds only what its outputs need.
+"""Trace an init function to one jaxpr that holds only what its outputs need.
 
-Nothing is computed here. What cannot be traced faithfully is refused here, so an error comes
-before any work is done.
+This step computes nothing. It refuses what cannot be traced faithfully, so an error comes before
+any work is done.
 """
 
 import gc
@@ -36,7 +36,7 @@ BUILD_INSIDE = "Pass a key and build it inside: fast_init(lambda key: Model(nnx.
 class Trace:
     """What an init function computes: `jaxpr` maps its inputs to the array leaves of `tree`."""
 
-    jaxpr: Jaxpr  # which has no constants: they are inputs
+    jaxpr: Jaxpr  # has no constants: they are inputs
     constants: dict[Var, Any]  # the value of each input
     paths: tuple[str, ...]  # one per output of `jaxpr`
     layouts: list[Sharding | None]  # where the init function itself leaves each output
@@ -49,14 +49,14 @@ class _Tree:
     """A pytree without its arrays."""
 
     structure: Any
-    leaves: list[Any]  # None in the place of an array
+    leaves: list[Any]  # None in place of each array
 
     @staticmethod
     def of(leaves: Iterable[Any], structure: Any) -> "_Tree":
         return _Tree(structure, [None if _is_array(x) else x for x in leaves])
 
     def filled(self, arrays: Iterable[Any]) -> Any:
-        """The pytree with these arrays."""
+        """Return the pytree with these arrays."""
         rest = iter(arrays)
         return jax.tree.unflatten(
             self.structure, [next(rest) if x is None else x for x in self.leaves]
@@ -90,8 +90,9 @@ class _Returned:
 def trace(init_fn: Callable, args: tuple, kwargs: dict) -> Trace:
     """Trace ``init_fn(*args, **kwargs)`` and drop all that its outputs do not need.
 
-    It is traced on the axes that are set, as an eager call is. A function that was written without
-    layouts, with a product of weights, may not type on explicit axes: then on Auto axes.
+    The trace uses the axes that are set, as an eager call does. A function that was written without
+    layouts may not type on explicit axes, because of a product of weights for example. It is then
+    traced on Auto axes.
     """
     leaves, structure = jax.tree.flatten((args, kwargs))
     call = _Call(init_fn, _Tree.of(leaves, structure), list(filter(_is_array, leaves)))
@@ -123,8 +124,8 @@ def _trace(call: _Call) -> Trace:
     jaxpr, used = _without_dead_code(closed)
     constants = dict(zip(jaxpr.invars, itertools.compress(closed.consts, used), strict=False))
     if any(np.ndim(x) > 0 for x in constants.values()):
-        # A table made by NumPy while tracing, such as a sinusoidal embedding, is the one place
-        # where a private random generator could have spoken. A second trace would disagree.
+        # A table that NumPy made while tracing may be a sinusoidal embedding, or come from a
+        # private random generator. In that case a second trace differs.
         _check_same(call, closed, _checked(call)[0])
     values = itertools.compress([*closed.consts, *call.arrays], used)
     constants = dict(zip(jaxpr.invars, values, strict=True))
@@ -132,9 +133,9 @@ def _trace(call: _Call) -> Trace:
         if isinstance(x, jax.ShapeDtypeStruct):
             raise TypeError(
                 f"an output of {call.name} depends on the values of an argument of which only the "
-                f"shape was given, {x}: pass an array in its place."
+                f"shape was given, {x}. Pass an array instead."
             )
-        # A NumPy array of 64 bits has become one of 32 if JAX is not to have more.
+        # Unless jax_enable_x64 is set, the trace has 32 bits for a NumPy array of 64.
         constants[v] = x if isinstance(x, jax.Array) else np.asarray(x, aval(v).dtype)
 
     def rebuild(arrays):
@@ -146,10 +147,10 @@ def _trace(call: _Call) -> Trace:
 
 
 def _run(call: _Call, searched: JaxTrace | None = None) -> tuple[ClosedJaxpr, _Returned]:
-    """Trace a call once; look for stored values of this trace and of one that is `searched`."""
+    """Trace a call once; given `searched`, look for stored values of both traces."""
     found: list[_Returned] = []
 
-    def traced(*arrays):  # a new function each time: JAX remembers traces by function
+    def traced(*arrays):  # a new function each time: JAX caches traces by function
         args, kwargs = call.arguments.filled(arrays)
         with take_current_trace() as current, set_current_trace(EagerCalls(current)):
             result = call.init_fn(*args, **kwargs)
@@ -159,7 +160,7 @@ def _run(call: _Call, searched: JaxTrace | None = None) -> tuple[ClosedJaxpr, _R
         for path, x in kept:
             if isinstance(x, jax.ShapeDtypeStruct):
                 raise TypeError(
-                    f"{path}: {call.name} returns the shape {x} in place of an array. Return what "
+                    f"{path}: {call.name} returns the shape {x} instead of an array. Return what "
                     "it draws, not the result of jax.eval_shape."
                 )
         place = None
@@ -192,7 +193,7 @@ def _checked(call: _Call) -> tuple[ClosedJaxpr, _Returned]:
     ) as error:
         raise TypeError(
             f"{call.name} needs the value of an array to decide a shape or a Python branch, so it "
-            "cannot be traced: " + str(error).split("\n")[0] + " Make what it depends on a Python "
+            "cannot be traced: " + str(error).split("\n")[0] + " Pass that value as a Python "
             "number (functools.partial), or call it without fast_init."
         ) from error
     except Exception as error:
@@ -210,12 +211,12 @@ def _checked(call: _Call) -> tuple[ClosedJaxpr, _Returned]:
     if returned.trace() is not None:
         gc.collect()  # a tracer caught in a reference cycle is garbage, not a leak
     alive = returned.trace()
-    # Something may hold a traced value. If it is one of JAX's caches, with a function that closes
-    # over a value (as of ``jax.checkpoint``), a second trace finds nothing stored.
+    # Something holds the trace. It may be one of JAX's caches, by a function that closes over a
+    # traced value (``jax.checkpoint`` has one). Then the search in a second trace finds nothing.
     if alive is not None and (place := _run(call, searched=alive)[1].stored):
         raise TypeError(
             f"{call.name} stores a traced value outside of the arrays that it returns, in {place}: "
-            "a side effect that would be left without an array. Return the value instead."
+            "a side effect that would leave no array there. Return the value instead."
         )
     return closed, returned
 
@@ -237,7 +238,7 @@ def _check_same(call: _Call, first: ClosedJaxpr, second: ClosedJaxpr) -> None:
 
 
 def _generators() -> bytes:
-    """The state of Python's and NumPy's global random generators."""
+    """Return the state of Python's and NumPy's global random generators."""
     return pickle.dumps((random.getstate(), np.random.get_state(legacy=False)))
 
 
@@ -246,9 +247,9 @@ def _is_array(x: Any) -> bool:
 
 
 def _type(x: Any) -> Any:
-    """What is traced: shape and dtype, and the layout if it is on the explicit axes that are set.
+    """Return the type to trace: shape, dtype, and a layout on the explicit axes that are set.
 
-    Where results go is decided by `out_shardings`, and the rest of the program has no axes.
+    Other layouts are left out: `out_shardings` decides where results go.
     """
     if not isinstance(x, jax.Array | jax.ShapeDtypeStruct):
         return x
@@ -260,12 +261,12 @@ def _type(x: Any) -> Any:
 
 
 def _without_dead_code(closed: ClosedJaxpr) -> tuple[Jaxpr, list[bool]]:
-    """What the outputs need, constants as the first inputs, and which inputs that are."""
+    """Return what the outputs need, constants as first inputs, and which inputs it keeps."""
     return dce_jaxpr(opened(closed)[0], True)
 
 
 def name_of(fn: Callable) -> str:
-    """The name of a function in errors."""
+    """Return the name of a function for errors."""
     return getattr(fn, "__qualname__", None) or type(fn).__name__
 
 
@@ -274,6 +275,7 @@ def name_of(fn: Callable) -> str:
 
 
 def has_nnx_nodes(tree: Any) -> bool:
+    """Return whether a tree holds NNX objects."""
     nnx = sys.modules.get("flax.nnx")
     if nnx is None:
         return False
@@ -282,7 +284,7 @@ def has_nnx_nodes(tree: Any) -> bool:
 
 
 def _split(out: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """The pytree of arrays in `out`, and how to put it back; NNX modules keep shared references."""
+    """Return the pytree of arrays in `out`, and its inverse; NNX modules keep what they share."""
     if not has_nnx_nodes(out):
         return out, lambda state: state
     nnx = sys.modules["flax.nnx"]
