@@ -1,6 +1,6 @@
 """Programs: what an equation calls, how a loop divides its operands, and how a program is run.
 
-A program is what ``jax.make_jaxpr`` returns. Running one takes a meaning for each equation, on
+A program is what ``jax.make_jaxpr`` returns. Whoever runs one says what each equation does, on
 values of any kind: arrays, SymPy expressions, variables of a new program. JAX changes the layout
 of its programs from version to version; only this file knows it.
 """
@@ -19,14 +19,14 @@ from jax.sharding import PartitionSpec
 
 from flaxinit.compat import enable_x64, jaxprs_in_params
 
-# The equations that run one program once on their operands. ``shard_map`` runs it on each device,
-# on that device's part of them.
+# Equations that run one program once on their operands. ``shard_map`` runs it on each device, on
+# that device's part of the operands.
 _CALLS = {
     *("call", "checkpoint", "closed_call", "composite", "core_call", "custom_jvp_call"),
     *("custom_partitioning", "custom_vjp_call", "custom_vmap_call", "jit", "remat2", "shard_map"),
 }
 _BODIES = ("call_jaxpr", "jaxpr", "call")  # the parameter that holds the program
-# The equations that move numbers and compute nothing.
+# Equations that move numbers and compute nothing.
 MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
 _EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
 
@@ -34,58 +34,58 @@ Run = Callable[[ClosedJaxpr, list], list]  # a program and its operands -> its r
 
 
 def closed(program: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
-    """A program with the values of its constants: since JAX 0.11 each has them."""
+    """Return a program with the values of its constants; since JAX 0.11 every one has them."""
     return program if isinstance(program, ClosedJaxpr) else ClosedJaxpr(program, ())
 
 
 def opened(program: ClosedJaxpr) -> tuple[Jaxpr, list[Any]]:
-    """A program whose constants are its first inputs, and their values."""
+    """Return the program with its constants as first inputs, and their values."""
     jaxpr = program.jaxpr
     inputs = [*jaxpr.constvars, *jaxpr.invars]
     return jaxpr.replace(constvars=[], invars=inputs), list(program.consts)
 
 
 def aval(atom: Var | Literal) -> Any:
-    """The type of an atom: shape, dtype and what else JAX traces."""
+    """Return the abstract value of an atom: its shape, dtype and all else that JAX traces."""
     return atom.aval  # an AbstractValue to type checkers; a ShapedArray here
 
 
 def is_key(x: Any) -> bool:
-    """Whether an atom, an array or a shape is of a typed PRNG key."""
+    """Return whether an atom, an array or a shape holds typed PRNG keys."""
     dtype = aval(x).dtype if isinstance(x, Var | Literal) else x.dtype
     return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def variables(equation: JaxprEqn) -> list[Var]:
-    """The variables that an equation reads."""
+    """Return the variables that an equation reads."""
     return [atom for atom in equation.invars if isinstance(atom, Var)]
 
 
 def size(var: Var) -> int:
-    """The number of entries."""
+    """Return the number of entries."""
     return math.prod(aval(var).shape)
 
 
 def value(literal: Literal) -> np.ndarray:
-    """A literal with the dtype of its type."""
+    """Return a literal as an array with the dtype of its type."""
     return np.asarray(literal.val, aval(literal).dtype)
 
 
 def is_wide(atom: Var | Literal) -> bool:
-    """Whether an atom has 64 bits that the settings of the caller do not allow."""
+    """Return whether an atom has 64 bits that the settings of the caller do not allow."""
     dtype = getattr(atom.aval, "dtype", None)
     return isinstance(dtype, np.dtype) and dtype != jax.dtypes.canonicalize_dtype(dtype)
 
 
 def called(equation: JaxprEqn) -> ClosedJaxpr | None:
-    """The program that an equation calls with its operands; None if it is no call.
+    """Return the program that an equation calls with its operands; None if it calls none.
 
     >>> (equation,) = jax.make_jaxpr(jax.jit(lambda x: x + 1))(0.0).eqns
     >>> [inner.primitive.name for inner in called(equation).eqns]
     ['add']
     """
     primitive: Any = equation.primitive
-    if primitive.name == "call_hi_primitive":  # since JAX 0.12, written when asked
+    if primitive.name == "call_hi_primitive":  # since JAX 0.12; it writes its program on request
         wide = any(map(is_wide, equation.invars))
         with enable_x64(True) if wide else contextlib.nullcontext():
             avals: list[Any] = [atom.aval for atom in equation.invars]
@@ -98,7 +98,7 @@ def called(equation: JaxprEqn) -> ClosedJaxpr | None:
 
 
 def equations(*programs: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
-    """Every equation of programs and of the programs in these; of one that is shared, once.
+    """Yield every equation of programs and of the programs in these; a shared one counts once.
 
     >>> program = jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 3, lambda i, x: x * x, x))(1.0)
     >>> [equation.primitive.name for equation in equations(program)]
@@ -117,7 +117,7 @@ def equations(*programs: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
 
 
 def bind(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    """What JAX makes of arrays, or of values that it traces, by one equation."""
+    """Apply one equation as JAX does, to arrays or to values that it traces."""
     inputs: list[Any] = [Var(atom.aval) for atom in equation.invars]
     alone = equation.replace(invars=inputs)
     program = _EMPTY.replace(invars=inputs, outvars=alone.outvars, eqns=[alone])
@@ -128,7 +128,7 @@ def bind(equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
             raise
         raise ValueError(
             f"jax {jax.__version__} cannot evaluate a loop ({equation.primitive}) while something "
-            'else is traced: pip install -U "jax>=0.8"'
+            'else is traced. Upgrade it: pip install -U "jax>=0.8"'
         ) from error
 
 
@@ -142,16 +142,15 @@ def evaluate(
     apply: Callable[[JaxprEqn, list], Sequence[Any]],
     constant: Callable[[Var | Literal, Any], Any] = _itself,
 ) -> list[Any]:
-    """The results of a program, with a given meaning of each equation.
+    """Return the results of a program; `apply` says what each equation does.
 
     A value is dropped after the last equation that reads it.
 
     Args:
         program: with the values of its constants.
         operands: what it is applied to.
-        apply: from an equation and its operands to its results.
-        constant: what a constant of the program, or a literal in it, stands for; given the atom
-            and its value.
+        apply: an equation and its operands -> its results.
+        constant: a constant or a literal of the program, and its value -> what it stands for.
 
     Returns:
         The results.
@@ -188,7 +187,7 @@ def _named(equation: JaxprEqn) -> set[Var]:
 
 
 def scan_operands(equation: JaxprEqn, operands: Sequence[Any]) -> tuple[list, list, list]:
-    """What each step of a scan reads, what it hands on, and what has a row for each step."""
+    """Split a scan's operands: what each step reads, what it passes on, what has a row for each."""
     params = equation.params
     if "ft_in" in params:  # since JAX 0.11
         constants, carried = (len(part) for part in params["ft_in"].unpack()[:2])
@@ -205,14 +204,14 @@ def unroll_scan(
     row: Callable[[Any, int], Any],
     stack: Callable[[Sequence[Any]], Any],
 ) -> list[Any]:
-    """The results of a scan of at least one step, step by step.
+    """Return the results of a scan of at least one step, run step by step.
 
     Args:
         equation: the scan.
         operands: what it is applied to.
         run: runs the body.
-        row: the part of an operand that a step reads.
-        stack: rows of results put together.
+        row: an operand and the number of a step -> the row that the step reads.
+        stack: rows of results -> one array of them.
     """
     body, length = closed(equation.params["jaxpr"]), equation.params["length"]
     constants, carry, rows = scan_operands(equation, operands)
@@ -230,12 +229,12 @@ def run_while(
     holds: Callable[[ClosedJaxpr, list], bool],
     run: Run,
 ) -> list[Any]:
-    """The results of a while loop.
+    """Return the results of a while loop.
 
     Args:
         equation: the loop.
         operands: what it is applied to.
-        holds: whether the condition, given as a program and its operands, holds.
+        holds: the condition, a program, and its operands -> whether it holds.
         run: runs the body.
     """
     params = equation.params
@@ -250,7 +249,7 @@ def run_while(
 def on_shards(
     equation: JaxprEqn, operands: Sequence[Any], run: Callable[[ClosedJaxpr, list], tuple]
 ) -> tuple[list[Any], Any]:
-    """The results of a ``shard_map``, and what else was computed on its shards.
+    """Return the results of a ``shard_map``, and what else was computed on its shards.
 
     Args:
         equation: the call.
