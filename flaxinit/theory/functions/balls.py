@@ -175,7 +175,12 @@ def _continuation(order: Expr, coefficient: sympy.Lambda) -> Callable:
 
     def step(f: acb, x: acb, p: acb, analytic: bool) -> acb:
         distance = x - p
-        return mean(x.union(p), analytic=analytic) if distance.contains(0) else f / distance**power
+        quotient = _NAN if distance.contains(0) else f / distance**power
+        if quotient.rel_accuracy_bits() > ctx.prec // 2:
+            return quotient
+        # Near the point f cancels, and what is left of the quotient may be wider than the mean.
+        hull = mean(x.union(p), analytic=analytic)
+        return max(quotient, hull, key=acb.rel_accuracy_bits)
 
     return step
 
