@@ -206,23 +206,20 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         return expr
     spend(_REWRITING * size(expr))
 
-    def rate(term: Expr) -> Expr:
-        """Return k of the factor e^{kz + c}."""
-        exponents = [f.exp for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
-        poly = polynomial(exponents[0]) if exponents else None
-        return poly.coeff_monomial(z) if poly and poly.degree() == 1 else Integer(0)
-
-    def grows_or_falls(total: Expr) -> bool:
-        rates = [side * rate(term) for term in total.args]
-        return max(rates) > 0 or max(rates) < 0
-
     def taken_out(total: Expr) -> Expr:
-        fastest = max(map(rate, total.args), key=lambda k: side * k)
-        return exp(fastest * z) * sympy.Add(*[term * exp(-fastest * z) for term in total.args])
+        parts = [_exponential(term) for term in total.args]
+        fastest = _fastest({exponent for exponent, _ in parts}, side)
+        if not fastest:
+            return total
+        return exp(fastest) * sympy.Add(*[rest * exp(u - fastest) for u, rest in parts])
+
+    def joined(product: Expr) -> Expr:
+        growth, rest = _exponential(product)
+        return exp(growth) * rest
 
     def logarithm(power: Expr) -> Expr:
-        growth = rate(power.args[0]) * z
-        return growth + log(power.args[0] * exp(-growth))
+        growth, rest = _exponential(power.args[0])
+        return growth + log(rest)
 
     def signed(size: Expr) -> Expr:
         """Replace |u|, which came from √u², by the sign of u on this side."""
@@ -234,11 +231,41 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
     form = (
         expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp, deep=False))
         .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far))
-        .replace(lambda e: e.is_Add and grows_or_falls(e), taken_out)
+        .replace(lambda e: e.is_Add and e.has(exp), taken_out)
         .replace(lambda e: isinstance(e, log), logarithm)
         .replace(lambda e: isinstance(e, Abs), signed)
+        .replace(lambda e: e.is_Mul and sum(isinstance(f, exp) for f in e.args) > 1, joined)
     )
     return expr if form.has(Abs) else form
+
+
+def _exponential(term: Expr) -> tuple[Expr, Expr]:
+    """A product as e^u times the rest, where u has no constant."""
+    powers = [f for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
+    if not powers:
+        return Integer(0), term
+    rest = [f for f in sympy.Mul.make_args(term) if not isinstance(f, exp)]
+    total = sympy.Add(*[power.exp for power in powers])
+    poly = polynomial(total)
+    constant, u = (total if poly is None else poly.as_expr()).as_independent(z, as_Add=True)
+    return u, sympy.Mul(*rest, exp(constant))
+
+
+def _fastest(exponents: set[Expr], side: int) -> Expr | None:
+    """The exponent that exceeds all others for large |z|, or on all of the half-line."""
+    for u in exponents:
+        if all(_final_sign(u - v, side) > 0 for v in exponents if v != u):
+            return u
+    return None
+
+
+def _final_sign(expr: Expr, side: int) -> int:
+    """The sign for large |z| if it is known: of a polynomial, or on all of the half-line."""
+    poly = polynomial(expr)
+    if poly is None:
+        with balls.precision():
+            return value_range(expr, {z: _half_line(side)}).sign
+    return int(sympy.sign(poly.LC())) * side ** poly.degree() if poly.LC().is_number else 0
 
 
 def _half_line(side: int) -> Range:
@@ -293,10 +320,9 @@ def _from_limit(term: Expr, side: int, far: bool) -> tuple[Expr, Expr]:
         u = -(function.base - 1).exp
     else:
         return (Integer(0), term) if term.has(z) else (term, Integer(0))
-    poly = polynomial(u)
-    if poly is None or not poly.LC().is_number:
+    sign = _final_sign(u, side)
+    if not sign:
         return Integer(0), term
-    sign = sympy.sign(poly.LC()) * side ** poly.degree()
     if isinstance(function, erf):
         # SymPy would write erfc(−z) as 2 − erfc(z), which loses all digits if z is large.
         return factor * sign, -factor * sign * erfc(sign * u, evaluate=False)
