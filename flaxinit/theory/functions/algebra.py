@@ -246,8 +246,10 @@ def _exponential(term: Expr) -> tuple[Expr, Expr]:
         return Integer(0), term
     rest = [f for f in sympy.Mul.make_args(term) if not isinstance(f, exp)]
     total = sympy.Add(*[power.exp for power in powers])
-    poly = polynomial(total)
-    constant, u = (total if poly is None else poly.as_expr()).as_independent(z, as_Add=True)
+    spend(_EXPANDING * count_terms(total))
+    if count_terms(total) <= MAX_TERMS:  # so that differences of exponents cancel
+        total = sympy.expand_mul(total)
+    constant, u = total.as_independent(z, as_Add=True)
     return u, sympy.Mul(*rest, exp(constant))
 
 

@@ -153,6 +153,11 @@ _STEPS: dict[type, Callable] = {
 }
 
 
+def _log1p(x: acb, analytic: bool) -> acb:
+    """log(1 + x), which keeps the digits of a small x."""
+    return x.log1p() if abs(x) < 0.5 else (1 + x).log(analytic=analytic)
+
+
 _SPECIAL = (
     *(sympy.erf, sympy.erfc, sympy.erfi, sympy.loggamma, sympy.gamma, sympy.zeta, sympy.Ei),
     *(sympy.besselk, sympy.besseli, sympy.polygamma, sympy.expint),
@@ -249,6 +254,8 @@ class Program:
             return self._add(
                 expr, _continuation(*expr.args[3:]), tuple(map(self._compile, expr.args[:3]))
             )
+        if isinstance(expr, sympy.log) and 1 in expr.args[0].args and expr.args[0].is_Add:
+            return self._add(expr, _log1p, (self._compile(expr.args[0] - 1),))
         if expr.func in _STEPS:
             return self._add(expr, _STEPS[expr.func], (self._compile(expr.args[0]),))
         raise NotCertifiable(
