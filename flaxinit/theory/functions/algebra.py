@@ -240,7 +240,7 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
 
 
 def _exponential(term: Expr) -> tuple[Expr, Expr]:
-    """A product as e^u times the rest, where u has no constant."""
+    """Split a product into e^u, where u has no constant, and the rest."""
     powers = [f for f in sympy.Mul.make_args(term) if isinstance(f, exp)]
     if not powers:
         return Integer(0), term
@@ -254,7 +254,7 @@ def _exponential(term: Expr) -> tuple[Expr, Expr]:
 
 
 def _fastest(exponents: set[Expr], side: int) -> Expr | None:
-    """The exponent that exceeds all others for large |z|, or on all of the half-line."""
+    """Return the exponent that exceeds all others for large |z|, or on all of the half-line."""
     for u in exponents:
         if all(_final_sign(u - v, side) > 0 for v in exponents if v != u):
             return u
@@ -262,7 +262,7 @@ def _fastest(exponents: set[Expr], side: int) -> Expr | None:
 
 
 def _final_sign(expr: Expr, side: int) -> int:
-    """The sign for large |z| if it is known: of a polynomial, or on all of the half-line."""
+    """Return the sign of a polynomial for large |z|, or of what has one on all of the half-line."""
     poly = polynomial(expr)
     if poly is None:
         with balls.precision():
