@@ -262,7 +262,7 @@ def _fastest(exponents: set[Expr], side: int) -> Expr | None:
 
 
 def _final_sign(expr: Expr, side: int) -> int:
-    """Return the sign of a polynomial for large |z|, or of what has one on all of the half-line."""
+    """Return the sign for large |z|, by degree or by range; 0 if neither tells it."""
     poly = polynomial(expr)
     if poly is None:
         with balls.precision():
