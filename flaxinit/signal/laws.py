@@ -61,7 +61,8 @@ def read(
 
 
 def _drawn(programs: Programs, number: int, inputs: Sequence[Any], source: int) -> Signal:
-    shape = programs.init.out_avals[number].shape
+    aval: Any = programs.init.out_avals[number]
+    shape = aval.shape
     if math.prod(shape) > _DRAWN:
         name = programs.names[number] if number < len(programs.names) else "the state"
         raise ValueError(
