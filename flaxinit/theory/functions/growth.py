@@ -258,12 +258,14 @@ class Tail:
         bound = values.high if direction > 0 else values.low
         whole = Growth((c + bound).exp(), _ZERO, b * self.side, a)
         if bound.is_finite() and not poly.is_zero:
-            return whole
-        if self.sign(exponent) == -direction:
-            with contextlib.suppress(NotCertifiable):
-                return self._steep(-direction * exponent).power(arb(-direction))
+            steep = self._steep(rest, direction)
+            return Growth(c.exp(), _ZERO, b * self.side, a) * steep if steep else whole
+        if steep := self._steep(exponent, direction):
+            return steep
         if bound.is_finite():
             return whole
+        if self.sign(exponent) == -direction:
+            return Growth()
         size = self.upper(exponent)
         if size.alpha <= 0 and size.beta <= 0 and size.n <= 2:
             # |u| ≤ C·tⁿ ≤ C·t (n ≤ 1) or C·t² on t ≥ 1
@@ -274,15 +276,20 @@ class Tail:
             "functions."
         )
 
-    def _steep(self, exponent: Expr) -> Growth:
-        """Return a growth below exp(u) for u ≥ 0: exp(α t²) or exp(β t), if u grows so fast."""
-        below, t = self.lower(exponent), evaluate(self.start)
-        # c tⁿ e^{βt+αt²} / t² increases on the tail if n + βt ≥ 2.
+    def _steep(self, exponent: Expr, direction: int) -> Growth | None:
+        """Bound exp(u), above if u ≤ 0 and below if u ≥ 0, where |u| grows like t or t² at least."""
+        if self.sign(exponent) != -direction:
+            return None
+        try:
+            below, t = self.lower(exponent), evaluate(self.start)
+        except NotCertifiable:
+            return None
+        # c tⁿ e^{βt+αt²} / t² increases on the tail if n ≥ 2, or if βt ≥ 2, and so on.
         degree = below.n + below.beta * t
-        if below.alpha >= 0 and below.beta >= 0 and degree >= 1:
-            slot, power = ("alpha", 2) if degree >= 2 else ("beta", 1)
-            return Growth(**{slot: self._floor(below) / t**power})
-        return Growth()  # exp(u) ≥ 1
+        if not (below.alpha >= 0 and below.beta >= 0 and degree >= 1):
+            return None
+        slot, power = ("alpha", 2) if degree >= 2 else ("beta", 1)
+        return Growth(**{slot: -direction * self._floor(below) / t**power})
 
     def _leading_sign(self, poly: sympy.Poly) -> int:
         """Return the sign of a polynomial on the tail, if its leading term outweighs the others."""
