@@ -40,6 +40,8 @@ def resized(
     signal: Signal, held: tuple[int, ...], replicas: int, rng: np.random.Generator
 ) -> Signal:
     """With so many entries on each axis; what is drawn gets others of its law where it lacks."""
+    if signal.held == held and signal.replicas in (1, replicas):
+        return signal
     data = signal.data[:replicas] if signal.replicas > 1 else signal.data
     for axis, (have, want) in enumerate(zip(data.shape[1:], held, strict=True), start=1):
         constant = have == 1 and (signal.known or signal.roles[axis - 1] == CONSTANT)

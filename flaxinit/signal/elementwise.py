@@ -98,9 +98,11 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
             if total
             else 0.0
         )
-        return replace(result, level=result.second_moment(), log_variance=spread)
+        level = result.second_moment()
+        return replace(result, level=level, log_variance=spread, base=result.data)
     if name in ("mul", "div") and any(_is_statistic(signal, result) for signal in signals):
-        return replace(result, level=result.second_moment(), log_variance=0.0)
+        level = result.second_moment()
+        return replace(result, level=level, log_variance=0.0, base=result.data)
     return result
 
 

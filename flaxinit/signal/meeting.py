@@ -20,7 +20,7 @@ from flaxinit.signal.lookup import Rows
 from flaxinit.signal.movement import permuted, reshaped
 from flaxinit.signal.products import axes_of, contracted
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal, expanded
-from flaxinit.signal.statistics import spread
+from flaxinit.signal.statistics import slope, spread
 from flaxinit.signal.tied import with_known_rows
 from flaxinit.signal.windows import Window, patches
 
@@ -189,7 +189,8 @@ class Meetings:
         result = replace(
             result,
             level=result.second_moment(),
-            log_variance=x.log_variance + spread(x, summed, fan),
+            log_variance=slope(x) ** 2 * x.log_variance + spread(x, summed, fan),
+            base=result.data,
         )
         self.observer.met(w, x, result, known, fan)
         return result

@@ -43,6 +43,7 @@ class Signal:
         level: second moment of the pre-activation that it was made of; nan if of none.
         log_variance: of the logarithm of its second moment, over draws.
         backward: whether it is a gradient.
+        base: the data of the pre-activation that it is a function of, entry by entry.
     """
 
     data: Any
@@ -54,6 +55,7 @@ class Signal:
     level: float = math.nan
     log_variance: float = 0.0
     backward: bool = False
+    base: Any = None
 
     def __post_init__(self):
         if not len(self.shape) == len(self.roles) == self.data.ndim - 1:
@@ -77,7 +79,8 @@ class Signal:
         return bool(self.origin)
 
     def with_data(self, data, **changes: Any) -> "Signal":
-        return replace(self, data=data, **changes)
+        """The same signal with other entries, which are functions of no known base."""
+        return replace(self, data=data, **{"base": None} | changes)
 
     def share(self, axes: Sequence[int]) -> float:
         """How many true entries each held entry stands for, on these axes."""
@@ -143,7 +146,13 @@ def joined(signals: Sequence[Signal]) -> dict[str, Any]:
         "level": _geometric([signal.level for signal in signals]),
         "log_variance": max((signal.log_variance for signal in signals), default=0.0),
         "backward": any(signal.backward for signal in signals),
+        "base": _only([signal.base for signal in signals if signal.sources]),
     }
+
+
+def _only(bases: Sequence[Any]) -> Any:
+    """The base of all, if they have the same."""
+    return bases[0] if bases and all(base is bases[0] for base in bases) else None
 
 
 def _geometric(levels: Sequence[float]) -> float:

@@ -51,11 +51,34 @@ def _pairs(data: np.ndarray, axis: int) -> float:
 
 
 def spread(signal: Signal, summed: Sequence[int], fan: float) -> float:
-    """(E[x⁴] / E[x²]² - 1) / fan: what a kernel adds to the variance of the log second moment."""
+    """(E[a²] / E[a]² - 1) / fan, where a is the mean of x² over places, in one channel.
+
+    It is what a kernel adds to the variance of the logarithm of the second moment (Hanin & Nica
+    2020): Σ_c a_c over the fan strays that much from its expectation.
+    """
     if signal.known:
         return 0.0
-    over = tuple({0, *(axis + 1 for axis in summed)})
-    square = np.abs(_some(signal)) ** 2
-    second, fourth = np.mean(square, axis=over), np.mean(square**2, axis=over)
-    ratio = np.divide(fourth, second**2, out=np.ones_like(second), where=second > 0)
-    return float(np.mean(ratio) - 1) / fan
+    channels = (0, *(axis + 1 for axis in summed))
+    places = tuple(axis for axis in range(1, signal.data.ndim) if axis not in channels)
+    square = np.mean(np.abs(_some(signal)) ** 2, axis=places)
+    mean = np.mean(square)
+    return float(np.mean((square / mean) ** 2) - 1) / fan if mean else 0.0
+
+
+def slope(signal: Signal) -> float:
+    """d log E[x²] / d log q for x = φ(u), where u is Gaussian with second moment q at each place.
+
+    By parts it is E[x² (u²/q - 1)] / 2 E[x²]. For the 2 stands its estimate of the same sample,
+    E[u² (u²/q - 1)] / q: the errors of both cancel, all of them after ReLU. 1 where it is not known
+    what x is a function of.
+    """
+    if signal.base is None or signal.base.shape != signal.data.shape:
+        return 1.0
+    few = len(_some(signal))
+    x, u = np.abs(signal.data[:few]) ** 2, np.abs(signal.base[:few]) ** 2
+    channels = (0, *(axis + 1 for axis in signal.widths()))
+    q = np.mean(u, axis=channels, keepdims=True)
+    change = np.divide(u, q, out=np.ones_like(u), where=q > 0) - 1
+    two = np.mean(u * change) / np.mean(u) if np.any(u) else 0.0
+    total = np.mean(x)
+    return float(np.mean(x * change) / (total * two)) if total and two else 1.0
