@@ -7,7 +7,13 @@ from flaxinit import theory as theory
 from flaxinit.critical_pair import Critical as Critical, critical as critical
 from flaxinit.initializers.attention import mimetic as mimetic
 from flaxinit.initializers.base import Initializer as Initializer
-from flaxinit.initializers.constants import constant as constant, ones as ones, zeros as zeros
+from flaxinit.initializers.constants import (
+    constant as constant,
+    ones as ones,
+    ones_init as ones_init,
+    zeros as zeros,
+    zeros_init as zeros_init,
+)
 from flaxinit.initializers.depth import (
     deepnorm_factors as deepnorm_factors,
     fixup_factor as fixup_factor,

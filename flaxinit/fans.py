@@ -6,10 +6,10 @@ one input feeds, and so the number of terms summed into the gradient of one inpu
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-Axes = int | Sequence[int]
+Axes = int | Iterable[int]
 
 
 def compute_fans(
@@ -49,7 +49,7 @@ def compute_fans(
     >>> compute_fans((3, 3, 1, 64), groups=64, strides=2)
     (9.0, 2.25)
     """
-    shape = checked_shape(shape)
+    shape, in_axis, out_axis = checked_shape(shape), integers(in_axis), integers(out_axis)
     if len(shape) < 2 and (in_axis, out_axis) == (-2, -1):
         raise ValueError(
             f"A fan needs a kernel with an input and an output axis, but the shape is "
@@ -67,7 +67,8 @@ def compute_fans(
             f"of the shape {shape}: an axis counts either as batch or as a fan."
         )
     spatial = len(shape) - len(ins | outs | batch)
-    steps = [strides] * spatial if isinstance(strides, int) else list(strides)
+    steps = integers(strides)
+    steps = [steps] * spatial if isinstance(steps, int) else steps
     if len(steps) != spatial:
         raise ValueError(
             f"strides={strides} has {len(steps)} entries, but the shape {shape} has "
@@ -86,6 +87,20 @@ def integer(value: Any) -> int:
     return operator.index(value)
 
 
+def integers(value: Any) -> int | tuple[int, ...]:
+    """Return an integer, or the integers of an iterable such as a list, a range or an array.
+
+    >>> integers(range(2)), integers(3)
+    ((0, 1), 3)
+    """
+    try:
+        return integer(value)
+    except TypeError:
+        if isinstance(value, Mapping):
+            raise
+        return tuple(map(integer, value))
+
+
 def checked_shape(shape: Any) -> tuple[int, ...]:
     """Return `shape` as a tuple of sizes."""
     try:
@@ -101,7 +116,8 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
 
 def axis_set(name: str, axes: Axes, shape: Sequence[int]) -> set[int]:
     """Return axis numbers of a shape, all counted from the front."""
-    numbers = (axes,) if isinstance(axes, int) else tuple(axes)
+    axes = integers(axes)
+    numbers = (axes,) if isinstance(axes, int) else axes
     for axis in numbers:
         if not -len(shape) <= axis < len(shape):
             raise ValueError(

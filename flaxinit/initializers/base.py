@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_hints
 
 import numpy as np
 from jaxtyping import Array, Inexact
@@ -14,7 +14,13 @@ from jaxtyping import Array, Inexact
 from flaxinit import sampling
 from flaxinit.fans import checked_shape
 from flaxinit.initializers.calls import arguments
-from flaxinit.initializers.checks import check_divides, check_key, check_of, drawn_dtype
+from flaxinit.initializers.checks import (
+    check_divides,
+    check_key,
+    check_of,
+    checked_scale,
+    drawn_dtype,
+)
 
 Class = TypeVar("Class", bound=type)
 
@@ -70,23 +76,29 @@ class Value:
         return hash(self._identity())
 
     def __repr__(self) -> str:
-        """Return the call that builds an equal value; defaults are left out."""
+        """Return the call that builds an equal value, without defaults; long arrays are described."""
         positional, keyword = [], []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value = value.tolist()
             if isinstance(value, np.dtype):
                 value = value.name
-            if not sampling.is_traced(value) and value == field.default:
+            known = not sampling.is_traced(value) and not isinstance(value, np.ndarray)
+            if known and value == field.default:
                 continue
-            infinite = isinstance(value, float) and math.isinf(value)
-            text = f"float('{value}')" if infinite else repr(value)
+            text = _written(value)
             if field.default is dataclasses.MISSING and not field.kw_only:
                 positional.append(text)
             else:
                 keyword.append(f"{field.name}={text}")
         return f"{type(self).__name__}({', '.join(positional + keyword)})"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        short = value.size <= 16 and len(text := repr(value.tolist())) <= 120
+        return text if short else f"<{value.dtype} array of shape {value.shape}>"
+    infinite = isinstance(value, float) and math.isinf(value)
+    return f"float('{value}')" if infinite else repr(value)
 
 
 @dataclass_transform(frozen_default=True)
@@ -101,10 +113,13 @@ class Initializer(Value):
     initializer draws and states a traced variance, but cannot be hashed or compared.
 
     A subclass has a lower-case name, like a function. Users call it as they call one of
-    `jax.nn.initializers`, and errors, `help` and the repr show the name that they wrote.
+    `jax.nn.initializers`, and errors, `help` and the repr show the name that they wrote. `scales`
+    names the fields to which its values are proportional; `times` multiplies them.
     """
 
     dtype: Any
+    scales: ClassVar[tuple[str, ...]] = ()
+    __array_ufunc__ = None  # NumPy's scalars leave a product to `__rmul__`
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
@@ -164,6 +179,35 @@ class Initializer(Value):
     def std(self, shape: Sequence[int]) -> float:
         """Return the standard deviation of one entry of an array of this shape."""
         return sampling.root(self.variance(shape))
+
+    def times(self, factor: float) -> Self:
+        """Return this initializer with its values multiplied by a factor, as ``factor * init`` does.
+
+        Args:
+            factor: finite, at least 0; may be traced.
+
+        Raises:
+            TypeError: an initializer without a scale.
+            ValueError: a factor that is negative or not finite.
+
+        >>> from flaxinit import normal
+        >>> normal(0.02).times(0.5) == 0.5 * normal(0.02) == normal(0.01)
+        True
+        """
+        factor = checked_scale("factor", factor, minimum=0.0)
+        if not self.scales:
+            raise TypeError(
+                f"{self!r} has no scale that a factor could multiply. Multiply the parameter where "
+                "it is used."
+            )
+        return dataclasses.replace(
+            self, **{name: factor * getattr(self, name) for name in self.scales}
+        )
+
+    def __mul__(self, factor: float) -> Self:
+        return self.times(factor)
+
+    __rmul__ = __mul__
 
 
 class Deterministic(Initializer):

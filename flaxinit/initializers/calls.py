@@ -12,9 +12,10 @@ ELSEWHERE = {
     'variance_scaling(gain**2, "fan_in", "normal"), or name the activation: he("tanh").',
     "nonlinearity": 'Name the activation that makes the layer\'s input: he("relu").',
     "a": 'For PyTorch\'s slope of a leaky ReLU write the function, he("max(x, 0.2*x)"); for the '
-    "ends of an interval uniform(b, minval=a) or truncated_normal(std, lower=a/std, upper=b/std).",
+    "ends of an interval uniform(b, minval=a) or "
+    "truncated_normal.from_parent(std, a, b, absolute=True).",
     "b": "For the ends of an interval write uniform(b, minval=a) or "
-    "truncated_normal(std, lower=a/std, upper=b/std).",
+    "truncated_normal.from_parent(std, a, b, absolute=True).",
     "maxval": "The right end of the interval is uniform's scale: uniform(maxval, minval=minval).",
     "mean": "Draws have mean 0. Add a mean where the parameter is used.",
     "std": "Write stddev.",

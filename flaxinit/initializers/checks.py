@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, integer
+from flaxinit.fans import Axes, integer, integers
 from flaxinit.sampling import is_traced
 
 Check = Callable[[str, Any], Any]
@@ -108,14 +108,14 @@ def did_you_mean(word: str, choices: Iterable[str], most: int = 1) -> str:
 def checked_axes(name: str, axes: Any) -> int | tuple[int, ...]:
     """Return one axis number, or a sorted tuple of none or several: axes are a set."""
     try:
-        if isinstance(axes, list | tuple):
-            numbers = tuple(sorted(map(integer, axes)))
-            return numbers[0] if len(numbers) == 1 else numbers
-        return integer(axes)
+        numbers = integers(axes)
     except TypeError:
         raise TypeError(
             f"{name} must be an integer or a sequence of integers, got {axes!r}."
         ) from None
+    if isinstance(numbers, int):
+        return numbers
+    return numbers[0] if len(numbers) == 1 else tuple(sorted(numbers))
 
 
 def checked_axis(name: str, axis: Any) -> int:

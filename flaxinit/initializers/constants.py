@@ -1,13 +1,14 @@
 """Initializers that draw nothing: constant, zeros, ones."""
 
-from typing import Annotated, Any
+import dataclasses
+from typing import Annotated, Any, Self
 
 import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
 from flaxinit.initializers.base import Deterministic
-from flaxinit.initializers.checks import DType
+from flaxinit.initializers.checks import DType, checked_scale, drawn_dtype
 
 
 def _checked_value(name: str, value: Any) -> Any:
@@ -49,6 +50,17 @@ class constant(Deterministic):
 
     value: Annotated[Any, _checked_value]
     dtype: DType = None
+
+    def times(self, factor: float) -> Self:
+        """The same with its value multiplied by a factor, as in `Initializer.times`."""
+        multiple: Any = checked_scale("factor", factor, minimum=0.0)
+        value = self.value
+        if sampling.is_traced(multiple, value):  # JAX may be told to promote no dtypes
+            compute = drawn_dtype(None)
+            if jnp.iscomplexobj(value):
+                compute = np.promote_types(compute, np.complex64)
+            multiple, value = (jnp.asarray(n).astype(compute) for n in (multiple, value))
+        return dataclasses.replace(self, value=multiple * value)
 
     def check_shape(self, shape):
         of_value = np.shape(self.value)
@@ -97,3 +109,4 @@ class constant(Deterministic):
 Constant = constant
 zeros = constant(0.0)
 ones = constant(1.0)
+zeros_init, ones_init = zeros, ones  # Flax's names; it writes zeros_init()

@@ -19,7 +19,7 @@ def residual_factor(layers: int, branches: int = 1) -> float:
         branches: additions to the stream in each.
 
     Returns:
-        The factor, for `VarianceScaling.times`.
+        The factor, for `Initializer.times`.
 
     Raises:
         ValueError: a number that is not a positive integer.
@@ -43,7 +43,7 @@ def fixup_factor(layers: int, depth: int = 2) -> float:
         depth: number m of layers in each, at least 2.
 
     Returns:
-        The factor, for `VarianceScaling.times`.
+        The factor, for `Initializer.times`.
 
     Raises:
         ValueError: a number out of range.
@@ -129,7 +129,7 @@ def tfixup_factor(layers: int, part: Literal["encoder", "decoder"] = "encoder") 
         part: ``"encoder"`` or ``"decoder"``.
 
     Returns:
-        The factor, for `VarianceScaling.times`.
+        The factor, for `Initializer.times`.
 
     Raises:
         ValueError: a number that is not a positive integer, or an unknown part.

@@ -41,6 +41,7 @@ class identity(Deterministic):
     dtype: DType = None
     _: dataclasses.KW_ONLY
     groups: Count = 1
+    scales = ("scale",)
 
     def check_shape(self, shape):
         if len(shape) < 2 or shape[-1] % self.groups:
@@ -92,6 +93,7 @@ class sparse(Initializer):
     sparsity: Annotated[float, functools.partial(checked_number, minimum=0.0, maximum=1.0)]
     stddev: NonNegative = 0.01
     dtype: DType = None
+    scales = ("stddev",)
 
     def zeros(self, shape: Sequence[int]) -> int:
         """Return how many entries of a column are zero."""

@@ -65,6 +65,7 @@ class forget_bias(_GateBiases, Deterministic):
     value: float = 1.0
     order: Order = GATES
     dtype: DType = None
+    scales = ("value",)
 
     def draw(self, key, shape, dtype, out_sharding):
         width = shape[-1] // len(GATES)

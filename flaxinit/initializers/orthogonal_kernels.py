@@ -48,6 +48,7 @@ class orthogonal(Initializer):
     dtype: DType = None
     _: dataclasses.KW_ONLY
     batch_axis: AxisSet = ()
+    scales = ("scale",)
 
     def check_shape(self, shape):
         self._matrix(shape)
@@ -137,6 +138,7 @@ class gated_orthogonal(Initializer):
     gates: Count = 4
     scale: float = 1.0
     dtype: DType = None
+    scales = ("scale",)
 
     def check_shape(self, shape):
         self._blocks(shape)
@@ -184,6 +186,7 @@ class delta_orthogonal(Initializer):
     scale: float = 1.0
     column_axis: Axis = -1
     dtype: DType = None
+    scales = ("scale",)
 
     def __post_init__(self):
         if self.column_axis not in (-1, -2):

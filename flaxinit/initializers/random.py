@@ -2,13 +2,20 @@
 
 import dataclasses
 import math
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import jax.numpy as jnp
 
 from flaxinit import sampling
 from flaxinit.initializers.base import Initializer
-from flaxinit.initializers.checks import DType, NonNegative, known_number
+from flaxinit.initializers.checks import (
+    DType,
+    NonNegative,
+    checked_flag,
+    checked_number,
+    checked_scale,
+    known_number,
+)
 
 
 class normal(Initializer):
@@ -27,6 +34,7 @@ class normal(Initializer):
 
     stddev: NonNegative = 0.01
     dtype: DType = None
+    scales = ("stddev",)
 
     def _variance(self, shape):
         return self.stddev**2
@@ -51,9 +59,10 @@ class truncated_normal(Initializer):
 
     ``w = stddev · z / σ(lower, upper)``, where z is a standard normal cut to
     ``(lower, upper)`` and σ its standard deviation. **``stddev`` is that of the values after the
-    cut.** In ``jax.nn.initializers.truncated_normal`` it is the parent's, so at the default ends
-    the values have only 0.88 of it. Ends that are not symmetric give a mean other than 0, as in
-    JAX.
+    cut.** In ``jax.nn.initializers.truncated_normal``, Keras, timm and PyTorch it is the parent's:
+    at the default ends the values have only 0.88 of it, so 0.02 there gives a standard deviation of
+    0.0176. `from_parent` takes theirs. Ends that are not symmetric give a mean other
+    than 0, as in JAX.
 
     Args:
         stddev: standard deviation of the values, at least 0.
@@ -74,6 +83,7 @@ class truncated_normal(Initializer):
     dtype: DType = None
     lower: Annotated[float, known_number] = -2.0  # may be infinite
     upper: Annotated[float, known_number] = 2.0
+    scales = ("stddev",)
 
     def __post_init__(self):
         # A uniform of 24 bits leaves 1e-3 · 2^24 ≈ 17,000 distinct values in such an interval.
@@ -82,6 +92,53 @@ class truncated_normal(Initializer):
                 f"(lower, upper) = ({self.lower}, {self.upper}) must be in order and hold at "
                 "least 1/1000 of a standard normal."
             )
+
+    @classmethod
+    def from_parent(
+        cls,
+        stddev: float = 0.01,
+        lower: float = -2.0,
+        upper: float = 2.0,
+        *,
+        absolute: bool = False,
+        dtype: Any = None,
+    ) -> Self:
+        """By the standard deviation of the normal before it is cut.
+
+        ``from_parent(s)`` is JAX's ``truncated_normal(s)``, and ``from_parent(s, a, b,
+        absolute=True)`` is ``trunc_normal_(std=s, a=a, b=b)`` of PyTorch and timm.
+
+        Args:
+            stddev: of the parent, at least 0.
+            lower: left end, in standard deviations of the parent.
+            upper: right end, in the same unit.
+            absolute: whether the ends are values instead; they then need a known, positive stddev.
+            dtype: default dtype if the call gives none; real.
+
+        Raises:
+            ValueError: as `truncated_normal`.
+
+        >>> round(truncated_normal.from_parent(0.02).std((3, 4)), 6)
+        0.017593
+        >>> truncated_normal.from_parent(0.02, -2, 2, absolute=True).std((3, 4))
+        0.02
+        """
+        if checked_flag("absolute", absolute):
+            unit = checked_number("stddev", stddev, above=0.0)
+            lower, upper = (
+                known_number(name, end) / unit for name, end in (("lower", lower), ("upper", upper))
+            )
+        ends = cls(lower=lower, upper=upper)
+        return cls(
+            checked_scale("stddev", stddev, minimum=0.0) * ends._kept(),
+            dtype,
+            ends.lower,
+            ends.upper,
+        )
+
+    def _kept(self) -> float:
+        """The standard deviation that a standard normal has after the cut."""
+        return math.sqrt(sampling.truncated_moments(self.lower, self.upper)[1])
 
     def _variance(self, shape):
         return self.stddev**2
@@ -93,8 +150,7 @@ class truncated_normal(Initializer):
                 "flaxinit.normal(stddev), or variance_scaling(scale, mode, 'truncated_normal'), "
                 "which cuts the modulus."
             )
-        parent = math.sqrt(sampling.truncated_moments(self.lower, self.upper)[1])
-        factor = self.stddev / parent
+        factor = self.stddev / self._kept()
         ends = (self.lower, self.upper)
         largest = factor * sampling.reach(dtype, "normal", ends)
         sampling.check_representable(dtype, self.stddev, largest)
@@ -133,6 +189,7 @@ class uniform(Initializer):
     dtype: DType = None
     _: dataclasses.KW_ONLY
     minval: float = 0.0
+    scales = ("scale", "minval")
 
     def __post_init__(self):
         if not sampling.is_traced(self.scale, self.minval) and self.minval > self.scale:

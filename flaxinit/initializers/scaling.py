@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Annotated, Any, Literal, Self, Unpack
 
 import jax.numpy as jnp
 
 from flaxinit import sampling
-from flaxinit.fans import Axes, compute_fans
+from flaxinit.fans import Axes, compute_fans, integers
 from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.checks import (
     AxisSet,
@@ -28,9 +28,13 @@ MODES: tuple[str, ...] = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
 
 def _checked_strides(name: str, value: Any) -> int | tuple[int, ...]:
-    if isinstance(value, list | tuple):
-        return tuple(checked_count(name, number) for number in value)
-    return checked_count(name, value)
+    try:
+        numbers = integers(value)
+    except TypeError:
+        numbers = None
+    if not isinstance(numbers, tuple) or isinstance(value, Set):  # which has no order
+        return checked_count(name, value)
+    return tuple(checked_count(name, number) for number in numbers)
 
 
 Strides = Annotated[Axes, _checked_strides]
@@ -199,13 +203,13 @@ class variance_scaling(Initializer):
             return jnp.where((scale > 0) & (backward > 0), scale / backward, math.inf)
         return scale / backward if scale > 0 and backward > 0 else math.inf
 
-    def times(self, factor: float) -> "variance_scaling":
-        """Return this initializer with its standard deviation multiplied by a factor.
+    def times(self, factor: float) -> Self:
+        """Return this initializer with its values multiplied by a factor, as `Initializer.times`.
 
         >>> variance_scaling(2.0, "fan_in", "normal").times(0.5)
         variance_scaling(0.5, 'fan_in', 'normal')
         """
-        square = checked_scale("factor", factor) ** 2
+        square = checked_scale("factor", factor, minimum=0.0) ** 2
         backward = None if self.backward_scale is None else self.backward_scale * square
         return dataclasses.replace(self, scale=self.scale * square, backward_scale=backward)
 

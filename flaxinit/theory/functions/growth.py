@@ -277,7 +277,7 @@ class Tail:
         )
 
     def _steep(self, exponent: Expr, direction: int) -> Growth | None:
-        """Bound exp(u), above if u ≤ 0 and below if u ≥ 0, where |u| grows like t or t² at least."""
+        """Bound exp(u), above if u ≤ 0, below if u ≥ 0, where |u| grows like t or t² at least."""
         if self.sign(exponent) != -direction:
             return None
         try:
