@@ -5,8 +5,10 @@ Type checkers read this file. `flaxinit/__init__.py` reads it to find the module
 
 from flaxinit import theory as theory
 from flaxinit.critical_pair import Critical as Critical, critical as critical
+from flaxinit.initializers.adapters import for_haiku as for_haiku, for_keras as for_keras
 from flaxinit.initializers.attention import mimetic as mimetic
 from flaxinit.initializers.base import Initializer as Initializer
+from flaxinit.initializers.config import get as get
 from flaxinit.initializers.constants import (
     constant as constant,
     ones as ones,

@@ -41,6 +41,19 @@ def by_name() -> list[flaxinit.Initializer]:
     ]
 
 
+def elsewhere() -> list[flaxinit.Initializer]:
+    key = jax.random.key(0)
+    flaxinit.he()(key, (3, 4), None, 0, 1)
+    flaxinit.for_haiku(flaxinit.he())((3, 4))
+    flaxinit.for_keras(flaxinit.he(), seed=3)((3, 4), "float32")
+    return [
+        *(0.5 * flaxinit.he(), flaxinit.normal(0.02, "bfloat16").times(0.1), flaxinit.zeros_init()),
+        *(flaxinit.get("he"), flaxinit.get({"name": "normal", "stddev": 0.1})),
+        *(flaxinit.truncated_normal.from_parent(0.02), flaxinit.he(in_axis=range(2))),
+        flaxinit.get(flaxinit.he().to_config()),
+    ]
+
+
 def numbers() -> tuple[float, float, str]:
     maps = flaxinit.derive("gelu").maps
     return flaxinit.gain("gelu"), maps.qmap(q=1.0, sigma_w2=2.0), flaxinit.__version__

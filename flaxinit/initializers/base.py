@@ -5,19 +5,20 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_hints
 
 import numpy as np
 from jaxtyping import Array, Inexact
 
 from flaxinit import sampling
-from flaxinit.fans import checked_shape
-from flaxinit.initializers.calls import arguments
+from flaxinit.fans import Axes, checked_shape
+from flaxinit.initializers.calls import arguments, is_shape, wrong_form
 from flaxinit.initializers.checks import (
     check_divides,
     check_key,
     check_of,
+    checked_axes,
     checked_scale,
     drawn_dtype,
 )
@@ -76,7 +77,7 @@ class Value:
         return hash(self._identity())
 
     def __repr__(self) -> str:
-        """Return the call that builds an equal value, without defaults; long arrays are described."""
+        """Return the call that builds an equal value, without defaults and long arrays."""
         positional, keyword = [], []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -128,31 +129,48 @@ class Initializer(Value):
     def __call__(
         self,
         key: Any,
-        shape: Sequence[int],
+        shape: Sequence[int] | None = None,
         dtype: Any = None,
-        out_sharding: sampling.OutSharding = None,
+        out_sharding: sampling.OutSharding | Axes = None,
+        out_axis: Axes | None = None,
+        *,
+        in_axis: Axes | None = None,
     ) -> Inexact[Array, "..."]:
         """Draw an array.
+
+        Layers that know their kernel's axes may pass them: ``init(key, shape, dtype, in_axis,
+        out_axis)`` is ``init.with_axes(in_axis, out_axis)(key, shape, dtype)``. The input axis
+        then stands where JAX has the sharding, which is passed by name.
 
         Args:
             key: a typed key or a legacy uint32 one; may be None if nothing is random.
             shape: of the array; if one of its sizes is 0, the array is empty.
             dtype: floating or complex; default the initializer's own, else JAX's default float.
             out_sharding: a NamedSharding, or a PartitionSpec over the mesh that is set.
+            out_axis: axis or axes of the outputs, in place of the initializer's own.
+            in_axis: axis or axes of the inputs; goes with ``out_axis``.
 
         Returns:
             The array, laid out as ``out_sharding`` asks.
         """
+        if shape is None or is_shape(key):
+            raise TypeError(wrong_form(self, shape is None))
+        axes: tuple[Any, Any] = in_axis, out_axis
+        layout: Any = out_sharding
+        if in_axis is None and out_axis is not None:  # all by position
+            axes, layout = (out_sharding, out_axis), None
+        if axes != (None, None):
+            return self.with_axes(*axes)(key, shape, dtype, layout)
         shape = checked_shape(shape)
         self.check_shape(shape)
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
         if key is not None or not isinstance(self, Deterministic):
             check_key(key)
-        check_divides(shape, out_sharding)
-        with sampling.mesh_context(out_sharding):
+        check_divides(shape, layout)
+        with sampling.mesh_context(layout):
             if 0 in shape:
-                return sampling.full(0, shape=shape, dtype=dtype, out_sharding=out_sharding)
-            return self.draw(key, shape, dtype, out_sharding)
+                return sampling.full(0, shape=shape, dtype=dtype, out_sharding=layout)
+            return self.draw(key, shape, dtype, layout)
 
     def draw(self, key, shape: tuple[int, ...], dtype: np.dtype, out_sharding) -> Array:
         """Make the values; shape and dtype have been checked and no size is 0."""
@@ -180,8 +198,43 @@ class Initializer(Value):
         """Return the standard deviation of one entry of an array of this shape."""
         return sampling.root(self.variance(shape))
 
+    def with_axes(self, in_axis: Axes, out_axis: Axes) -> Self:
+        """The same initializer for a kernel with these axes of inputs and outputs.
+
+        One whose values do not depend on them is itself.
+
+        Raises:
+            TypeError: an initializer that reads a kernel's axes in another way.
+
+        >>> from flaxinit import lecun
+        >>> lecun().with_axes(0, (1, 2)) == lecun(in_axis=0, out_axis=(1, 2))
+        True
+        """
+        if {"in_axis", "out_axis"} <= self.__dataclass_fields__.keys():
+            return dataclasses.replace(self, in_axis=in_axis, out_axis=out_axis)
+        raise TypeError(
+            f"{self!r} takes no in_axis and out_axis. Call it as init(key, shape, dtype), if its "
+            "reading of the shape fits the layer."
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain data of which `flaxinit.get` makes an equal initializer, for JSON or YAML.
+
+        Raises:
+            TypeError: a traced scale, whose value is only known when the program runs.
+
+        >>> from flaxinit import get, normal
+        >>> normal(0.02, "bfloat16").to_config()
+        {'name': 'normal', 'stddev': 0.02, 'dtype': 'bfloat16'}
+        >>> get(normal(0.02).to_config()) == normal(0.02)
+        True
+        """
+        from flaxinit.initializers.config import to_config  # which needs this class
+
+        return to_config(self)
+
     def times(self, factor: float) -> Self:
-        """Return this initializer with its values multiplied by a factor, as ``factor * init`` does.
+        """Return this initializer with its values multiplied by a factor, as ``factor * init``.
 
         Args:
             factor: finite, at least 0; may be traced.
@@ -215,3 +268,27 @@ class Deterministic(Initializer):
 
     def _variance(self, shape):
         return 0.0
+
+
+class AnyAxes(Initializer):
+    """An initializer whose values do not depend on which axes are inputs and which outputs."""
+
+    def with_axes(self, in_axis, out_axis):
+        checked_axes("in_axis", in_axis)
+        checked_axes("out_axis", out_axis)
+        return self
+
+
+def checked_initializer(name: str, value: Any) -> Any:
+    """`value` if it is an initializer, or another function that may be one."""
+    if isinstance(value, Initializer):
+        return value
+    if isinstance(value, str | Mapping):
+        hint = f" Write flaxinit.get({value!r})."
+    elif str(getattr(value, "__module__", "")).startswith("flaxinit."):
+        hint = f" Call it: {getattr(value, '__name__', 'init')}(...)."
+    elif callable(value):
+        return value
+    else:
+        hint = ""
+    raise TypeError(f"{name} must be an initializer such as flaxinit.he(), got {value!r}.{hint}")

@@ -74,6 +74,21 @@ def _mistake(name, signature, args, kwargs) -> str:
     return f"{name} needs {' and '.join(map(repr, missing))}. {takes}"
 
 
+def is_shape(value: Any) -> bool:
+    """Whether `value` is a sequence of integers of Python, which no key is."""
+    return isinstance(value, list | tuple) and all(type(size) is int for size in value)
+
+
+def wrong_form(init: Any, without_shape: bool) -> str:
+    """What to say of a call that does not begin with a key and a shape."""
+    got = "only one argument" if without_shape else "a shape in place of the key"
+    return (
+        f"{init!r} takes (key, shape, dtype=None, out_sharding=None), got {got}. For Haiku, which "
+        "passes (shape, dtype), write w_init=flaxinit.for_haiku(init); for Keras "
+        "kernel_initializer=flaxinit.for_keras(init)."
+    )
+
+
 def _required(signature: inspect.Signature) -> list[str]:
     empty = inspect.Parameter.empty
     return [n for n, parameter in signature.parameters.items() if parameter.default is empty]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
 
 from flaxinit import sampling
 from flaxinit.fans import Axes, integer, integers
@@ -203,7 +204,9 @@ KnownPositive = Annotated[float, functools.partial(checked_number, above=0.0)]
 Count = Annotated[int, checked_count]
 Axis = Annotated[int, checked_axis]
 AxisSet = Annotated[Axes, checked_axes]
-DType = Annotated[Any, checked_dtype]
+# A type checker wants the union. OmegaConf has none of classes, so it refuses an initializer, which
+# it would otherwise turn into a config of its fields.
+DType = Annotated[DTypeLike | None, checked_dtype]
 
 
 def check_of(kind: Any) -> Check | None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit import sampling
-from flaxinit.initializers.base import Deterministic
+from flaxinit.initializers.base import AnyAxes, Deterministic
 from flaxinit.initializers.checks import DType, checked_scale, drawn_dtype
 
 
@@ -32,7 +32,7 @@ def _checked_value(name: str, value: Any) -> Any:
     return array.item() if array.ndim == 0 else array
 
 
-class constant(Deterministic):
+class constant(Deterministic, AnyAxes):
     """Fill with a value.
 
     Args:
@@ -81,16 +81,16 @@ class constant(Deterministic):
             value.astype(dtype), shape=shape, dtype=dtype, out_sharding=out_sharding
         )
 
-    def __call__(self, key=None, shape=None, dtype=None, out_sharding=None) -> Any:
+    def __call__(
+        self, key=None, shape=None, dtype=None, out_sharding=None, out_axis=None, *, in_axis=None
+    ) -> Any:
         """Fill an array; without a key and a shape, return the initializer, of this dtype if given.
 
         So ``zeros()`` replaces Flax's ``zeros_init()``, and ``zeros`` replaces JAX's ``zeros``.
         """
         if key is None and shape is None and out_sharding is None:
             return self if dtype is None else constant(self.value, dtype)
-        if shape is None:
-            raise TypeError(f"{self!r} takes (key, shape, dtype=None, out_sharding=None).")
-        return super().__call__(key, shape, dtype, out_sharding)
+        return super().__call__(key, shape, dtype, out_sharding, out_axis, in_axis=in_axis)
 
     def __repr__(self):
         if sampling.is_traced(self.value):

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from flaxinit import sampling
 from flaxinit.fans import axis_set, checked_shape
 from flaxinit.initializers.base import Initializer
-from flaxinit.initializers.checks import Axis, AxisSet, Count, DType
+from flaxinit.initializers.checks import Axis, AxisSet, Count, DType, checked_axes
 from flaxinit.initializers.haar import orthonormal
 from flaxinit.threefry import typed
 
@@ -56,6 +56,17 @@ class orthogonal(Initializer):
     def _variance(self, shape):
         _, rows, columns = self._matrix(shape)
         return self.singular_value(shape) ** 2 / max(rows, columns)
+
+    def with_axes(self, in_axis, out_axis):
+        """The same for a kernel whose columns are one axis of outputs, or one of inputs."""
+        ins, outs = checked_axes("in_axis", in_axis), checked_axes("out_axis", out_axis)
+        column = outs if isinstance(outs, int) else ins
+        if not isinstance(column, int):
+            raise ValueError(
+                f"{self!r} has its columns along one axis, and neither in_axis={in_axis} nor "
+                f"out_axis={out_axis} is one. Draw a matrix and reshape it."
+            )
+        return dataclasses.replace(self, column_axis=column)
 
     def singular_value(self, shape: Sequence[int]) -> float:
         """Return the value of all singular values of a kernel of this shape."""
@@ -106,6 +117,10 @@ class semi_orthogonal(orthogonal):
 
     References: Yang, Simon, Bernstein (2023), A Spectral Condition for Feature Learning.
     """
+
+    def with_axes(self, in_axis, out_axis):
+        """The same for a kernel whose columns are one axis of outputs."""
+        return dataclasses.replace(self, column_axis=out_axis)
 
     def _unit(self, shape: Sequence[int]) -> float:
         _, rows, columns = self._matrix(shape)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 import jax.numpy as jnp
 
 from flaxinit import sampling
-from flaxinit.initializers.base import Initializer
+from flaxinit.initializers.base import AnyAxes
 from flaxinit.initializers.checks import (
     DType,
     NonNegative,
@@ -18,7 +18,7 @@ from flaxinit.initializers.checks import (
 )
 
 
-class normal(Initializer):
+class normal(AnyAxes):
     """Draw from ``N(0, stddev²)``.
 
     Args:
@@ -54,7 +54,7 @@ class normal(Initializer):
         )
 
 
-class truncated_normal(Initializer):
+class truncated_normal(AnyAxes):
     """Draw from a normal cut to an interval, with the standard deviation you ask for.
 
     ``w = stddev · z / σ(lower, upper)``, where z is a standard normal cut to
@@ -165,7 +165,7 @@ class truncated_normal(Initializer):
         )
 
 
-class uniform(Initializer):
+class uniform(AnyAxes):
     """Draw uniformly from ``[minval, scale)``.
 
     The variance is ``(scale - minval)²/12``. The default interval ``[0, scale)`` is JAX's and
