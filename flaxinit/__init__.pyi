@@ -33,6 +33,7 @@ from flaxinit.initializers.orthogonal_kernels import (
     orthogonal as orthogonal,
     semi_orthogonal as semi_orthogonal,
 )
+from flaxinit.initializers.parts import concatenate as concatenate, stack as stack
 from flaxinit.initializers.random import (
     normal as normal,
     truncated_normal as truncated_normal,

@@ -168,27 +168,13 @@ def reach(dtype, distribution: str, ends: tuple[float, float]) -> float:
     return min(farthest, -NormalDist().inv_cdf(float(jnp.finfo(real_dtype(dtype)).epsneg) / 2))
 
 
-def scaled(
-    key: PRNGKeyArray,
-    variance: float | Array,
-    distribution: str,
-    shape: tuple[int, ...],
-    dtype,
-    out_sharding: OutSharding = None,
-) -> Inexact[Array, "..."]:
-    """Draw with this variance around 0. Raise ValueError if the dtype cannot hold it."""
-    multiple, ends = factor(distribution, variance, dtype), ENDS[distribution]
+def checked_factor(distribution: str, variance: float | Array, dtype) -> np.generic | Array:
+    """Return `factor`. Raise ValueError if the dtype cannot hold such a draw around 0."""
+    multiple = factor(distribution, variance, dtype)
     if not is_traced(variance):
-        _check_drawable(dtype, float(variance), float(multiple) * reach(dtype, distribution, ends))
-    return draw(
-        key,
-        multiple,
-        ends,
-        shape=shape,
-        dtype=dtype,
-        distribution=distribution,
-        out_sharding=out_sharding,
-    )
+        farthest = reach(dtype, distribution, ENDS[distribution])
+        _check_drawable(dtype, float(variance), float(multiple) * farthest)
+    return multiple
 
 
 def _check_drawable(dtype, variance: float, largest: float) -> None:

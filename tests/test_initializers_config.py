@@ -19,6 +19,8 @@ NEEDS = {
     "constant": {"value": 0.5},
     "sparse": {"sparsity": 0.5},
     "chrono": {"t_max": 50},
+    "concatenate": {"parts": [{"name": "zeros"}, {"name": "he"}], "sizes": [1, 2]},
+    "stack": {"parts": [{"name": "he"}, {"name": "constant", "value": [1.0, 2.0]}]},
 }
 VALUES = [
     *(flaxinit.get({"name": name, **NEEDS.get(name, {})}) for name in forms()),

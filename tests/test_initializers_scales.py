@@ -26,6 +26,8 @@ SCALED = {
     "identity": (flaxinit.identity(2.0), (4, 4)),
     "sparse": (flaxinit.sparse(0.5, 0.02), (16, 8)),
     "forget_bias": (flaxinit.forget_bias(), (8,)),
+    "concatenate": (flaxinit.concatenate([flaxinit.he(), flaxinit.zeros]), (4, 8)),
+    "stack": (flaxinit.stack([flaxinit.orthogonal(), flaxinit.ones]), (2, 4, 8)),
 }
 UNSCALED = [
     flaxinit.siren(),

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Inexact
 
 from flaxinit.initializers.base import (
-    Deterministic,
     Initializer,
     Value,
     checked_initializer,
@@ -43,7 +42,7 @@ class for_haiku(Value):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Inexact[Array, "..."]:
         """Draw an array with Haiku's next key."""
-        if isinstance(self.init, Deterministic):
+        if not getattr(self.init, "needs_key", True):
             return self.init(None, shape, dtype)
         haiku: Any = importlib.import_module("haiku")
         return self.init(haiku.next_rng_key(), shape, dtype)

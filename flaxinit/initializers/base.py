@@ -120,6 +120,7 @@ class Initializer(Value):
 
     dtype: Any
     scales: ClassVar[tuple[str, ...]] = ()
+    needs_key = True
     __array_ufunc__ = None  # NumPy's scalars leave a product to `__rmul__`
 
     def __init_subclass__(cls, **options):
@@ -164,7 +165,7 @@ class Initializer(Value):
         shape = checked_shape(shape)
         self.check_shape(shape)
         dtype = drawn_dtype(self.dtype if dtype is None else dtype)
-        if key is not None or not isinstance(self, Deterministic):
+        if key is not None or self.needs_key:
             check_key(key)
         check_divides(shape, layout)
         with sampling.mesh_context(layout):
@@ -265,6 +266,8 @@ class Initializer(Value):
 
 class Deterministic(Initializer):
     """An initializer that draws nothing: it needs no key, and its variance is 0."""
+
+    needs_key = False
 
     def _variance(self, shape):
         return 0.0

@@ -22,14 +22,19 @@ class identity(Deterministic):
     many features as fit. In a grouped convolution, whose kernel is ``(spatial..., in/groups,
     out)``, each group passes on its own features.
 
+    The fused kernel ``(n, 4n)`` of an LSTM, or ``(n, 3n)`` of a GRU, holds one matrix for each
+    gate: ``groups=4`` makes all of them identities. Its shape may also be that of a dense layer,
+    so it is refused until ``groups`` says which.
+
     Args:
         scale: factor on the features, finite.
         dtype: default dtype if the call gives none.
-        groups: ``feature_group_count`` of a convolution.
+        groups: ``feature_group_count`` of a convolution, or the gates of a fused kernel; 1 for
+            an ordinary one.
 
     Raises:
         ValueError: when called, a shape with fewer than two axes, or groups that do not divide
-            the outputs.
+            the outputs; a shape ``(n, 3n)`` or ``(n, 4n)`` if groups is not given.
 
     >>> identity()(None, (2, 3)).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
@@ -40,14 +45,22 @@ class identity(Deterministic):
     scale: float = 1.0
     dtype: DType = None
     _: dataclasses.KW_ONLY
-    groups: Count = 1
+    groups: Count | None = None
     scales = ("scale",)
 
     def check_shape(self, shape):
-        if len(shape) < 2 or shape[-1] % self.groups:
+        if len(shape) < 2 or shape[-1] % (self.groups or 1):
             raise ValueError(
                 f"{self!r} needs a kernel (..., in, out) with out a multiple of groups, but the "
                 f"shape is {shape}."
+            )
+        rows, columns = shape[-2:]
+        if self.groups is None and len(shape) == 2 and columns in (3 * rows, 4 * rows) and rows:
+            gates = columns // rows
+            raise ValueError(
+                f"A kernel {shape} may hold {gates} gates of a recurrent cell side by side. Write "
+                f"identity(groups={gates}) to make each gate an identity, identity(groups=1) for "
+                "an ordinary kernel, whose other columns are then zero."
             )
 
     def draw(self, key, shape, dtype, out_sharding):
@@ -55,7 +68,7 @@ class identity(Deterministic):
         return _identity(
             sampling.array_module(self.scale).asarray(self.scale, dtype),
             shape=shape,
-            groups=self.groups,
+            groups=self.groups or 1,
             out_sharding=out_sharding,
         )
 

@@ -16,9 +16,10 @@ from flaxinit.initializers.checks import (
     checked_scale,
     known_number,
 )
+from flaxinit.initializers.entrywise import Entrywise, Parent
 
 
-class normal(AnyAxes):
+class normal(AnyAxes, Entrywise):
     """Draw from ``N(0, stddev²)``.
 
     Args:
@@ -39,22 +40,14 @@ class normal(AnyAxes):
     def _variance(self, shape):
         return self.stddev**2
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def parent(self, shape, dtype):
         ends = sampling.ENDS["normal"]
         largest = self.stddev * sampling.reach(dtype, "normal", ends)
         sampling.check_representable(dtype, self.stddev, largest)
-        return sampling.draw(
-            key,
-            sampling.real(dtype, self.stddev),
-            ends,
-            shape=shape,
-            dtype=dtype,
-            distribution="normal",
-            out_sharding=out_sharding,
-        )
+        return Parent("normal", sampling.real(dtype, self.stddev), ends)
 
 
-class truncated_normal(AnyAxes):
+class truncated_normal(AnyAxes, Entrywise):
     """Draw from a normal cut to an interval, with the standard deviation you ask for.
 
     ``w = stddev · z / σ(lower, upper)``, where z is a standard normal cut to
@@ -143,7 +136,7 @@ class truncated_normal(AnyAxes):
     def _variance(self, shape):
         return self.stddev**2
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def parent(self, shape, dtype):
         if jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(
                 f"The interval (lower, upper) has no counterpart for {dtype.name}. Use "
@@ -154,18 +147,10 @@ class truncated_normal(AnyAxes):
         ends = (self.lower, self.upper)
         largest = factor * sampling.reach(dtype, "normal", ends)
         sampling.check_representable(dtype, self.stddev, largest)
-        return sampling.draw(
-            key,
-            sampling.real(dtype, factor),
-            ends,
-            shape=shape,
-            dtype=dtype,
-            distribution="truncated_normal",
-            out_sharding=out_sharding,
-        )
+        return Parent("truncated_normal", sampling.real(dtype, factor), ends)
 
 
-class uniform(AnyAxes):
+class uniform(AnyAxes, Entrywise):
     """Draw uniformly from ``[minval, scale)``.
 
     The variance is ``(scale - minval)²/12``. The default interval ``[0, scale)`` is JAX's and
@@ -201,7 +186,7 @@ class uniform(AnyAxes):
     def _variance(self, shape):
         return (self.scale - self.minval) ** 2 / 12
 
-    def draw(self, key, shape, dtype, out_sharding):
+    def parent(self, shape, dtype):
         if jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(
                 f"An interval has no counterpart for {dtype.name}. Use variance_scaling(scale, "
@@ -209,15 +194,7 @@ class uniform(AnyAxes):
             )
         if not sampling.is_traced(self.scale, self.minval):
             self._check_resolved(dtype)
-        return sampling.draw(
-            key,
-            sampling.real(dtype, 1),
-            (self.minval, self.scale),
-            shape=shape,
-            dtype=dtype,
-            distribution="uniform",
-            out_sharding=out_sharding,
-        )
+        return Parent("uniform", sampling.real(dtype, 1), (self.minval, self.scale))
 
     def _check_resolved(self, dtype):
         stddev, largest = self.std(()), max(abs(self.scale), abs(self.minval))

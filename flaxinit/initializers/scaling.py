@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from flaxinit import sampling
 from flaxinit.fans import Axes, compute_fans, integers
-from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.checks import (
     AxisSet,
     Count,
@@ -20,6 +19,7 @@ from flaxinit.initializers.checks import (
     checked_count,
     checked_scale,
 )
+from flaxinit.initializers.entrywise import Entrywise, around_zero
 from flaxinit.initializers.options import KernelOptions
 from flaxinit.sampling import Distribution
 
@@ -40,7 +40,7 @@ def _checked_strides(name: str, value: Any) -> int | tuple[int, ...]:
 Strides = Annotated[Axes, _checked_strides]
 
 
-class variance_scaling(Initializer):
+class variance_scaling(Entrywise):
     """Draw with a variance that depends on the kernel's shape.
 
     With ``s = scale`` for the forward signal and ``s' = backward_scale`` for the gradients::
@@ -213,10 +213,8 @@ class variance_scaling(Initializer):
         backward = None if self.backward_scale is None else self.backward_scale * square
         return dataclasses.replace(self, scale=self.scale * square, backward_scale=backward)
 
-    def draw(self, key, shape, dtype, out_sharding):
-        return sampling.scaled(
-            key, self._variance(shape), self.distribution, shape, dtype, out_sharding
-        )
+    def parent(self, shape, dtype):
+        return around_zero(self._variance(shape), self.distribution, dtype)
 
 
 VarianceScaling = variance_scaling

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from flaxinit import sampling
 from flaxinit.fans import compute_fans
-from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.checks import AxisSet, DType, Positive
+from flaxinit.initializers.entrywise import Entrywise, around_zero
 
 
-class siren(Initializer):
+class siren(Entrywise):
     """Draw the kernels of a network of ``sin(ω · (W x + b))``.
 
     The sine of a uniform phase has second moment 1/2. So ``ω W x`` has variance 1 if ``Var W =
@@ -51,8 +51,8 @@ class siren(Initializer):
         fan_in = self._fan_in(shape)
         return 1 / (3 * fan_in**2) if self.first else 2 / (fan_in * self.omega**2)
 
-    def draw(self, key, shape, dtype, out_sharding):
-        return sampling.scaled(key, self._variance(shape), "uniform", shape, dtype, out_sharding)
+    def parent(self, shape, dtype):
+        return around_zero(self._variance(shape), "uniform", dtype)
 
     def half_width(self, shape: Sequence[int]) -> float:
         """Return the largest magnitude that is drawn."""
