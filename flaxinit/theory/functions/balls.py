@@ -323,9 +323,7 @@ def evaluate(expr: Expr, values: dict[Symbol, object] | None = None) -> arb:
     values = values or {}
     result = Program(expr, tuple(values))(*[acb(to_ball(value)) for value in values.values()])
     if not result.imag.contains(0):
-        raise NotCertifiable(
-            f"{short(expr)} is not real at {values}. An activation must be real everywhere."
-        )
+        raise NotCertifiable(f"{short(expr)} is not real at {values}.")
     return result.real
 
 

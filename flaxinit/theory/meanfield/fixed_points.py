@@ -175,8 +175,8 @@ def _no_edge(maps: LayerMaps, sigma_b2: float) -> str:
     found += f"[{low:g}, {high:g}]: qmap(q) = q and χ = 1 need sigma_b2 = q − E[φ²]/E[φ'²], "
     if not asked:
         return f"{found}which is not known at any q. Use another activation."
-    ends = f"from {min(asked):.6g} to {max(asked):.6g}"
-    return f"{found}and that goes {ends} at the q tried. Use another sigma_b2."
+    ends = f"[{min(asked):.6g}, {max(asked):.6g}]"
+    return f"{found}which lies in {ends} for the q tried. Use another sigma_b2."
 
 
 def critical_line(maps: LayerMaps, variances: np.ndarray) -> np.ndarray:
