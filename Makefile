@@ -1,7 +1,7 @@
-# Two commands on a fresh clone: `make quick` and `make test`. Each sets up what it needs.
-# `make quick-test` runs the tests without those that are marked slow.
-# PYTHON=... picks another interpreter, which has an environment of its own; WITH="jax==..." adds
-# to what is installed there.
+# On a fresh clone run `make quick` or `make test`. Each creates the environment that it needs.
+# `make quick-test` leaves out the tests that are marked slow.
+# PYTHON=... picks another interpreter, with an environment of its own. WITH="jax==..." installs
+# more packages, or other versions, there.
 
 PYTHON ?= python3
 WITH ?=

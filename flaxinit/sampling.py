@@ -290,8 +290,8 @@ def draw(
     """
     parent = _complex_parent if jnp.issubdtype(dtype, jnp.complexfloating) else _real_parent
 
-    # XLA reassociates products with constants, and does it differently in an eager call and inside
-    # a larger jit. Behind the barrier the factors are not constants, so a key gives the same bits.
+    # XLA reassociates products with constants, and does so differently in an eager call and inside
+    # a larger jit. Behind the barrier the factors are not constants: a key gives the same bits.
     multiple, ends = lax.optimization_barrier((factor, ends))
     values = parent(one_pass(key), shape, compute_dtype(dtype), distribution, ends)
     multiple = lax.convert_element_type(multiple, real_dtype(dtype))

@@ -4,13 +4,13 @@ import os
 import sys
 from pathlib import Path
 
-# What one test compiles no other compiles again: not in this process, in those that tests start,
-# nor in the next run. Of the environment, because the key to an entry holds its JAX and its XLA.
+# What one test compiles is not compiled again: not in this process, in those that tests start, nor
+# in the next run. The folder belongs to the environment: its entries depend on its JAX and XLA.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(sys.prefix, "cache", "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-# Before JAX starts its backend. A mesh of host devices shards exactly as one of accelerators.
+# This comes before JAX starts its backend. A mesh of host devices shards as one of accelerators.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
@@ -20,13 +20,13 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# A script that the tests start as processes of their own; importing it would set its devices here.
+# The tests start this script as separate processes; importing it would set its devices here.
 collect_ignore = ["materialize_process.py"]
 
 
 @pytest.fixture
 def executors(monkeypatch):
-    """Those that a test makes, with what they have compiled."""
+    """List the executors that a test makes, with what they have compiled."""
     from flaxinit.materialize.execute import Executor  # which older versions of JAX do not have
 
     made, original = [], Executor.__init__

@@ -1,8 +1,8 @@
 """Formulas computed without the engine: values, slopes and Gaussian moments, from Python's syntax.
 
-A second reading, held against the first: it knows no SymPy, no pieces and no growth. Values and
-slopes are dual numbers, in float64 or in mpmath; kinks are found where what decides a branch
-changes its sign on a grid, and panels are cut there.
+This second reading of a formula is compared with the engine's. It uses no SymPy, no pieces and no
+growth. Values and slopes are dual numbers, in float64 or in mpmath. Kinks are found where the value
+that decides a branch changes its sign on a grid; panels are cut there.
 """
 
 import ast
@@ -277,7 +277,7 @@ def _kinks(tree: ast.AST) -> np.ndarray:
 
 
 def density(x: np.ndarray) -> np.ndarray:
-    """The standard normal density."""
+    """Return the standard normal density."""
     return np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.fuzz_formulas 5000 --seed 1
 
-draws formulas from a grammar, mutates some, puts unicode into some and makes some large. Of each
-it holds that `derive`, `he` and the command raise nothing but their documented errors, that the
+draws formulas from a grammar, mutates some, puts unicode into some and makes some large. For each
+it checks that `derive`, `he` and the command raise nothing but their documented errors, that the
 answer keeps its budget of processor time, and that its moments are those of `formula_values`.
 """
 
@@ -43,7 +43,7 @@ UNICODE = "ｘ𝑥σΦ²½×÷−·π∞√≤≠\u200b\u202e\u0301\ud800\x00\x7
 
 
 def expression(rng: Random, depth: int) -> str:
-    """A formula of the grammar."""
+    """Return a formula of the grammar."""
 
     def inner():
         return expression(rng, depth - 1 - (rng.random() < 0.3))
@@ -69,7 +69,7 @@ def expression(rng: Random, depth: int) -> str:
 
 
 def number(rng: Random) -> str:
-    """A number as people write it."""
+    """Return a number as people write it."""
     decimal, whole = f"{rng.uniform(-3, 3):.{rng.randrange(1, 6)}f}", 10 ** rng.randrange(1, 25)
     usual = [
         "0",
@@ -90,7 +90,7 @@ def number(rng: Random) -> str:
 
 
 def condition(rng: Random, inner: Callable[[], str]) -> str:
-    """A comparison, or two."""
+    """Return a comparison, or two."""
     simple = f"{inner()} {rng.choice(['<', '<=', '>', '>=', '=='])} {rng.choice(['0', '1', 'x'])}"
     if rng.random() < 0.2:
         return f"{simple} {rng.choice(['and', 'or'])} x {rng.choice('<>')} {number(rng)}"
@@ -98,7 +98,7 @@ def condition(rng: Random, inner: Callable[[], str]) -> str:
 
 
 def mutated(rng: Random, text: str) -> str:
-    """The text with some characters and parts changed, moved or lost."""
+    """Return the text with some characters and parts changed, moved or lost."""
     for _ in range(rng.randrange(1, 4)):
         i, j = sorted(rng.randrange(len(text) + 1) for _ in range(2))
         text = (
@@ -118,7 +118,7 @@ def mutated(rng: Random, text: str) -> str:
 
 
 def unicoded(rng: Random, text: str) -> str:
-    """The text with characters that are not ASCII."""
+    """Return the text with characters that are not ASCII."""
     for _ in range(rng.randrange(1, 4)):
         i = rng.randrange(len(text) + 1)
         character = rng.choice(UNICODE) if rng.random() < 0.7 else chr(rng.randrange(0x11_0000))
@@ -127,7 +127,7 @@ def unicoded(rng: Random, text: str) -> str:
 
 
 def large(rng: Random) -> str:
-    """A formula that is long, deep, of high degree, or of large numbers."""
+    """Return a formula that is long, deep, of high degree, or of large numbers."""
     n, part = rng.choice([3, 8, 20, 60, 200]), expression(rng, 1)
     return rng.choice(
         [
@@ -201,7 +201,7 @@ def patience():
 
 
 def answer(text: str, budget: float = BUDGET) -> tuple[str, list[Finding], float]:
-    """What became of a formula, what is wrong with that, and the seconds that `derive` took."""
+    """Return the outcome for a formula, what is wrong with it, and the seconds of `derive`."""
     findings, found, outcome = [], None, "refused"
     start = time.process_time()
     try:
@@ -233,7 +233,7 @@ def _described(error: BaseException) -> str:
 
 
 def uses(text: str, found) -> Iterator[Finding]:
-    """What is wrong with what is made of a derivation."""
+    """Yield what is wrong with what is made of a derivation."""
     try:
         with patience():
             if found.second_moment.parameters:
@@ -265,7 +265,7 @@ def wrong_moments(text: str, found) -> Iterator[Finding]:
 
 
 def commanded(text: str) -> Iterator[Finding]:
-    """What is wrong with the command's answer."""
+    """Yield what is wrong with the command's answer."""
     said = io.StringIO()
     try:
         with patience(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

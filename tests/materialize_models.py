@@ -148,7 +148,7 @@ def scaled_by_depth(key):
 
 
 def entangled(key):
-    """Outputs computed from each other, shared, passed on and constant."""
+    """Return outputs computed from each other, shared, passed on and constant."""
     a, b = jax.random.normal(key, (2, WIDTH, WIDTH))
     norm = jnp.linalg.norm(a, axis=0)
     mixed = b * norm

@@ -1,4 +1,4 @@
-"""One of several processes that initialize models together, for test_materialize_processes."""
+"""A process that initializes models together with others, for test_materialize_processes."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def main(address: str, count: int, index: int, folder: str) -> None:
         free = [i for i, n in enumerate(x.shape) if n % (2 * count) == 0]
         spec = [None] * len(x.shape)
         if free:
-            spec[free[0]] = ("data", "model")  # since JAX 0.11 short rows may round otherwise
+            spec[free[0]] = ("data", "model")  # since JAX 0.11 short rows may round differently
         return NamedSharding(mesh, P(*spec))
 
     shards = {}

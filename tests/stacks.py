@@ -1,4 +1,4 @@
-"""The supported stacks, each proven in an environment of its own; `make stacks` prints the table.
+"""The supported stacks; `make stacks` tests each in its own environment and prints the table.
 
 Everything that names versions reads them here: the README's table, the workflow's matrix, .ci/run.
 """
@@ -59,7 +59,7 @@ LOWEST = next(stack for stack in STACKS if stack.whole)
 
 
 def markdown() -> str:
-    """The README's table."""
+    """Return the README's table."""
     rows = [f"| {s.python} | {s.jax} | {s.flax} | {s.ran} |" for s in STACKS]
     return "\n".join(["| Python | jax | flax | tested |", "| --- | --- | --- | --- |", *rows])
 

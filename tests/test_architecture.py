@@ -1,4 +1,4 @@
-"""The rooms of the package import only from rooms below them, and importing it costs little."""
+"""Packages import only from packages below them, and importing flaxinit is cheap."""
 
 import ast
 import subprocess

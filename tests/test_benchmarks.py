@@ -296,7 +296,7 @@ def test_no_process_waits_for_a_first_one_that_cannot_write(tmp_path, monkeypatc
     assert told == [False, True]
 
 
-def test_level_is_whom_nobody_is_clearly_better_than():
+def test_level_means_that_none_is_clearly_better():
     values = {
         "noisy": [0.5, 0.5, np.inf],
         "best": [1.0, 2.0, 3.0],
@@ -312,7 +312,7 @@ def test_units_of_other_versions_are_run_again(tmp_path, trained):
     here = store.environment()
     journal.resume(here)
     journal.append({**trained, "environment": {**here, "jax": "0.0.1"}})
-    # Another commit of the same source is no other code.
+    # Another commit of the same source is the same code.
     journal.append({**trained, "environment": {**here, "commit": "0123456"}})
     records, notes = journal.resume(here)
     assert len(records) == 1 and "1 finished unit(s)" in notes[0]
@@ -389,7 +389,7 @@ def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path):
 
 
 def run_command(*arguments, devices: int = 2, **environment):
-    """The command as a user runs it, on so many devices; it may not hang."""
+    """Run the command as a user does, on so many devices; it may not hang."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks", *map(str, arguments)],
@@ -538,7 +538,7 @@ def test_norms_of_vanishing_gradients_do_not_underflow():
 
 
 def diverged(value):
-    """A record in which no number that a network could lose is finite."""
+    """Return a record with None for every number that a diverging network could lose."""
     if isinstance(value, dict):
         # The accuracy of logits that are not numbers is that of always naming the first class.
         return {k: v if "accuracy" in k else diverged(v) for k, v in value.items()}

@@ -1,4 +1,4 @@
-"""The command for an accelerator: what it compares, and that it says so where something fails."""
+"""The command for an accelerator: what it compares, and what it says if something fails."""
 
 import itertools
 import json
@@ -96,7 +96,7 @@ def test_a_platform_without_the_cpu_is_refused_at_once():
         (("fast_init", "jit(init)"), ["not done in 120 s"]),
     ],
 )
-def test_a_way_that_takes_too_long_is_given_up(late, found, monkeypatch):
+def test_a_method_that_takes_too_long_is_given_up(late, found, monkeypatch):
     def in_fresh_process(*arguments, limit, **environment):
         way = arguments[2]
         if way in late:
@@ -107,14 +107,14 @@ def test_a_way_that_takes_too_long_is_given_up(late, found, monkeypatch):
     assert [row.found for row in accelerator.start(accelerator.SIZES["smoke"])] == found
 
 
-def test_a_way_that_fails_says_why(monkeypatch):
+def test_a_method_that_fails_says_why(monkeypatch):
     monkeypatch.setattr(accelerator, "GOALS", {"nothing": "2×"})
     checks = list(accelerator.start(accelerator.SIZES["smoke"]))
     assert [check.passed for check in checks] == [False] and "KeyError" in checks[0].found
 
 
 def changing(change):
-    """An initializer that `change(key, count)` tells what to do in its call number `count`."""
+    """Return an initializer; in call number `count`, `change(key, count)` says what it does."""
     calls = itertools.count()
 
     def init(key, shape, dtype):

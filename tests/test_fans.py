@@ -1,9 +1,10 @@
-"""Effective fan: the variance a layer's kernel is drawn with fits the sums that the layer makes.
+"""Effective fan: the variance of a layer's kernel fits the sums that the layer computes.
 
-The true fans of a layer are read off its Jacobian: with a kernel of ones, the number of inputs
-that one output depends on, and of outputs that one input feeds. The effective fan is one over the
-variance that `lecun` states for the shape that Flax really passes to the initializer. Where that
-shape hides a fan, the table holds the argument that mends it, and that without it the fan is wrong.
+The true fans of a layer are read off its Jacobian. With a kernel of ones they are the number of
+inputs that one output depends on, and the number of outputs that one input feeds. The effective fan
+is one over the variance that `lecun` states for the shape that Flax passes to the initializer. If
+that shape hides a fan, the table has the argument that corrects it; without the argument the
+effective fan must be wrong.
 """
 
 import dataclasses
@@ -74,7 +75,7 @@ def nnxed(
 
 
 def convolution(kind, shape, features, window, **options):
-    """The row of linen and that of nnx."""
+    """Return the row of linen and that of nnx."""
     # Circular padding: every output is an interior one.
     options = {"kernel_size": window, "padding": "CIRCULAR"} | options
     return (
@@ -84,7 +85,7 @@ def convolution(kind, shape, features, window, **options):
 
 
 def wrapped(conv, x):
-    """An input-dilated convolution on a circle, which Flax pads before it dilates."""
+    """Apply an input-dilated convolution on a circle, which Flax pads before it dilates."""
     return conv(jnp.pad(x, ((0, 0), (0, 2), (0, 0)), mode="wrap"))
 
 
@@ -273,7 +274,7 @@ def attention():
 
 
 def step(cell, h, x):
-    """The output of a recurrent cell."""
+    """Return the output of a recurrent cell."""
     carry = (jnp.full_like(h, 0.1), h) if "LSTM" in type(cell).__name__ else h
     return cell(carry, x)[1]
 
@@ -292,7 +293,7 @@ FUSED = {nnx.OptimizedLSTMCell: 4, nnx.GRUCell: 3}  # gates side by side in one 
 
 
 def conv_lstm(kernel, features, call):
-    """The cell takes no initializer, so its kernels are set afterwards."""
+    """Set the kernels of a cell afterwards: it takes no initializer."""
 
     def build(spy):
         cell = nn.ConvLSTMCell(5, (3,), padding="CIRCULAR")
@@ -328,7 +329,7 @@ LAYERS |= dict(attention()) | dict(cells())
 
 @functools.cache
 def measured(name):
-    """The shape that the initializer is asked for, and the true fans."""
+    """Return the shape that the initializer is asked for, and the true fans."""
     spy, shape = Spy(), LAYERS[name].shape
     function = LAYERS[name].build(spy)
     x = jnp.full(shape, 0.1)  # small, so that no gate saturates
@@ -452,7 +453,7 @@ def make(cell, **options):
 
 
 def drawn(cell, **biases):
-    """A cell with its parameters drawn, but for the biases of layers of these names."""
+    """Return a cell with its parameters drawn, except the biases of layers of these names."""
     if isinstance(cell, nnx.Module):
         for name, bias in biases.items():
             getattr(cell, name).bias[...] = bias
@@ -499,7 +500,7 @@ def test_every_gate_is_orthogonal(cell):
 
 
 def kept(cell):
-    """The share of its state that a cell keeps when the input is 0."""
+    """Return the share of its state that a cell keeps when the input is 0."""
 
     def advance(state):
         if "LSTM" not in type(cell).__name__:

@@ -1,4 +1,4 @@
-"""A seeded sample of the fuzzer's formulas; `python -m tests.fuzz_formulas 5000` draws more."""
+"""The fuzzer on a seeded sample of formulas; `python -m tests.fuzz_formulas 5000` draws more."""
 
 import itertools
 
@@ -42,7 +42,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("text", FOUND)
-def test_what_it_has_found(text):
+def test_formulas_that_once_failed(text):
     outcome, findings, _ = answer(text)
     assert (outcome, findings) == (FOUND[text], [])
 

@@ -1,4 +1,4 @@
-"""The contract: JAX's signature and values, and what an initializer is as a value."""
+"""What every initializer has in common: JAX's signature and values, equality, hash, repr."""
 
 import copy
 import dataclasses
@@ -144,7 +144,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize(("init", "shape"), UNFIT, ids=str)
-def test_an_unfit_shape_is_refused_empty_or_not(init, shape):
+def test_a_shape_that_does_not_fit_is_refused_even_if_empty(init, shape):
     for size in (0, 7):
         for call in (lambda s: init(KEY, s), init.variance, init.std):
             with pytest.raises(ValueError, match=r"shape|axes|kernel") as refused:
@@ -153,7 +153,7 @@ def test_an_unfit_shape_is_refused_empty_or_not(init, shape):
 
 
 @every
-def test_the_variance_of_what_is_no_shape(name):
+def test_the_variance_of_an_invalid_shape_is_refused(name):
     for shape, error, message in (
         ((3, -4), ValueError, "cannot be negative"),
         (5, TypeError, "sequence of integers, got 5"),
@@ -191,7 +191,7 @@ def test_a_scale_that_is_replaced_is_the_scale_that_is_drawn(activation, mode):
     assert init.times(2).variance(shape) == pytest.approx(4 * init.variance(shape), rel=1e-15)
 
 
-def test_a_mode_of_one_fan_asks_for_no_other():
+def test_a_mode_of_one_fan_needs_only_that_fan():
     assert he(fan_in=4)(KEY, (3,)).shape == (3,)
     assert he(fan_in=4).variance((3,)) == he(fan_in=4).variance((4, 9)) == 0.5
     assert he(fan_out=4, mode="fan_out").variance(()) == 0.5
@@ -270,7 +270,7 @@ def test_float64_without_x64_says_what_it_draws():
         assert he()(KEY, (2, 2), jnp.float64).dtype == jnp.float32
 
 
-def test_pythons_float_is_jaxs_default(recwarn):
+def test_pythons_float_means_jaxs_default_dtype(recwarn):
     assert he(dtype=float) == he() and he()(KEY, (2, 2), float).dtype == jnp.float32
     assert not recwarn
     with enable_x64(True):
@@ -460,7 +460,7 @@ BAD = {
 }
 
 
-def test_counts_may_be_numpys():
+def test_counts_may_be_numpy_integers():
     assert flaxinit.gated_orthogonal(np.int64(2)) == flaxinit.gated_orthogonal(2)
     assert flaxinit.fixup_factor(np.int64(16)) == flaxinit.fixup_factor(16)
 

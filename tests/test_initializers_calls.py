@@ -79,7 +79,7 @@ def test_what_other_libraries_call_it_is_translated(name, word):
 
 
 def test_the_translations_mean_the_same():
-    """What the hints say to write, against torch.nn.init's documented formulas."""
+    """Compare what the hints say to write with torch.nn.init's documented formulas."""
     gain, a, b, std = 5 / 3, -0.04, 0.06, 0.02
     assert flaxinit.orthogonal(scale=gain).singular_value((8, 8)) == gain
     init = flaxinit.variance_scaling(gain**2, "fan_in", "normal")

@@ -70,5 +70,5 @@ def test_jaxs_names_and_arguments_are_taken(name):
 
 
 @pytest.mark.parametrize("table", [TORCH, KERAS])
-def test_torchs_and_kerass_have_a_counterpart(table):
+def test_initializers_of_torch_and_keras_have_a_counterpart(table):
     assert set(table.values()) <= set(flaxinit.__all__)

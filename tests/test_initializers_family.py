@@ -1,4 +1,4 @@
-"""The initializers of research code: each against the statement in its docstring."""
+"""Initializers of research code: each does what its docstring states."""
 
 import flax.linen as nn
 import jax
@@ -156,7 +156,7 @@ def test_a_lora_step_has_the_stated_mean_and_variance(alpha):
     assert (abs(squares.mean(axis=0) - variance) < score * error).all()
 
 
-def test_loras_default_is_its_authors_and_goes_into_nnx():
+def test_loras_default_is_that_of_its_authors_and_fits_nnx():
     init = flaxinit.lora()
     # torch.nn.init.kaiming_uniform_(a=√5): half-width √3 · √(2/(1 + a²)) / √fan_in.
     assert np.sqrt(3 * init.a.variance((48, 4))) == pytest.approx(np.sqrt(3 * 2 / 6 / 48))

@@ -1,4 +1,4 @@
-"""What JAX asks of its own initializers, restated: shapes, dtypes, zero sizes, equal functions."""
+"""JAX's requirements of its own initializers: shapes, dtypes, zero sizes, equal functions."""
 
 import jax
 import jax.numpy as jnp

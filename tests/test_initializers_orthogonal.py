@@ -1,4 +1,4 @@
-"""Orthogonal kernels: orthonormal at the rounding level, and uniform in Haar's sense."""
+"""Orthogonal kernels: orthonormal up to rounding, and Haar-distributed."""
 
 import functools
 import itertools
@@ -67,7 +67,7 @@ def haar_sample(n, dtype, block, monkeypatch, count=M):
 
 
 def within(sample, mean, variance):
-    """Is the sample's mean within the bound for an exact mean and variance?"""
+    """Return whether the sample's mean is within the bound for an exact mean and variance."""
     return abs(np.mean(sample) - mean) < z_score(CASES) * np.sqrt(variance / sample.size)
 
 

@@ -1,4 +1,4 @@
-"""Recurrent initializers: each against the spectrum or the biases that its docstring states."""
+"""Recurrent initializers: each has the spectrum or the biases that its docstring states."""
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ def test_a_ring_of_uniform_moduli_is_caught():
 
 
 def test_the_normalizer_gives_states_of_unit_variance():
-    """x' = λ x + γ u: the variance γ² Σ |λ|^2t of the stationary state is 1."""
+    """``x' = λ x + γ u``: the variance γ² Σ |λ|^2t of the stationary state is 1."""
     nu = flaxinit.lru_nu(0.2, 0.9)(KEY, (8,))
     modulus = np.exp(-np.exp(np.asarray(nu, np.float64)))
     powers = modulus[:, None] ** (2 * np.arange(1000))  # 0.9^2000 is below float64's eps

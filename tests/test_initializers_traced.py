@@ -1,4 +1,4 @@
-"""Scales that are traced: they enter at the draw, and the draw is that of the same number."""
+"""A traced scale gives the draw that the same number gives when it is known."""
 
 import dataclasses
 import math
@@ -97,7 +97,7 @@ def test_any_real_dtype_and_zero(name, number):
 
 
 @every
-def test_it_has_no_hash_and_is_not_compared(name):
+def test_a_traced_initializer_cannot_be_hashed_or_compared(name):
     init, known = SCALED[name], SCALED[name](1.0)
 
     @jax.jit

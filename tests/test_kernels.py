@@ -1,4 +1,4 @@
-"""From an activation to a kernel: one door, and errors with the name that the user typed."""
+"""Every way from an activation to a kernel agrees; errors have the name that the user typed."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Work that fast_init does not do: the forward pass, compilations of what it has compiled."""
+"""Work that fast_init avoids: the forward pass, and compiling anything twice."""
 
 import io
 import sys
@@ -28,7 +28,7 @@ KEY = jax.random.key(2)
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """The lowered programs that were compiled, as text."""
+    """List the lowered programs that are compiled, as text."""
     from jax.stages import Lowered
 
     texts, original = [], Lowered.compile
@@ -181,7 +181,7 @@ def test_a_long_initialization_shows_a_bar(monkeypatch):
 
 @pytest.mark.parametrize(("patience", "wanted"), [(0.0, False), (60.0, True)])
 def test_no_bar_is_shown(patience, wanted, monkeypatch):
-    """Where none is wanted, or nobody has to wait."""
+    """None is shown if none is wanted, or if nobody has to wait."""
     shown = terminal(monkeypatch, patience)
     flaxinit.fast_init(scaled_by_depth, progress=wanted)(KEY)
     assert not shown.getvalue()
@@ -207,7 +207,7 @@ def test_draws_in_flight_are_bounded(monkeypatch):
 
 
 def test_errors_after_a_trace_are_as_long_as_before():
-    """Tracing shortens JAX's messages for a while; others get them whole, after a failure too."""
+    """Tracing shortens JAX's messages; afterwards they are whole, also if the trace failed."""
     with pytest.raises(TypeError, match="needs the value of an array"):
         flaxinit.fast_init(lambda key: jax.random.normal(key) > 0 and 1)(KEY)
     with pytest.raises(jax.errors.TracerBoolConversionError, match="while tracing the function"):

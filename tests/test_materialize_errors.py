@@ -89,7 +89,7 @@ def private_generator(key):
         (private_generator, "something else when it was traced a second time"),
     ],
 )
-def test_init_functions_that_are_no_functions_of_the_key(init_fn, message):
+def test_init_functions_that_do_not_depend_on_the_key_alone_are_refused(init_fn, message):
     with pytest.raises(TypeError, match=f"^{init_fn.__name__} .*{message}"):
         flaxinit.fast_init(init_fn)(KEY)
 
@@ -142,12 +142,12 @@ def closing(key):
     ],
     ids=["global", "attribute", "class", "closure", "metadata"],
 )
-def test_what_is_stored_is_named(init_fn, args, place):
+def test_the_variable_that_holds_a_traced_value_is_named(init_fn, args, place):
     with pytest.raises(TypeError, match=rf"stores a traced value .*, in {place}: a side effect"):
         flaxinit.fast_init(init_fn)(KEY, *args)
 
 
-def test_a_search_is_as_long_whatever_jax_has_cached(monkeypatch):
+def test_a_search_does_not_grow_with_jaxs_caches(monkeypatch):
     """It goes over what the user holds. One over what refers to a value would not end."""
     visited, inside = [], leaks._inside
     monkeypatch.setattr(leaks, "_inside", lambda name, x: (visited.append(x), inside(name, x))[1])

@@ -1,4 +1,4 @@
-"""The example runs, and says that every value came back."""
+"""The example of a checkpoint runs, and reports that every value was restored."""
 
 import runpy
 from pathlib import Path

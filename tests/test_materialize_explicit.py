@@ -1,4 +1,4 @@
-"""Init functions written for explicit axes, where types say how arrays are laid out."""
+"""Init functions for explicit axes, on which types say how arrays are laid out."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""Layouts that the init function asks for itself, and meshes of several sets of devices."""
+"""Layouts that the init function itself asks for, and meshes with different devices."""
 
 import contextlib
 
@@ -73,7 +73,7 @@ def test_arrays_stay_where_the_init_function_leaves_them(name):
     assert_same_bits([made, elsewhere], [eager, eager])
 
 
-def test_a_constraint_in_the_middle_is_no_place():
+def test_a_constraint_in_the_middle_does_not_place_the_result():
     def scaled(key):
         return jax.lax.with_sharding_constraint(draw(key), ROWS) * np.float32(2)
 
@@ -153,7 +153,7 @@ STATE = {
 
 
 @pytest.mark.parametrize("name", STATE)
-def test_what_nnx_says_as_out_shardings(name):
+def test_shardings_that_nnx_makes_as_out_shardings(name):
     with jax.set_mesh(AUTO):
         model = flaxinit.fast_init(linear, STATE[name]())(KEY)
     assert model.kernel.sharding == NamedSharding(AUTO, P("data", "model"))
@@ -179,7 +179,7 @@ BOXES = {
 
 @pytest.mark.parametrize("unboxed", [False, True])
 @pytest.mark.parametrize("name", BOXES)
-def test_what_linen_says_as_out_shardings(name, unboxed):
+def test_shardings_that_linen_makes_as_out_shardings(name, unboxed):
     """Its boxes are nodes in the tree of arrays; where shardings have none they stand for it."""
     init, x = boxed("logical" in name), np.ones((1, 4), np.float32)
     shardings = BOXES[name](jax.eval_shape(init, KEY, x))

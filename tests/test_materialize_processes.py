@@ -1,4 +1,4 @@
-"""Two real processes that share a mesh make the arrays of one device, nearly all bit for bit."""
+"""Two processes that share a mesh make the arrays of one device, nearly all bit for bit."""
 
 import ast
 import os
@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 300
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """What each process holds: (init function, path, index) -> array."""
+    """Return what each process holds: (init function, path, index) -> array."""
     folder = tmp_path_factory.mktemp("processes")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Placement: every array in its place, with the values of one device."""
+"""Every array is where it was asked for, with the values that one device makes."""
 
 import contextlib
 
@@ -31,7 +31,7 @@ def mesh(request):
 
 
 def spread(mesh):
-    """Splits the first dimension that divides over `model`, the last other one over `data`."""
+    """Split the first dimension that divides over `model`, the last other one over `data`."""
 
     def rule(path, x):
         spec = [None] * len(x.shape)
@@ -45,7 +45,7 @@ def spread(mesh):
 
 
 def without(tree, names):
-    """The leaves none of whose path components is in `names`."""
+    """Return the leaves whose paths contain none of `names`."""
     return [
         x
         for path, x in jax.tree_util.tree_leaves_with_path(tree)
@@ -224,7 +224,7 @@ def test_a_shared_array_in_two_places(mesh):
 
 
 def test_input_data_on_a_mesh(mesh):
-    """Initialization from data: an argument that is spread over devices stays there."""
+    """An init function may read data: an argument in parts on several devices stays there."""
     data = jax.device_put(
         np.arange(32, dtype=np.float32).reshape(8, 4), NamedSharding(mesh, P("model"))
     )

@@ -1,4 +1,4 @@
-"""Structured initializers on a mesh: placed as asked, with the values of one device."""
+"""Structured initializers on a mesh: laid out as asked, with the values that one device makes."""
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def mesh():
 
 @pytest.fixture(scope="module")
 def over_last(mesh):
-    """The last dimension that divides is spread over the mesh."""
+    """Spread the last dimension that divides over the mesh."""
 
     def rule(path, x):
         divides = [i for i, n in enumerate(x.shape) if n % 8 == 0]
@@ -92,7 +92,7 @@ def test_products_are_those_of_one_device_to_rounding(over_last):
 @pytest.mark.parametrize("spec", [P("model"), P(None, "model")], ids=["rows", "columns"])
 @pytest.mark.parametrize("name", ["orthogonal", "gated_orthogonal", "sparse", "identity"])
 def test_a_share_of_a_large_kernel_is_held(name, spec, mesh):
-    """A whole one would be at the least 1, and is 2 as the temporaries of what it is made of."""
+    """In units of the kernel: a whole one would be at least 1, or 2 with its temporaries."""
     initializer, _ = (PRODUCTS | ELEMENTWISE)[name]
     reports = []
     whole = flaxinit.fast_init(

@@ -1,4 +1,4 @@
-"""Several threads, and many calls, share what one initializer has compiled."""
+"""Threads, and repeated calls, share what one function of fast_init has compiled."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

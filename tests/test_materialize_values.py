@@ -60,7 +60,7 @@ def bits(x):
 
 
 def assert_same_bits(actual, expected):
-    """Same structure and same bits, with the paths of those that differ."""
+    """Assert the same structure and the same bits; name the paths of arrays that differ."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     pairs = zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True)
     different = [jax.tree_util.keystr(p) for (p, a), e in pairs if bits(a) != bits(e)]
@@ -120,7 +120,7 @@ def test_keyword_and_static_arguments():
 
 @pytest.mark.parametrize("draw", DISTRIBUTIONS, ids=lambda draw: draw.func.__name__)
 def test_every_distribution_of_jax(draw):
-    """Each rounds in its own way: a compiler that emits one function differently is found out."""
+    """Each rounds in its own way, so a difference in any function of the compiler is found."""
     key = KEYS["typed"]
     assert_same_bits(flaxinit.fast_init(draw)(key), draw(key))
 
@@ -161,7 +161,7 @@ INNER = {
 
 @pytest.mark.parametrize("name", INNER)
 def test_settings_of_the_init_function_hold(name):
-    """For a part of it: what comes before and after is made as ever."""
+    """They hold for a part of it: what comes before and after is not affected."""
 
     def draw(key):
         keys = jax.random.split(key, 3)
@@ -208,7 +208,7 @@ def test_the_axes_of_an_argument_s_description_are_left_out():
     assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"], example), expected)
 
 
-def test_what_is_no_array_stays_and_numpy_becomes_jax():
+def test_numpy_arrays_become_jax_arrays_and_other_values_stay():
     def init(key):
         return {
             "none": None,
@@ -227,8 +227,8 @@ def test_what_is_no_array_stays_and_numpy_becomes_jax():
     assert_same_bits(made, jax.tree.map(jnp.asarray, eager))
 
 
-def test_remat_is_no_unit():
-    """Eagerly its body runs operation by operation."""
+def test_remat_is_not_compiled_as_a_unit():
+    """In an eager run its body runs operation by operation."""
 
     def affine(key):
         x = jax.random.normal(key, (64, 64))
@@ -238,7 +238,7 @@ def test_remat_is_no_unit():
     assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
 
 
-def test_a_transfer_guard_is_no_obstacle():
+def test_it_runs_under_a_transfer_guard():
     init = partial(jax.random.normal, shape=(8, 8))
     with jax.transfer_guard("disallow"):
         made = flaxinit.fast_init(init)(KEYS["typed"])
@@ -246,7 +246,7 @@ def test_a_transfer_guard_is_no_obstacle():
 
 
 def test_two_units_are_not_contracted():
-    """A sum after a product: in one program it would be rounded once, eagerly it is twice."""
+    """A sum after a product: one program would round once, an eager run rounds twice."""
 
     def affine(key):
         x = jax.random.normal(key, (64, 64))
@@ -271,7 +271,7 @@ NORMALIZED = {
 
 
 @pytest.mark.parametrize("name", NORMALIZED)
-def test_lengths_that_are_no_powers_of_two(name):
+def test_means_over_lengths_that_are_not_powers_of_two(name):
     """The compiler multiplies by the reciprocal of a length that it knows, if it sees the sum."""
 
     def init(key):
@@ -280,14 +280,14 @@ def test_lengths_that_are_no_powers_of_two(name):
     assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
 
 
-def test_a_mean_is_no_sum_and_quotient():
-    """Negative control of the test above: in two programs its last bit is another."""
+def test_a_mean_in_two_programs_rounds_differently():
+    """Negative control of the test above: in two programs its last bit differs."""
     w = jax.random.normal(KEYS["typed"], (1001, 7))
     assert any(bits(w[:n].mean()) != bits(w[:n].sum() / np.float32(7 * n)) for n in range(3, 40))
 
 
 def test_the_memory_of_the_caller_is_not_used():
-    """JAX takes NumPy's aligned memory as it is, where that is on the host."""
+    """On the host JAX uses NumPy's aligned memory without a copy."""
     space = np.empty(64 + 16, np.float32)
     table = space[-space.ctypes.data // 4 % 16 :][:64]
     table[:] = 1
@@ -312,7 +312,7 @@ TABLE = np.arange(4, dtype=np.float32)
 
 @pytest.mark.parametrize("name", TWINS)
 def test_equal_arrays_can_be_donated(name):
-    """They share no memory unless they are one array."""
+    """Two equal arrays share no memory."""
     pair = flaxinit.fast_init(TWINS[name])(KEYS["typed"])
     jax.jit(lambda pair: [x.reshape(-1) for x in pair], donate_argnums=0)(pair)
     shared = lambda key: (lambda x: [x, x])(jax.random.normal(key, (3,)))  # noqa: E731
@@ -352,7 +352,7 @@ def test_arrays_are_where_what_they_are_made_of_was_put():
 
 
 def test_other_threads_may_draw():
-    """From the generators that all threads share."""
+    """They may draw from the generators that all threads share."""
     stop = threading.Event()
 
     def loader():
@@ -444,7 +444,7 @@ def test_functions_that_jax_keeps_as_calls(function):
 
 @pytest.mark.parametrize("shape", [(300, 4), (40, 3), (7, 15), (3, 5, 2), (5,), (6, 16)])
 def test_short_axes(shape):
-    """The compiler unrolls a short loop, and rounds what it has fused into it otherwise."""
+    """The compiler unrolls a short loop, and then rounds differently what it has fused into it."""
     for draw in (jax.random.normal, jax.random.exponential):
         init = partial(draw, shape=shape)
         assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
@@ -488,7 +488,7 @@ def quotient(key):
     ("init_fn", "setting"),
     [(logarithm, jax.debug_nans), (root, jax.debug_nans), (quotient, jax.debug_infs)],
 )
-def test_numbers_that_the_debugger_is_to_find(init_fn, setting):
+def test_debug_nans_and_infs_raise_the_eager_error(init_fn, setting):
     messages = []
     for init in (init_fn, flaxinit.fast_init(init_fn)):
         with setting(True), pytest.raises(FloatingPointError, match="invalid value") as error:
@@ -509,7 +509,7 @@ def test_ranks_need_not_be_promoted(init):
 
 @pytest.mark.parametrize("whole", [True, False], ids=["module", "function of a module"])
 def test_a_path_is_the_same_text_everywhere(whole):
-    """A rule of fast_init and a table of audit name one array."""
+    """A rule of fast_init and a table of audit name an array in the same way."""
 
     def make(key):
         rngs = nnx.Rngs(key)

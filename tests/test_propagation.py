@@ -77,7 +77,7 @@ def _split(means, step):
 
 
 def mean_log_q(activation, init, networks):
-    """log q of the last pre-activation, a mean over networks with kernels from `init`."""
+    """Return log q of the last pre-activation, a mean over networks with kernels from `init`."""
     logs = []
     for key in jax.random.split(jax.random.key(0), networks):
         first, *rest = jax.random.split(key, DEPTH)

@@ -38,7 +38,7 @@ def scale_for(dtype) -> float:
 
 
 def initializer(distribution, dtype, module=None, factor=1.0):
-    """The variance that is asked for, times a factor."""
+    """Return an initializer of the variance that is asked for, times a factor."""
     build = variance_scaling if module is None else module.variance_scaling
     return build(factor * scale_for(dtype) ** 2 * FAN_IN, "fan_in", distribution)
 
@@ -50,7 +50,7 @@ def drawn(init, dtype, n=N, seed=0):
 
 
 def failures(raw: np.ndarray, distribution: str, dtype) -> set[str]:
-    """The statistics by which a sample is not from the distribution."""
+    """Return the statistics by which a sample is not from the distribution."""
     shares = Rounded(PARENTS[distribution], scale_for(dtype), dtype).shares(raw, FAMILY)
     return {name for name, share in shares.items() if not share < 1}
 
@@ -93,7 +93,7 @@ POWERS = {
 
 
 def complex_failures(sample: np.ndarray, distribution: str) -> set[str]:
-    """The statistics by which a sample is not isotropic with this variance."""
+    """Return the statistics by which a sample is not isotropic with this variance."""
     n, power, z = sample.size, POWERS[distribution], z_score(COMPLEX_FAMILY)
     bits = {"complex64": 23, "complex128": 52}[sample.dtype.name]
     scaled = sample / scale_for(sample.dtype)
@@ -138,7 +138,7 @@ def skewed(sample):
 
 
 def tied(sample):
-    """The larger the modulus, the nearer to the real axis."""
+    """Turn a sample: the larger the modulus, the nearer to the real axis."""
     turned = np.where(np.abs(sample.real) < np.abs(sample.imag), 1j * sample, sample)
     large = np.abs(sample) > np.median(np.abs(sample))
     return np.where(large, turned, 1j * turned).astype(sample.dtype)

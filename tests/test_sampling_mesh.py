@@ -134,7 +134,7 @@ def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, small_bloc
 
 
 def program(init, shape, *spec):
-    """What each of eight devices runs, and the largest array in it."""
+    """Return what each of eight devices runs, and the size of the largest array in it."""
     sharding = NamedSharding(next(layouts(2)).mesh, PartitionSpec(*spec))
     draw = jax.jit(lambda key: init(key, shape, out_sharding=sharding))
     return compiled(draw)
@@ -183,7 +183,7 @@ def test_structured_draws_are_never_gathered(name):
     assert is_exchanged(jax.jit(lambda key: init(key, shape, out_sharding=sharding)), shape)
     with jax.set_mesh(mesh):
         assert is_exchanged(jax.jit(lambda key: init(key, shape, out_sharding=spec)), shape)
-    # Nor where only the jitted function around them knows the layout.
+    # Nor if only the jitted function around them knows the layout.
     whole = jax.jit(lambda key: init(key, shape), out_shardings=sharding)
     assert is_exchanged(whole, shape)
     np.testing.assert_allclose(whole(KEY), init(KEY, shape), atol=1e-5)
@@ -232,7 +232,7 @@ def test_matrices_stay_with_their_keys():
 
 @pytest.mark.parametrize("axes", [{"x"}, {"x", "y"}])
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
-def test_a_devices_own_program_draws_the_whole(axis_type, axes):
+def test_inside_shard_map_each_device_draws_the_whole(axis_type, axes):
     keys = jax.random.split(KEY, 4)
     alone = [flaxinit.orthogonal()(key, (16, 24)) for key in keys]
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type,) * 2)

@@ -1,4 +1,4 @@
-"""audit() measures what theory forecasts, in Linen, NNX and hand-written models."""
+"""What `audit` measures agrees with the forecast, in Linen, NNX and hand-written models."""
 
 import io
 
@@ -81,7 +81,7 @@ def numbers(report):
     ids=["padded", "grouped", "dense"],
 )
 def test_forecast_and_spread_are_those_of_the_matrix_of_inputs(conv):
-    """y = P w for each output, where P are the patches: E[y²] = E[w²] tr(PᵀP) / rows."""
+    """``y = P w`` for each output, where P are the patches: E[y²] = E[w²] tr(PᵀP) / rows."""
     inputs = x(2, 6, 6, 4)
     (layer,) = audit(conv, inputs).layers
     patches = [inputs.reshape(-1, 4)]
@@ -107,7 +107,7 @@ def test_forecast_and_spread_are_those_of_the_matrix_of_inputs(conv):
 
 @pytest.mark.parametrize("outputs", [1, 10, 64, 1000])
 @pytest.mark.parametrize("level", [0.3, 0.01, 1e-5])
-def test_bounds_hold_the_draws_that_vary_most(outputs, level):
+def test_bounds_hold_for_normal_weights_with_one_input(outputs, level):
     """With one input the ratio of normal weights is χ²/outputs: scipy knows its tails."""
     layer = Layer("", (), 1, 1, 1, 1, 1, np.sqrt(2 / outputs), outputs)
     low, high = layer.bounds(level)
@@ -116,7 +116,7 @@ def test_bounds_hold_the_draws_that_vary_most(outputs, level):
     assert chi2.sf((1 + high) / 2 * outputs, outputs) > level**4 / 4  # nor are they idle
 
 
-def test_weights_that_know_their_input_are_marked():
+def test_weights_that_depend_on_their_input_are_marked():
     w = jax.random.normal(jax.random.key(1), (256, 256)) / 16
     report = flaxinit.audit(lambda p, v: (v @ p["w"]) @ p["w"].T, {"w": w}, x(64, 256))
     assert report.outside == report.layers[1:]  # E|WᵀWx|² = 2 E|Wx|² for square W

@@ -1,4 +1,4 @@
-"""Versions are named in one table; what is too old says so in one sentence."""
+"""Versions are named in one table; an error of one sentence says which one is too old."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The catalogue: each formula is the function it is named for, and its moments close."""
+"""The catalogue: each formula is the function it is named after, and its moments are known."""
 
 import functools
 
@@ -49,7 +49,7 @@ def test_function_and_formula_have_the_same_moments(name):
 
 
 @pytest.mark.parametrize("name", IN_JAX)
-def test_jaxs_own_function_has_the_very_gain(name):
+def test_jaxs_own_function_has_the_same_gain(name):
     assert derive(DEFINITIONS[name]).gain == derive(name).gain
 
 

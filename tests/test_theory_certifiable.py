@@ -1,4 +1,4 @@
-"""Finite moments whose proof is not in sight: signs far out, flat ends, clipped arguments."""
+"""Finite moments that are hard to prove: signs far out, flat ends, clipped arguments."""
 
 import jax
 import jax.numpy as jnp
@@ -177,13 +177,13 @@ def test_a_function_that_ends_at_a_singular_point(text):
 
 
 def test_a_smooth_step():
-    """f + f(1 − x) = 1 on (0, 1), so that the mean over a symmetric density would be 1/2."""
+    """``f + f(1 − x) = 1`` on (0, 1), so the mean over a symmetric density would be 1/2."""
     step = derive(f"where(x <= 0, 0, where(x >= 1, 1, {STEP}))")
     assert step.backward_gain == pytest.approx(1.321426605593811, rel=1e-12)
 
 
 def test_the_logarithm_of_a_uniform_variable():
-    """Φ(z) is uniform, so that −log Φ(z) is exponential: E = 1 and E of the square = 2."""
+    """Φ(z) is uniform, so −log Φ(z) is exponential: E = 1 and E of the square = 2."""
     for activation in ("log(normal_cdf(x))", lambda x: jax.scipy.special.log_ndtr(x)):
         log_cdf = derive(activation)
         for moment, exact in ((log_cdf.mean, -1), (log_cdf.second_moment, 2)):
@@ -299,7 +299,7 @@ def test_a_sum_by_its_limits_is_the_same_function(expr, side):
             assert left.overlaps(right) and right.rad() < 1e-80
 
 
-def test_what_vanishes_is_drawn_out():
+def test_a_factor_that_vanishes_is_drawn_out():
     for expr, point in (
         (sympy.exp(-1 / (1 - z**2)), Integer(1)),
         (sympy.exp(-1 / sympy.cos(z)), sympy.pi / 2),
@@ -314,7 +314,7 @@ def test_what_vanishes_is_drawn_out():
             assert left.overlaps(right) and left.is_finite()
 
 
-def test_what_has_roots_without_end_is_refused():
+def test_infinitely_many_roots_are_refused():
     for text in ("log(1 - cos(x))", "x**2 * log(1 - cos(x))", "sqrt(1 - cos(x))"):
         with pytest.raises((NotCertifiable, ValueError), match=r"certif|known"):
             derive(text)

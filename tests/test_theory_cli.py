@@ -1,4 +1,4 @@
-"""The command: what it prints for people and for machines, and what it answers to bad input."""
+"""The command: what it prints for people and for machines, and its errors for bad input."""
 
 import json
 import math
@@ -148,7 +148,7 @@ def test_the_table_holds_the_catalogue(capsys):
 
 
 def test_what_the_table_knows_is_what_is_derived(capsys):
-    """Everything, but for the last digits of certified bounds, which depend on SymPy's order."""
+    """All agrees except the last digits of certified bounds, which depend on SymPy's order."""
     known = json.loads(run(capsys, "table", "--json"))
     derived = json.loads(run(capsys, "table", "--derive", "--json"))
     for old, new in zip(known, derived, strict=True):

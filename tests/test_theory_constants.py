@@ -33,7 +33,7 @@ MEANT = {
 @pytest.mark.parametrize("name", MEANT)
 @pytest.mark.parametrize("format_", [np.float64, np.float32])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_recognized(name, format_, sign):
+def test_constants_are_recognized(name, format_, sign):
     number, meant = MEANT[name]
     assert read_constant(format_(sign * number)) == sign * meant
 
@@ -57,11 +57,11 @@ def test_recognized(name, format_, sign):
         (-math.inf, -oo),
     ],
 )
-def test_as_written(written, meant):
+def test_other_constants_are_read_as_written(written, meant):
     assert read_constant(written) == meant
 
 
-def test_as_written_in_float32():
+def test_other_constants_in_float32_are_read_as_written():
     for text in ("0.044715", "0.1", "0.01", "0.3", "1.702", "0.125", "0.00001"):
         assert read_constant(np.float32(text)) == Rational(text)
 

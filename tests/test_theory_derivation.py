@@ -111,7 +111,7 @@ def test_parameters():
     assert flaxinit.he(leaky.subs(a=0.25)) == flaxinit.he("prelu")
 
 
-def test_an_option_that_an_initializer_has_not_is_named():
+def test_an_option_that_an_initializer_lacks_is_named():
     with pytest.raises(TypeError, match=r"^initializer takes no keyword 'axis'.*in_axis"):
         derive("gelu").initializer(axis=3)
     kernel = derive("gelu").initializer(in_axis=0, out_axis=1, dtype=jnp.bfloat16)
@@ -123,7 +123,7 @@ def test_the_variable_alone_is_the_identity():
 
 
 @pytest.mark.parametrize("name", ["gleu", "Swish", "nonesuch"])
-def test_a_name_is_refused_alike_everywhere(name):
+def test_a_wrong_name_gets_the_same_error_everywhere(name):
     messages = []
     for use in (derive, flaxinit.he, flaxinit.gain, flaxinit.critical):
         with pytest.raises(ValueError, match="not in the catalogue") as caught:

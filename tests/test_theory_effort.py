@@ -1,4 +1,4 @@
-"""Work is counted: the same input has the same answer, and none takes more than it may."""
+"""Limits count work: the same input gets the same answer, and none exceeds its budget."""
 
 import re
 import time
@@ -31,7 +31,7 @@ def test_an_inner_limit_is_no_more_than_the_outer():
             spend(1)
 
 
-def test_what_is_done_counts_outside_too():
+def test_work_inside_a_limit_counts_outside_too():
     with limited(seconds=1):
         with limited(seconds=0.5):
             spend(0.4 * PER_SECOND)
@@ -40,7 +40,7 @@ def test_what_is_done_counts_outside_too():
             spend(1)
 
 
-def test_what_is_refused_does_not_count_outside():
+def test_refused_work_does_not_count_outside():
     with limited(seconds=1):
         with pytest.raises(OverBudget), limited(seconds=0.5):
             spend(3 * PER_SECOND)
@@ -49,7 +49,7 @@ def test_what_is_refused_does_not_count_outside():
             spend(0.2 * PER_SECOND)
 
 
-def test_what_is_remembered_costs_what_it_did():
+def test_a_remembered_result_costs_what_it_first_cost():
     @remembered
     def dear(n):
         spend(n)
@@ -63,7 +63,7 @@ def test_what_is_remembered_costs_what_it_did():
 
 
 def effort(function) -> int:
-    """The least budget in hundredths of a second that a function needs."""
+    """Return the least budget that a function needs, in hundredths of a second."""
 
     def suffices(hundredths: int) -> bool:
         try:
@@ -112,7 +112,7 @@ def test_the_budget_binds_the_whole(text):
 
 
 def implicit(steps: int):
-    """y + tanh y = x, solved by Newton's iteration."""
+    """Solve ``y + tanh y = x`` by Newton's iteration."""
 
     def solve(f, start):
         step = lambda _, y: y - f(y) / (2 - jnp.tanh(y) ** 2)  # noqa: E731
@@ -146,7 +146,7 @@ def test_a_function_solved_by_newtons_iteration_has_an_answer(steps):
 
 
 def spline(count: int):
-    """The truncated powers of a cubic spline, in JAX and in NumPy."""
+    """Return a cubic spline as a sum of truncated powers."""
     knots = np.linspace(-3, 3, count)
     weights = np.random.default_rng(3).normal(size=count)
     return lambda x: (jnp.maximum(x[..., None] - knots, 0) ** 3) @ weights
@@ -194,7 +194,7 @@ def test_a_hundred_knots(build):
     assert derivation.second_moment.value == pytest.approx(estimate, rel=0.02)
 
 
-def test_knot_by_knot_is_piece_by_piece():
+def test_integration_by_knots_agrees_with_integration_by_pieces():
     expr = sum(sympy.Abs(z - n) * (n - 2) for n in range(9)) + sympy.Max(z**2 - 3, 0)
     pieces = split(expr)
     exact, steps = expectation(pieces)

@@ -1,4 +1,4 @@
-"""Certified balls contain the integral, at any variance; what is infinite is proven so."""
+"""Certified balls contain the integral, at any variance; infinite moments are proven infinite."""
 
 import math
 
@@ -271,12 +271,12 @@ def test_a_gaussian_exactly_at_the_boundary_leaves_the_other_factor_to_decide():
 
 
 @pytest.mark.parametrize("text", ["tan(x)", "1 / sin(x)", "sin(exp(x))"])
-def test_what_has_no_proof_is_no_number(text):
+def test_a_moment_without_a_proof_is_an_error(text):
     with pytest.raises(ValueError, match=r"certif|bound|singular|infinite"):
         derive(text)
 
 
-def test_a_wide_ball_around_zero_is_no_zero():
+def test_a_wide_ball_around_zero_is_not_zero():
     # With few evaluations allowed, all that is proven of E[sin eˣ] is a wide ball around 0.
     with pytest.raises(NotCertifiable, match=r"settle|only"):
         enclose(split(sympy.sin(exp(z)) ** 2))
@@ -285,8 +285,8 @@ def test_a_wide_ball_around_zero_is_no_zero():
 
 
 @pytest.mark.parametrize("power", [-30, -97, -150, -200])
-def test_a_tiny_square_is_no_zero(power):
-    """u²(1 − 2u²/3) ≤ tanh²u ≤ u², so that E[tanh²(az)] is a² to one part in 2a²."""
+def test_a_tiny_square_is_not_zero(power):
+    """u²(1 − 2u²/3) ≤ tanh²u ≤ u², so E[tanh²(az)] is a² to one part in 2a²."""
     a = 2 * Rational(10) ** power
     ball = enclose(split(tanh(a * z) ** 2))
     with balls.precision():
@@ -387,6 +387,6 @@ def test_growths_are_bounds(expr, side):
     assert proven >= 1
 
 
-def test_an_open_parameter_is_no_number():
+def test_an_open_parameter_cannot_be_enclosed():
     with pytest.raises(ValueError, match=r"symbol a|parameter a"):
         enclose(split(Symbol("a", positive=True) * tanh(z)))

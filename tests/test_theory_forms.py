@@ -45,7 +45,7 @@ def holds(steps) -> int:
 
 
 def balls_of(ball):
-    """A ball's middle as an exact number."""
+    """Return a ball's middle as an exact number."""
     mantissa, exponent = ball.mid().man_exp()
     return sympy.Integer(int(mantissa)) * sympy.Integer(2) ** int(exponent)
 
@@ -131,7 +131,7 @@ def test_sinc_of_jax():
     assert derive(jnp.sinc).mean.exact == derive("sin(pi * x) / (pi * x)").mean.exact
 
 
-def test_a_pole_that_stays_is_no_form():
+def test_a_pole_that_does_not_cancel_has_no_closed_form():
     with pytest.raises(NoClosedForm, match="pole"):
         expectation(split(sympy.cos(z) / z**2))
     with pytest.raises(Diverges, match="pole"):

@@ -1,4 +1,4 @@
-"""Formulas in a string: what is read, and what is refused, quickly and without evaluating it."""
+"""Formulas in a string: what is read; what is refused, quickly and without evaluation."""
 
 import contextlib
 import time
@@ -44,7 +44,7 @@ READ = {
     "where(-1 <= x < 1, x, 0)": Piecewise((z, sympy.Le(-1, z) & (z < 1)), (0, True)),
     "where(x < -1 or x > 1, x, 0)": Piecewise((z, (z < -1) | (z > 1)), (0, True)),
     "where(x == 1, 2, x)": Piecewise((2, sympy.Eq(z, 1)), (z, True)),
-    "ｘ * 2": 2 * z,  # Python normalizes identifiers (NFKC), so that a full-width x is an x
+    "ｘ * 2": 2 * z,  # Python normalizes identifiers (NFKC), so a full-width x is an x
 }
 
 REFUSED = {
@@ -199,7 +199,7 @@ def test_a_parameter_with_a_meaning_elsewhere_is_refused(name):
 
 
 @pytest.mark.parametrize("text", ["(x > 0) * x", "where(x > 0, x > 1, 0)", "where(x, 1, 2)"])
-def test_a_condition_is_no_number_and_a_number_no_condition(text):
+def test_a_condition_is_not_a_number_nor_a_number_a_condition(text):
     with pytest.raises(ValueError, match="condition"):
         derive(text)
 

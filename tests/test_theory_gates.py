@@ -1,4 +1,4 @@
-"""Gates of two inputs: what factorizes, what does after a rotation, and the rest in the plane."""
+"""Gates of two inputs: some factorize, some after a rotation, the rest is enclosed in the plane."""
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +157,7 @@ def test_a_product_in_the_plane_is_that_of_its_factors():
         lambda u, v: nn.softplus(u) * nn.sigmoid(v) - nn.softplus(v) * nn.sigmoid(u),
     ],
 )
-def test_what_changes_its_sign_with_its_arguments_has_the_mean_0(gated):
+def test_an_odd_gate_has_mean_0(gated):
     found = derive(gated)
     assert found.mean.exact == 0 and found.mean.bounds == (0, 0) and found.gain > 0
 

@@ -208,12 +208,12 @@ def test_a_number_may_be_put_in_later(name):
         ("cos", (1 + exp(-2 * q)) / 2),
     ],
 )
-def test_a_paper_would_print_it_so(name, shape):
+def test_a_closed_form_has_the_shape_that_a_paper_prints(name, shape):
     assert sympy.simplify(derive(name).second_moment.exact - shape) == 0
     assert sympy.count_ops(derive(name).second_moment.exact) <= sympy.count_ops(shape) + 3
 
 
-def test_gelu_is_recognizable_and_no_page():
+def test_the_closed_form_of_gelu_is_recognizable_and_short():
     at_one = derive("gelu").second_moment.exact.subs(q, 1)
     assert at_one == Rational(1, 3) + 1 / (2 * sqrt(3) * sympy.pi)
     assert sympy.count_ops(derive("gelu").second_moment.exact) < 25
@@ -222,7 +222,7 @@ def test_gelu_is_recognizable_and_no_page():
 @pytest.mark.parametrize(
     "expr", [sympy.tanh(z), erf(z) * sin(z), exp(-(z**4)), sympy.log(1 + z**2)]
 )
-def test_what_is_of_no_known_kind_is_left_to_the_enclosure(expr):
+def test_an_unknown_kind_of_function_is_left_to_the_enclosure(expr):
     with pytest.raises(NoClosedForm):
         expectation(split(expr**2))
 
@@ -232,7 +232,7 @@ def test_no_time_means_no_closed_form():
         expectation(split(z**2 * erf(z) ** 2), budget=0)
 
 
-def test_a_nested_function_is_given_up_in_no_time():
+def test_a_nested_function_is_given_up_quickly():
     nested = z
     for _ in range(4):
         nested = nested * logistic(nested)
@@ -249,7 +249,7 @@ def test_every_step_has_a_reason():
     assert gelu.steps[-1].result == gelu.exact
 
 
-def test_an_infinite_end_is_no_boundary():
+def test_an_infinite_end_adds_no_boundary_term():
     assert expect(sympy.Heaviside(z) * z) == sqrt(q) / sqrt(2 * sympy.pi)
     assert expect(sympy.Max(z, 0) ** 2 + sympy.Max(-z, 0) ** 2) == q
     assert oo not in sympy.preorder_traversal(expect(sympy.Max(z, 1)))

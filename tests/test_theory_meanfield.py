@@ -50,7 +50,7 @@ def gelu(c, q):
 
 
 def snake(c, q):
-    """x + sin²(x): the characteristic function term by term (Rahimi & Recht 2007)."""
+    """Compute x + sin²(x) by characteristic functions, term by term (Rahimi & Recht 2007)."""
     cos_cos = (math.exp(-4 * q * (1 - c)) + math.exp(-4 * q * (1 + c))) / 2
     return c * q + 1 / 4 - math.exp(-2 * q) / 2 + cos_cos / 4
 
@@ -179,8 +179,10 @@ def test_criticality_keeps_what_it_says(name):
 
 
 def test_edge_of_chaos_of_tanh():
-    """Schoenholz et al. (2017): tanh is critical at σ_w = 1 without bias; with σ_b² = 0.05 the
-    point satisfies both conditions."""
+    """Schoenholz et al. (2017): tanh is critical at σ_w = 1 without bias.
+
+    With σ_b² = 0.05 the point satisfies both conditions.
+    """
     tanh = derive("tanh")
     assert tuple(tanh.maps.edge_of_chaos()) == (0.0, 1.0)
     q, sigma_w2 = tanh.maps.edge_of_chaos(0.05)
@@ -224,7 +226,7 @@ def test_selu_was_made_for_variance_1():
 
 
 def test_relu_with_a_bias():
-    """q = σ_w² q/2 + σ_b²."""
+    """``q = σ_w² q/2 + σ_b²``."""
     (point,) = derive("relu").maps.fixed_points(1.0, 0.5)
     assert (point.slope, point.stable) == (0.5, True)
     assert point.q == pytest.approx(1, rel=1e-15)
@@ -274,7 +276,7 @@ def test_the_maps_are_the_certified_moments(name):
     """To 1e-13, which is rounding over some hundred panels."""
     derivation, q = derive(name), HARD[name]
     assert derivation.maps.qmap(q, 1.0) == pytest.approx(derivation.second_moment.at(q), rel=1e-13)
-    if name not in ("log_cosh", "mish"):  # of whose E[φ'²] there is no certified value there
+    if name not in ("log_cosh", "mish"):  # their E[φ'²] has no certified value there
         certified = derivation.derivative_second_moment.at(q)
         assert derivation.maps.chi(q, 1.0) == pytest.approx(certified, rel=1e-13)
 
@@ -296,14 +298,14 @@ def test_small_variances_see_the_first_term(text):
     assert derivation.maps.energy(0.0) == 0 and 0 < x < 2e-9
 
 
-def test_a_leap_over_the_diagonal_is_no_fixed_point():
+def test_a_jump_across_the_diagonal_is_not_a_fixed_point():
     """E[φ²] of exp(x²/8 − |x|) is finite up to q = 2, and infinite beyond."""
     points = derive("exp(x**2/8 - abs(x))").maps.fixed_points(2.0)
     assert [p.q < 1 for p in points] == [True]
 
 
 def test_slopes_without_a_bound():
-    """x log x has a vertical tangent at 0."""
+    """``x log x`` has a vertical tangent at 0."""
     derivation = derive(lambda x: jnp.where(x > 0, x * jnp.log(jnp.where(x > 0, x, 1.0)), 0.0))
     zero, other, last = derivation.maps.fixed_points(2.0)
     assert (zero.q, zero.chi) == (0.0, math.inf)
@@ -321,8 +323,10 @@ def test_a_sharp_step_is_nearly_the_sign():
 
 @pytest.mark.parametrize("name", ["tanh", "erf", "sin"])
 def test_correlations_of_odd_functions_settle_at_0(name):
-    """In the chaotic phase without bias, c* = 0, and the C-map's slope there is
-    σ_w² q E[φ']² / q (Price's theorem at c = 0)."""
+    """In the chaotic phase without bias, c* = 0.
+
+    There the slope of the C-map is σ_w² q E[φ']² / q (Price's theorem at c = 0).
+    """
     derivation, sigma_w2 = derive(name), 3.0
     q = derivation.maps.fixed_points(sigma_w2)[-1].q
     x = np.random.default_rng(3).standard_normal(10**6) * math.sqrt(q)
@@ -335,7 +339,7 @@ def test_correlations_of_odd_functions_settle_at_0(name):
 
 
 def test_correlations_of_a_vanishing_signal():
-    """x + sin²x is x + x² where x is small: c ↦ c, with nothing lost to cancellation."""
+    """``x + sin²x`` is x + x² where x is small: c ↦ c, with nothing lost to cancellation."""
     assert derive("snake").maps.cmap(0.5, 1e-14) == pytest.approx(0.5, rel=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Kinks are found exactly, and between two of them a function is one smooth expression."""
+"""Kinks are found exactly; between two neighbors a function is one smooth expression."""
 
 import pickle
 from itertools import pairwise

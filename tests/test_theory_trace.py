@@ -270,7 +270,7 @@ def test_no_gradient_is_made_up():
         flaxinit.gain(looped, mode="fan_avg")
 
 
-def test_a_plain_function_has_no_derivative_of_its_own():
+def test_a_plain_function_has_no_custom_derivative():
     assert not derive(jnp.tanh).custom_derivative
 
 
@@ -383,7 +383,7 @@ def test_refused(name):
 @pytest.mark.parametrize(
     "what", [None, 3, 2.5, [1], (jnp.tanh,), b"relu", np.ones(3), z > 0, jnp.float32, np.float32]
 )
-def test_what_is_no_activation_is_refused(what):
+def test_what_is_not_an_activation_is_refused(what):
     with pytest.raises(TypeError, match="An activation must be a name"):
         derive(what)
 
@@ -416,8 +416,8 @@ def test_a_function_read_again_is_not_derived_again():
     assert derive(lambda x: x * jnp.tanh(4 * x)) is not first
 
 
-def test_an_own_derivative_is_not_forgotten():
-    """Two functions of one formula and one name, of which one has a derivative of its own."""
+def test_a_custom_derivative_is_not_forgotten():
+    """Two functions have the same formula and name, but one has a custom derivative."""
 
     def twice():
         return lambda x: jnp.sign(x)
@@ -485,7 +485,7 @@ def test_a_wrong_rule_is_caught(monkeypatch):
         lambda x: jnp.where(jnp.isfinite(1 / jnp.sqrt(x)), jnp.sqrt(x), 0.0),
     ],
 )
-def test_a_guard_against_nan_is_not_read_over(function):
+def test_a_guard_against_nan_is_not_ignored(function):
     with pytest.raises(ValueError, match=r"not a real number at x = -.*guard against NaN"):
         derive(function)
 

@@ -1,4 +1,4 @@
-"""Bits in one pass are JAX's, for every shape, width, generator and layout, and leave no arrays."""
+"""Bits in one pass are JAX's, for every shape, width, generator and layout."""
 
 import jax
 import jax.numpy as jnp

@@ -186,7 +186,7 @@ def _key_shape(value: Any) -> tuple[int, ...] | None:
 
 
 def check_divides(shape: tuple[int, ...], out_sharding: sampling.OutSharding) -> None:
-    """Raise ValueError for a layout in unequal parts, for which JAX may make copies instead."""
+    """Raise ValueError for a layout in unequal parts: JAX may replace it by copies."""
     spec: Any = getattr(out_sharding, "spec", out_sharding)
     if not isinstance(spec, PartitionSpec):
         return

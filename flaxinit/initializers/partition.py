@@ -49,7 +49,7 @@ def shared(
     *,
     partitioned: bool,
 ) -> Callable[[Words, Rows], Stack]:
-    """Return `whole` as a function of which each device makes its `share`.
+    """Return a function that makes `whole`; on a mesh each device makes only its `share`.
 
     Args:
         whole: the words of keys and the numbers of all rows -> one matrix for each key.

@@ -49,7 +49,7 @@ class lru_nu(_LogOfUniform):
 
     ``|λ|²`` is uniform on ``(r_min², r_max²)``, so ``ν = log(-½ log |λ|²)``. With `lru_theta` for
     θ, λ is uniform on the part of the ring between its phases. On the whole disk the variance of
-    ν is ``π²/6``; elsewhere it is found by quadrature.
+    ν is ``π²/6``; on other rings it is computed by quadrature.
 
     Args:
         r_min: inner radius, at least 0.

@@ -125,7 +125,7 @@ def without_types(jaxpr: Jaxpr, constants: dict[Var, Any]) -> tuple[Jaxpr, dict[
         name, params = eqn.primitive.name, eqn.params
         if name == "shard_map":  # its body stays as it is: there axes are Manual
             return params | {"mesh": parameter(params["mesh"])}
-        # These say the type of a result; only in a constraint do they say where it goes.
+        # These parameters say the type of a result. In a constraint they say where it goes.
         types = set() if name == "sharding_constraint" else {"sharding", "out_sharding"}
         return {k: None if k in types else parameter(x) for k, x in params.items()}
 

@@ -132,7 +132,7 @@ def _trace(call: _Call) -> Trace:
     for v, x in constants.items():
         if isinstance(x, jax.ShapeDtypeStruct):
             raise TypeError(
-                f"an output of {call.name} depends on the values of an argument of which only the "
+                f"an output of {call.name} depends on the values of an argument, but only its "
                 f"shape was given, {x}. Pass an array instead."
             )
         # Unless jax_enable_x64 is set, the trace has 32 bits for a NumPy array of 64.
