@@ -230,7 +230,7 @@ MATRICES = (
 )
 ORTHOGONAL = (jax.nn.initializers.orthogonal(), jax.nn.initializers.orthogonal(2.0))
 
-# Sums of products are made in another order on a mesh: to rounding, not bit for bit.
+# A mesh changes the order of sums of products: these agree up to rounding, not bit for bit.
 MATRICES_OF_PRODUCTS = "matrices"
 
 INIT_FUNCTIONS = {

@@ -43,14 +43,14 @@ def main(address: str, count: int, index: int, folder: str) -> None:
                 ]
                 shards[f"{name}|{jax.tree_util.keystr(path)}|{where}"] = np.asarray(shard.data)
 
-    # An argument that is too large to be copied to each device: each process cuts its own part.
+    # This argument is too large to be copied to each device: each process cuts its own part.
     table = np.arange(2**16, dtype=np.float32).reshape(-1, 16)
     tripled = flaxinit.fast_init(lambda table: table * np.float32(3), rule)(table)
     for shard in tripled.addressable_shards:
         assert shard.data.size == table.size // len(jax.devices())
         np.testing.assert_array_equal(shard.data, 3 * table[shard.index])
 
-    # Types on explicit axes say where an array goes, in parts of both processes.
+    # Types on explicit axes say where an array goes: here to devices of both processes.
     def typed(key):
         return jax.random.normal(key, (4 * count, 16), out_sharding=P("data"))
 
@@ -61,7 +61,7 @@ def main(address: str, count: int, index: int, folder: str) -> None:
         assert shard.data.shape == (4, 16)
         np.testing.assert_array_equal(shard.data, whole[shard.index])
 
-    # A mesh that lies in the other process is refused by the one that has no part in it.
+    # A process refuses a mesh whose devices all belong to the other process.
     other = [d for d in jax.devices() if d.process_index == 0]
     elsewhere = NamedSharding(jax.make_mesh((2,), ("x",), devices=other), P())
     try:

@@ -61,8 +61,8 @@ SHAPES = {
     "stft": (8, 1, 10),
 }
 every = pytest.mark.parametrize("name", VALUES)
-# One for each way of drawing. Matrix products are not among them: they may be summed in another
-# order, and test_sampling_mesh.py bounds what that moves.
+# One for each way of drawing, without matrix products. Those may be summed in another order, and
+# test_sampling_mesh.py bounds how far that moves them.
 DRAWS = (
     "he",
     "he_bfloat16",
@@ -217,7 +217,7 @@ def jitted(init, shape):
 def test_float32_is_jitted_jax_bit_for_bit(mode, distribution):
     ours = variance_scaling(2.0, mode, distribution, -3, 0, 1)
     theirs = jax.nn.initializers.variance_scaling(2.0, mode, distribution, -3, 0, 1)
-    # Every axis of another size. Index arithmetic by powers of two compiles five times faster.
+    # Every axis has a different size. Index arithmetic by powers of two compiles five times faster.
     for shape in ((2, 4, 8, 16, 32), (1, 2, 300, 7, 1)):
         np.testing.assert_array_equal(ours(KEY, shape), jitted(theirs, shape))
 
@@ -479,7 +479,7 @@ def test_constants_are_equal_by_what_they_fill_with():
         assert filled not in (flaxinit.constant(0.5), flaxinit.constant(value, "float16"))
     replaced = dataclasses.replace(flaxinit.ones, value=2.0)
     assert repr(replaced) == "constant(2.0)" and (replaced(None, (2,)) == 2).all()
-    # Some of an array's values may be lost to rounding, as some of a draw's are.
+    # Some values of an array may round to zero, as some values of a draw do.
     kept = flaxinit.constant([1.0, 1e-10])(None, (2,), jnp.float16)
     np.testing.assert_array_equal(kept, [1, 0])
 

@@ -124,7 +124,7 @@ def test_a_factory_is_called_what_users_call_it(name):
     assert pickle.loads(pickle.dumps(factory)) is factory
     capitals = "".join(map(str.capitalize, name.split("_")))
     assert getattr(initializers, capitals, factory) is factory
-    # Help shows the fields and their types, without the checks.
+    # `help` shows the fields and their types, without the checks.
     signature = inspect.signature(factory)
     assert f"class {name}(" in pydoc.plain(pydoc.render_doc(factory))
     assert "Annotated" not in str(signature) and str(signature).endswith("-> None")

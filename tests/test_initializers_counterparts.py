@@ -61,7 +61,7 @@ def test_jaxs_names_and_arguments_are_taken(name):
         names = [n for n, _ in arguments(theirs)]
         assert [n for n, _ in arguments(ours)][: len(names)] == names
     elif "activation" in inspect.signature(ours).parameters:
-        # Ours begin with an activation, so that JAX's arguments are taken by name.
+        # Ours begin with an activation, so they take JAX's arguments by name.
         assert arguments(theirs) == arguments(flaxinit.variance_scaling)[3:7]
         assert {n for n, _ in arguments(theirs)} <= set(KernelOptions.__annotations__)
     else:

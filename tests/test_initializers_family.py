@@ -28,7 +28,7 @@ def test_siren_has_its_half_width_and_variance(first):
 
 
 def test_siren_keeps_the_phase_at_unit_variance():
-    """Inputs with the arcsine distribution, as the sine of a uniform phase has."""
+    """The inputs have the arcsine distribution, like the sine of a uniform phase."""
     width, batch, omega = 1024, 64, 30.0
     x = np.sin(np.random.default_rng(0).uniform(-np.pi, np.pi, (batch, width)))
     phases = omega * x @ np.asarray(flaxinit.siren(omega)(KEY, (width, width)), np.float64)
@@ -39,7 +39,7 @@ def test_siren_keeps_the_phase_at_unit_variance():
 
 
 def test_siren_settles_where_its_docstring_says():
-    """Over layers, at the fixed point of q = 1 - e^(-2q)."""
+    """From layer to layer q approaches the fixed point of ``q = 1 - e^(-2q)``."""
     width, batch, omega = 1024, 64, 30.0
     x = np.random.default_rng(0).uniform(-1, 1, (batch, width))
     for key in jax.random.split(KEY, 12):
@@ -50,7 +50,7 @@ def test_siren_settles_where_its_docstring_says():
     for _ in range(100):
         q = 1 - np.exp(-2 * q)
     assert q == pytest.approx(0.797, abs=5e-4)
-    # Deep sines forget how like their inputs were: those of the batch are independent.
+    # Deep sines forget how similar their inputs were, so values of a batch are independent.
     by_input = np.mean(phases**2, axis=1)
     bound = z_score(CASES) * by_input.std() / np.sqrt(batch)
     assert abs(by_input.mean() - q) < bound < abs(1 - q)  # it is not the 1 of a uniform phase
@@ -81,7 +81,7 @@ def test_deepnorms_encoder_factors_round_to_the_published_ones(n, m):
     alpha, beta = flaxinit.deepnorm_factors(n, "encoder", decoder_layers=m)
     assert round(alpha / (n**4 * m) ** (1 / 16), 2) == 0.81
     assert round(beta * (n**4 * m) ** (1 / 16), 2) == 0.87
-    # The two conditions that they solve, and that the other pairs do too.
+    # The two conditions that these factors solve; the other pairs satisfy them too.
     decoder = flaxinit.deepnorm_factors(m, "decoder")
     reach = m * decoder.weights**2 / decoder.stream
     alone = flaxinit.deepnorm_factors(n)

@@ -19,7 +19,7 @@ M = 2**15  # matrices
 CASES = 40  # assertions on samples in this file, an upper bound
 
 
-# Wide and tall, in one block, in three even ones and with a ragged last one.
+# Wide and tall ones; of one block, of three equal blocks, and with a shorter last block.
 SHAPES = [(1, 1), (7, 1), (5, 3), (3, 5), (64, 64), (300, 520), (520, 301), (530, 9)]
 ORTHONORMAL = [
     *((shape, "float32") for shape in SHAPES),

@@ -41,12 +41,12 @@ def test_gates_are_independent_orthogonal_blocks(dtype):
     assert kernel.dtype == dtype
     compute = np.complex128 if dtype == "complex64" else np.float64
     blocks = np.split(np.asarray(kernel).astype(compute) / 2, gates, axis=1)
-    # As for one matrix: a small multiple of eps a reflection, and eps/2 an entry for rounding.
+    # As for one matrix: a small multiple of eps for each reflection, and eps/2 for each rounding.
     eps = float(jnp.finfo(dtype).eps)
     bound = 8 * n * float(jnp.finfo(jnp.float32).eps) + eps * np.sqrt(n)
     for block in blocks:
         assert np.abs(block.conj().T @ block - np.eye(n)).max() < bound
-    # Their squares sum to n, whatever was drawn, but for the rounding.
+    # Apart from rounding their squares sum to n in every draw.
     power = np.mean(np.abs(np.concatenate(blocks)) ** 2) * 4
     assert power == pytest.approx(init.variance((n, gates * n)), rel=2 * bound)
     # tr(Q₁ᴴ Q₂) of independent Haar matrices has mean 0 and E|tr|² = 1; equal blocks give n.
@@ -63,7 +63,7 @@ def test_eigenvalues_are_uniform_on_the_ring(r_min, r_max, max_phase):
     theta = np.asarray(theta_init(second, (N,)), np.float64)
     assert variance_is(nu, nu_init.variance((N,)))
     assert variance_is(theta, theta_init.variance((N,)))
-    # Uniform on an area: the square of the modulus and the phase are.
+    # Uniform on an area means that the squared modulus and the phase are uniform.
     eigenvalue = np.exp(-np.exp(nu) + 1j * np.exp(theta))
     square = np.abs(eigenvalue) ** 2
     area = stats.uniform(r_min**2, r_max**2 - r_min**2)

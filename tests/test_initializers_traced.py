@@ -48,14 +48,14 @@ SCALED = {
     "constant": flaxinit.constant,
     "array": lambda s: flaxinit.constant(s * np.arange(3, dtype=np.float32)),
 }
-# Float32 holds the scale, the variance, its root and the product with half a unit each. A variance
-# is at most three operations from the scale.
+# The scale, the variance, its root and the product each have a float32 error of half a unit. A
+# variance is at most three operations from the scale.
 ROUNDINGS = 8
 every = pytest.mark.parametrize("name", SCALED)
 
 
 def close(traced, known) -> bool:
-    """Within the roundings of float32, and of the dtype itself."""
+    """Assert equality up to the roundings of float32 and of the dtype itself."""
     traced, known = (np.asarray(x).astype(np.complex128) for x in (traced, known))
     return bool((abs(traced - known) <= ROUNDINGS * np.finfo(np.float32).eps * abs(known)).all())
 
@@ -88,7 +88,7 @@ def test_the_variance_is_stated_traced(name):
 @pytest.mark.parametrize("number", [jnp.bfloat16(0.5), np.float16(0.5), jnp.int32(2), 2, 0.0])
 @pytest.mark.parametrize("name", [n for n in SCALED if n not in ("siren", "array")])
 def test_any_real_dtype_and_zero(name, number):
-    """0 is drawn as zeros; ω of a siren has to be positive."""
+    """A scale of 0 draws zeros; the ω of a siren must be positive."""
     init, shape = SCALED[name], SHAPES.get(name, (16, 8))
     for dtype in (jnp.float32, jnp.bfloat16):
         drawn = jax.jit(lambda s: init(s)(KEY, shape, dtype))(number)  # noqa: B023  called at once

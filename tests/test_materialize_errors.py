@@ -148,7 +148,7 @@ def test_the_variable_that_holds_a_traced_value_is_named(init_fn, args, place):
 
 
 def test_a_search_does_not_grow_with_jaxs_caches(monkeypatch):
-    """It goes over what the user holds. One over what refers to a value would not end."""
+    """It searches what the user holds. A search of all that refers to a value would not end."""
     visited, inside = [], leaks._inside
     monkeypatch.setattr(leaks, "_inside", lambda name, x: (visited.append(x), inside(name, x))[1])
     lengths = []

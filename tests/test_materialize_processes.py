@@ -23,7 +23,7 @@ NAMES = (
     "orthogonal",
     MATRICES_OF_PRODUCTS,
 )
-# Both processes start JAX and compile on a machine that may be busy with other tests.
+# Both processes start JAX and compile, on a machine that may be busy with other tests.
 TIMEOUT_SECONDS = 300
 
 

@@ -273,7 +273,7 @@ def test_only_shards_are_held(shape, mesh, executors):
     for executable in executor.executables.values():
         memory = executable.memory_analysis()
         assert memory.output_size_in_bytes <= shard
-        # Hash, sampler and scale are one pass: there are no arrays in between, only scalars.
+        # Hash, sampler and scale are one pass, so temporaries are scalars only.
         assert memory.temp_size_in_bytes <= shard // 100
 
 

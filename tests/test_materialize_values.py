@@ -254,7 +254,7 @@ def test_two_units_are_not_contracted():
 
     key = KEYS["typed"]
     assert_same_bits(flaxinit.fast_init(affine)(key), affine(key))
-    # Negative control: compiled as a whole it differs, so that the test above can fail.
+    # Negative control: compiled as a whole it differs, so the test above can fail.
     assert bits(jax.jit(affine)(key)) != bits(affine(key))
 
 

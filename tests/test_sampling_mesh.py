@@ -35,7 +35,7 @@ ELEMENTWISE = {
     "identity": flaxinit.identity(),
     "sparse": flaxinit.sparse(0.5),
 }
-# With a logarithm or erf_inv in them, which are rounded by the shape of a device's part.
+# Their logarithm or erf_inv rounds by the shape of the part on a device.
 TRANSCENDENTAL = ("truncated_normal", "normal", "complex", "ring", "phase", "chrono", "sparse")
 PRODUCTS = {
     "orthogonal": flaxinit.orthogonal(),
@@ -155,8 +155,8 @@ def test_each_device_draws_its_own_shard(name):
     assert largest == math.prod(shape) // 8
 
 
-# Devices share the work in another way than they share the result, which is exchanged: never
-# gathered. Shapes so large that a block of reflections is the smaller part.
+# Devices share the work in a different way than they hold the result. They exchange parts of it and
+# never gather it. The shapes are so large that a block of reflections is the smaller part.
 EXCHANGED = {
     "orthogonal": (flaxinit.orthogonal(), (1024, 1024), "x", "y"),
     "ragged": (flaxinit.orthogonal(), (1036, 1024), "x", "y"),
@@ -171,7 +171,7 @@ EXCHANGED = {
 def is_exchanged(draw, shape):
     text, largest = compiled(draw)
     gathered = re.search(r"all-(gather|reduce)", text)
-    # An eighth, and rows that the mesh does not divide.
+    # An eighth of the rows, and more if the mesh does not divide them.
     return not gathered and largest <= math.prod(shape) // 7
 
 
@@ -315,7 +315,7 @@ def test_heads_are_factorized_where_they_will_be(axis_type):
     spread = flaxinit.mimetic()(KEY, 64, 8, out_sharding=shardings)
     for kernel, whole, sharding in zip(spread, alone, shardings, strict=True):
         assert kernel.sharding.is_equivalent_to(sharding, 3)
-        # Factors of products of size about 1: rounding moves them as their singular values lie.
+        # Factors of products of size about 1: rounding moves them by the gaps of singular values.
         np.testing.assert_allclose(kernel, whole, atol=1e-4)
     with jax.set_mesh(mesh):
         draw = jax.jit(lambda key: flaxinit.mimetic()(key, 64, 8, out_sharding=shardings))

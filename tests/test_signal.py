@@ -182,7 +182,7 @@ def test_a_recurrent_kernel_is_the_mean_over_time():
     assert [layer.path.split("/")[2] for layer in layers] == [
         *("ii", "if", "ig", "io", "hi", "hf", "hg", "ho")
     ]
-    # The state before the first step is zero and no signal; that of the last only leaves.
+    # The state before the first step is zero, which is not a signal; no step reads the last one.
     states = model.apply(params, inputs)[:, :-1]
     assert layers[0].signal_in == pytest.approx(float(jnp.mean(inputs**2)), rel=1e-5)
     assert layers[4].signal_in == pytest.approx(float(jnp.mean(states**2)), rel=1e-5)

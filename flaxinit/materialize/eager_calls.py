@@ -26,7 +26,7 @@ class EagerCalls(Trace):
     """Hands all operations to the trace of ``jax.make_jaxpr``; a call of several stays one.
 
     It stands in front of that trace while an init function runs. The inside of a jitted call or of
-    a loop has a trace of its own, where JAX inlines as in an eager run.
+    a loop has a trace of its own, and JAX inlines there as in an eager run.
     """
 
     __slots__ = ("parent_trace",)

@@ -67,7 +67,7 @@ def flatten(jaxpr: Jaxpr, constants: dict[Var, Any]) -> Flat:
 
 
 def _inlined(eqn: JaxprEqn) -> ClosedJaxpr | None:
-    """Return the program inside a call if its equations become steps; None if the call is one."""
+    """Return the program of a call whose equations become steps, None for other equations."""
     name = eqn.primitive.name
     of_devices = name in ("custom_partitioning", "shard_map")
     kept = of_devices or (name == "jit" and len(eqn.outvars) == 1)

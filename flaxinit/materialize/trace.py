@@ -125,7 +125,7 @@ def _trace(call: _Call) -> Trace:
     constants = dict(zip(jaxpr.invars, itertools.compress(closed.consts, used), strict=False))
     if any(np.ndim(x) > 0 for x in constants.values()):
         # A table that NumPy made while tracing may be a sinusoidal embedding, or come from a
-        # private random generator. In that case a second trace differs.
+        # private random generator. If it is random, a second trace differs.
         _check_same(call, closed, _checked(call)[0])
     values = itertools.compress([*closed.consts, *call.arrays], used)
     constants = dict(zip(jaxpr.invars, values, strict=True))
@@ -211,8 +211,8 @@ def _checked(call: _Call) -> tuple[ClosedJaxpr, _Returned]:
     if returned.trace() is not None:
         gc.collect()  # a tracer caught in a reference cycle is garbage, not a leak
     alive = returned.trace()
-    # Something holds the trace. It may be one of JAX's caches, by a function that closes over a
-    # traced value (``jax.checkpoint`` has one). Then the search in a second trace finds nothing.
+    # Something holds the trace. It may be one of JAX's caches, which keeps a function that closes
+    # over a traced value (``jax.checkpoint`` has one). The search then finds nothing stored.
     if alive is not None and (place := _run(call, searched=alive)[1].stored):
         raise TypeError(
             f"{call.name} stores a traced value outside of the arrays that it returns, in {place}: "
