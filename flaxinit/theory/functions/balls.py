@@ -154,7 +154,7 @@ _STEPS: dict[type, Callable] = {
 
 
 def _log1p(x: acb, analytic: bool) -> acb:
-    """log(1 + x), which keeps the digits of a small x."""
+    """Return log(1 + x) with the digits of a small x."""
     return x.log1p() if abs(x) < 0.5 else (1 + x).log(analytic=analytic)
 
 
