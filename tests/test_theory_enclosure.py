@@ -98,6 +98,9 @@ STEADY = [
     sqrt(exp(z) + exp(-2 * z)) * tanh(log(1 + exp(z))),
     (z * exp(2 * z + 1) - 3) / (z**2 + exp(z / 3)),
     cosh(z**2) / (2 + sympy.sin(z)),
+    exp(-2 * z**3 - 2 * z) / (1 + exp(-(z**3) - z)) ** 4,
+    log(1 + exp(sympy.sinh(z)) + exp(z * log(1 + exp(z)) + 1)),
+    1 - tanh(exp(-z)) ** 2,
 ]
 
 

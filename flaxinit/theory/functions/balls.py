@@ -185,7 +185,8 @@ def _continuation(order: Expr, coefficient: sympy.Lambda) -> Callable:
             return quotient
         # Near the point f cancels, and what is left of the quotient may be wider than the mean.
         hull = mean(x.union(p), analytic=analytic)
-        return max(quotient, hull, key=acb.rel_accuracy_bits)
+        sharper = quotient.rel_accuracy_bits() > hull.rel_accuracy_bits()
+        return quotient if sharper or not hull.is_finite() else hull
 
     return step
 
