@@ -72,7 +72,7 @@ def forecast(
     given = [_input(x, rng) for x in arrays]
     numbers = itertools.count(1)
     params, drawn = laws.read(traced, arrays, given, numbers, rng)
-    record = _Record(traced, drawn)
+    record = _Record(traced, drawn, backward)
     limits = Limits(particles=particles)
     if backward:  # what the forward pass made is kept until the gradient comes back
         limits = replace(limits, entries=min(limits.entries, _KEPT // _values(traced.apply)))
@@ -144,9 +144,11 @@ class _Record(Observer):
 
     programs: Programs
     drawn: dict[int, tuple[int, ...]]  # the shapes of draws, by number
+    backward: bool
     layers: list[Forecast] = field(default_factory=list)
     stream: list[Sum] = field(default_factory=list)
     latest: dict[Origin | None, list[int]] = field(default_factory=dict)  # layers of a kernel
+    seen: set[tuple[Any, str]] = field(default_factory=set)
 
     def differentiated(self, gradients: Sequence[Signal]) -> None:
         """Enter the gradients of the parameters."""
@@ -175,8 +177,10 @@ class _Record(Observer):
                 n = waiting.pop()
                 self.layers[n] = replace(self.layers[n], gradient_out=x.second_moment())
             return
-        self.latest.setdefault(w.origin, []).append(len(self.layers))
         signal_in, signal_out = x.second_moment(), y.second_moment()
+        if self._again(w.origin, signal_in):
+            return
+        self.latest.setdefault(w.origin, []).append(len(self.layers))
         sigma_w2 = fan * law.variance
         # What a kernel of σ_w² = 1 makes of the signal: less than E[x²] at borders, and centered.
         per_unit = signal_out / sigma_w2 if sigma_w2 else signal_in
@@ -201,8 +205,17 @@ class _Record(Observer):
         )
 
     def added(self, signal: Signal) -> None:
+        square = signal.second_moment()
         after = self.layers[-1].path if self.layers else ""
-        self.stream.append(Sum(after, signal.second_moment(), *correlations(signal)))
+        if not self._again("stream", square):
+            self.stream.append(Sum(after, square, *correlations(signal)))
+
+    def _again(self, what: Any, square: float) -> bool:
+        """Whether a checkpoint makes once more, for the gradient, what was met before."""
+        key = what, f"{square:.9g}"
+        again = self.backward and key in self.seen
+        self.seen.add(key)
+        return again
 
     def _path(self, w: Signal) -> str:
         """Rows of a loop are numbered; of other parts of an array only the whole is named."""

@@ -9,7 +9,6 @@ from jax.extend.core import ClosedJaxpr
 
 from flaxinit.jaxpr import called, closed, evaluate, run_while, unroll_scan
 from flaxinit.signal import fallback
-from flaxinit.signal.alignment import independent
 from flaxinit.signal.along import ALONG, along
 from flaxinit.signal.assembly import along_new_axis, concatenated, stacked
 from flaxinit.signal.draws import bits
@@ -129,8 +128,9 @@ class Interpreter:
     def elementwise(self, equation, signals: Sequence[Signal]) -> Signal | None:
         result = elementwise(equation, signals, self.limits, self.rng)
         if equation.primitive.name == "add" and result and not result.backward:
-            both = all(signal.origin is None for signal in signals)
-            if both and independent(signals, result.roles):
+            one, other = signals
+            apart = one.origin is other.origin is None and not one.sources & other.sources
+            if apart and result.sources:
                 self.observer.added(result)
         return result
 
