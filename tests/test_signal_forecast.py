@@ -1,10 +1,13 @@
 """forecast() says, before any parameter is drawn, what draws of a model measure."""
 
+import io
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rich.console
 from flax import nnx
 
 import flaxinit
@@ -231,6 +234,15 @@ def test_the_report_prints_a_kernel_a_line():
     lines = str(report).splitlines()
     assert sum("/kernel" in line for line in lines) == len(report.layers) == 4
     assert "residual stream" in lines[-1]
+
+
+def test_a_narrow_terminal_shows_whole_paths_and_fewer_columns():
+    report = flaxinit.forecast(ResidualMLP(32, blocks=1), x(4, 8), backward=True)
+    file = io.StringIO()
+    rich.console.Console(file=file, width=60).print(report)
+    lines = file.getvalue().splitlines()
+    assert sum("/kernel" in line for line in lines) == 4
+    assert "E[y²]" in lines[1] and "shape" not in lines[1]
 
 
 @pytest.mark.parametrize(

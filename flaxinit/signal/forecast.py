@@ -35,7 +35,10 @@ def forecast(
 
         E[y_i y_j] = v Σ x_i x_j = v n E[x_i x_j],
 
-    and what stands between kernels is run on such channels: the limit of wide layers.
+    and what stands between kernels is run on such channels: the limit of wide layers. Gradients take
+    the transposed kernel as independent of the kernel. That is least true of depthwise and
+    token-mixing kernels, of cells that use a kernel many times, and of queries and keys whose tokens
+    become alike: there gradients may be a third off at width 256, less at larger ones.
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
@@ -54,7 +57,8 @@ def forecast(
 
     Raises:
         TypeError: if the model is none of these, or an input without values is not floating.
-        ValueError: if no kernel of the parameters meets the inputs.
+        ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, or
+            if an operation without a rule would need too large an array.
 
     >>> import flax.linen as nn, flaxinit
     >>> model = nn.Sequential([nn.Dense(2000, kernel_init=flaxinit.lecun()), nn.relu, nn.Dense(10)])
@@ -64,7 +68,7 @@ def forecast(
 
     References:
         Yang (2019), Wide feedforward or recurrent neural networks of any architecture are Gaussian
-        processes. Novak et al. (2020), Neural Tangents.
+        processes. Yang (2020), Tensor programs III. Novak et al. (2020), Neural Tangents.
     """
     traced = programs(model, inputs, options)
     rng = np.random.default_rng(0)

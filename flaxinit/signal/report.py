@@ -80,33 +80,49 @@ class Report:
     layers: tuple[Forecast, ...]
     stream: tuple[Sum, ...]
 
-    def __rich__(self):
+    def __rich_console__(self, console, options):
         from rich import box
-        from rich.console import Group
         from rich.table import Table
         from rich.text import Text  # plain: in markup, [x²] and [2] are styles
 
+        columns = self._columns()
+        room = options.max_width - min(_READABLE, max(map(len, columns["kernel"]), default=0))
+        for heading in _DISPENSABLE:
+            if sum(map(_width, list(columns.items())[1:])) > room:
+                columns.pop(heading, None)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        longest = max((len(layer.path) for layer in self.layers), default=0)
-        table.add_column("kernel", overflow="fold", min_width=min(longest, _READABLE))
-        headings = ("shape", "fan_in", "σ_w²", "wanted", "E[x²]", "E[y²]", "positions", "samples")
-        for heading in headings:
-            table.add_column(Text(heading), justify="right", no_wrap=True)
-        for layer in self.layers:
-            seen = layer.fan_in_seen
-            other = seen is not None and seen != layer.fan_in
-            table.add_row(
-                Text(layer.path),
-                str(layer.shape).replace(" ", ""),
-                f"{layer.fan_in:g}" + (f" (drawn for {seen:g})" if other else ""),
-                _number(layer.sigma_w2),
-                _number(layer.sigma_w2_wanted),
-                _number(layer.signal_in) + ("~" if layer.sampled else ""),
-                _number(layer.signal_out),
-                _number(layer.positions),
-                _number(layer.samples),
+        for heading in columns:
+            path = heading == "kernel"
+            table.add_column(
+                Text(heading),
+                justify="left" if path else "right",
+                no_wrap=not path,
+                overflow="fold",
             )
-        return Group(table, *(Text(remark) for remark in self._remarks()))
+        for cells in zip(*columns.values(), strict=True):
+            table.add_row(*map(Text, cells))
+        yield table
+        for remark in self._remarks():
+            yield Text(remark)
+
+    def _columns(self) -> dict[str, list[str]]:
+        layers = self.layers
+        columns = {
+            "kernel": [layer.path for layer in layers],
+            "shape": [str(layer.shape).replace(" ", "") for layer in layers],
+            "fan_in": [f"{layer.fan_in:g}" for layer in layers],
+            "σ_w²": [_number(layer.sigma_w2) for layer in layers],
+            "wanted": [_number(layer.sigma_w2_wanted) for layer in layers],
+            "E[x²]": [
+                _number(layer.signal_in) + ("~" if layer.sampled else "") for layer in layers
+            ],
+            "E[y²]": [_number(layer.signal_out) for layer in layers],
+            "E[δ²]": [_number(layer.gradient_out) for layer in layers],
+            "E[dW²]": [_number(layer.gradient_parameter) for layer in layers],
+            "positions": [_number(layer.positions) for layer in layers],
+            "samples": [_number(layer.samples) for layer in layers],
+        }
+        return {heading: cells for heading, cells in columns.items() if any(cells)}
 
     def _remarks(self) -> Iterator[str]:
         if self.stream:
@@ -136,8 +152,15 @@ class Report:
 
 _READABLE = 32  # columns of a path on a narrow terminal
 _ENDLESS = 10_000  # columns, where nothing is folded
+# What a narrow terminal does without, in this order.
+_DISPENSABLE = ("shape", "E[dW²]", "samples", "fan_in", "positions", "E[δ²]", "wanted")
 # A draw that is off by a factor of two is one standard deviation away.
 _STRAYS = math.log(2)
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    heading, cells = column
+    return 2 + max(map(len, [heading, *cells]))
 
 
 def _number(value: float | None) -> str:
