@@ -67,6 +67,7 @@ from flaxinit.kernels import (
     xavier_uniform as xavier_uniform,
 )
 from flaxinit.materialize import fast_init as fast_init
+from flaxinit.rules import Reinit as Reinit, reinit as reinit
 from flaxinit.signal import Audit as Audit, audit as audit, forecast as forecast
 from flaxinit.theory import Derivation as Derivation, Moment as Moment, derive as derive
 

@@ -14,6 +14,10 @@ def name(path: Sequence[Any]) -> str:
     >>> [name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     ['params/Dense_0/bias', 'params/Dense_0/kernel']
     """
-    if path and isinstance(path[-1], GetAttrKey) and path[-1].name == "value":
-        path = path[:-1]
-    return keystr(tuple(path), simple=True, separator="/")
+    return keystr(unboxed(path), simple=True, separator="/")
+
+
+def unboxed(path: Sequence[Any]) -> tuple[Any, ...]:
+    """The path without the field in which Flax boxes an array."""
+    boxed = path and isinstance(path[-1], GetAttrKey) and path[-1].name == "value"
+    return tuple(path[:-1] if boxed else path)

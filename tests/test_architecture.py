@@ -30,6 +30,7 @@ ROOMS = [
     ("flaxinit.theory",),
     ("flaxinit.kernels",),
     ("flaxinit.critical_pair",),
+    ("flaxinit.rules",),
     ("flaxinit.signal",),
     ("flaxinit.materialize",),
     ("flaxinit.cli", "flaxinit.__main__"),

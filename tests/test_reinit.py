@@ -1,0 +1,265 @@
+"""Drawing a model's arrays again by path: which rule draws which array, and from which key."""
+
+import re
+
+import equinox as eqx
+import flax.linen as nn
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import flaxinit
+from flaxinit import paths, reinit
+from flaxinit.rules import path_key
+
+KEY, NEW = jax.random.key(1), jax.random.key(2)
+X = jnp.ones((1, 4))
+SMALL = flaxinit.normal(0.02)
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = x + nn.Dense(4, name="c_proj")(nn.relu(nn.Dense(8, name="c_fc")(nn.LayerNorm()(x))))
+        return nn.Dense(2, name="head", dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)(x)
+
+
+class Layers(nnx.Module):
+    def __init__(self, rngs):
+        self.c_fc = nnx.Linear(4, 8, rngs=rngs)
+        self.blocks = nnx.List([nnx.Linear(8, 8, rngs=rngs) for _ in range(2)])
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
+
+
+def linen():
+    return Block().init(KEY, X)
+
+
+def haiku():
+    def model(x):
+        return hk.nets.MLP([8, 2])(x)
+
+    return hk.transform(model).init(KEY, X)
+
+
+# How to make a model, and its paths of kernels.
+MODELS = {
+    "linen": (linen, r"kernel$"),
+    "nnx": (lambda: Layers(nnx.Rngs(0)), r"kernel$"),
+    "equinox": (lambda: eqx.nn.MLP(4, 2, 8, 2, key=KEY), r"weight$"),
+    "haiku": (haiku, r"w$"),
+    "pytree": (
+        lambda: {"a": [jnp.ones((3, 4)), np.ones((4, 5), np.float32)], "b": None, "n": 3},
+        r"a/",
+    ),
+}
+every = pytest.mark.parametrize("name", MODELS)
+
+
+def arrays(model):
+    tree = nnx.state(model) if isinstance(model, nnx.Module) else model
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {paths.name(path): leaf for path, leaf in leaves}
+
+
+def same(first, second) -> bool:
+    if jnp.issubdtype(getattr(first, "dtype", None), jax.dtypes.prng_key):
+        first, second = map(jax.random.key_data, (first, second))
+    return bool(np.all(np.asarray(first) == np.asarray(second)))
+
+
+@every
+def test_what_a_rule_matches_is_drawn_and_the_rest_stays(name):
+    make, pattern = MODELS[name]
+    model = make()
+    before = arrays(model)
+    after = arrays(reinit(model, [(re.compile(pattern), SMALL)], NEW))
+    assert before.keys() == after.keys() and jax.tree.structure(model) == jax.tree.structure(make())
+    drawn = {path for path in before if re.search(pattern, path)}
+    assert drawn
+    for path, old in before.items():
+        new = after[path]
+        if path in drawn:
+            assert (new.shape, new.dtype) == (old.shape, old.dtype)
+            assert same(new, SMALL(path_key(NEW, path), old.shape, old.dtype))
+            assert not same(new, old)
+        else:
+            assert same(new, old)
+        assert same(arrays(model)[path], old)  # the model that was given is as it was
+
+
+def test_the_first_rule_that_matches_wins():
+    rules = [
+        ("*/c_proj/kernel", SMALL.times(0.5)),
+        (re.compile("head"), None),
+        (lambda path, array: array.ndim == 2, flaxinit.he()),
+        ("*/bias", "ones"),
+        ("*", {"name": "constant", "value": 3.0}),
+    ]
+    before, after = arrays(linen()), arrays(reinit(linen(), rules, NEW))
+
+    def key(name):
+        return path_key(NEW, name)
+
+    name = "params/c_proj/kernel"
+    assert same(after[name], SMALL.times(0.5)(key(name), (8, 4)))
+    name = "params/c_fc/kernel"
+    assert same(after[name], flaxinit.he()(key(name), (4, 8)))
+    assert same(after["params/c_fc/bias"], np.ones(8))
+    assert same(after["params/LayerNorm_0/scale"], np.full(4, 3))
+    for name in ("params/head/kernel", "params/head/bias"):
+        assert same(after[name], before[name]) and after[name].dtype == jnp.bfloat16
+
+
+def test_an_array_does_not_depend_on_the_other_rules():
+    all_of_them = arrays(reinit(linen(), {"*": SMALL}, NEW))
+    one = arrays(reinit(linen(), {"params/c_proj/*": SMALL}, NEW))
+    assert same(one["params/c_proj/kernel"], all_of_them["params/c_proj/kernel"])
+    values = [np.asarray(leaf).tobytes() for leaf in all_of_them.values()]
+    assert len(set(values)) == len(values)
+    other_key = arrays(reinit(linen(), {"*": SMALL}, KEY))
+    assert not same(other_key["params/c_fc/kernel"], all_of_them["params/c_fc/kernel"])
+
+
+def test_a_class_of_modules_is_all_that_is_inside():
+    model = reinit(Layers(nnx.Rngs(0)), [(nnx.Linear, flaxinit.ones)], NEW)
+    floating = {p: leaf for p, leaf in arrays(model).items() if leaf.dtype == jnp.float32}
+    ones = {path for path, leaf in floating.items() if same(leaf, 1.0)}
+    linear = {p for p in arrays(model) if p.startswith(("c_fc", "blocks"))}
+    assert linear <= ones and "norm/scale" in ones  # which is 1 at the start
+    assert not {"norm/bias", "norm/mean"} & ones
+    mlp = reinit(eqx.nn.MLP(4, 2, 8, 2, key=KEY), {eqx.nn.Linear: flaxinit.ones}, NEW)
+    assert all(same(leaf, 1) for leaf in jax.tree.leaves(eqx.filter(mlp, eqx.is_array)))
+    assert isinstance(mlp(jnp.ones(4)), jax.Array)
+
+
+def test_a_module_of_nnx_is_a_new_one_that_works():
+    model = Layers(nnx.Rngs(0))
+    new = reinit(model, {"*/kernel": flaxinit.orthogonal()}, NEW)
+    assert new is not model and type(new) is Layers
+    kernel = new.blocks[0].kernel[...]
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(8), atol=1e-5)
+    assert new.c_fc(X).shape == (1, 8)
+
+
+def test_kernels_stored_with_their_outputs_first():
+    init = flaxinit.he(in_axis=-1, out_axis=-2)
+    mlp = reinit(eqx.nn.MLP(400, 2, 100, 1, key=KEY), {"layers/0/weight": init}, NEW)
+    weight = np.asarray(mlp.layers[0].weight)
+    assert weight.shape == (100, 400)
+    expected = init(path_key(NEW, "layers/0/weight"), (100, 400))
+    np.testing.assert_array_equal(weight, expected)
+
+
+def test_arrays_stay_where_they_were():
+    mesh = jax.make_mesh((8,), ("x",))
+    layout = jax.NamedSharding(mesh, jax.P(None, "x"))
+    tree = {"a": jax.device_put(jnp.ones((4, 16)), layout), "b": jnp.ones((4, 16))}
+    device = jax.devices()[3]
+    tree["c"] = jax.device_put(jnp.ones((4, 16)), device)
+    for init in (SMALL, jax.nn.initializers.normal(0.02)):
+        new = reinit(tree, {"*": init}, NEW)
+        assert new["a"].sharding == layout and new["c"].devices() == {device}
+        alone = reinit({"a": jnp.ones((4, 16))}, {"a": init}, NEW)["a"]
+        np.testing.assert_allclose(jax.device_get(new["a"]), alone, rtol=1e-6)
+
+
+def test_boxes_stay_boxes():
+    init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "x"))
+    variables = nn.Dense(8, kernel_init=init).init(KEY, X)
+    new = reinit(variables, {"params/kernel": SMALL}, NEW)
+    boxed = new["params"]["kernel"]
+    assert isinstance(boxed, nn.Partitioned) and boxed.names == (None, "x")
+    assert same(boxed.value, SMALL(path_key(NEW, "params/kernel"), (4, 8)))
+
+
+RULES = {"*/kernel": flaxinit.he(), "*/bias": flaxinit.normal(0.1)}
+
+
+@pytest.mark.parametrize("name", ["linen", "nnx", "haiku"])
+def test_inside_fast_init_the_bits_are_the_same_and_nothing_is_drawn_twice(name):
+    rules = {re.compile(MODELS[name][1]): flaxinit.lecun_uniform()}
+    makers = {
+        "linen": lambda key: Block().init(key, X),
+        "nnx": lambda key: Layers(nnx.Rngs(key)),
+        "haiku": lambda key: hk.transform(lambda x: hk.nets.MLP([8, 2])(x)).init(key, X),
+    }
+    reports = []
+
+    def both(key):
+        return reinit(makers[name](key), rules, key)
+
+    made = arrays(flaxinit.fast_init(both, report=reports.append)(KEY))
+    eager = arrays(reinit(makers[name](KEY), rules, KEY))
+    assert made.keys() == eager.keys()
+    for path, leaf in eager.items():
+        assert same(made[path], leaf), path
+    plain = []
+    flaxinit.fast_init(makers[name], report=plain.append)(KEY)
+    drawn, before = (sum(group.draws for group in r.groups) for r in (*reports, *plain))
+    assert 0 < drawn <= before
+
+
+def test_under_jit_the_values_are_the_same():
+    eager = arrays(reinit(linen(), RULES, NEW))
+    traced = arrays(jax.jit(lambda tree, key: reinit(tree, RULES, key))(linen(), NEW))
+    assert all(same(eager[path], traced[path]) for path in eager)
+
+
+def test_the_report_lists_what_each_rule_drew(capsys):
+    reports = []
+    rules = {"*/c_proj/kernel": SMALL, re.compile("c_fc"): None}
+    reinit(linen(), rules, NEW, report=reports.append)
+    (report,) = reports
+    assert [names for _, names in report.redrawn] == [
+        ("params/c_proj/kernel",),
+        ("params/c_fc/bias", "params/c_fc/kernel"),
+    ]
+    assert "params/head/kernel" in report.left and len(report.left) == 5
+    reinit(linen(), rules, NEW, report=True)
+    printed = capsys.readouterr().out
+    assert printed.strip() == str(report)
+    assert "'*/c_proj/kernel' -> normal(stddev=0.02)\n  params/c_proj/kernel\n" in printed
+    assert "regular expression 'c_fc' -> None" in printed
+
+
+BAD = {
+    "nothing": (
+        {"*/c_porj/kernel": SMALL},
+        ValueError,
+        r"'\*/c_porj/kernel' matches none of the 8 floating arrays. .*params/c_proj/kernel",
+    ),
+    "no regular expression": ({re.compile("^kernel"): SMALL}, ValueError, "expression '.kernel'"),
+    "no class": ({nnx.Linear: SMALL}, ValueError, "Linear matches none"),
+    "no array": ({(lambda path, array: False): SMALL}, ValueError, "matches none"),
+    "covered": ({"*": SMALL, "*/kernel": flaxinit.he()}, ValueError, "Put it before them"),
+    "a shape": (
+        {"*/kernel": SMALL, "*": flaxinit.he()},
+        ValueError,
+        r"params/LayerNorm_0/bias, by the rule '\*': A fan needs a kernel",
+    ),
+    "a factory": ({"*": flaxinit.he}, TypeError, r"Call it: he\(\.\.\.\)"),
+    "a name": ({"*": "hee_normal"}, ValueError, "Did you mean 'he_normal'"),
+    "another shape": ({"*": lambda key, shape, dtype: jnp.ones(3)}, ValueError, "made float32"),
+    "no rule": ({}, TypeError, "rules must be pairs"),
+    "no pairs": (["*"], TypeError, "rules must be pairs"),
+    "a pattern": ({3: SMALL}, TypeError, "A pattern must be a glob"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_rule_is_an_error(case):
+    rules, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        reinit(linen(), rules, NEW)
+
+
+def test_what_holds_no_floating_array():
+    with pytest.raises(ValueError, match=r"none of the 0 floating arrays. There are none"):
+        reinit({"steps": jnp.arange(3)}, {"*": SMALL}, NEW)
+    with pytest.raises(TypeError, match="needs one key"):
+        reinit(linen(), {"*": SMALL}, 3)
