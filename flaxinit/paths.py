@@ -18,6 +18,6 @@ def name(path: Sequence[Any]) -> str:
 
 
 def unboxed(path: Sequence[Any]) -> tuple[Any, ...]:
-    """The path without the field in which Flax boxes an array."""
+    """Return the path without the field in which Flax boxes an array."""
     boxed = path and isinstance(path[-1], GetAttrKey) and path[-1].name == "value"
     return tuple(path[:-1] if boxed else path)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +25,14 @@ Pattern = str | re.Pattern[str] | type | Callable[[str, jax.ShapeDtypeStruct], b
 Rules = Mapping[Any, Any] | Iterable[tuple[Pattern, Any]]
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """A pattern, and the initializer of what it matches; None leaves that as it is."""
 
     pattern: Pattern
     init: Any
 
     def matches(self, path: str, array: jax.ShapeDtypeStruct, around: list[Any]) -> bool:
-        """Whether it is this rule's, given the objects in which the array lies."""
+        """Return whether the array, which lies in the objects `around`, is this rule's."""
         pattern = self.pattern
         if isinstance(pattern, str):
             return fnmatch.fnmatchcase(path, pattern)
@@ -106,7 +105,7 @@ def reinit(
     [0.0, 0.0, 0.0, 0.0]
     """
     check_key(key)
-    checked = [Rule(_checked_pattern(pattern), _checked(init)) for pattern, init in _pairs(rules)]
+    checked = checked_rules(rules)
     arrays, rebuild = _taken_apart(tree)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(arrays)
     found = {i: paths.name(path) for i, (path, leaf) in enumerate(leaves) if _is_floating(leaf)}
@@ -136,14 +135,16 @@ def reinit(
     return result
 
 
-def _pairs(rules: Any) -> list[tuple[Any, Any]]:
-    pairs = list(rules.items() if isinstance(rules, Mapping) else rules)
+def checked_rules(rules: Any) -> list[Rule]:
+    """Return the rules of a mapping or of pairs, with the initializers that names stand for."""
+    iterable = isinstance(rules, Mapping | Iterable)
+    pairs = list(rules.items() if isinstance(rules, Mapping) else rules if iterable else ())
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(
             'rules must be pairs of a pattern and an initializer, such as {"*/kernel": he()}; got '
             f"{rules!r}."
         )
-    return pairs
+    return [Rule(_checked_pattern(pattern), _checked(init)) for pattern, init in pairs]
 
 
 def _checked_pattern(pattern: Any) -> Any:
@@ -162,7 +163,7 @@ def _checked(init: Any) -> Any:
 
 
 def _taken_apart(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """A pytree of arrays, and what makes the model of it again."""
+    """Return a pytree of arrays, and a function from such a tree to the model."""
     nnx = sys.modules.get("flax.nnx")  # a model made of NNX modules has imported it
     if nnx is not None and isinstance(tree, nnx.Module):
         graphdef, state = nnx.split(tree)
@@ -181,7 +182,7 @@ def _matches(rule: Rule, name: str, item: tuple[Any, Any], tree: Any) -> bool:
 
 
 def _around(tree: Any, path: tuple[Any, ...]) -> Iterable[Any]:
-    """The objects along a path, from the whole in."""
+    """Yield the objects along a path, from the whole inwards."""
     yield tree
     for step in path:
         at = getattr(step, "name", getattr(step, "key", getattr(step, "idx", None)))
@@ -194,7 +195,7 @@ def _around(tree: Any, path: tuple[Any, ...]) -> Iterable[Any]:
 
 
 def _nothing(rule: Rule, names: list[str]) -> str:
-    """What to say of a rule that matches no array."""
+    """Return the error of a rule that matches no array."""
     text = rule.pattern.pattern if isinstance(rule.pattern, re.Pattern) else rule.pattern
     near = difflib.get_close_matches(str(text), names, n=3, cutoff=0.0)
     nearest = f"The nearest are {', '.join(near)}." if near else "There are none."
@@ -202,7 +203,7 @@ def _nothing(rule: Rule, names: list[str]) -> str:
 
 
 def path_key(key: Any, path: str) -> Any:
-    """The key of one array: 64 bits of a hash of its path, folded in."""
+    """Return the key of one array: 64 bits of a hash of its path are folded in."""
     digest = hashlib.sha256(path.encode()).digest()
     for word in (digest[:4], digest[4:8]):
         key = jax.random.fold_in(key, int.from_bytes(word, "little"))
@@ -210,7 +211,7 @@ def path_key(key: Any, path: str) -> Any:
 
 
 def _drawn(rule: Rule, name: str, leaf: Any, key: Any) -> Any:
-    """A new array in place of `leaf`, with its shape, dtype and layout."""
+    """Return a new array in place of `leaf`, with its shape, dtype and layout."""
     init, layout = rule.init, None
     if init is None:
         return leaf

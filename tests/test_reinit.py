@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType
 
 import flaxinit
 from flaxinit import paths, reinit
@@ -180,28 +181,53 @@ def test_boxes_stay_boxes():
 RULES = {"*/kernel": flaxinit.he(), "*/bias": flaxinit.normal(0.1)}
 
 
-@pytest.mark.parametrize("name", ["linen", "nnx", "haiku"])
+MAKERS = {
+    "linen": lambda key: Block().init(key, X),
+    "nnx": lambda key: Layers(nnx.Rngs(key)),
+    "haiku": lambda key: hk.transform(lambda x: hk.nets.MLP([8, 2])(x)).init(key, X),
+    "equinox": lambda key: eqx.filter(eqx.nn.MLP(4, 2, 8, 2, key=key), eqx.is_array),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_inside_fast_init_the_bits_are_the_same_and_nothing_is_drawn_twice(name):
     rules = {re.compile(MODELS[name][1]): flaxinit.lecun_uniform()}
-    makers = {
-        "linen": lambda key: Block().init(key, X),
-        "nnx": lambda key: Layers(nnx.Rngs(key)),
-        "haiku": lambda key: hk.transform(lambda x: hk.nets.MLP([8, 2])(x)).init(key, X),
-    }
     reports = []
-
-    def both(key):
-        return reinit(makers[name](key), rules, key)
-
-    made = arrays(flaxinit.fast_init(both, report=reports.append)(KEY))
-    eager = arrays(reinit(makers[name](KEY), rules, KEY))
-    assert made.keys() == eager.keys()
-    for path, leaf in eager.items():
-        assert same(made[path], leaf), path
-    plain = []
-    flaxinit.fast_init(makers[name], report=plain.append)(KEY)
-    drawn, before = (sum(group.draws for group in r.groups) for r in (*reports, *plain))
+    init = flaxinit.fast_init(MAKERS[name], initializers=rules, report=reports.append)
+    for key in (KEY, NEW):
+        made, eager = arrays(init(key)), arrays(reinit(MAKERS[name](key), rules, key))
+        assert made.keys() == eager.keys()
+        for path, leaf in eager.items():
+            assert same(made[path], leaf), path
+    flaxinit.fast_init(MAKERS[name], report=reports.append)(KEY)
+    drawn, _, before = (sum(group.draws for group in report.groups) for report in reports)
     assert 0 < drawn <= before
+
+
+def test_inside_fast_init_on_a_mesh():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    kernel = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "x"))
+    model = nn.Dense(16, kernel_init=kernel)
+    rules = {"*/kernel": flaxinit.lecun_uniform()}
+    with jax.set_mesh(mesh):
+        made = flaxinit.fast_init(model.init, initializers=rules)(KEY, X)["params"]["kernel"].value
+    assert made.sharding.spec == jax.P(None, "x")
+    eager = reinit(model.init(KEY, X), rules, KEY)["params"]["kernel"].value
+    np.testing.assert_array_equal(jax.device_get(made), eager)
+
+
+def test_the_key_of_rules_is_the_first_argument_or_its_params():
+    init = flaxinit.fast_init(Block().init, initializers=RULES)
+    by_key, by_name = arrays(init(KEY, X)), arrays(init({"params": KEY}, X))
+    for path, leaf in arrays(reinit(Block().init(KEY, X), RULES, KEY)).items():
+        assert same(by_key[path], leaf) and same(by_name[path], leaf)
+    for wrong in ({"dropout": KEY}, X):
+        with pytest.raises(TypeError, match="the first argument is the key"):
+            init(wrong, X)
+    with pytest.raises(ValueError, match="matches none of the"):
+        flaxinit.fast_init(Block().init, initializers={"kernle": SMALL})(KEY, X)
+    with pytest.raises(TypeError, match="rules must be pairs"):
+        flaxinit.fast_init(Block().init, initializers=3)
 
 
 def test_under_jit_the_values_are_the_same():

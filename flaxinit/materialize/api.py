@@ -4,12 +4,13 @@ import contextlib
 import functools
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 from jax.core import Tracer
 
+from flaxinit.initializers.checks import is_key
 from flaxinit.materialize.execute import Executor, undisturbed
 from flaxinit.materialize.flatten import flatten
 from flaxinit.materialize.out_shardings import checked_out_shardings
@@ -17,12 +18,14 @@ from flaxinit.materialize.partition import partition
 from flaxinit.materialize.places import Plan, place_outputs
 from flaxinit.materialize.report import Progress, Report
 from flaxinit.materialize.trace import BUILD_INSIDE, has_nnx_nodes, trace
+from flaxinit.rules import Rule, Rules, checked_rules, reinit
 
 
 def fast_init(
     init_fn: Callable,
     out_shardings: Any = None,
     *,
+    initializers: Rules | None = None,
     report: bool | Callable[[Report], None] = False,
     progress: bool = True,
 ) -> Callable:
@@ -64,6 +67,9 @@ def fast_init(
               array.
             - A function from a path such as ``"params/Dense_0/kernel"`` and a
               ``jax.ShapeDtypeStruct`` to a sharding, a ``PartitionSpec`` or None.
+        initializers: rules from path patterns to initializers, as `flaxinit.reinit` takes them.
+            The result is ``reinit(init_fn(key, *args), initializers, key)``, but what a rule
+            replaces is never drawn. The key is the first argument, or its ``"params"``.
         report: True prints a table of the distinct draws, their compile and draw seconds and bytes
             per device, in the first process. A function is called with the `Report` instead, in
             every process.
@@ -101,6 +107,7 @@ def fast_init(
             kinds = "True, False or a function" if name == "report" else "True or False"
             raise TypeError(f"{name} must be {kinds}, received {option!r}.")
     out_shardings = checked_out_shardings(out_shardings)
+    ruled = init_fn if initializers is None else _ruled(init_fn, checked_rules(initializers))
     executors: dict[Any, Executor] = {}
 
     @functools.wraps(init_fn)
@@ -113,7 +120,7 @@ def fast_init(
         outcome = Report()
         start = time.perf_counter()
         with _without_collector():
-            traced = trace(init_fn, args, kwargs)
+            traced = trace(ruled, args, kwargs)
             flat = flatten(traced.jaxpr, traced.constants)
             places = place_outputs(out_shardings, traced, flat, jax.sharding.get_mesh())
             parts = partition(flat)
@@ -133,6 +140,24 @@ def fast_init(
         return result
 
     return initialize
+
+
+def _ruled(init_fn: Callable, rules: list[Rule]) -> Callable:
+    """Return the init function, with what it makes drawn again by rules."""
+
+    @functools.wraps(init_fn)
+    def draw(*args, **kwargs):
+        key = args[0] if args else None
+        if isinstance(key, Mapping):
+            key = key.get("params")
+        if not is_key(key):
+            raise TypeError(
+                "with initializers=rules the first argument is the key from which they draw, or a "
+                f"mapping that has it under 'params'; received {key!r}."
+            )
+        return reinit(init_fn(*args, **kwargs), rules, key)
+
+    return draw
 
 
 def _check_function(init_fn: Any) -> None:
