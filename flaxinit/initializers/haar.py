@@ -125,7 +125,7 @@ def _alone(key, rows: int, columns: int, dtype, tall: bool):
 
 
 def _units(rows: int, columns: int, dtype):
-    """Return where each unit of Gaussian vectors begins, their number, and key -> vectors.
+    """Return where each unit of Gaussian vectors begins, its size, and key -> vectors.
 
     They depend neither on how many units are multiplied at once nor on the mesh.
     """

@@ -1,9 +1,9 @@
 """Run the key program equation by equation, as an eager run does.
 
-`partition` says what a key program is. It has as many equations as the model has layers, but few
-distinct ones: ``jax.random.split(key)`` is one executable however often it is called, here
-``random_split``. The ``unstack`` that takes the two keys out of their array only moves words; such
-an equation runs in NumPy on the host and needs no executable.
+A key program, see `partition`, has as many equations as the model has layers, but few distinct
+ones. In the example there, ``random_split`` is one executable however often a model splits a key.
+The ``unstack`` that takes both keys out of their array only moves words. Such an equation runs in
+NumPy on the host and needs no executable.
 """
 
 from collections.abc import Mapping

@@ -10,10 +10,10 @@ An init function of three lines::
     kernel = 0.1 * jax.random.normal(first, (256, 128))
     return kernel, jax.random.uniform(second, (128,))
 
-becomes a key program of two equations and two draws::
+becomes a key program and two draws::
 
     key program    random_split    key -> an array of two keys
-                   unstack         that array -> first, second
+                   unstack         that array -> first, second (slices in older versions of JAX)
     draw 1         normal, mul     first -> kernel
     draw 2         uniform         second -> the other output
 
