@@ -170,3 +170,16 @@ ZHANG_2019 = (
     "H. Zhang, Y. N. Dauphin, T. Ma (2019). Fixup Initialization: Residual Learning Without "
     "Normalization. ICLR."
 )
+YANG_2021 = (
+    "G. Yang, E. J. Hu (2021). Tensor Programs IV: Feature Learning in Infinite-Width Neural "
+    "Networks. ICML."
+)
+YANG_2022 = (
+    "G. Yang, E. J. Hu, I. Babuschkin, S. Sidor, X. Liu, D. Farhi, N. Ryder, J. Pachocki, W. Chen, "
+    "J. Gao (2022). Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter "
+    "Transfer. arXiv:2203.03466."
+)
+YANG_2023 = (
+    "G. Yang, J. B. Simon, J. Bernstein (2023). A Spectral Condition for Feature Learning. "
+    "arXiv:2310.17813."
+)

@@ -70,5 +70,11 @@ from flaxinit.materialize import fast_init as fast_init
 from flaxinit.rules import Reinit as Reinit, reinit as reinit
 from flaxinit.signal import Audit as Audit, audit as audit, forecast as forecast
 from flaxinit.theory import Derivation as Derivation, Moment as Moment, derive as derive
+from flaxinit.width import (
+    CoordinateCheck as CoordinateCheck,
+    Parametrization as Parametrization,
+    coord_check as coord_check,
+    mup as mup,
+)
 
 __version__: str

@@ -32,6 +32,7 @@ ROOMS = [
     ("flaxinit.critical_pair",),
     ("flaxinit.rules",),
     ("flaxinit.signal",),
+    ("flaxinit.width",),
     ("flaxinit.materialize",),
     ("flaxinit.cli", "flaxinit.__main__"),
 ]

@@ -1,0 +1,74 @@
+"""What every product with the signal makes: the pre-activations of a model, of any library."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from flaxinit.jaxpr import bind, called, closed, evaluate, unroll_scan
+from flaxinit.signal.model import Programs
+from flaxinit.width.analysis import walked
+from flaxinit.width.interpreter import Place
+
+
+def products(model: Programs) -> dict[Place, str]:
+    """The products of a model with the signal by their place, each with its name.
+
+    It is that of the kernel; products of two signals, such as attention's scores, are numbered.
+    """
+    walk = walked(model, model, [True] * len(model.names))
+    numbers = itertools.count(1)
+    return {
+        place: ", ".join(model.names[n] for n in parts) or f"product {next(numbers)} of signals"
+        for place, parts in sorted(walk.products.items())
+    }
+
+
+def recording(program: ClosedJaxpr, places: dict[Place, str]) -> Callable[..., Any]:
+    """A program as a function that returns its results, and the products at some places by name.
+
+    Those in a loop have one entry for each step, with the step's number behind the name.
+    """
+
+    def function(*operands: Any) -> tuple[list[Any], dict[str, Any]]:
+        record: dict[str, Any] = {}
+        results = _run(program, operands, (), places, record)
+        return results, record
+
+    return function
+
+
+def _run(program: ClosedJaxpr, operands: Sequence[Any], place: Place, places, record) -> list[Any]:
+    numbers = itertools.count()
+
+    def equation(each, values: list[Any]) -> list[Any]:
+        here = (*place, next(numbers))
+        if not any(known[: len(here)] == here for known in places):
+            return bind(each, values)
+        if here in places:
+            results = bind(each, values)
+            record[_free(places[here], record)] = results[0]
+            return results
+        if each.primitive.name == "scan":
+            return unroll_scan(
+                each,
+                values,
+                lambda body, inner: _run(body, inner, here, places, record),
+                lambda rows, step: rows[step],
+                jnp.stack,
+            )
+        body = called(each)
+        if body is None or each.primitive.name == "shard_map":
+            return bind(each, values)  # what a while loop or a branch makes has no fixed number
+        return _run(closed(body), values, here, places, record)
+
+    return evaluate(program, operands, equation)
+
+
+def _free(name: str, record: dict[str, Any]) -> str:
+    """The name, numbered from its second use on."""
+    if name not in record:
+        return name
+    return next(text for n in itertools.count(1) if (text := f"{name}[{n}]") not in record)

@@ -1,0 +1,72 @@
+"""Where parameters meet the signal."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NoReturn
+
+from flaxinit.width.interpreter import Equation, Interpreter
+from flaxinit.width.uses import Use
+from flaxinit.width.values import ONE, Value, product
+
+
+def refuse(walk: Interpreter, value: Value, why: str) -> NoReturn:
+    names = ", ".join(walk.names[n] for n in value.parts)
+    raise ValueError(
+        f"mup cannot tell how {names} should scale with the width: {why}. Write this part of the "
+        "model with matrix products, convolutions, lookups and sums."
+    )
+
+
+def settled(walk: Interpreter, equation: Equation, n: int, value: Value) -> Value:
+    """A value of parameters that the inputs chose, as the signal that it is."""
+    if not value.parametric:
+        return value
+    how = "gather" if value.looked_up else equation.name
+    scales, behind = {}, 0
+    for number, part in value.parts.items():
+        produced = product(part.axes)
+        use = Use(number, how, ONE, produced, value.looked_up, value.size, part.bent)
+        bit = walk.use(use, (*equation.place, n))
+        scales[bit] = value.size
+        behind |= 1 << bit
+    return Value(signal=True, size=value.size, scales=scales, behind=behind)
+
+
+def meeting(
+    walk: Interpreter,
+    equation: Equation,
+    kernel: Value,
+    signal: Value,
+    summed: Sequence[int],
+    free: Sequence[int],
+    axes: Sequence[Fraction],
+    shared: bool = True,
+) -> Value:
+    """A kernel meets the signal: one use for each parameter that it is made of."""
+    walk.products[equation.place] = tuple(kernel.parts)
+    # A parameter that made what enters is scaled for it; what grows besides is the kernel's.
+    if signal.scales:
+        walk.consumed(signal, equation.place, equation.name)
+    scale = kernel.size * (1.0 if signal.scales else signal.size)
+    scales, behind = {}, signal.behind
+    for number, part in kernel.parts.items():
+        contracted, produced = (product(part.axes[n] for n in group) for group in (summed, free))
+        contracts = shared
+        if part.inner is not None:
+            # Of two kernels that are multiplied first, the one that meets the signal produces the
+            # axis between them, and the other sums over it.
+            if any(part.axes[n] != 1 for n in summed):
+                produced *= part.inner
+            else:
+                contracted *= part.inner
+        elif len(kernel.parts) > 1 and any(
+            axes[n] != 1 and part.axes[n] == 1 for n in (*summed, *free)
+        ):
+            # A gain on a kernel: it is repeated along an axis that grows, and sums over nothing.
+            contracted, produced, contracts = ONE, contracted * produced, False
+        how = equation.name
+        use = Use(number, how, contracted, produced, contracts, scale, part.bent)
+        bit = walk.use(use, equation.place)
+        scales[bit] = scale
+        behind |= 1 << bit
+    return Value(signal=True, size=scale, scales=scales, behind=behind)

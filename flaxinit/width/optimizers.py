@@ -1,0 +1,164 @@
+"""The factor on each parameter's learning rate, by optimizer."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from flaxinit import paths
+from flaxinit.width.analysis import Parameter
+from flaxinit.width.values import exact, rounded
+
+# Optax's optimizers by the rule that they follow. The updates of all of Adam's family are the
+# gradient over its own size, so that they do not depend on it.
+FAMILIES = {
+    "sgd": ("sgd", "noisy_sgd"),
+    "adam": (
+        *("adam", "adamw", "adamax", "adamaxw", "amsgrad", "nadam", "nadamw", "radam", "lion"),
+        *("adabelief", "rmsprop", "adan", "yogi", "sign_sgd"),
+    ),
+    "muon": ("muon",),
+    "adafactor": ("adafactor",),
+}
+# Adafactor in optax multiplies an update by the root mean square of the parameter, or by this.
+_SMALLEST = 1e-3
+
+
+def rate(optimizer: str, parameter: Parameter, options: dict[str, Any]) -> float:
+    """The factor on the learning rate of one parameter."""
+    wanted = parameter.scaling
+    if optimizer == "sgd":
+        return wanted.sgd
+    if optimizer == "muon" and (axes := muon_axes(parameter, options)):
+        shapes = parameter.base, parameter.shape
+        small, large = (_muon_factor(shape, *axes, options) for shape in shapes)
+        return rounded(wanted.orthogonal * small / large)
+    if optimizer == "adafactor":
+        factor = deviation(parameter)
+        sizes = [math.sqrt(law.square) for law in parameter.laws]
+        if any(map(math.isnan, sizes)):
+            raise ValueError(
+                f"Adafactor multiplies by the size of {parameter.name}, which mup cannot read. Use "
+                "another optimizer, or draw it by an initializer whose entries are independent."
+            )
+        return wanted.adam * max(sizes[0], _SMALLEST) / max(sizes[1] * factor, _SMALLEST)
+    return wanted.adam
+
+
+def deviation(parameter: Parameter) -> float:
+    """The factor on a draw: what the deviation should grow by, over what it grows by itself.
+
+    Raises:
+        ValueError: if the draw is not known, has a mean, or no factor on it is one on the signal.
+    """
+    base, law = parameter.laws
+    name, wanted = parameter.name, parameter.scaling
+    sums = wanted.kind in ("hidden", "output")
+    if wanted.bent and sums:
+        raise _bent(name, wanted.bent)
+    if not law.drawn or wanted.kind == "unused":
+        return 1.0
+    for each in (base, law):
+        if each.unread:
+            raise ValueError(
+                f"mup cannot read what {name} is drawn from: {each.unread}. Use an initializer "
+                "that draws its entries independently, such as flaxinit.lecun()."
+            )
+    factor = exact(wanted.deviation * math.sqrt(base.square / law.square))
+    if wanted.bent and factor != 1:
+        raise _bent(name, wanted.bent)
+    if not law.centered and (sums or factor != 1):
+        raise ValueError(
+            f"{name} is drawn with mean {law.mean:.3g}, which would sum to more as the width "
+            "grows. Draw it with mean 0."
+        )
+    return factor
+
+
+def _bent(name: str, operation: str) -> ValueError:
+    return ValueError(
+        f"mup cannot tell how {name} should scale with the width: it goes through {operation} "
+        "before it meets the signal, so a factor on its draw is not a factor on what the signal "
+        "meets. Leave that operation out, or scale it by hand."
+    )
+
+
+def muon_axes(parameter: Parameter, options: dict[str, Any]) -> tuple[Any, Any] | None:
+    """The axes that Muon reduces and those that come out; None for what it leaves to Adam."""
+    tree = options.get("muon_weight_dimension_numbers")
+    if tree is None:
+        return ((0,), (1,)) if len(parameter.shape) == 2 else None
+    numbers = _dimension_numbers(tree, parameter.name)
+    if numbers is None:
+        return None
+    pair = numbers.reduction_axis, numbers.output_axis
+    inside, out = ((n,) if isinstance(n, int) else tuple(n) for n in pair)
+    return inside, out
+
+
+def _dimension_numbers(tree: Any, name: str) -> Any:
+    """What optax's tree of dimension numbers, a prefix of that of the parameters, says of one."""
+    from optax.contrib import MuonDimensionNumbers
+
+    def known(x):
+        return x is None or isinstance(x, MuonDimensionNumbers)
+
+    for path, numbers in jax.tree_util.tree_leaves_with_path(tree, is_leaf=known):
+        prefix = paths.name(path)
+        whole = (f"{prefix}/", f"params/{prefix}/")
+        if not prefix or f"{name}/".startswith(whole):
+            return numbers
+    raise ValueError(
+        f"muon_weight_dimension_numbers says nothing of {name}. It is a tree like the parameters, "
+        "with None where Adam is to be used."
+    )
+
+
+def _muon_factor(shape: Sequence[int], inside, out, options: dict[str, Any]) -> float:
+    """What optax multiplies an orthogonal update by, for its real shape."""
+    fan_in, fan_out = (math.prod(shape[n] for n in axes) for axes in (inside, out))
+    if options.get("consistent_rms") is not None:
+        return math.sqrt(max(fan_in, fan_out))
+    return math.sqrt(max(1, fan_out / fan_in))
+
+
+def kind(factory: Callable) -> str:
+    """The rule that one of Optax's optimizers follows.
+
+    Raises:
+        ValueError: for one that is not known.
+    """
+    name = _name(factory)
+    for rule, names in FAMILIES.items():
+        if name in names:
+            return rule
+    names = ", ".join(n for names in FAMILIES.values() for n in names)
+    raise ValueError(
+        f"optimizer takes one of Optax's {names}; received {name}. For another, or for a "
+        "chain, put scale() behind it: optax.chain(..., parametrization.scale())."
+    )
+
+
+def check_family(factory: Callable, optimizer: str) -> None:
+    """Refuse an optimizer that follows another rule than the one the rates are for."""
+    if (rule := kind(factory)) != optimizer:
+        raise ValueError(
+            f"These factors are for {optimizer!r} and its family, and {_name(factory)} follows "
+            f"another rule: mup(..., optimizer={rule!r})."
+        )
+
+
+def _name(factory: Callable) -> str:
+    """Optax's name of an optimizer; some are another with options."""
+    import optax
+
+    while True:
+        for home in (optax, optax.contrib):
+            for name, value in vars(home).items():
+                if value is factory:
+                    return name
+        if not isinstance(factory, functools.partial):
+            return getattr(factory, "__name__", type(factory).__name__)
+        factory = factory.func

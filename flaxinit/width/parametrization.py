@@ -1,0 +1,250 @@
+"""What a model of another width needs: factors on its draws and on its learning rates."""
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flaxinit import paths
+from flaxinit.compat import require
+from flaxinit.width.analysis import Parameter
+from flaxinit.width.decay import decaying, without_decay
+from flaxinit.width.optimizers import check_family, deviation, muon_axes, rate
+from flaxinit.width.table import Row, table, written
+from flaxinit.width.values import product
+
+
+@dataclass(frozen=True, repr=False)
+class Parametrization:
+    """The factors that keep a model's training the same as that of its narrow base.
+
+    Attributes:
+        rows: one for each parameter.
+        remarks: what factors on draws and rates cannot do, and what to write in the model.
+        family: of optimizers that the rates are for.
+        parameters: what was found of each.
+        tree: the structure of the parameters.
+    """
+
+    rows: tuple[Row, ...]
+    remarks: tuple[str, ...]
+    family: str
+    parameters: tuple[Parameter, ...]
+    tree: Any
+
+    @property
+    def multipliers(self) -> Any:
+        """The factor on each learning rate, in a tree like the parameters."""
+        return jax.tree.unflatten(self.tree, [row.rate for row in self.rows])
+
+    def init(self, init_fn: Callable) -> Callable:
+        """The initialization with each draw multiplied by its factor.
+
+        Args:
+            init_fn: what initializes the model: Linen's ``model.init``, or a function that returns
+                parameters, an NNX module or its state. It need not be the one that was analyzed.
+
+        Returns:
+            A function of the same arguments. It can be given to `fast_init`.
+
+        Raises:
+            ValueError: when called, if a parameter of the model is missing in what it returns.
+        """
+        factors = {row.path: row.init for row in self.rows}
+
+        @functools.wraps(init_fn)
+        def init(*args, **kwargs):
+            made = init_fn(*args, **kwargs)
+            nnx = sys.modules.get("flax.nnx")
+            if nnx is not None and isinstance(made, nnx.Module):
+                state = nnx.state(made, nnx.Param)
+                nnx.update(made, _multiplied(state, factors, whole=True))
+                return made
+            return _multiplied(made, factors, whole=True)
+
+        return init
+
+    def scale(self):
+        """The factors on learning rates, as an ``optax.GradientTransformation``.
+
+        It multiplies updates, so it stands in a chain behind what depends on their size (Adam,
+        Muon), and before weight decay that is not to be scaled.
+
+        Raises:
+            ValueError: at ``init`` or ``update``, for parameters that the model does not have.
+        """
+        return self._scaled({row.path: row.rate for row in self.rows})
+
+    def _scaled(self, factors: dict[str, float]):
+        optax = _optax()
+
+        def update(updates, state, params=None):
+            return _multiplied(updates, factors), state
+
+        def init(params):
+            _multiplied(jax.eval_shape(lambda: params), factors, only_check=True)
+            return optax.EmptyState()
+
+        return optax.GradientTransformation(init, update)
+
+    def optimizer(
+        self, factory: Callable, learning_rate: Any, *, independent_decay: bool = False, **options
+    ):
+        """One of Optax's optimizers with rates, weight decay and epsilon where they belong.
+
+        The rate of a parameter is ``learning_rate`` times its factor. The weight decay stands
+        behind that, so each step takes ``learning_rate · weight_decay`` of every parameter at
+        every width: rate × decay is kept, as the rate of the base is. Adam's gradients are
+        multiplied by what they shrink by, so that its epsilon keeps its meaning.
+
+        ``clip_by_global_norm`` before it does not transfer: the norm of all gradients grows with
+        the width. Use `clip_by_global_norm` of this object.
+
+        Args:
+            factory: ``optax.adamw``, ``optax.sgd``, ``optax.contrib.muon``, ...
+            learning_rate: of the base model; a number or a schedule.
+            independent_decay: take ``weight_decay`` of every parameter in each step, whatever the
+                learning rate and its schedule.
+            options: of the factory.
+
+        Raises:
+            ValueError: for an optimizer that follows another rule than these factors.
+        """
+        optax = _optax()
+        check_family(factory, self.family)
+        decays, options = without_decay(factory, learning_rate, options)
+        parts = []
+        if self.family == "adam":
+            parts.append(self._scaled({row.path: 1 / row.epsilon for row in self.rows}))
+        known, axes = dict(options), "muon_weight_dimension_numbers"
+        if callable(make := options.get(axes)):
+            shapes = [jax.ShapeDtypeStruct(p.shape, jnp.float32) for p in self.parameters]
+            known[axes] = make(self.tree.unflatten(shapes))
+        rates = {p.name: rate(self.family, p, known) for p in self.parameters}
+        parts += [factory(learning_rate=learning_rate, **options), self._scaled(rates)]
+        muon = {p.name for p in self.parameters if muon_axes(p, known)}
+        for decay in decays:
+            # Optax's Muon has a decay of its own for what it leaves to Adam.
+            adams = decay.option == "adam_weight_decay"
+
+            def chosen(path, adams=adams):
+                return self.family != "muon" or (_known(path, muon) is None) == adams
+
+            parts.append(decaying(decay, independent_decay, chosen))
+        return optax.chain(*parts)
+
+    def clip_by_global_norm(self, max_norm: float):
+        """Clip gradients by a norm that does not grow with the width.
+
+        The norm of a parameter's gradient is that at the base times √n g, where n is by how much
+        its entries grow in number and g by how much each grows. Here it counts over that:
+
+            |g|² = Σ |g_i|² / (n_i g_i²).
+
+        It stands before the optimizer: ``optax.chain(scale.clip_by_global_norm(1.0), ...)``.
+
+        Args:
+            max_norm: the largest norm, as at the base.
+        """
+        optax = _optax()
+        weights = {
+            p.name: 1 / (p.scaling.gradient * math.sqrt(product(p.growth))) for p in self.parameters
+        }
+
+        def update(updates, state, params=None):
+            norm = optax.tree.norm(_multiplied(updates, weights))
+            factor = jnp.minimum(1.0, max_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
+            return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates), state
+
+        return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+    def __rich__(self):
+        title = f"Factors for {self.family}, relative to the base"
+        return table(title, self.rows, self.remarks, epsilon=self.family == "adam")
+
+    def __str__(self) -> str:
+        return written(self)
+
+    __repr__ = __str__
+
+
+def parametrization(
+    parameters: Sequence[Parameter], tree: Any, remarks: Sequence[str], optimizer: str
+) -> Parametrization:
+    """The table of a model's parameters for an optimizer.
+
+    Raises:
+        ValueError: if a parameter's draw is not known, or has a mean where it sums.
+    """
+    rows = []
+    for each in parameters:
+        wanted, factor = each.scaling, rate(optimizer, each, {})
+        rows.append(
+            Row(
+                each.name,
+                each.shape,
+                each.base,
+                wanted.kind,
+                deviation(each),
+                factor,
+                wanted.gradient,
+                1 / factor,
+                wanted.why,
+            )
+        )
+    own = [remark for each in parameters for remark in each.scaling.remarks]
+    every = tuple(dict.fromkeys([*own, *remarks]))
+    return Parametrization(tuple(rows), every, optimizer, tuple(parameters), tree)
+
+
+def _multiplied(
+    tree: Any, factors: dict[str, float], whole: bool = False, only_check: bool = False
+) -> Any:
+    """Each array multiplied by the factor of its path; arrays of no such path must not train.
+
+    A tree may be the parameters, what holds them (Linen's variables) or what they hold (the
+    collection ``params``), so that a path is known by its end.
+    """
+    met: set[str] = set()
+    unknown: list[str] = []
+
+    def one(path, leaf):
+        known = _known(path, factors)
+        if known is None:
+            if not whole and jnp.issubdtype(leaf.dtype, jnp.floating):
+                unknown.append(paths.name(path))
+            return leaf
+        met.add(known)
+        factor = factors[known]
+        if only_check or factor == 1:
+            return leaf
+        return leaf * jnp.asarray(factor, leaf.dtype)
+
+    result = jax.tree_util.tree_map_with_path(one, tree)
+    missing = sorted(set(factors) - met) if whole else []
+    if unknown or missing:
+        what = f"has {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+        raise ValueError(
+            f"This is not the model that mup was given: it {what}. Make the factors anew for it."
+        )
+    return result
+
+
+def _known(path: Any, names: Container[str]) -> str | None:
+    """The name of a parameter by its path, which may lack the collection ``params``."""
+    text = paths.name(path)
+    return next((name for name in (text, f"params/{text}") if name in names), None)
+
+
+def _optax():
+    try:
+        import optax
+    except ImportError as error:
+        raise ImportError("flaxinit's optimizers need Optax: pip install optax") from error
+    require("mup", optax="0.2.8")
+    return optax

@@ -1,0 +1,71 @@
+"""The table of a model's parameters, and tables as text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+# Of a table in text, which is not folded.
+_WIDEST = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter in the table.
+
+    Attributes:
+        path: as `fast_init` writes it.
+        shape: of the parameter.
+        base: its shape in the base model.
+        kind: ``input``, ``hidden``, ``output``, ``vector``, ``fixed`` or ``unused``.
+        init: factor on its draw.
+        rate: factor on its learning rate.
+        epsilon: factor on Adam's epsilon.
+        decay: factor on the weight decay, where that is multiplied with the learning rate.
+        why: the reason, in words.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    base: tuple[int, ...]
+    kind: str
+    init: float
+    rate: float
+    epsilon: float
+    decay: float
+    why: str
+
+
+def table(title: str, rows: Sequence[Row], remarks: Sequence[str], epsilon: bool):
+    """What prints the rows, with a column for Adam's epsilon or without."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text  # plain: in markup, [2] is a style
+
+    factors = ("init", "rate", "decay", *(["epsilon"] if epsilon else []))
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in ("parameter", "shape", "kind"):
+        grid.add_column(heading, no_wrap=True)
+    for heading in factors:
+        grid.add_column(heading, justify="right", no_wrap=True)
+    grid.add_column("why", overflow="fold")
+    for row in rows:
+        numbers = (f"{getattr(row, name):.4g}" for name in factors)
+        grid.add_row(Text(row.path), _shape(row), row.kind, *numbers, row.why)
+    return Group(Text(title), grid, *(Text(f"* {remark}") for remark in remarks))
+
+
+def written(printable: Any) -> str:
+    """What Rich prints of an object, as text without colors, however wide."""
+    from rich.console import Console
+
+    file = StringIO()
+    Console(file=file, color_system=None, width=_WIDEST).print(printable)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _shape(row: Row) -> str:
+    """Each axis, and that of the base where it is another."""
+    pairs = zip(row.base, row.shape, strict=True)
+    return "×".join(str(t) if b == t else f"{b}→{t}" for b, t in pairs) or "scalar"
