@@ -51,7 +51,15 @@ def elsewhere() -> list[flaxinit.Initializer]:
         *(flaxinit.get("he"), flaxinit.get({"name": "normal", "stddev": 0.1})),
         *(flaxinit.truncated_normal.from_parent(0.02), flaxinit.he(in_axis=range(2))),
         flaxinit.get(flaxinit.he().to_config()),
+        flaxinit.concatenate([flaxinit.zeros, flaxinit.he()], sizes=[4, 8]),
+        flaxinit.stack([flaxinit.lecun()] * 3, axis=1),
     ]
+
+
+def by_path(module: nnx.Linear) -> nnx.Linear:
+    rules = {"*/kernel": flaxinit.he(), "*/bias": flaxinit.zeros}
+    flaxinit.fast_init(nn.Dense(4).init, initializers=rules)
+    return flaxinit.reinit(module, [(nnx.Linear, flaxinit.he())], jax.random.key(0), report=True)
 
 
 def numbers() -> tuple[float, float, str]:

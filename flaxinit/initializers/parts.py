@@ -39,7 +39,7 @@ def _checked_sizes(name: str, value: Any) -> tuple[int, ...]:
     return sizes
 
 
-Parts = Annotated[tuple[Initializer, ...] | list[Initializer], _checked_parts]
+Parts = Annotated[Sequence[Initializer], _checked_parts]
 
 
 class _Joined(Initializer):
@@ -129,7 +129,7 @@ class concatenate(_Joined):
     """
 
     _: dataclasses.KW_ONLY
-    sizes: Annotated[tuple[int, ...], _checked_sizes] | None = None
+    sizes: Annotated[Sequence[int], _checked_sizes] | None = None
 
     def __post_init__(self):
         super().__post_init__()
