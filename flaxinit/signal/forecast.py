@@ -38,7 +38,7 @@ def forecast(
     and what stands between kernels is run on such channels: the limit of wide layers. Gradients
     take the transposed kernel as independent of the kernel. That is least true of depthwise and
     token-mixing kernels, of cells that use a kernel many times, and of queries and keys whose
-    tokens become alike: there gradients may be a third off at width 256, less at larger ones.
+    tokens become alike: there gradients may be a third off at width 256.
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
