@@ -214,8 +214,10 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         return exp(fastest) * sympy.Add(*[rest * exp(u - fastest) for u, rest in parts])
 
     def joined(product: Expr) -> Expr:
+        """Exponentials as one, if their exponents cancel."""
         growth, rest = _exponential(product)
-        return exp(growth) * rest
+        apart = sum(size(f.exp) for f in product.args if isinstance(f, exp))
+        return exp(growth) * rest if size(growth) < apart else product
 
     def logarithm(power: Expr) -> Expr:
         growth, rest = _exponential(power.args[0])
@@ -246,11 +248,15 @@ def _exponential(term: Expr) -> tuple[Expr, Expr]:
         return Integer(0), term
     rest = [f for f in sympy.Mul.make_args(term) if not isinstance(f, exp)]
     total = sympy.Add(*[power.exp for power in powers])
-    spend(_EXPANDING * count_terms(total))
-    if count_terms(total) <= MAX_TERMS:  # so that differences of exponents cancel
-        total = sympy.expand_mul(total)
-    constant, u = total.as_independent(z, as_Add=True)
+    constant, u = sympy.Add(*map(_distributed, Add.make_args(total))).as_independent(z, as_Add=True)
     return u, sympy.Mul(*rest, exp(constant))
+
+
+def _distributed(addend: Expr) -> Expr:
+    """A product multiplied out, so that differences cancel; what is divided by a sum stays."""
+    spend(_EXPANDING * count_terms(addend))
+    divided = any(p.base.is_Add and p.exp.is_negative for p in addend.atoms(sympy.Pow))
+    return addend if divided or count_terms(addend) > MAX_TERMS else sympy.expand_mul(addend)
 
 
 def _fastest(exponents: set[Expr], side: int) -> Expr | None:
