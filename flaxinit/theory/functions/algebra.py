@@ -253,7 +253,7 @@ def _exponential(term: Expr) -> tuple[Expr, Expr]:
 
 
 def _distributed(addend: Expr) -> Expr:
-    """A product multiplied out, so that differences cancel; what is divided by a sum stays."""
+    """Multiply a product out, so that differences cancel; keep what is divided by a sum."""
     spend(_EXPANDING * count_terms(addend))
     divided = any(p.base.is_Add and p.exp.is_negative for p in addend.atoms(sympy.Pow))
     return addend if divided or count_terms(addend) > MAX_TERMS else sympy.expand_mul(addend)
