@@ -63,10 +63,14 @@ def simplified(expr: Expr) -> Expr:
     SymPy writes tanh(nu) in powers of tanh u, and e^{n/m} as a power of e^{1/m}.
     """
     spend(_SIMPLIFYING * size(expr))
+    return expr if has_large_multiple(expr) else sympy.simplify(expr)
+
+
+def has_large_multiple(expr: Expr) -> bool:
+    """Whether SymPy may take high powers: its gcd of such ends the process, in GMP."""
     addends = (a for f in expr.atoms(sympy.Function) for u in f.args for a in Add.make_args(u))
     multiples = (addend.as_coeff_Mul()[0] for addend in addends)
-    large = any(max(abs(n.p), n.q) > _MULTIPLE for n in multiples if n.is_Rational)
-    return expr if large else sympy.simplify(expr)
+    return any(max(abs(n.p), n.q) > _MULTIPLE for n in multiples if n.is_Rational)
 
 
 def vanishes(expr: Expr) -> bool:

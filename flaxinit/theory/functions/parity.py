@@ -14,6 +14,7 @@ from flaxinit.theory.functions.algebra import (
     MAX_TERMS,
     count_terms,
     expand_numerators,
+    has_large_multiple,
     polynomial,
     vanishes,
 )
@@ -89,7 +90,12 @@ def _even(expr: Expr, other: Expr) -> Expr | None:
     even = expand_numerators(total)
     functions = expr.atoms(sympy.Function)
     exponentials = functions and all(isinstance(f, exp) for f in functions)
-    if exponentials and even.has(exp) and expr.count_ops() <= _SMALL:
+    if (
+        exponentials
+        and even.has(exp)
+        and expr.count_ops() <= _SMALL
+        and not has_large_multiple(expr)
+    ):
         return sympy.cancel((expr + other.subs(z, -z)) / 2)
     return even
 
