@@ -201,8 +201,8 @@ def outcomes(records: list[dict]) -> list[Outcome]:
     for (optimizer, growth), forms in drifts.items():
         sizes = {form: abs(np.median(drift)) for form, drift in forms.items() if len(drift)}
         winner = min(sizes, key=sizes.__getitem__, default="none")
-        margin = "drift of the best rate: " + ", ".join(
-            f"{form} {estimate(drift)} octaves" if len(drift) else f"{form} trains at no rate"
+        margin = ", ".join(
+            f"{form} drifts {estimate(drift)} octaves" if len(drift) else f"{form} never trains"
             for form, drift in forms.items()
         )
         found.append(Outcome(f"{optimizer}, {growth} times the width", winner, margin))
