@@ -82,6 +82,10 @@ def draws(n: int) -> dict[str, Draw]:
         "stft": Draw(flaxinit.stft(), (n, 1, n // 2 + 1)),
         "identity": Draw(flaxinit.identity(), kernel),
         "constant": Draw(flaxinit.constant(0.1), kernel),
+        "concatenate": Draw(
+            flaxinit.concatenate([flaxinit.he(), flaxinit.he().times(0.1)]), (n, 2 * n)
+        ),
+        "stack": Draw(flaxinit.stack([flaxinit.normal(1), flaxinit.normal(2)], axis=0), (2, n)),
         "orthogonal, wide": Draw(flaxinit.orthogonal(), kernel, matrix=kernel),
         "orthogonal, tall": Draw(flaxinit.orthogonal(), tall, matrix=tall),
         "orthogonal, bfloat16": Draw(flaxinit.orthogonal(), kernel, "bfloat16", kernel),
