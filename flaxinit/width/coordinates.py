@@ -36,19 +36,19 @@ class Coordinate:
     high: float
     allowed: float
 
+    def _where(self, marked) -> str:
+        return ", ".join(str(self.widths[n]) for n in np.flatnonzero(marked))
+
     @property
     def finding(self) -> str:
         """In words: ``steady`` if the whole interval is small enough."""
         bad = ~np.isfinite(self.changes).all(axis=0)
         if bad.any():
-            where = ", ".join(str(w) for w, b in zip(self.widths, bad, strict=True) if b)
-            return f"not finite at width {where}"
+            return f"not finite at width {self._where(bad)}"
         if not self.changes.any():
             return "did not move"
         if not self.changes.all():
-            still = ~self.changes.all(axis=0)
-            where = ", ".join(str(w) for w, s in zip(self.widths, still, strict=True) if s)
-            return f"did not move at width {where}"
+            return f"did not move at width {self._where(~self.changes.all(axis=0))}"
         if -self.allowed <= self.low and self.high <= self.allowed:
             return "steady"
         if self.low > self.allowed:
