@@ -36,6 +36,7 @@ FOUND = {
     "min(sigmoid(1.702), 3 + x)": "derived",
     "erf(" * 20 + "x" + ")" * 20: "refused",
     "cosh(acos(cos(tanh(x))))": "refused",
+    "(x + e)**45": "derived",
     "x + sin(pi)**0.1": "derived",
     "x*sign(sin(pi)) + x": "derived",
 }

@@ -33,6 +33,11 @@ def _is_long(power: Expr) -> bool:
     return bool(exponent.is_Rational) and max(abs(exponent.p), exponent.q) > _LONG
 
 
+def _is_constant(expr: Expr) -> bool:
+    """Tell whether it has no symbol, or only names of constants: to group by, not to factor."""
+    return all(isinstance(symbol, Dummy) for symbol in expr.free_symbols)
+
+
 def _tidied(expr: Expr) -> Expr:
     if expr.has(I):
         expr = sympy.expand(expand_numerators(expr).replace(_is_rotation, _rotation))
@@ -73,7 +78,7 @@ def _separate(addend: Expr) -> tuple[Expr, Expr]:
     kind, coefficient = Integer(1), Integer(1)
     for factor in sympy.Mul.make_args(addend):
         for base, power in _prime_powers(factor):
-            if not base.free_symbols and not base.is_Rational:
+            if _is_constant(base) and not base.is_Rational:
                 kind *= base**power
             elif power.is_Rational and power.q == 2:
                 # b^{k−1/2} = b^k / √b, so all half-integer powers of a base share a factor.
@@ -86,7 +91,7 @@ def _separate(addend: Expr) -> tuple[Expr, Expr]:
     # Two roots of one base, √b·√b, have become rational.
     rest, rational = Integer(1), Integer(1)
     for factor in sympy.Mul.make_args(kind):
-        if factor.is_Rational or (factor.free_symbols and factor.is_rational_function()):
+        if factor.is_Rational or (not _is_constant(factor) and factor.is_rational_function()):
             rational *= factor
         else:
             rest *= factor
@@ -96,7 +101,7 @@ def _separate(addend: Expr) -> tuple[Expr, Expr]:
 def _prime_powers(factor: Expr):
     """Yield a factor as powers of irreducible bases, if every base stays positive."""
     base, power = factor.as_base_exp()
-    if not factor.free_symbols:
+    if _is_constant(factor):
         yield base, power
     elif isinstance(factor, sympy.Function):
         arguments = [sympy.factor(a) if a.is_rational_function() else a for a in factor.args]
