@@ -86,14 +86,14 @@ class for_keras(Value):
         return keras.ops.convert_to_tensor(np.asarray(drawn), dtype=dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """What Keras saves."""
+        """Return the configuration that Keras saves."""
         if not isinstance(self.init, Initializer):
             raise TypeError(f"Keras saves flaxinit's initializers alone, got {self.init!r}.")
         return {"init": self.init.to_config(), "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """What `get_config` made."""
+        """Build the initializer from a configuration that `get_config` returned."""
         from flaxinit.initializers.config import get
 
         return cls(get(config["init"]), config["seed"])

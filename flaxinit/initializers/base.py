@@ -200,9 +200,9 @@ class Initializer(Value):
         return sampling.root(self.variance(shape))
 
     def with_axes(self, in_axis: Axes, out_axis: Axes) -> Self:
-        """The same initializer for a kernel with these axes of inputs and outputs.
+        """Return the same initializer for a kernel with these axes of inputs and outputs.
 
-        One whose values do not depend on them is itself.
+        An initializer whose values do not depend on the axes returns itself.
 
         Raises:
             TypeError: an initializer that reads a kernel's axes in another way.
@@ -219,7 +219,7 @@ class Initializer(Value):
         )
 
     def to_config(self) -> dict[str, Any]:
-        """Plain data of which `flaxinit.get` makes an equal initializer, for JSON or YAML.
+        """Return plain data, for JSON or YAML, from which `flaxinit.get` makes an equal one.
 
         Raises:
             TypeError: a traced scale, whose value is only known when the program runs.
@@ -283,7 +283,7 @@ class AnyAxes(Initializer):
 
 
 def checked_initializer(name: str, value: Any) -> Any:
-    """`value` if it is an initializer, or another function that may be one."""
+    """Return `value` if it is an initializer, or another function that may be one."""
     if isinstance(value, Initializer):
         return value
     if isinstance(value, str | Mapping):

@@ -75,12 +75,12 @@ def _mistake(name, signature, args, kwargs) -> str:
 
 
 def is_shape(value: Any) -> bool:
-    """Whether `value` is a sequence of integers of Python, which no key is."""
+    """Return whether `value` is a list or tuple of Python integers, as no key is."""
     return isinstance(value, list | tuple) and all(type(size) is int for size in value)
 
 
 def wrong_form(init: Any, without_shape: bool) -> str:
-    """What to say of a call that does not begin with a key and a shape."""
+    """Return the error text for a call that does not begin with a key and a shape."""
     got = "only one argument" if without_shape else "a shape in place of the key"
     return (
         f"{init!r} takes (key, shape, dtype=None, out_sharding=None), got {got}. For Haiku, which "

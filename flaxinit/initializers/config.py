@@ -1,4 +1,4 @@
-"""Initializers as plain data: names, numbers, texts and lists, that JSON and YAML hold."""
+"""Initializers as plain data: the names, numbers, texts and lists that JSON and YAML hold."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ INFINITE = {"inf": math.inf, "-inf": -math.inf}  # JSON has no infinite numbers
 
 
 def get(config: Any) -> Initializer:
-    """The initializer that a name or a configuration describes; no code is evaluated.
+    """Return the initializer that a name or a configuration describes; no code is evaluated.
 
     Args:
         config: a name such as ``"he_uniform"``; a mapping of ``"name"`` and of arguments by their
@@ -29,11 +29,11 @@ def get(config: Any) -> Initializer:
             returned as it is.
 
     Returns:
-        The initializer, of which ``init.to_config()`` is a configuration again.
+        The initializer; ``init.to_config()`` describes it again.
 
     Raises:
-        ValueError: a name of no initializer, a mapping without a name.
-        TypeError: what is neither name nor mapping, a wrong or missing argument.
+        ValueError: an unknown name, a mapping without a name.
+        TypeError: a value that is neither a name nor a mapping, a wrong or missing argument.
 
     >>> get("he_uniform")
     variance_scaling(2.0, 'fan_in', 'uniform')
@@ -59,9 +59,9 @@ def get(config: Any) -> Initializer:
 
 
 def to_config(init: Initializer) -> dict[str, Any]:
-    """The name of an initializer and its fields that are not the defaults, as plain data.
+    """Return an initializer's name and its fields that are not the defaults, as plain data.
 
-    A dtype is its name, an array a list of lists, a complex number or array its parts under
+    A dtype becomes its name, an array a list of lists, a complex number or array its parts under
     ``"real"`` and ``"imag"``, an infinite number ``"inf"`` or ``"-inf"``.
     """
     default = inspect.signature(type(init)).parameters
@@ -78,7 +78,7 @@ def to_config(init: Initializer) -> dict[str, Any]:
 
 @functools.cache
 def forms() -> dict[str, Initializer | Callable[..., Initializer]]:
-    """What a configuration may name: the public initializers, and the functions that make one."""
+    """Return what a configuration may name: public initializers and functions that make one."""
     rooms = "flaxinit.initializers.", "flaxinit.kernels"
     names = (name for name, home in vars(flaxinit)["_HOME"].items() if home.startswith(rooms))
     return {name: form for name in names if _is_form(form := getattr(flaxinit, name))}
@@ -102,12 +102,12 @@ def _made(name: str, fields: dict[str, Any]) -> Initializer:
 
 
 def _is_mapping(config: Any) -> bool:
-    """Whether `config` has keys and values; some libraries' configurations are no `Mapping`."""
+    """Return whether `config` has keys and items; not every library's type is a `Mapping`."""
     return isinstance(config, Mapping) or (hasattr(config, "keys") and hasattr(config, "items"))
 
 
 def _read(value: Any) -> Any:
-    """A field, out of plain data."""
+    """Make a field from plain data."""
     if isinstance(value, str):
         return INFINITE.get(value, value)
     if _is_mapping(value):
@@ -121,7 +121,7 @@ def _read(value: Any) -> Any:
 
 
 def _written(name: str, value: Any) -> Any:
-    """A field as plain data."""
+    """Turn a field into plain data."""
     if isinstance(value, Initializer):
         return to_config(value)
     if isinstance(value, tuple):

@@ -52,7 +52,7 @@ class constant(Deterministic, AnyAxes):
     dtype: DType = None
 
     def times(self, factor: float) -> Self:
-        """The same with its value multiplied by a factor, as in `Initializer.times`."""
+        """Return the same constant with its value multiplied, as in `Initializer.times`."""
         multiple: Any = checked_scale("factor", factor, minimum=0.0)
         value = self.value
         if sampling.is_traced(multiple, value):  # JAX may be told to promote no dtypes

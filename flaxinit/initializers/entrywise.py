@@ -8,7 +8,7 @@ from flaxinit.sampling import Distribution
 
 
 class Parent(NamedTuple):
-    """Entries are `multiple` times a draw from `distribution` on the interval `ends`."""
+    """The law of an entry: `multiple` times a draw from `distribution` on the interval `ends`."""
 
     distribution: Distribution
     multiple: Any
@@ -19,7 +19,7 @@ class Entrywise(Initializer):
     """An initializer whose entries are independent and distributed alike."""
 
     def parent(self, shape: tuple[int, ...], dtype) -> Parent:
-        """What an entry is a multiple of, or ValueError if the dtype cannot hold it."""
+        """Return the law of the entries; raise ValueError if the dtype cannot hold them."""
         raise NotImplementedError
 
     def draw(self, key, shape, dtype, out_sharding):
@@ -36,6 +36,6 @@ class Entrywise(Initializer):
 
 
 def around_zero(variance: Any, distribution: Distribution, dtype) -> Parent:
-    """The parent of a draw of this variance around 0."""
+    """Return the parent of a draw with mean 0 and this variance."""
     multiple = sampling.checked_factor(distribution, variance, dtype)
     return Parent(distribution, multiple, sampling.ENDS[distribution])

@@ -58,7 +58,7 @@ class orthogonal(Initializer):
         return self.singular_value(shape) ** 2 / max(rows, columns)
 
     def with_axes(self, in_axis, out_axis):
-        """The same for a kernel whose columns are one axis of outputs, or one of inputs."""
+        """Return the same with its columns along the one axis of outputs, or else of inputs."""
         ins, outs = checked_axes("in_axis", in_axis), checked_axes("out_axis", out_axis)
         column = outs if isinstance(outs, int) else ins
         if not isinstance(column, int):
@@ -93,7 +93,7 @@ class orthogonal(Initializer):
         )
 
     def _matrix(self, shape: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
-        """Batch axes, rows and columns of the matrices in an array of this shape."""
+        """Return batch axes, rows and columns of the matrices in an array of this shape."""
         shape = checked_shape(shape)
         batch = axis_set("batch_axis", self.batch_axis, shape)
         (column,) = axis_set("column_axis", self.column_axis, shape)
@@ -119,7 +119,7 @@ class semi_orthogonal(orthogonal):
     """
 
     def with_axes(self, in_axis, out_axis):
-        """The same for a kernel whose columns are one axis of outputs."""
+        """Return the same initializer with its columns along the axis of outputs."""
         return dataclasses.replace(self, column_axis=out_axis)
 
     def _unit(self, shape: Sequence[int]) -> float:

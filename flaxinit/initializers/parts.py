@@ -43,7 +43,7 @@ Parts = Annotated[Sequence[Initializer], _checked_parts]
 
 
 class _Joined(Initializer):
-    """An array whose parts have an initializer each."""
+    """An initializer of an array whose parts each have their own."""
 
     parts: Parts
     axis: Axis = -1
@@ -62,16 +62,16 @@ class _Joined(Initializer):
         return any(part.needs_key for part in self.parts)
 
     def times(self, factor: float) -> Self:
-        """The same with every part multiplied by a factor, as in `Initializer.times`."""
+        """Return the same initializer with every part multiplied, as in `Initializer.times`."""
         parts = [part.times(factor) for part in self.parts]
         return dataclasses.replace(self, parts=parts)
 
     def shapes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
-        """The shapes of the parts of an array of this shape."""
+        """Return the shapes of the parts of an array of this shape."""
         raise NotImplementedError
 
     def variances(self, shape: Sequence[int]) -> list[float]:
-        """The variance of an entry of each part of an array of this shape."""
+        """Return the variance of an entry of each part of an array of this shape."""
         shapes = self.shapes(checked_shape(shape))
         return [part.variance(own) for part, own in zip(self.parts, shapes, strict=True)]
 
@@ -94,7 +94,7 @@ class _Joined(Initializer):
             "axis": axis_number(self.axis, shape),
             "dtype": dtype,
         }
-        if sampling.is_traced(*_numbers(self)):  # its parts are no key to a compiled program
+        if sampling.is_traced(*_numbers(self)):  # its parts cannot be a cache key
             return sampling.place(functools.partial(_join, **options), out_sharding)(key)
         return _compiled(key, **options, out_sharding=out_sharding)
 
@@ -102,9 +102,9 @@ class _Joined(Initializer):
 class concatenate(_Joined):
     """Draw a kernel whose parts lie side by side along an axis, each by its own initializer.
 
-    For kernels that a layer fuses: queries, keys and values, gate and up projections, the gates of
-    a recurrent cell. Each part has the variance and the fans that it would have alone. The
-    variance of the whole is the mean over its entries; `variances` gives that of each part.
+    Use it for kernels that a layer fuses: queries, keys and values, gate and up projections, the
+    gates of a recurrent cell. Each part has the variance and the fans that it would have alone.
+    The variance of the whole is the mean over its entries; `variances` gives that of each part.
 
     Parts whose entries are independent (`normal`, `uniform`, `truncated_normal`,
     `variance_scaling`, `he`, `siren`) and numbers (`zeros`, `constant`) are drawn in place on every
@@ -151,7 +151,7 @@ class concatenate(_Joined):
         return [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
 
     def with_axes(self, in_axis, out_axis):
-        """The same with each part's axes replaced."""
+        """Return the same initializer with each part's axes replaced."""
         parts = [part.with_axes(in_axis, out_axis) for part in self.parts]
         return dataclasses.replace(self, parts=parts)
 
@@ -159,8 +159,8 @@ class concatenate(_Joined):
 class stack(_Joined):
     """Draw an array whose slices along an axis each have their own initializer.
 
-    As `concatenate`, but the axis is one more than the parts have: experts, heads, or layers whose
-    variance depends on the depth.
+    It works like `concatenate`, but the parts do not have the axis. Use it for experts, heads, or
+    layers whose variance depends on the depth.
 
     Args:
         parts: the initializers, in order.
@@ -190,13 +190,13 @@ class stack(_Joined):
 
 
 def axis_number(axis: int, shape: Sequence[int]) -> int:
-    """An axis of this shape, counted from the front."""
+    """Return the number of an axis of this shape, counted from the front."""
     (number,) = axis_set("axis", axis, shape)
     return number
 
 
 def _numbers(value: Any) -> list[Any]:
-    """The fields of an initializer and of its parts."""
+    """Return the fields of an initializer and of its parts, in one list."""
     if isinstance(value, tuple):
         return [number for item in value for number in _numbers(item)]
     return _numbers(tuple(vars(value).values())) if isinstance(value, Initializer) else [value]
@@ -220,7 +220,7 @@ def _is_number(part: Initializer) -> bool:
 
 
 def _by_entries(key, parts, shapes, shape, axis, dtype) -> Array:
-    """One draw of the whole for each distribution, and from each the entries of its parts.
+    """Draw the whole once for each distribution, and keep the entries of its parts from each.
 
     No entry depends on its neighbors, so nothing is moved between devices.
     """
@@ -256,7 +256,7 @@ def _by_entries(key, parts, shapes, shape, axis, dtype) -> Array:
 
 
 def _alike(parent: Parent, other: Parent) -> bool:
-    """Whether they differ in the multiple alone."""
+    """Return whether two parents are known to differ in the multiple alone."""
     if sampling.is_traced(*parent.ends, *other.ends):
         return False
     return (parent.distribution, parent.ends) == (other.distribution, other.ends)

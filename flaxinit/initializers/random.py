@@ -96,7 +96,7 @@ class truncated_normal(AnyAxes, Entrywise):
         absolute: bool = False,
         dtype: Any = None,
     ) -> Self:
-        """By the standard deviation of the normal before it is cut.
+        """Build the initializer from the standard deviation of the normal before the cut.
 
         ``from_parent(s)`` is JAX's ``truncated_normal(s)``, and ``from_parent(s, a, b,
         absolute=True)`` is ``trunc_normal_(std=s, a=a, b=b)`` of PyTorch and timm.
@@ -130,7 +130,7 @@ class truncated_normal(AnyAxes, Entrywise):
         )
 
     def _kept(self) -> float:
-        """The standard deviation that a standard normal has after the cut."""
+        """Return the standard deviation that a standard normal has after the cut."""
         return math.sqrt(sampling.truncated_moments(self.lower, self.upper)[1])
 
     def _variance(self, shape):

@@ -37,7 +37,7 @@ class _LogOfUniform(Initializer):
         )
 
     def _transform(self):
-        """Return numbers, and the function that makes a draw of a uniform variable and them."""
+        """Return numbers, and the function that makes a draw from a uniform variable and them."""
         raise NotImplementedError
 
 
