@@ -9,7 +9,7 @@ from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal
 
 
 def aligned(signals: Sequence[Signal], limits: Limits, rng: np.random.Generator) -> list[Signal]:
-    """The signals, of one rank, with held sizes and replicas that broadcast against each other."""
+    """Give signals held sizes and replicas that broadcast against each other."""
     rank = max(len(signal.shape) for signal in signals)
     shape = next(signal.shape for signal in signals if len(signal.shape) == rank)
     full = [signal if len(signal.shape) == rank else _scalar(signal, shape) for signal in signals]
@@ -27,7 +27,7 @@ def _scalar(signal: Signal, shape: tuple[int, ...]) -> Signal:
 
 
 def _common(signals: Sequence[Signal], axis: int) -> int:
-    """The held size to which all come: that of a signal before that of a parameter."""
+    """Return the held size that all take: a signal's size goes before a parameter's."""
     if any(signal.shape[axis] == 0 for signal in signals):
         return 0
     varied = [signal for signal in signals if signal.held[axis] > 1]
@@ -39,7 +39,7 @@ def _common(signals: Sequence[Signal], axis: int) -> int:
 def resized(
     signal: Signal, held: tuple[int, ...], replicas: int, rng: np.random.Generator
 ) -> Signal:
-    """With so many entries on each axis; what is drawn gets others of its law where it lacks."""
+    """Return the signal with these held sizes; drawn entries that it lacks are resampled."""
     if signal.held == held and signal.replicas in (1, replicas):
         return signal
     data = signal.data[:replicas] if signal.replicas > 1 else signal.data
@@ -61,7 +61,7 @@ def roles(signals: Sequence[Signal]) -> tuple[int, ...]:
 
 
 def moments(signal: Signal, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and second moment at each place, over replicas and these axes."""
+    """Return mean and second moment at each place, over replicas and these axes."""
     over = (0, *(axis + 1 for axis in axes))
     data = signal.data.astype(np.float64) if signal.data.dtype.kind in "biu" else signal.data
     return (
@@ -71,7 +71,7 @@ def moments(signal: Signal, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
 
 
 def independent(signals: Sequence[Signal], result_roles: tuple[int, ...]) -> bool:
-    """Whether two signals share no draw, and the result has channels to take means over."""
+    """Return whether two drawn signals share no draw and the result has channels to average."""
     one, other = signals
     drawn = bool(one.sources) and bool(other.sources)
     return drawn and WIDTH in result_roles and not one.sources & other.sources

@@ -12,7 +12,7 @@ from flaxinit.signal.signals import CONSTANT, PLACE, Signal, expanded, joined, w
 
 
 def _windows(params: dict[str, Any]) -> list[int]:
-    """The axes on which a window does more than look at each entry."""
+    """Return the axes along which a window does more than look at each entry alone."""
     names = ("window_dimensions", "window_strides", "base_dilation", "window_dilation")
     each = [params[name] for name in names] + [
         [sum(map(abs, pair)) + 1 for pair in params["padding"]]
@@ -35,7 +35,7 @@ ALONG: dict[str, Callable[[dict[str, Any]], list[int]]] = {
 
 
 def along(equation, signals: Sequence[Signal]) -> list[Signal] | None:
-    """The results, if the axes worked along are held whole; None otherwise."""
+    """Return the results, or None if an axis that the operation works along is held in part."""
     params = equation.params
     axes = ALONG[equation.primitive.name](params)
     full = len(signals[0].shape)

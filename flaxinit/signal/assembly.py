@@ -13,7 +13,7 @@ from flaxinit.signal.signals import CONSTANT, PLACE, Origin, Signal, expanded, j
 def concatenated(
     signals: Sequence[Signal], axis: int, limits: Limits, rng: np.random.Generator
 ) -> Signal:
-    """Signals one behind the other along an axis; of an axis held in part, the same share."""
+    """Concatenate signals along an axis; if one is held in part, keep the same share of all."""
     signals = [signal for signal in signals if signal.shape[axis]] or list(signals[:1])
     if len(signals) == 1:
         return signals[0]
@@ -48,7 +48,7 @@ def concatenated(
 def along_new_axis(
     signals: Sequence[Signal], axis: int, limits: Limits, rng: np.random.Generator
 ) -> Signal:
-    """Signals of one shape, stacked along an axis of their own."""
+    """Stack signals of one shape along a new axis."""
     lifted = [
         signal.with_data(
             np.expand_dims(signal.data, axis + 1),
@@ -61,13 +61,13 @@ def along_new_axis(
 
 
 def stacked(steps: Sequence[Signal], limits: Limits, rng: np.random.Generator) -> Signal:
-    """The rows that a loop has made, or slices of one parameter put together again."""
+    """Stack what a loop made; all slices of a parameter, in order, are that parameter again."""
     made = along_new_axis(steps, 0, limits, rng)
     return made.with_data(made.data, origin=_undone([step.origin for step in steps], made.origin))
 
 
 def _undone(origins: Sequence[Origin | None], joint: Origin | None) -> Origin | None:
-    """The parameter that has these rows, if they are all of one and in order."""
+    """Return the parameter that has these rows in order, or the joint origin of other rows."""
     bare = set()
     for n, origin in enumerate(origins):
         if origin is None or len(origin) != 1:

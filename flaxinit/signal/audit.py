@@ -1,4 +1,4 @@
-"""audit(): does the signal of this model, at these weights, survive its depth?"""
+"""audit(): whether the signal of a model, at its present weights, survives the depth."""
 
 import math
 import sys
@@ -95,26 +95,26 @@ class Audit:
 def audit(model: Callable[..., Any], /, *inputs: Any, **options: Any) -> Audit:
     """Measure the second moment of the signal at every kernel of a model.
 
-    Called as the model itself is:
+    Call it as the model itself:
 
         audit(module.apply, params, x, train=True, rngs={"dropout": key})  # Linen, Haiku
         audit(module, x)                                                   # NNX
         audit(lambda module, x: module.encode(x), module, x)               # NNX, Equinox
 
     A kernel is what is computed from parameters alone and enters a matrix product or convolution
-    with the signal. Beside each ``E[y²]`` stands its forecast,
+    with the signal. Each ``E[y²]`` comes with its forecast,
 
         E[y²] = fan_in · E[W²] · E[x²] = σ_w² E[x²],
 
     less what falls on the zeros of a padded convolution. It holds while the weights are independent
     of their input and of each other, as at initialization, up to the spread of ``out / forecast``;
-    training makes them part.
+    training makes the two diverge.
 
     Args:
         model: ``model(params, *inputs, **options)``, such as ``module.apply``, of any library; or
             an NNX module.
         inputs: the parameters (any pytree of arrays; not with an NNX module), then real inputs, a
-            batch of them. What is not an array is handed on as it is.
+            batch of them. Values that are not arrays are passed on unchanged.
         options: keyword arguments of the model.
 
     Returns:
@@ -138,7 +138,7 @@ def audit(model: Callable[..., Any], /, *inputs: Any, **options: Any) -> Audit:
             f"{type(model).__name__} itself: use audit(module.apply, params, x)."
         )
     if nnx is not None and isinstance(model, nnx.Module):
-        # Keys and counts of random numbers are no weights: what they make is part of the signal.
+        # Keys and counts of random numbers are not weights: what they make is part of the signal.
         graph, random, params = nnx.split(model, nnx.RngState, ...)
 
         def call(params, random, *inputs, **options):

@@ -13,16 +13,16 @@ from scipy.linalg import solve_triangular
 def gaussian(
     rng: np.random.Generator, factor: np.ndarray, count: int, squares: np.ndarray | None = None
 ) -> np.ndarray:
-    """Channels y ~ N(0, X Xᵀ) over places.
+    """Draw channels y ~ N(0, X Xᵀ) over places.
 
-    A single group has exactly this second moment at each place, and where the channels are enough
-    exactly this Gram matrix. Each of several groups is a plain draw: its channels may be summed.
+    A single group has exactly this second moment at each place, and exactly this Gram matrix if
+    there are enough channels. Several groups are plain draws, because their channels may be summed.
 
     Args:
         rng: random numbers.
         factor: X, groups × places × terms; the groups are independent.
         count: channels.
-        squares: second moment at each place, where the factor has it only nearly.
+        squares: second moment at each place, if the factor has it only nearly.
 
     Returns:
         groups × count × places.
@@ -60,7 +60,7 @@ _MANY = 64
 
 
 def compressed(gram: np.ndarray) -> np.ndarray:
-    """A square X with X Xᵀ = the Gram matrix, of which there may be many."""
+    """Return a square X with X Xᵀ = `gram`, for each of one or many Gram matrices."""
     size = gram.shape[-1]
     scale = np.trace(gram, axis1=-2, axis2=-1)[..., None, None] / size
     unit = np.divide(gram, scale, out=np.zeros_like(gram), where=scale > 0)
@@ -72,7 +72,7 @@ _SINGULAR = 1e-10
 
 
 def bits(rng: np.random.Generator, shape: tuple[int, ...], width: int) -> np.ndarray:
-    """Unsigned integers of ``width`` bits, the midpoints of equal parts of their range.
+    """Draw unsigned integers of ``width`` bits: the midpoints of equal parts of their range.
 
     >>> sorted(bits(np.random.default_rng(0), (4,), 8).tolist())
     [32, 96, 160, 224]

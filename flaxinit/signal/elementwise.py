@@ -4,8 +4,8 @@ Sums and products of independent signals have the second moments
 
     E[(x ± y)²] = E[x²] + E[y²] ± 2 E[x] E[y],    E[(x y)²] = E[x²] E[y²],
 
-and a signal that another one masks has the latter too. A sample has them only up to 1/√particles,
-an error that would grow with depth.
+and the latter holds for a signal that another one masks, too. A sample has these moments only up
+to an error of 1/√particles, which would grow with depth.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from flaxinit.signal.signals import WIDTH, Signal, joined, wide
 def elementwise(
     equation, signals: Sequence[Signal], limits: Limits, rng: np.random.Generator
 ) -> Signal | None:
-    """The result of an elementwise operation; None if it is another operation."""
+    """Return the result of an elementwise operation; None if it is another operation."""
     name = equation.primitive.name
     run = function(name, equation.params)
     if run is None:
@@ -53,7 +53,7 @@ def _expected(name: str, signals: Sequence[Signal], widths: tuple[int, ...]) -> 
 
 
 def _masked(signals: Sequence[Signal], result: Signal) -> bool:
-    """Whether one of two signals is chosen by one that is independent of both."""
+    """Return whether one of two signals is chosen by a signal that is independent of both."""
     which, *cases = signals
     drawn = frozenset().union(*(case.sources for case in cases))
     both = len(cases) == 2 and bool(which.sources) and bool(drawn)
@@ -68,7 +68,7 @@ def _kept(signals: Sequence[Signal], widths: tuple[int, ...]) -> np.ndarray:
 
 
 def _matched(signal: Signal, wanted: np.ndarray) -> Signal:
-    """The signal with these second moments at each place."""
+    """Rescale a signal to these second moments at each place."""
     _, found = moments(signal, signal.widths())
     usable = (found > 0) & np.isfinite(found) & np.isfinite(wanted) & (wanted > 0)
     ratio = np.divide(wanted, found, out=np.ones(np.shape(found)), where=usable)
@@ -76,10 +76,10 @@ def _matched(signal: Signal, wanted: np.ndarray) -> Signal:
 
 
 def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
-    """With the level and the spread that follow from those of the operands.
+    """Set the level and the spread that follow from those of the operands.
 
     A sum of signals, or of a signal and a bias, is a new pre-activation. So is a quotient by a
-    norm, whose second moment is the same in each draw. What else is done to a pre-activation is
+    norm: its second moment is the same in each draw. Any other operation on a pre-activation is
     part of the activation.
     """
     if result.origin is not None or not result.sources or result.backward:
@@ -107,7 +107,7 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
 
 
 def _is_statistic(signal: Signal, result: Signal) -> bool:
-    """Whether it is one number for several entries of the result, read off the signal itself."""
+    """Return whether an operand was computed from inputs, one number for several entries."""
     if signal.origin is not None or not signal.sources:
         return False
     pairs = zip(signal.held, result.held, strict=True)

@@ -1,7 +1,7 @@
 """Operations without a rule: JAX runs them on the sample, replica by replica.
 
-What comes out is a sample of the result, with the noise that it has; it is marked, unless
-entries are only moved, or summed with known weights.
+The result is a sample with its noise. It is marked as sampled, unless entries are only moved, or
+summed with known weights.
 """
 
 import math
@@ -42,7 +42,7 @@ _EXACT = (
 def run(
     equation, signals: Sequence[Signal], limits: Limits, rng: np.random.Generator
 ) -> list[Signal]:
-    """The results of an equation, each operand held whole.
+    """Run an equation with each operand held whole, and return its results.
 
     Raises:
         ValueError: if an operand is held in part and too large to be held whole.
@@ -90,7 +90,7 @@ def _narrow(array: Any, dtype: Any) -> Any:
 
 
 def _roles(shape: tuple[int, ...], signals: Sequence[Signal]) -> tuple[int, ...]:
-    """Those of an operand of the same rank and size; else channels come last."""
+    """Take each role from an operand of this rank and size; if none fits, channels come last."""
     drawn = any(signal.sources for signal in signals)
     roles = []
     for axis, size in enumerate(shape):

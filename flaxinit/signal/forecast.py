@@ -35,10 +35,10 @@ def forecast(
 
         E[y_i y_j] = v Σ x_i x_j = v n E[x_i x_j],
 
-    and what stands between kernels is run on such channels: the limit of wide layers. Gradients
-    take the transposed kernel as independent of the kernel. That is least true of depthwise and
-    token-mixing kernels, of cells that use a kernel many times, and of queries and keys whose
-    tokens become alike: there gradients may be a third off at width 256.
+    and the operations between kernels run on such channels: the limit of wide layers. For
+    gradients, the transposed kernel is taken to be independent of the kernel. That is least true
+    of depthwise and token-mixing kernels, of cells that use a kernel many times, and of queries
+    and keys whose tokens become alike: there gradients may be a third off at width 256.
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
@@ -100,7 +100,7 @@ _KEPT = 2**28
 
 
 def _values(program: ClosedJaxpr) -> int:
-    """About how many arrays as large as a signal a program makes."""
+    """Estimate how many arrays as large as a signal a program makes."""
     count = 1
     for equation in program.eqns:
         body = called(equation)
@@ -114,7 +114,7 @@ def _values(program: ClosedJaxpr) -> int:
 
 
 def _cotangent(x: Any, run: Interpreter) -> Signal:
-    """A unit Gaussian gradient of an output, white over places."""
+    """Draw a unit Gaussian gradient of an output, white over places."""
     *leading, last = x.shape or (1,)
     places, limits = math.prod(leading), run.limits
     (held,) = limits.hold((last,), places)
@@ -144,7 +144,7 @@ def _input(x: Any, rng: np.random.Generator) -> Signal:
 
 @dataclass
 class _Record(Observer):
-    """What a run says of each kernel and of each sum."""
+    """The record of each kernel and each sum of a run."""
 
     programs: Programs
     drawn: dict[int, tuple[int, ...]]  # the shapes of draws, by number
@@ -155,7 +155,7 @@ class _Record(Observer):
     seen: set[tuple[Any, str]] = field(default_factory=set)
 
     def differentiated(self, gradients: Sequence[Signal]) -> None:
-        """Enter the gradients of the parameters."""
+        """Add the gradients of the parameters to their layers."""
         for n, layer in enumerate(self.layers):
             own = [
                 gradients[k].second_moment()
@@ -215,14 +215,14 @@ class _Record(Observer):
             self.stream.append(Sum(after, square, *correlations(signal)))
 
     def _again(self, what: Any, square: float) -> bool:
-        """Whether a checkpoint makes once more, for the gradient, what was met before."""
+        """Return whether a checkpoint repeats, for the gradient, what was met before."""
         key = what, f"{square:.9g}"
         again = self.backward and key in self.seen
         self.seen.add(key)
         return again
 
     def _path(self, w: Signal) -> str:
-        """Rows of a loop are numbered; of other parts of an array only the whole is named."""
+        """Name a kernel: rows of a loop have numbers, other parts have the name of the whole."""
         return ", ".join(
             self.programs.names[number]
             + "".join(f"[{step}]" for step in steps if isinstance(step, int))

@@ -102,7 +102,7 @@ def _converted(params):
 
 
 def _bitcast(params):
-    """Floats have 64 bits here: they are read from words of the width that the program has."""
+    """Return a bitcast of floats, 64 bits wide here, with the width that the program gives them."""
     new = np.dtype(params["new_dtype"])
 
     def run(x):
@@ -124,7 +124,7 @@ WITH_PARAMETERS: dict[str, Callable[[dict[str, Any]], _Function]] = {
 
 
 def function(name: str, params: dict[str, Any]) -> _Function | None:
-    """What an elementwise primitive does to arrays of one shape; None for another primitive.
+    """Return what an elementwise primitive does to arrays of one shape; None for another one.
 
     >>> function("integer_pow", {"y": 3})(np.array([2.0]))
     array([8.])

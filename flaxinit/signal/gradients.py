@@ -1,10 +1,11 @@
-"""The gradient of a parameter: its second moment is all that is kept, for it is as large as that.
+"""Gradients of parameters, as second moments alone: a gradient is as large as its parameter.
 
 For a kernel that sees x and whose outputs have the gradient δ, with both independent,
 
     dW = Σ_i δ_i x_i,    E[dW²] = Σ_ij E[δ_i δ_j] E[x_i x_j],
 
-the sums over places (Yang 2020: the transposed kernel may be taken as independent of the kernel).
+where the sums run over places (Yang 2020: the transposed kernel may be taken as independent of the
+kernel).
 """
 
 import math
@@ -25,7 +26,7 @@ _FEW = 64  # entries of an axis, where some stand for all
 
 
 def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
-    """Whether a dot_general sums a gradient and a signal over places, channels by channels."""
+    """Return whether a dot_general makes a kernel's gradient that is too large to compute."""
     one, other = signals
     if one.backward == other.backward or None not in (one.origin, other.origin):
         return False
@@ -41,7 +42,7 @@ def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
 def of_kernel(
     equation, signals: Sequence[Signal], numbers: Iterator[int], rng: np.random.Generator
 ) -> Signal:
-    """The gradient of a kernel in a dot_general."""
+    """Return the gradient of a kernel in a dot_general."""
     grams = []
     for side, signal in enumerate(signals):
         axes = axes_of(equation, side, len(signal.shape))
@@ -58,7 +59,7 @@ def of_kernel(
 
 
 def of_convolution(equation, signals: Sequence[Signal]) -> Signal:
-    """The gradient of a kernel in a convolution, at some of its channels."""
+    """Return the gradient of a kernel in a convolution, at some of its channels."""
     x_spec, w_spec, out_spec = equation.params["dimension_numbers"]
     axes = (x_spec[0], w_spec[0])  # of the channels that came in, and of those that went out
     groups = equation.params["batch_group_count"]
@@ -98,7 +99,7 @@ def summary(
     numbers: Iterator[int],
     rng: np.random.Generator,
 ) -> Signal:
-    """A few Gaussian entries with exactly this second moment, in the place of all."""
+    """Draw a few Gaussian entries with exactly this second moment to stand for all."""
     held = tuple(min(n, 4) for n in shape)
     data = rng.standard_normal((64, *held))
     data *= math.sqrt(square / float(np.mean(data**2)))
@@ -110,7 +111,7 @@ def summary(
 def of_table(
     equation, signals: Sequence[Signal], numbers: Iterator[int], rng: np.random.Generator
 ) -> Signal | None:
-    """The gradient of a table whose rows were looked up; None if it is another scatter."""
+    """Return the gradient of a table whose rows were looked up; None for another scatter."""
     target, indices, updates = signals
     numbered = equation.params["dimension_numbers"]
     shape = tuple(equation.outvars[0].aval.shape)

@@ -1,4 +1,4 @@
-"""Runs a program on signals: one rule for each operation."""
+"""An interpreter that runs a program on signals, with one rule for each operation."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ class Interpreter:
         self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer)
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:
-        """The results of a program."""
+        """Run a program and return its results."""
         return evaluate(program, operands, self.equation, lambda atom, value: exact(value))
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
@@ -72,7 +72,7 @@ class Interpreter:
         return [found] if isinstance(found, Signal) else found
 
     def control(self, equation, signals: list[Signal]) -> list[Signal] | None:
-        """Loops and branches. Which way they go is read off the sample's first entry."""
+        """Run a loop or a branch; the first entry of the sample decides which way it goes."""
         params = equation.params
         match equation.primitive.name:
             case "scan" if params["length"]:
@@ -95,7 +95,7 @@ class Interpreter:
         return stacked(steps, self.limits, self.rng)
 
     def rule(self, equation, signals: list[Signal]) -> list[Signal] | Signal | None:
-        """What the rule for an operation makes; None if there is none, or it does not apply."""
+        """Apply the rule for an operation; return None if there is none or it does not apply."""
         name, params = equation.primitive.name, equation.params
         if name == "random_bits":
             (out,) = equation.outvars  # there may be several keys
@@ -160,20 +160,20 @@ class Interpreter:
 
 
 def _is_joint(equation, signals: Sequence[Signal]) -> bool:
-    """Whether the law of the results cannot be read off a part of the entries."""
+    """Return whether the law of the results cannot be read off a part of the entries."""
     mixes = equation.primitive.name in ("dot_general", "conv_general_dilated", *ALONG)
     drawn = any(signal.sources for signal in signals)
     return any(signal.sampled for signal in signals) or (mixes and drawn)
 
 
 def _unread(shape: tuple[int, ...], signals: Sequence[Signal]) -> Signal:
-    """Stands for an array whose law was not read: it is marked, and has no values."""
+    """Return a stand-in, marked and without values, for an array whose law was not read."""
     data, roles = np.full((1,) * (len(shape) + 1), np.nan), (CONSTANT,) * len(shape)
     return replace(Signal(data, tuple(shape), roles, **joined(signals)), sampled=True)
 
 
 def _kernel(signals: Sequence[Signal]) -> int | None:
-    """Which of two operands is a parameter that meets a signal."""
+    """Return which of two operands is a parameter that meets a signal; None if neither is."""
     sides = [side for side, signal in enumerate(signals) if signal.is_parameter]
     if len(sides) != 1 or signals[1 - sides[0]].origin is not None:
         return None

@@ -1,4 +1,4 @@
-"""Runs a model equation by equation and measures the signal at every kernel.
+"""An interpreter that runs a model by equations and measures the signal at every kernel.
 
 The model is a function of its parameters and inputs; its jaxpr shows where each parameter meets
 the signal, whatever library the layers come from.
@@ -27,14 +27,14 @@ _NOTHING: Origin = frozenset()
 
 
 class Held(NamedTuple):
-    """A value and the parameters it is computed from; None for the signal: it needs the inputs."""
+    """A value with the parameters that it is computed from, or None if it needs the inputs."""
 
     value: Any
     origin: Origin | None
 
 
 class _Product(NamedTuple):
-    """An equation with what it reads and makes on one shard, still traced."""
+    """An equation on one shard with the values that it reads and makes, still traced."""
 
     equation: Any
     values: list[Any]
@@ -46,16 +46,17 @@ class _Product(NamedTuple):
 def measure(
     model: Callable[..., Any], params: Any, inputs: Sequence[Any], options: dict[str, Any]
 ) -> tuple[tuple[Layer, ...], dict[str, str]]:
-    """Every kernel of a model with the signal that enters and leaves it, in order of use.
+    """Measure the signal that enters and leaves every kernel of a model, in order of use.
 
-    A kernel is what is computed from parameters alone and multiplied with the signal, by
-    dot_general or conv_general_dilated, in calls, branches and loops too.
+    A kernel is computed from parameters alone and multiplied with the signal, by dot_general or
+    conv_general_dilated, in calls, branches and loops too.
 
     Args:
         model: ``model(params, *inputs, **options)``.
-        params: the parameters, any pytree; its arrays are traced, all else is as it is.
-        inputs: the model's inputs, likewise.
-        options: keyword arguments, likewise.
+        params: any pytree of parameters; here and below, arrays are traced and other values are
+            passed on unchanged.
+        inputs: the model's inputs.
+        options: the model's keyword arguments.
 
     Returns:
         The layers, and for each parameter that is in none, the largest first, the operation in
@@ -88,7 +89,11 @@ def measure(
 
 
 class _Run:
-    """One run of a model. A place is an equation in its calls, the same in each step of a loop."""
+    """One run of a model.
+
+    The place of an equation is its number in each enclosing program, the same in each step of a
+    loop.
+    """
 
     def __init__(self, names: list[str], shapes: list[tuple[int, ...]]):
         self.names, self.shapes = names, shapes
@@ -135,7 +140,7 @@ class _Run:
         return [Held(result, _union(origins)) for result in results]
 
     def shards(self, equation, held: list[Held], place) -> list[Held]:
-        """A mapped function: what its products read and make is brought out of it."""
+        """Run a ``shard_map`` and measure its products on every shard."""
         origins = [each.origin for each in held]
         products: list[_Product] = []
 
@@ -185,7 +190,7 @@ class _Run:
         )
 
     def shape(self, origin: Origin, kernel) -> tuple[int, ...]:
-        """That of the parameter, if only transposed or reshaped: an embedding's table is."""
+        """Return the parameter's shape if the kernel has all its entries, else the kernel's."""
         (number, _), *others = origin
         shape = self.shapes[number]
         same = not others and math.prod(shape) == kernel.size
@@ -203,7 +208,7 @@ def _slice(held: Held, step: int) -> Held:
 
 
 def _stack(steps: Sequence[Held]) -> Held:
-    """What a loop has stacked is no longer one of its slices."""
+    """Stack the results of a loop's steps; the stack is no longer a slice of a parameter."""
     value = jnp.stack([each.value for each in steps])
     origin = _union([each.origin for each in steps])
     return Held(value, origin and frozenset((number, ()) for number, _ in origin))

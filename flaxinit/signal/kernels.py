@@ -40,7 +40,7 @@ class Law:
 
 
 def law(kernel: Signal, summed: Sequence[int]) -> Law:
-    """Read off the entries that are held of a kernel; `summed` are the axes of its fan."""
+    """Read the law off the held entries of a kernel; `summed` are the axes of its fan."""
     data = kernel.data
     mean = np.mean(data)
     second = float(np.mean(np.abs(data) ** 2))
@@ -68,7 +68,7 @@ class Used:
 
 @dataclass
 class Kernels:
-    """Draws what kernels make of signals, and remembers it.
+    """The draws of what kernels make of signals, with a memory of earlier uses.
 
     Attributes:
         limits: how much is drawn.
@@ -81,20 +81,20 @@ class Kernels:
     used: dict[Any, Used] = field(default_factory=dict)
 
     def outputs(self, sizes: Sequence[int], places: int) -> tuple[tuple[int, ...], int]:
-        """Held sizes of a kernel's own axes, and replicas."""
+        """Return held sizes of a kernel's own axes, and replicas."""
         held = self.limits.hold(sizes, places)
         return held, self.limits.replicas(held, places)
 
     def shared(
         self, terms: np.ndarray, count: int, key: Any, squares: np.ndarray | None = None
     ) -> np.ndarray:
-        """Channels at places that all see one kernel.
+        """Draw channels at places that all see one kernel.
 
         Args:
             terms: places × terms; the products over terms are the outputs' Gram matrix.
             count: channels.
-            key: names kernel and contraction; uses of one key are of one kernel.
-            squares: second moments of the outputs, where the terms have them only nearly.
+            key: names kernel and contraction; uses with one key share one kernel.
+            squares: second moments of the outputs, if the terms have them only nearly.
 
         Returns:
             channels × places.
@@ -110,7 +110,7 @@ class Kernels:
         return fresh
 
     def _remember(self, key: Any, use: Used) -> None:
-        """Keep the latest uses, as many as fit."""
+        """Keep the latest uses, as many as fit in memory."""
         self.used[key] = use
         while len(self.used) > 1 and sum(each.size for each in self.used.values()) > _KEPT:
             self.used.pop(next(iter(self.used)))
@@ -143,17 +143,17 @@ class Kernels:
         squares: np.ndarray | None = None,
         thinned: float = 1.0,
     ) -> np.ndarray:
-        """What a kernel makes of a signal.
+        """Draw what a kernel makes of a signal.
 
         Args:
-            x: replicas × kernels × channels × uses × places × terms. Each of the kernels is a draw
-                of its own, and so is that of each of the channels; the uses are channels that all
-                see the same draw, of which each replica has another.
+            x: replicas × kernels × channels × uses × places × terms. Each kernel and each
+                channel has a draw of its own; the uses are channels that share one draw, another
+                one in each replica.
             share: how many true terms each term stands for.
             law: of the entries.
             outputs: true sizes of the kernel's own axes.
             key: names kernel and contraction.
-            squares: at each place the sum of E[x²] over the terms, where it is known better.
+            squares: at each place the sum of E[x²] over the terms, if it is known better.
             thinned: how many terms of all replicas each term stands for, beyond its share.
 
         Returns:
@@ -200,7 +200,7 @@ class Kernels:
 
 
 def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Samples with these second moments, in the mean over these axes."""
+    """Rescale samples to these second moments, in the mean over these axes."""
     wanted = np.mean(squares, axis=axes, keepdims=True)
     found = np.mean(y**2, axis=axes, keepdims=True)
     return y * np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))

@@ -1,9 +1,9 @@
-"""What each parameter is drawn from, read off the program that makes it.
+"""The law of each parameter, read off the program that makes it.
 
-Random bits become a sample of the uniform distribution that is as even as can be, and what the
-program does to them entry by entry is done to the sample: its moments are those of the law. Where
-entries depend on each other (orthogonal kernels come out of a factorization) the parameter is drawn
-once, at its true size, and marked.
+Random bits become a sample of the uniform distribution that is as even as possible. The program's
+elementwise operations run on this sample: its moments are those of the law. If entries depend on
+each other, as those of an orthogonal kernel do, the parameter is drawn once, at its true size, and
+marked.
 """
 
 import math
@@ -21,8 +21,8 @@ from flaxinit.signal.limits import Limits
 from flaxinit.signal.model import Programs
 from flaxinit.signal.signals import PLACE, WIDTH, Signal, exact
 
-# Of a parameter so many entries are held: its moments are then right to 2e-3, by the midpoint rule
-# (`draws.bits`). Some are on each axis: a kernel may be divided by its norm over some of them.
+# The held entries of a parameter: its moments are right to 2e-3, by the midpoint rule
+# (`draws.bits`). Each axis has some, because a kernel may be divided by its norm over some axes.
 _ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True)
 _DRAWN = 2**24  # entries of a parameter that is drawn to read its law, at most
 
@@ -34,17 +34,17 @@ def read(
     numbers: Iterator[int],
     rng: np.random.Generator,
 ) -> tuple[list[Signal], dict[int, tuple[int, ...]]]:
-    """The parameters, each with its own origin, then the state.
+    """Read the laws of the parameters, each with its own origin, then of the state.
 
     Args:
         programs: of the model.
         inputs: its arrays.
-        given: the same as signals.
+        given: the inputs as signals.
         numbers: names draws.
         rng: random numbers.
 
     Returns:
-        The parameters, and the shapes of draws by number.
+        The parameters and then the state, as signals; and the shapes of draws by number.
 
     Raises:
         ValueError: if a parameter whose entries depend on each other is too large.

@@ -1,4 +1,4 @@
-"""One kernel at work: its moments, what theory says of them, and how far chance takes them."""
+"""One kernel at work: its measured moments, their forecast, and how far chance takes them."""
 
 import math
 from collections.abc import Sequence
@@ -57,13 +57,13 @@ class Layer:
         return self.signal_out / self.forecast if self.forecast else math.nan
 
     def bounds(self, level: float) -> tuple[float, float]:
-        """The ratios between which independent normal weights stay, with chance 1 - level.
+        """Return the ratios between which independent normal weights stay, with chance 1 - level.
 
         Given x, the ratio is Σ λ z² with Σ λ = 1 and z ~ N(0, 1). Its tails are
 
             P(Σ λ z² - 1 > 2 |λ| √t + 2 max(λ) t), P(Σ λ z² - 1 < -2 |λ| √t) ≤ exp(-t),
 
-        where |λ| is spread / √2 and max(λ) ≤ |λ| / √outputs, for each output has the same λ.
+        where |λ| is spread / √2 and max(λ) ≤ |λ| / √outputs, since each output has the same λ.
 
         References:
             Laurent and Massart, "Adaptive estimation of a quadratic functional by model
@@ -75,7 +75,7 @@ class Layer:
 
 
 def product(path: str, shape, primitive, params, side: int, operands, result) -> Layer:
-    """The layer of a dot_general or conv_general_dilated whose kernel is operands[side]."""
+    """Measure the layer of a dot_general or convolution whose kernel is operands[side]."""
     kernel, signal = jnp.asarray(operands[side]), jnp.asarray(operands[1 - side])
     if primitive.name == "dot_general":
         summed, batch = (axes[side] for axes in params["dimension_numbers"])
@@ -110,7 +110,7 @@ def product(path: str, shape, primitive, params, side: int, operands, result) ->
 
 
 def mean(layers: Sequence[Layer]) -> Layer:
-    """One layer for the steps of a loop. Their outputs share weights, so that spreads add up."""
+    """Average a loop's steps into one layer; spreads add up, since outputs share weights."""
     names = ("kernel", "signal_in", "signal_out", "forecast")
     means = {name: sum(getattr(layer, name) for layer in layers) / len(layers) for name in names}
     total = sum(layer.forecast for layer in layers)
@@ -125,7 +125,7 @@ def _second_moment(array) -> float:
 
 @jax.jit
 def _scaled(array):
-    """x / max|x| in float32 or wider, max|x|, and the mean of the square of their ratio.
+    """Return x / max|x| in float32 or wider, max|x|, and the mean square of that quotient.
 
     The squares of x itself may overflow or vanish.
     """
@@ -137,7 +137,7 @@ def _scaled(array):
 
 @partial(jax.jit, static_argnames=("primitive", "params", "side"))
 def _amplification(primitive, params, side: int, ones, signs, signal):
-    """E[y²] / E[W²] and its relative standard deviation over independent normal kernels.
+    """Return E[y²] / E[W²] and its relative standard deviation over independent normal kernels.
 
     For one x, Σ y² = wᵀ A w is a quadratic form of all weights w, with mean tr(A) E[W²] and
     variance 2 tr(A²) E[W²]². The product of ones with x² has the sum tr(A). Random signs s have

@@ -1,4 +1,4 @@
-"""How many entries a signal is held with: enough for the figures, and no more than fit."""
+"""The number of held entries of a signal: enough for the figures, and few enough to fit."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Limits:
     law: bool = False
 
     def hold(self, shape: Sequence[int], places: int = 1) -> tuple[int, ...]:
-        """How many entries to hold of the width axes of a draw at so many places.
+        """Return how many entries to hold of the width axes of a draw at so many places.
 
         The last axes stay whole: a head's channels are summed one by one.
 
@@ -46,12 +46,12 @@ class Limits:
         return tuple(reversed(held))
 
     def replicas(self, held: Sequence[int], places: int = 1) -> int:
-        """How many replicas of width axes held like this make enough particles."""
+        """Return how many replicas make enough particles with width axes of these held sizes."""
         wanted = min(self.particles, max(1, self.entries // max(places, 1)))
         return max(1, -(-wanted // math.prod(held)))
 
     def bits(self, shape: Sequence[int]) -> tuple[tuple[int, ...], int]:
-        """Held sizes and replicas of random bits: the last axis is one of width."""
+        """Return held sizes and replicas of random bits, whose last axis is one of width."""
         if self.law or not shape:
             held = self.hold(shape)
             return held, self.replicas(held)
@@ -61,6 +61,9 @@ class Limits:
 
 
 def _divisor(size: int, most: int) -> int:
-    """The largest divisor of an axis within these bounds, so that it can be split like the axis."""
+    """Return the largest divisor of `size` from most/64 to `most`; if there is none, `most`.
+
+    A held axis whose size divides the true one can be split like that.
+    """
     parts = range(-(-size // most), min(size, 64 * size // most) + 1)
     return next((size // part for part in parts if size % part == 0), most)

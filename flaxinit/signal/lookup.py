@@ -18,7 +18,7 @@ Rows = dict[tuple[Any, int], np.ndarray]
 
 
 def axis_looked_up(equation) -> int | None:
-    """The one axis from which a gather takes whole slices; None if it does something else."""
+    """Return the one axis from which a gather takes whole slices; None for another gather."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     shape = equation.invars[0].aval.shape
     mapped = tuple(numbers.start_index_map)
@@ -35,7 +35,7 @@ def axis_looked_up(equation) -> int | None:
 def gather(
     equation, signals: Sequence[Signal], limits: Limits, rng: np.random.Generator, rows: Rows
 ) -> Signal | None:
-    """The rows of an array at known indices; None for what is no lookup along one axis."""
+    """Return the rows of an array at known indices; None if it is not a lookup along one axis."""
     table, indices = signals
     axis = axis_looked_up(equation)
     if axis is None or indices.sources:
@@ -65,7 +65,7 @@ def gather(
 
 
 def _drawn(table, axis: int, number: np.ndarray, limits: Limits, rng, rows: Rows):
-    """Rows of a table of weights: replicas × places × held entries."""
+    """Draw rows of a table of weights, replicas × places × held entries, and return their roles."""
     others = tuple(n for i, n in enumerate(table.shape) if i != axis)
     held = limits.hold(others, number.size)
     replicas = limits.replicas(held, number.size)
@@ -83,7 +83,7 @@ def _drawn(table, axis: int, number: np.ndarray, limits: Limits, rng, rows: Rows
 
 
 def dynamic_slice(equation, signals: Sequence[Signal]) -> Signal | None:
-    """A slice at a computed place that was not drawn."""
+    """Return a slice at a computed place; None if the place depends on a draw."""
     signal, *starts = signals
     if any(start.sources for start in starts):
         return None

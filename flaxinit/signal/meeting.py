@@ -1,4 +1,4 @@
-"""Where a signal meets a kernel: dot_general and convolutions, brought to one form.
+"""Meetings of a signal with a kernel: dot_general and convolutions, brought to one form.
 
 In that form a signal is replicas × kernels × channels × uses × places × terms. Each kernel is a
 draw of its own (experts, groups of the inputs' own channels), and the places all see it. Channels
@@ -26,21 +26,21 @@ from flaxinit.signal.windows import Window, patches
 
 
 class Observer:
-    """What is told of a run; this one does not listen."""
+    """A listener that is told of a run; this one does nothing."""
 
     def enters(self, kernel: Signal, signal: Signal) -> None:
-        """A signal is about to meet a kernel."""
+        """Note that a signal is about to meet a kernel."""
 
     def met(self, kernel: Signal, signal: Signal, result: Signal, law: Law, fan: float) -> None:
-        """It has, with this result; `fan` is how many terms an output sums."""
+        """Note the result of a meeting; `fan` is the number of terms that an output sums."""
 
     def added(self, result: Signal) -> None:
-        """Two independent signals were added: the residual stream."""
+        """Note the sum of two independent signals: the residual stream."""
 
 
 @dataclass
 class Meetings:
-    """Makes the products of signals with kernels, and tells of each.
+    """The products of signals with kernels, with an observer that is told of each.
 
     Attributes:
         kernels: draws.
@@ -149,7 +149,7 @@ class Meetings:
     def _thinned(
         self, data: np.ndarray, window: Window, apart: bool
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """Fewer channels where there are too many patches: some stand for all.
+        """Keep fewer channels, which stand for all, if there are too many patches.
 
         Args:
             data: replicas × samples × positions... × groups × channels.
@@ -158,7 +158,8 @@ class Meetings:
 
         Returns:
             Some of the channels, how many of all replicas each stands for, and what the second
-            moments of the outputs would be with all of them, for entries of unit variance.
+            moments of the outputs would be with all of them, for entries of unit variance; these
+            are None if each kept replica and group still has all its channels.
         """
         rank = len(window.sizes)
         limits = self.kernels.limits

@@ -15,7 +15,7 @@ from flaxinit.paths import name
 
 @dataclass(frozen=True)
 class Programs:
-    """What a model does, as programs.
+    """The programs of a model.
 
     Attributes:
         init: (key, arrays of the inputs) -> the arrays of the parameters, then those of the state.

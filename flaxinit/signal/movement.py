@@ -46,7 +46,7 @@ def squeeze(equation, signals: Sequence[Signal]) -> Signal:
 
 
 def reshaped(signal: Signal, shape: tuple[int, ...]) -> Signal:
-    """Cut old and new shape into blocks of equal size, and reshape each by itself."""
+    """Cut old and new shape into blocks of equal size, and reshape each block separately."""
     held: list[int] = []
     roles: list[int] = []
     for old, new in blocks(signal.shape, shape):
@@ -57,7 +57,7 @@ def reshaped(signal: Signal, shape: tuple[int, ...]) -> Signal:
 
 
 def blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The finest division of both shapes into runs of axes that hold the same entries.
+    """Return the finest division of both shapes into runs of axes that hold the same entries.
 
     >>> blocks((2, 3, 4, 5), (6, 4, 1, 5))
     [([0, 1], [0]), ([2], [1]), ([], [2]), ([3], [3])]
@@ -88,7 +88,7 @@ def blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list
 
 
 def _block(signal: Signal, old: list[int], sizes: list[int]) -> tuple[Signal, list[int], list[int]]:
-    """The signal, ready to be reshaped in a block of axes to these sizes; held sizes and roles."""
+    """Prepare a block of axes for a reshape to these sizes; return new held sizes and roles too."""
     kinds = {signal.roles[axis] for axis in old}
     if not old or kinds == {CONSTANT}:
         return signal, [1] * len(sizes), [CONSTANT] * len(sizes)
@@ -105,7 +105,7 @@ def _block(signal: Signal, old: list[int], sizes: list[int]) -> tuple[Signal, li
         held //= part
     target.reverse()
     kept = math.prod(target)
-    if kept < math.prod(signal.held[axis] for axis in old):  # no multiple of what stays whole
+    if kept < math.prod(signal.held[axis] for axis in old):  # not a multiple of what stays whole
         first = len([axis for axis in range(len(signal.shape)) if axis < old[0]])
         shape = (*signal.data.shape[: first + 1], -1, *signal.data.shape[old[-1] + 2 :])
         data = np.take(signal.data.reshape(shape), np.arange(kept), axis=first + 1)
@@ -127,12 +127,12 @@ def iota(equation, signals: Sequence[Signal]) -> Signal:
 
 
 def stepped(origin: Origin | None, step: Any) -> Origin | None:
-    """Parameters of which a part was taken: another part is another kernel."""
+    """Return the origin of a part of parameters, where another part is another kernel."""
     return origin and frozenset((number, (*steps, step)) for number, steps in origin)
 
 
 def cut(signal: Signal, axis: int, start: int, stop: int, stride: int = 1) -> Signal:
-    """A slice along one axis; of an axis that is held in part, the same share of it."""
+    """Take a slice along one axis, or the same share of an axis that is held in part."""
     size, held = signal.shape[axis], signal.held[axis]
     length = len(range(start, stop, stride))
     shape = tuple(length if i == axis else n for i, n in enumerate(signal.shape))
@@ -178,7 +178,7 @@ def unstack(equation, signals: Sequence[Signal]) -> list[Signal]:
 
 
 def row(signal: Signal, step: int) -> Signal:
-    """One step's part of what a loop has stacked."""
+    """Take the part of a stacked signal that one step of a loop reads."""
     taken = cut(signal, 0, step, step + 1)
     origin = stepped(signal.origin, step)
     return reshaped(taken, signal.shape[1:]).with_data(

@@ -1,7 +1,7 @@
 """dot_general: contractions of two signals, and the layout of one with a kernel.
 
-Two signals that are both drawn have a finite sum of terms, one by one, in each replica. The
-product with a kernel is in `kernels`.
+The product of two drawn signals is a finite sum, taken term by term in each replica. The product
+with a kernel is in `kernels`.
 """
 
 import math
@@ -29,7 +29,7 @@ def axes_of(equation, side: int, rank: int) -> Axes:
 
 
 def contracted(equation, left: Signal, right: Signal) -> Signal:
-    """The product of two signals (or constants), replica by replica."""
+    """Contract two signals (or constants), replica by replica."""
     shape = tuple(equation.outvars[0].aval.shape)
     common = joined([left, right])
     halves = left, right
@@ -73,7 +73,7 @@ def contracted(equation, left: Signal, right: Signal) -> Signal:
 
 
 def _matched(left: Signal, right: Signal, parts) -> tuple[Signal, Signal]:
-    """Batch and summed axes held alike, or constant on one side throughout."""
+    """Hold batch and summed axes alike, unless one side is constant along all summed axes."""
     batch, summed = (
         list(zip(*each, strict=True))
         for each in ((part.batch for part in parts), (part.summed for part in parts))

@@ -20,7 +20,7 @@ class Forecast:
             known. It differs where a layer draws a kernel in one shape and uses it in another.
         sigma_w2: fan_in times the variance of an entry.
         sigma_w2_wanted: the one with which the outputs would have the second moment of the
-            pre-activation that the inputs were made of: 2 after ReLU. None where no such is known.
+            pre-activation that the inputs were made of: 2 after ReLU. None if that is not known.
         signal_in: E[x²] of its inputs.
         signal_out: E[y²] of its outputs.
         mean: E[y].

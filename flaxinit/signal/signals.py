@@ -35,10 +35,9 @@ class Signal:
         data: replicas × held entries; floating numbers have 64 bits.
         shape: the true shape of the array.
         roles: CONSTANT, WIDTH or PLACE, for each axis.
-        sources: the draws that its entries depend on: of signals with disjoint sources every
-            expectation of a product is the product of expectations.
-        origin: the parameters that it was computed from if from these alone; None if inputs
-            take part.
+        sources: the draws that its entries depend on; if two signals have disjoint sources, the
+            expectation of their product is the product of their expectations.
+        origin: the parameters, if it was computed from these alone; None if inputs take part.
         sampled: whether it rests on an operation that has no rule of its own.
         level: second moment of the pre-activation that it was made of; nan if of none.
         log_variance: of the logarithm of its second moment, over draws.
@@ -79,11 +78,11 @@ class Signal:
         return bool(self.origin)
 
     def with_data(self, data, **changes: Any) -> "Signal":
-        """The same signal with other entries, which are functions of no known base."""
+        """Return the signal with other data, whose base is not known unless it is given."""
         return replace(self, data=data, **{"base": None} | changes)
 
     def share(self, axes: Sequence[int]) -> float:
-        """How many true entries each held entry stands for, on these axes."""
+        """Return how many true entries each held entry stands for, on these axes."""
         count = 1.0
         for axis in axes:
             count *= self.shape[axis] / self.held[axis]
@@ -101,7 +100,7 @@ class Signal:
 
 
 def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
-    """The signal of an array whose values are known.
+    """Return the signal of an array whose values are known.
 
     >>> exact(np.ones((2, 3), np.float32)).data.dtype
     dtype('float64')
@@ -117,7 +116,7 @@ def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
 
 
 def is_key(value: Any) -> bool:
-    """Whether an array holds keys of random numbers, which NumPy does not know."""
+    """Return whether an array holds keys of random numbers, which NumPy does not know."""
     import jax
 
     dtype = getattr(value, "dtype", None)
@@ -125,7 +124,7 @@ def is_key(value: Any) -> bool:
 
 
 def wide(array: np.ndarray) -> np.ndarray:
-    """In 64 bits if floating or complex: no rounding, and no overflow at 1e38."""
+    """Widen floating and complex numbers to 64 bits: no rounding, and no overflow at 1e38."""
     kind = array.dtype.kind
     if kind == "c":
         return array.astype(np.complex128, copy=False)
@@ -135,7 +134,7 @@ def wide(array: np.ndarray) -> np.ndarray:
 
 
 def joined(signals: Sequence[Signal]) -> dict[str, Any]:
-    """Sources, origin and mark of what is computed from these signals."""
+    """Return all fields but data, shape and roles of what is computed from these signals."""
     origins = [signal.origin for signal in signals]
     known = [origin for origin in origins if origin is not None]
     return {
@@ -151,7 +150,7 @@ def joined(signals: Sequence[Signal]) -> dict[str, Any]:
 
 
 def _only(bases: Sequence[Any]) -> Any:
-    """The base of all, if they have the same."""
+    """Return the base that all have; None if they differ."""
     return bases[0] if bases and all(base is bases[0] for base in bases) else None
 
 
@@ -161,7 +160,7 @@ def _geometric(levels: Sequence[float]) -> float:
 
 
 def expanded(signal: Signal, axes: Sequence[int], sizes: Sequence[int] | None = None) -> Signal:
-    """With the constant ones of these axes written out, to their true or to the given sizes."""
+    """Write out the constant ones of these axes to their true or to the given sizes."""
     if is_key(signal.data):
         return signal
     sizes = [signal.shape[axis] for axis in axes] if sizes is None else sizes

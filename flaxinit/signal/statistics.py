@@ -8,10 +8,10 @@ from flaxinit.signal.signals import CONSTANT, PLACE, Signal
 
 
 def correlations(signal: Signal) -> tuple[float | None, float | None]:
-    """Mean correlation E[x_i x_j] / √(E[x_i²] E[x_j²]) of two positions, and of two samples.
+    """Return mean correlations E[x_i x_j] / √(E[x_i²] E[x_j²]) of two positions and two samples.
 
-    The first axis of places counts samples, the others positions; a constant axis has correlation
-    1. None where there is one of them only.
+    Of the axes of places longer than 1, the first counts samples, the others positions; a constant
+    axis has correlation 1. A correlation is None if no axis counts its places, or the signal is 0.
     """
     axes = [i for i, (role, n) in enumerate(zip(signal.roles, signal.shape, strict=True)) if n > 1]
     places = [i for i in axes if signal.roles[i] in (PLACE, CONSTANT)]
@@ -32,7 +32,7 @@ def correlations(signal: Signal) -> tuple[float | None, float | None]:
 
 
 def _some(signal: Signal) -> np.ndarray:
-    """As many replicas as a report needs."""
+    """Return as many replicas as a report needs."""
     each = max(1, signal.data.size // signal.replicas)
     return signal.data[: max(1, _ENTRIES // each)]
 
@@ -41,7 +41,7 @@ _ENTRIES = 2**20
 
 
 def _pairs(data: np.ndarray, axis: int) -> float:
-    """Mean product of two different entries along an axis, of which each has second moment 1."""
+    """Return the mean product of two entries along an axis, each of second moment 1."""
     count = data.shape[axis]
     if count == 1:
         return 1.0
@@ -51,7 +51,7 @@ def _pairs(data: np.ndarray, axis: int) -> float:
 
 
 def spread(signal: Signal, summed: Sequence[int], fan: float) -> float:
-    """(E[a²] / E[a]² - 1) / fan, where a is the mean of x² over places, in one channel.
+    """Return (E[a²] / E[a]² - 1) / fan, where a is the mean of x² over places, in one channel.
 
     It is what a kernel adds to the variance of the logarithm of the second moment (Hanin & Nica
     2020): Σ_c a_c over the fan strays that much from its expectation.
@@ -66,11 +66,11 @@ def spread(signal: Signal, summed: Sequence[int], fan: float) -> float:
 
 
 def slope(signal: Signal) -> float:
-    """d log E[x²] / d log q for x = φ(u), where u is Gaussian with second moment q at each place.
+    """Return d log E[x²] / d log q for x = φ(u), with u ~ N(0, q) at each place.
 
-    By parts it is E[x² (u²/q - 1)] / 2 E[x²]. For the 2 stands its estimate of the same sample,
-    E[u² (u²/q - 1)] / q: the errors of both cancel, all of them after ReLU. 1 where it is not known
-    what x is a function of.
+    Integration by parts gives E[x² (u²/q - 1)] / 2 E[x²]. The estimate E[u² (u²/q - 1)] / q from
+    the same sample replaces the 2: the errors of both cancel, all of them after ReLU. The slope is
+    1 if it is not known what x is a function of.
     """
     if signal.base is None or signal.base.shape != signal.data.shape:
         return 1.0

@@ -1,4 +1,4 @@
-"""A table of weights that is read by row and multiplies as well: tied embeddings.
+"""Tied embeddings: a table of weights that is read by row and also multiplies the signal.
 
 The signal has a part along the rows it was made of. Its products with these rows are sums over
 the rows that were drawn; with all other rows they are those of a fresh kernel.
@@ -13,7 +13,7 @@ from flaxinit.signal.signals import Signal
 def with_known_rows(
     y: np.ndarray, x: Signal, w: Signal, size: int, rows: Rows, rng: np.random.Generator
 ) -> np.ndarray:
-    """Outputs of a table, its known rows among them in their true proportion.
+    """Put the products of a table's known rows among its outputs, in their true proportion.
 
     Args:
         y: replicas × outputs × places, of a fresh kernel.

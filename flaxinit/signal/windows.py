@@ -28,7 +28,7 @@ class Window:
         )
 
     def outputs(self, positions: Sequence[int]) -> list[int]:
-        """How many positions there are of the window.
+        """Return how many positions the window has along each axis.
 
         >>> Window((3, 3), (2, 2), ((1, 1), (0, 0)), (1, 1), (1, 1)).outputs((8, 8))
         [4, 3]
@@ -45,7 +45,7 @@ class Window:
 
 
 def patches(data: np.ndarray, window: Window) -> np.ndarray:
-    """What each position of a window sees.
+    """Return what each position of a window sees.
 
     Args:
         data: replicas × samples × positions... × groups × channels.
