@@ -1,4 +1,4 @@
-"""What every product with the signal makes: the pre-activations of a model, of any library."""
+"""The pre-activations of a model of any library: what its products with the signal make."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,9 +14,10 @@ from flaxinit.width.interpreter import Place
 
 
 def products(model: Programs) -> dict[Place, str]:
-    """The products of a model with the signal by their place, each with its name.
+    """Return the products of a model with the signal, by place, each with its name.
 
-    It is that of the kernel; products of two signals, such as attention's scores, are numbered.
+    A product has the name of its kernel; products of two signals, such as attention's scores, are
+    numbered.
     """
     walk = walked(model, model, [True] * len(model.names))
     numbers = itertools.count(1)
@@ -27,9 +28,10 @@ def products(model: Programs) -> dict[Place, str]:
 
 
 def recording(program: ClosedJaxpr, places: dict[Place, str]) -> Callable[..., Any]:
-    """A program as a function that returns its results, and the products at some places by name.
+    """Turn a program into a function that returns its results, and the products at places.
 
-    Those in a loop have one entry for each step, with the step's number behind the name.
+    The products are a dictionary by name. A product in a loop has one entry for each step, and the
+    names of later ones end in a number.
     """
 
     def function(*operands: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -68,7 +70,7 @@ def _run(program: ClosedJaxpr, operands: Sequence[Any], place: Place, places, re
 
 
 def _free(name: str, record: dict[str, Any]) -> str:
-    """The name, numbered from its second use on."""
+    """Return the name, numbered from its second use on."""
     if name not in record:
         return name
     return next(text for n in itertools.count(1) if (text := f"{name}[{n}]") not in record)

@@ -1,4 +1,4 @@
-"""Two models that differ in width become one table of how each parameter should scale."""
+"""A comparison of two models that differ in width: how each of their parameters should scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Parameter:
 def compared(
     base: Any, model: Any, inputs: Sequence[Any], options: dict[str, Any]
 ) -> tuple[list[Parameter], Any, list[str]]:
-    """Every parameter of a model beside that of its base; neither is run.
+    """Compare every parameter of a model with that of its base, without running either.
 
     Returns:
         The parameters, the tree that they are in, and remarks about the model.
@@ -89,7 +89,7 @@ def compared(
 
 
 def walked(small: Programs, large: Programs, drawn: Sequence[bool]) -> Interpreter:
-    """What a walk through the programs of a model at two widths finds.
+    """Walk through the programs of a model at two widths, and return what the walk found.
 
     Raises:
         ValueError: if they are not the same at both.
@@ -111,7 +111,7 @@ def walked(small: Programs, large: Programs, drawn: Sequence[bool]) -> Interpret
 
 
 def _check(small: Programs, large: Programs) -> None:
-    """Both have the same parameters, and no axis shrinks."""
+    """Raise ValueError unless both have the same parameters, none is empty and no axis shrinks."""
     missing = set(large.names) - set(small.names)
     extra = set(small.names) - set(large.names)
     if missing or extra:

@@ -42,8 +42,8 @@ def coord_check(
     """Train a few steps at several widths, and measure how each pre-activation changes.
 
     In the limit of wide layers each should change by a number that does not depend on the width:
-    the slope of log change on log width is 0. The change is measured, and not the size: that of
-    the logits of a random readout shrinks as 1/√width in muP. A kernel that `mup` makes smaller,
+    the slope of log change on log width is 0. The change is measured, and not the size: the size
+    of the logits of a random readout shrinks as 1/√width in muP. A kernel that `mup` makes smaller,
     because the model multiplies what it makes, is measured relative to that.
 
     Args:
@@ -120,7 +120,7 @@ def coord_check(
 def _relative(
     measured: dict[str, tuple[np.ndarray, np.ndarray]], sizes: dict[str, float]
 ) -> dict[str, list[np.ndarray]]:
-    """Changes and sizes over what they should grow by: keys that √d divides, by its inverse."""
+    """Divide changes and sizes by what they should grow by: √d for keys that √d divides."""
     by_name = {name: sizes.get(name.partition("[")[0], 1.0) for name in measured}
     return {name: [x / by_name[name] for x in pair] for name, pair in measured.items()}
 
@@ -142,7 +142,7 @@ def _training(
     draws: bool,
     zero: Sequence[str],
 ) -> Callable:
-    """From a key to changes and sizes after some steps, by name, and to losses."""
+    """Return a function from a key to changes and sizes by name, after some steps, and losses."""
     arrays = [leaf for leaf in jax.tree.leaves(tuple(inputs)) if hasattr(leaf, "dtype")]
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in arrays):
         raise ValueError("coord_check trains the model: its inputs must be arrays, not shapes.")

@@ -1,4 +1,4 @@
-"""What a coordinate check found: how the change of each pre-activation grows with the width."""
+"""The findings of a coordinate check: how each pre-activation's change grows with the width."""
 
 import math
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ class Coordinate:
         step: after how many steps of training.
         widths: of the models.
         changes: root mean square of the change of its entries, seeds × widths.
-        sizes: likewise of the entries themselves.
+        sizes: root mean square of the entries themselves, seeds × widths.
         slope: of log change on log width, the mean over seeds; nan if it did not move.
-        low: end of its interval, at 95 %.
-        high: likewise.
+        low: lower end of its interval, at 95 %.
+        high: upper end.
         allowed: the slope that is small enough.
     """
 
@@ -66,7 +66,7 @@ class Coordinate:
 def coordinate(
     name: str, step: int, widths: Sequence[int], changes: Any, sizes: Any, allowed: float
 ) -> Coordinate:
-    """With its slope, and Student's interval for the mean of the seeds' slopes.
+    """Compute the slope, and Student's interval for the mean of the seeds' slopes.
 
     >>> widths, noise = np.array([8, 16, 32]), np.array([[1.0], [1.1], [0.9]])
     >>> each = coordinate("w", 2, widths, noise * widths**0.5, noise * widths, 0.1)
@@ -87,7 +87,7 @@ def coordinate(
 
 
 def _slopes(widths: Sequence[int], values: np.ndarray) -> np.ndarray:
-    """Least squares, for each seed."""
+    """Fit the slope of each seed by least squares."""
     x = np.log(np.asarray(widths, np.float64))
     x = x - np.mean(x)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-# The option of an amount, of its mask, and of the rate that it is multiplied by. None: by none.
+# The option of an amount, of its mask, and of the rate that multiplies it, or None.
 _OPTIONS = (
     ("weight_decay", ("mask", "weight_decay_mask"), "learning_rate"),
     ("adam_weight_decay", (), "adam_learning_rate"),
@@ -34,7 +34,7 @@ class Decay(NamedTuple):
 def without_decay(
     factory: Callable, learning_rate: Any, options: dict[str, Any]
 ) -> tuple[list[Decay], dict[str, Any]]:
-    """The decays of an optimizer, and its options without them."""
+    """Return the decays of an optimizer, and its options without them."""
     rest = dict(options)
     defaults = inspect.signature(factory).parameters
     decays = []
@@ -52,12 +52,12 @@ def without_decay(
 
 
 def decaying(decay: Decay, independent: bool, chosen: Callable[[Any], bool]):
-    """What takes a share of each parameter, beside the updates.
+    """Return a transformation that adds a decay of the parameters to their updates.
 
     Args:
-        decay: how much.
+        decay: the decay.
         independent: whether to take the amount alone, whatever the rate.
-        chosen: whether a parameter is to be decayed at all, by its path.
+        chosen: whether to decay a parameter at all, by its path.
     """
     import optax
 

@@ -1,4 +1,4 @@
-"""What elementwise operations do to values at two widths."""
+"""Rules of elementwise operations on values at two widths."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def elementwise(walk: Interpreter, equation: Equation, values: list[Value]) -> V
 
 
 def _spread(equation: Equation, n: int, value: Value) -> Value:
-    """With an axis for each of the result: a number among arrays has none."""
+    """Give a value all axes of the result, which a number among arrays lacks."""
     rank = len(equation.out_shapes()[1])
     if len(equation.shapes(n)[1]) == rank:
         return value
@@ -59,12 +59,12 @@ def _spread(equation: Equation, n: int, value: Value) -> Value:
 
 
 def _merged(values: list[Value], bent: str = "", twice: str = "") -> dict[int, Part]:
-    """The parts of a value that is made of several values of parameters.
+    """Return the parts of a value that is made of several values of parameters.
 
     Args:
         values: what it is made of.
-        bent: the operation, if it is linear in none.
-        twice: the operation, if it is not linear in what is there twice.
+        bent: the operation, if it is linear in none of them.
+        twice: the operation, if it is not linear in a parameter that several of them have.
     """
     parts: dict[int, Part] = {}
     for value in values:
@@ -83,7 +83,7 @@ def _bent(values: list[Value], name: str) -> Value:
 
 
 def added(walk: Interpreter, equation: Equation, values: list[Value]) -> Value:
-    """A sum, or a choice: each term keeps what it is multiplied by."""
+    """Add values, or choose one: each term keeps what it is multiplied by."""
     if not any(value.parametric for value in values) or any(
         value.signal or value.looked_up for value in values
     ):
@@ -100,7 +100,7 @@ def added(walk: Interpreter, equation: Equation, values: list[Value]) -> Value:
         behind |= value.behind
     size = max(sizes, default=1.0)
     if len(sizes) > 1:
-        # What is larger than it should be is so through a parameter, which is scaled for it.
+        # Values that no use can scale set the size, or 1 if there are none; uses scale the others.
         owned = [v.size for v in values if not v.scales and (v.signal or v.parametric)]
         size = max(owned, default=1.0)
     signal = any(value.signal for value in values)
@@ -121,7 +121,7 @@ def multiplied(walk: Interpreter, equation: Equation, values: list[Value]) -> Va
         gain, value = (one, other) if one.parametric else (other, one)
         random = any(walk.drawn[n] for n in gain.parts)
         gain = settled(walk, equation, number, gain)
-        # Of a product one factor is scaled for all: one that is drawn, if there is one.
+        # One factor of a product is scaled for all: a factor that is drawn, if there is one.
         scales = gain.scales if random or not value.scales else value.scales
         factor = value.size if scales is gain.scales else gain.size
         return Value(

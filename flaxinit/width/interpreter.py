@@ -1,4 +1,4 @@
-"""Walks through the program of a model at two widths at once and notes each parameter's uses.
+"""An interpreter that walks a model's program at two widths at once and notes parameters' uses.
 
 Both programs have the same equations; only sizes and numbers differ. What grows is read off them,
 and what a parameter does is read off the equation in which it meets the signal. Names and places
@@ -23,7 +23,7 @@ _ROUNDS = 8
 
 
 class Different(ValueError):
-    """Two programs are not the same one at two widths."""
+    """The error of two programs that are not the same one at two widths."""
 
 
 class Equation:
@@ -41,7 +41,7 @@ class Equation:
         self.params = target.params
 
     def shapes(self, n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shape of an operand, at the base and at the target width."""
+        """Return the shapes of an operand, at the base and at the target width."""
         return self.base.invars[n].aval.shape, self.target.invars[n].aval.shape
 
     def out_shapes(self, n: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -55,12 +55,12 @@ class Equation:
 
 
 class Interpreter:
-    """One walk.
+    """One walk through a program at two widths.
 
     Attributes:
         names: of the parameters.
         drawn: whether each is drawn at random, rather than constant.
-        apply: the rules of operations that are no calls or loops.
+        apply: the rules of operations that are not calls or loops.
         settle: makes a signal of a value of parameters.
         uses: what was found; values name them by their number here.
         products: each product with the signal, by its place: the parameters in it, or none where
@@ -79,7 +79,7 @@ class Interpreter:
     def run(
         self, base: ClosedJaxpr, target: ClosedJaxpr, operands: Sequence[Value], place: Place = ()
     ) -> list[Value]:
-        """The results of a program at both widths."""
+        """Run a program at both widths and return its results."""
         if len(base.eqns) != len(target.eqns):
             raise Different(_difference(base, target))
         values: dict[Any, Value] = dict(zip(target.jaxpr.invars, operands, strict=True))
@@ -148,7 +148,7 @@ class Interpreter:
         return carry
 
     def settled(self, equation: Equation, places, carry: list[Value], signals) -> list[Value]:
-        """What a loop hands on and makes a signal of is one from the start: a state of zeros."""
+        """Make a signal of what a loop turns into one, such as a state of zeros, at its start."""
         return [
             self.settle(self, equation, place, replace(value, signal=not value.parametric))
             if signal
@@ -157,7 +157,7 @@ class Interpreter:
         ]
 
     def repeated(self, step, carry: list[Value]) -> tuple[list[Value], list[Value]]:
-        """What a loop hands on after any number of steps, and the results of a step."""
+        """Return what a loop hands on after any number of steps, and the results of a step."""
         for _ in range(_ROUNDS):
             results = step(carry)
             after = [joined(a, b) for a, b in zip(carry, results, strict=False)]
@@ -177,7 +177,7 @@ class Interpreter:
         return first
 
     def use(self, use: Use, place: Place) -> int:
-        """Note a use; in a loop it is found again."""
+        """Note a use, which later rounds of a loop find again, and return its number."""
         key = (place, use.parameter)
         if key in self.numbers:
             self.uses[self.numbers[key]].scale = use.scale
@@ -187,7 +187,7 @@ class Interpreter:
         return self.numbers[key]
 
     def consumed(self, value: Value, place: Place, what: str) -> None:
-        """Note by how much products of parameters are multiplied, where a function meets them."""
+        """Note by how much products of parameters are multiplied when a function meets them."""
         for number, scale in value.scales.items():
             self.uses[number].scales.add(scale)
         if value.signal and not value.scales and value.size not in (0, 1):
@@ -198,13 +198,13 @@ Rule = Callable[[Interpreter, Equation, list[Value]], list[Value]]
 
 
 def _signals(body: ClosedJaxpr, flags: list[bool], first: int, count: int) -> list[bool]:
-    """Which of the values that a loop hands on depend on signals, after all of its steps.
+    """Return which values that a loop hands on depend on signals after all of its steps.
 
     Args:
         body: one step.
         flags: which of its operands are signals at first.
         first: the number of the first value that is handed on, among the operands.
-        count: of them.
+        count: of the values that are handed on.
     """
     flags = list(flags)
     while True:
@@ -221,7 +221,7 @@ def _signals(body: ClosedJaxpr, flags: list[bool], first: int, count: int) -> li
 
 
 def joined(one: Value, other: Value) -> Value:
-    """A value that is one or the other: either branch, or a step of a loop and the next."""
+    """Join two values into one that may be either: of two branches, or steps of a loop."""
     if one == other:
         return one
     if one.signal or other.signal or not (one.parts or other.parts):
@@ -235,7 +235,7 @@ def joined(one: Value, other: Value) -> Value:
 
 
 def constant(base: Any, target: Any) -> Value:
-    """A number at two widths; an array that is not one number at either has no growth."""
+    """Return the value of a constant, which grows only if its entries are equal at each width."""
     if jax.dtypes.issubdtype(getattr(target, "dtype", np.float32), jax.dtypes.prng_key):
         return KNOWN
     one, other = np.asarray(base), np.asarray(target)

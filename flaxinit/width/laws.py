@@ -2,8 +2,8 @@
 
 A draw is an elementwise function of random bits. Run on the midpoints of equal parts of their
 range in place of the bits, it gives the quantiles of an entry, and their mean and mean square are
-integrals by the midpoint rule. No parameter is drawn, whatever its size, except where that fails:
-then parameters of up to four million entries are.
+integrals by the midpoint rule. No parameter is drawn, whatever its size, unless that fails: then
+parameters of up to four million entries are drawn.
 """
 
 import math
@@ -29,13 +29,13 @@ _POINTS = 2**14
 
 @dataclass(frozen=True)
 class Law:
-    """What an entry of a parameter is drawn from.
+    """The law of an entry of a parameter.
 
     Attributes:
         mean: E[w]; nan if it is not known.
         square: E[w²]; nan if it is not known.
         drawn: whether random numbers are in it.
-        unread: why it is not known; empty where it is.
+        unread: why it is not known; empty if it is.
     """
 
     mean: float = float("nan")
@@ -64,7 +64,7 @@ class _Unread:
 
 @dataclass(frozen=True)
 class _Entries:
-    """Equally distributed entries: their quantiles; one number where all are equal."""
+    """The quantiles of equally distributed entries; one number if all are equal."""
 
     values: Any
 
@@ -74,7 +74,7 @@ class _Entries:
 
 
 def laws(program: ClosedJaxpr, count: int) -> list[Law]:
-    """The laws of the first results of an initialization.
+    """Return the laws of the first results of an initialization.
 
     Args:
         program: (key, arrays of the inputs) -> parameters, and other arrays.
@@ -111,10 +111,10 @@ def _law(value: Any) -> Law:
 
 
 def _measured(program: ClosedJaxpr, n: int, law: Law) -> Law:
-    """A law that could not be read, from its entries at two keys, if both have one mean square.
+    """Measure a law that could not be read, if entries drawn at two keys have one mean square.
 
-    So have numbers that are not random, and orthogonal matrices, whose entries are not
-    independent. Of others two draws tell no number that could be trusted.
+    Numbers that are not random do, and so do orthogonal matrices, whose entries are not
+    independent. For other laws, two draws give no number that could be trusted.
     """
     jaxpr, used = dce_jaxpr(program.jaxpr, [i == n for i in range(len(program.jaxpr.outvars))])
     aval: Any = program.jaxpr.outvars[n].aval
@@ -157,8 +157,8 @@ class _Reader:
         if name in IDENTITIES and len(operands) == len(out):
             return operands
         if name in ("qr", "householder_product") and not isinstance(operands[0], _Unread):
-            # The columns of Q are orthonormal and have signs of either kind: E[w²] = 1/rows. Those
-            # of R's diagonal change nothing of that.
+            # The columns of Q are orthonormal, so E[w²] = 1/rows, and have signs of either kind,
+            # which the signs of R's diagonal do not change.
             half = 1 / np.sqrt(np.float32(out[0].aval.shape[-2]))
             return [
                 _Entries(np.repeat([half, -half], _POINTS // 2)),
@@ -196,7 +196,7 @@ class _Reader:
         return _Entries(np.floor(midpoints * 2.0**width).astype(dtype))
 
     def scan(self, equation, operands: list[Any]) -> list[Any]:
-        """All steps draw from one law, unless a step changes what the next one reads."""
+        """Read the law of one step for all, unless a step changes what the next one reads."""
         constants, carry, rows = scan_operands(equation, operands)
         results = self.run(closed(equation.params["jaxpr"]), [*constants, *carry, *rows])
         for before, after in zip(carry, results, strict=False):

@@ -1,4 +1,4 @@
-"""Where parameters meet the signal."""
+"""Meetings of parameters with the signal."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -18,7 +18,7 @@ def refuse(walk: Interpreter, value: Value, why: str) -> NoReturn:
 
 
 def settled(walk: Interpreter, equation: Equation, n: int, value: Value) -> Value:
-    """A value of parameters that the inputs chose, as the signal that it is."""
+    """Turn a value of parameters into a signal, with one use for each parameter in it."""
     if not value.parametric:
         return value
     how = "gather" if value.looked_up else equation.name
@@ -42,9 +42,9 @@ def meeting(
     axes: Sequence[Fraction],
     shared: bool = True,
 ) -> Value:
-    """A kernel meets the signal: one use for each parameter that it is made of."""
+    """Multiply the signal by a kernel, with one use for each parameter in the kernel."""
     walk.products[equation.place] = tuple(kernel.parts)
-    # A parameter that made what enters is scaled for it; what grows besides is the kernel's.
+    # A parameter behind the signal is scaled for its size; without one, the kernel is.
     if signal.scales:
         walk.consumed(signal, equation.place, equation.name)
     scale = kernel.size * (1.0 if signal.scales else signal.size)

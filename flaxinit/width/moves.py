@@ -1,4 +1,4 @@
-"""What is done to the axes of values: entries are moved, repeated, cut out or looked up."""
+"""Rules of operations that move, repeat, cut out or look up entries of values."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def _squeeze(walk, equation: Equation, values):
 
 
 def _cut(walk, equation: Equation, values):
-    """The same axes, of other sizes: what a part has of an axis grows as that does now."""
+    """Keep the axes at other sizes: a part that had a whole axis grows as the new axis does."""
     moving = values[0]
     chosen = any(value.signal for value in values[1:])
     results = []
@@ -109,7 +109,7 @@ def _gather(walk, equation: Equation, values):
 
 
 def _update(walk, equation: Equation, values):
-    """Entries of one value are put in the place of another's."""
+    """Put entries of one value in the place of another's."""
     scattered = equation.name.startswith("scatter")
     return [added(walk, equation, [values[0], values[2 if scattered else 1]])]
 

@@ -12,8 +12,8 @@ def mup(
 ) -> Parametrization:
     """Factors on draws and learning rates that keep training the same at every width.
 
-    The programs of the model and of a narrow base are compared; neither is run. From how a
-    parameter is used follows what it sums over (its axes grow by a) and what comes out (by b):
+    The programs of the model and of a narrow base are compared; neither is run. The use of a
+    parameter tells what it sums over (its axes grow by a) and what comes out (by b):
 
         hidden   a, b grow   deviation a^-1/2   rate: Adam 1/a, SGD b/a, Muon √(b/a)
         output   a grows     deviation 1/a
@@ -36,7 +36,7 @@ def mup(
         A `Parametrization`, which prints as a table.
 
     Raises:
-        TypeError: if model or base is no model.
+        TypeError: if model or base is not a model.
         ValueError: if they differ in more than width, an axis shrinks, the optimizer is not known,
             or no factors are right for a parameter, which is named.
 

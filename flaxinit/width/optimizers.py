@@ -27,7 +27,7 @@ _SMALLEST = 1e-3
 
 
 def rate(optimizer: str, parameter: Parameter, options: dict[str, Any]) -> float:
-    """The factor on the learning rate of one parameter."""
+    """Return the factor on the learning rate of one parameter."""
     wanted = parameter.scaling
     if optimizer == "sgd":
         return wanted.sgd
@@ -48,7 +48,7 @@ def rate(optimizer: str, parameter: Parameter, options: dict[str, Any]) -> float
 
 
 def deviation(parameter: Parameter) -> float:
-    """The factor on a draw: what the deviation should grow by, over what it grows by itself.
+    """Return the factor on a draw: what its deviation should grow by, over what it does grow by.
 
     Raises:
         ValueError: if the draw is not known, has a mean, or no factor on it is one on the signal.
@@ -86,7 +86,7 @@ def _bent(name: str, operation: str) -> ValueError:
 
 
 def muon_axes(parameter: Parameter, options: dict[str, Any]) -> tuple[Any, Any] | None:
-    """The axes that Muon reduces and those that come out; None for what it leaves to Adam."""
+    """Return the axes that Muon reduces and those that come out; None for a parameter of Adam."""
     tree = options.get("muon_weight_dimension_numbers")
     if tree is None:
         return ((0,), (1,)) if len(parameter.shape) == 2 else None
@@ -99,7 +99,7 @@ def muon_axes(parameter: Parameter, options: dict[str, Any]) -> tuple[Any, Any] 
 
 
 def _dimension_numbers(tree: Any, name: str) -> Any:
-    """What optax's tree of dimension numbers, a prefix of that of the parameters, says of one."""
+    """Look up a parameter's numbers in Optax's tree, a prefix of the tree of parameters."""
     from optax.contrib import MuonDimensionNumbers
 
     def known(x):
@@ -117,7 +117,7 @@ def _dimension_numbers(tree: Any, name: str) -> Any:
 
 
 def _muon_factor(shape: Sequence[int], inside, out, options: dict[str, Any]) -> float:
-    """What optax multiplies an orthogonal update by, for its real shape."""
+    """Return the factor by which Optax multiplies an orthogonal update of this shape."""
     fan_in, fan_out = (math.prod(shape[n] for n in axes) for axes in (inside, out))
     if options.get("consistent_rms") is not None:
         return math.sqrt(max(fan_in, fan_out))
@@ -125,7 +125,7 @@ def _muon_factor(shape: Sequence[int], inside, out, options: dict[str, Any]) -> 
 
 
 def kind(factory: Callable) -> str:
-    """The rule that one of Optax's optimizers follows.
+    """Return the rule that one of Optax's optimizers follows.
 
     Raises:
         ValueError: for one that is not known.
@@ -151,7 +151,7 @@ def check_family(factory: Callable, optimizer: str) -> None:
 
 
 def _name(factory: Callable) -> str:
-    """Optax's name of an optimizer; some are another with options."""
+    """Return Optax's name of an optimizer; some are partial functions of another."""
     import optax
 
     while True:

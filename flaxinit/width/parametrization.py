@@ -1,4 +1,4 @@
-"""What a model of another width needs: factors on its draws and on its learning rates."""
+"""Factors on the draws and learning rates of a model of another width."""
 
 import functools
 import math
@@ -43,7 +43,7 @@ class Parametrization:
         return jax.tree.unflatten(self.tree, [row.rate for row in self.rows])
 
     def init(self, init_fn: Callable) -> Callable:
-        """The initialization with each draw multiplied by its factor.
+        """Return the initialization with each draw multiplied by its factor.
 
         Args:
             init_fn: what initializes the model: Linen's ``model.init``, or a function that returns
@@ -70,7 +70,7 @@ class Parametrization:
         return init
 
     def scale(self):
-        """The factors on learning rates, as an ``optax.GradientTransformation``.
+        """Return the factors on learning rates, as an ``optax.GradientTransformation``.
 
         It multiplies updates, so it stands in a chain behind what depends on their size (Adam,
         Muon), and before weight decay that is not to be scaled.
@@ -95,12 +95,12 @@ class Parametrization:
     def optimizer(
         self, factory: Callable, learning_rate: Any, *, independent_decay: bool = False, **options
     ):
-        """One of Optax's optimizers with rates, weight decay and epsilon where they belong.
+        """Make an Optax optimizer with rates, weight decay and epsilon where they belong.
 
-        The rate of a parameter is ``learning_rate`` times its factor. The weight decay stands
-        behind that, so each step takes ``learning_rate · weight_decay`` of every parameter at
-        every width: rate × decay is kept, as the rate of the base is. Adam's gradients are
-        multiplied by what they shrink by, so that its epsilon keeps its meaning.
+        The rate of a parameter is ``learning_rate`` times its factor. The weight decay has no
+        such factor: each step takes ``learning_rate · weight_decay`` of every parameter at every
+        width. Adam's gradients are divided by what they grow by, so that its epsilon keeps its
+        meaning.
 
         ``clip_by_global_norm`` before it does not transfer: the norm of all gradients grows with
         the width. Use `clip_by_global_norm` of this object.
@@ -141,8 +141,8 @@ class Parametrization:
     def clip_by_global_norm(self, max_norm: float):
         """Clip gradients by a norm that does not grow with the width.
 
-        The norm of a parameter's gradient is that at the base times √n g, where n is by how much
-        its entries grow in number and g by how much each grows. Here it counts over that:
+        The norm of a parameter's gradient is that at the base times √n g, where the number of its
+        entries grows by n and each entry by g. The clipped norm leaves these factors out:
 
             |g|² = Σ |g_i|² / (n_i g_i²).
 
@@ -176,7 +176,7 @@ class Parametrization:
 def parametrization(
     parameters: Sequence[Parameter], tree: Any, remarks: Sequence[str], optimizer: str
 ) -> Parametrization:
-    """The table of a model's parameters for an optimizer.
+    """Make the table of a model's parameters for an optimizer.
 
     Raises:
         ValueError: if a parameter's draw is not known, or has a mean where it sums.
@@ -205,7 +205,7 @@ def parametrization(
 def _multiplied(
     tree: Any, factors: dict[str, float], whole: bool = False, only_check: bool = False
 ) -> Any:
-    """Each array multiplied by the factor of its path; arrays of no such path must not train.
+    """Multiply each array by the factor of its path; other arrays must not train.
 
     A tree may be the parameters, what holds them (Linen's variables) or what they hold (the
     collection ``params``), so that a path is known by its end.
@@ -236,7 +236,7 @@ def _multiplied(
 
 
 def _known(path: Any, names: Container[str]) -> str | None:
-    """The name of a parameter by its path, which may lack the collection ``params``."""
+    """Return the name of a parameter by its path, which may lack the collection ``params``."""
     text = paths.name(path)
     return next((name for name in (text, f"params/{text}") if name in names), None)
 

@@ -44,7 +44,7 @@ def matrix_product(walk: Interpreter, equation: Equation, values: list[Value]) -
 
 
 def grouped_product(walk: Interpreter, equation: Equation, values: list[Value]) -> Value:
-    """Rows in groups, each with a kernel of its own: experts."""
+    """Multiply groups of rows, each by a kernel of its own: experts."""
     signal, kernel = values[:2]
     if signal.parametric:
         signal = settled(walk, equation, 0, signal)
@@ -92,9 +92,9 @@ def convolution(walk: Interpreter, equation: Equation, values: list[Value]) -> V
 
 
 def _is_table(equation: Equation, side: int) -> bool:
-    """Whether a factor holds learned vectors, such as queries, that a kernel is applied to.
+    """Return whether a factor holds learned vectors, such as queries, that a kernel multiplies.
 
-    It is summed over an axis that grows, and no other axis of it does: their number stays.
+    It is summed over an axis that grows. None of its other axes grow: the number of vectors stays.
     """
     summed = equation.params["dimension_numbers"][0][side]
     axes = equation.growth(side)
@@ -103,7 +103,7 @@ def _is_table(equation: Equation, side: int) -> bool:
 
 
 def _of_parameters(equation: Equation, values: list[Value]) -> Value:
-    """A product of kernels, such as a low-rank update."""
+    """Multiply two kernels, as in a low-rank update."""
     summed, batch = equation.params["dimension_numbers"]
     grown = product(equation.growth(0)[n] for n in summed[0])
     ranks = [len(equation.shapes(n)[1]) for n in (0, 1)]
@@ -125,7 +125,7 @@ def _of_parameters(equation: Equation, values: list[Value]) -> Value:
 
 
 def _with_constant(walk, equation: Equation, values: list[Value], side: int) -> Value:
-    """A kernel times a constant matrix, such as a transform of it."""
+    """Multiply a kernel by a constant matrix, as in a transform of it."""
     summed, batch = equation.params["dimension_numbers"]
     kernel = values[side]
     for n in summed[side]:

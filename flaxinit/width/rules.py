@@ -12,7 +12,7 @@ from flaxinit.width.values import Value, product
 
 
 def apply(walk: Interpreter, equation: Equation, values: list[Value]) -> list[Value]:
-    """The results of an equation that is not a call or a loop."""
+    """Return the results of an equation that is not a call or a loop."""
     name, outputs = equation.name, equation.target.outvars
     if name in IDENTITIES and len(values) == len(outputs):
         return list(values)
@@ -35,7 +35,7 @@ def apply(walk: Interpreter, equation: Equation, values: list[Value]) -> list[Va
 
 
 def other(walk: Interpreter, equation: Equation, values: list[Value]) -> list[Value]:
-    """An operation without a rule: no parameter may be in it."""
+    """Handle an operation without a rule, which no parameter may enter."""
     for value in values:
         if value.parametric and not value.looked_up:
             refuse(walk, value, f"it meets {equation.name}, for which there is no rule")

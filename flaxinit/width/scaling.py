@@ -1,7 +1,7 @@
 """How a parameter should scale: table 3 of Yang et al. (2022), from the way it is used.
 
-A use sums over axes that grow by a and produces axes that grow by b. Where what it makes is
-multiplied by something that grows by c besides, W is as large as c W, so with r = 1/c
+A use sums over axes that grow by a and produces axes that grow by b. If the model
+multiplies what W makes by something that grows by c, W acts like c W, so with r = 1/c
 
     standard deviation   r (input, vector), r a^-1/2 (hidden), r / a (output)
     rate of Adam         r / a
@@ -29,7 +29,7 @@ _KINDS = ("input", "vector", "fixed", "hidden", "output")
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a parameter should be at the target width, relative to the base.
+    """The scaling of a parameter: what it should be at the target width, relative to the base.
 
     Attributes:
         kind: ``input``, ``hidden``, ``output``, ``vector``; ``fixed`` if nothing grows, ``unused``.
@@ -37,7 +37,7 @@ class Scaling:
         adam: on the learning rate of Adam and its family.
         sgd: on that of gradient descent.
         orthogonal: on that of updates whose singular values are all one.
-        gradient: by how much its entries of the gradient grow.
+        gradient: by how much the entries of its gradient grow.
         size: by how much what it makes grows; 1 unless the model multiplies that by its inverse.
         why: in words.
         bent: the operation before its use that is not linear in it, if there is one.
@@ -60,7 +60,7 @@ UNUSED = Scaling("unused", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, "it does not meet the s
 
 
 def scaling(name: str, uses: Sequence[Use], constant: bool) -> Scaling:
-    """The scaling of a parameter from all its uses.
+    """Derive the scaling of a parameter from all its uses.
 
     Args:
         name: for errors.

@@ -21,7 +21,7 @@ class Row:
         init: factor on its draw.
         rate: factor on its learning rate.
         epsilon: factor on Adam's epsilon.
-        decay: factor on the weight decay, where that is multiplied with the learning rate.
+        decay: factor on a weight decay that is multiplied by the learning rate.
         why: the reason, in words.
     """
 
@@ -37,7 +37,7 @@ class Row:
 
 
 def table(title: str, rows: Sequence[Row], remarks: Sequence[str], epsilon: bool):
-    """What prints the rows, with a column for Adam's epsilon or without."""
+    """Lay out the rows for Rich, with a column for Adam's epsilon or without."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -57,7 +57,7 @@ def table(title: str, rows: Sequence[Row], remarks: Sequence[str], epsilon: bool
 
 
 def written(printable: Any) -> str:
-    """What Rich prints of an object, as text without colors, however wide."""
+    """Return what Rich prints of an object, as text without colors, however wide."""
     from rich.console import Console
 
     file = StringIO()
@@ -66,6 +66,6 @@ def written(printable: Any) -> str:
 
 
 def _shape(row: Row) -> str:
-    """Each axis, and that of the base where it is another."""
+    """Write each axis, with its size in the base if that differs."""
     pairs = zip(row.base, row.shape, strict=True)
     return "×".join(str(t) if b == t else f"{b}→{t}" for b, t in pairs) or "scalar"

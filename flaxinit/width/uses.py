@@ -1,4 +1,4 @@
-"""How a parameter is used: where it meets the signal, over what, and what the rules want there."""
+"""The uses of a parameter: where it meets the signal, and what it sums over and produces there."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction

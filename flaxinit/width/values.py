@@ -1,4 +1,4 @@
-"""What is known of a value in a program at two widths: how it grows, and what it is made of."""
+"""The values of a program at two widths: how each grows, and what it is made of."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ Growth = tuple[Fraction, ...]  # for each axis, its size at the target width ove
 
 @dataclass(frozen=True)
 class Part:
-    """What a value that is computed from parameters alone has of one of them.
+    """The part that one parameter has in a value computed from parameters alone.
 
     Attributes:
         axes: by how much that parameter's entries grow along each axis of the value; 1 along an
@@ -57,24 +57,24 @@ class Value:
         return bool(self.parts)
 
     def moved(self, axes) -> "Value":
-        """With other axes: `axes` is a function of the growth along the axes of a part."""
+        """Return the value with other axes; `axes` maps the growth along the axes of a part."""
         parts = {n: replace(part, axes=axes(part.axes)) for n, part in self.parts.items()}
         return replace(self, parts=parts)
 
     def times(self, factor: float, behind: int = 0) -> "Value":
-        """Multiplied by what grows by a factor and depends on some uses itself."""
+        """Return the value times another, which grows by a factor and depends on some uses."""
         scales = {n: s * factor for n, s in self.scales.items() if not behind >> n & 1}
         size, behind = self.size * factor, self.behind | behind
         return replace(self, size=size, scales=scales, behind=behind)
 
 
 def rounded(growth: float) -> float:
-    """To 12 digits, of the 16 that products and square roots have."""
+    """Round to 12 digits, of the 16 that products and square roots have."""
     return float(f"{growth:.12g}")
 
 
 def exact(ratio: float) -> float:
-    """The square root of a fraction, where a ratio of numbers of 24 bits is one to rounding.
+    """Replace a ratio of 24-bit numbers by the root of a fraction that it equals to rounding.
 
     >>> exact(float(np.float32(192) ** -0.5) / float(np.float32(64) ** -0.5)) == (1 / 3) ** 0.5
     True
@@ -89,7 +89,7 @@ ZERO = Value(size=0.0)  # whatever it is multiplied with
 
 
 def growth(base: Sequence[int], target: Sequence[int]) -> Growth:
-    """By how much each axis grows; an axis of size 0 does not.
+    """Return by how much each axis grows; an axis of size 0 does not.
 
     >>> growth((3, 64), (3, 256))
     (Fraction(1, 1), Fraction(4, 1))
@@ -104,7 +104,7 @@ def product(growths: Iterable[Fraction]) -> Fraction:
 def reshaped(
     axes: Growth, old: tuple[Sequence[int], Sequence[int]], new: tuple[Sequence[int], Sequence[int]]
 ) -> Growth | None:
-    """The growth of a part after a reshape; None where it cannot be told.
+    """Return the growth of a part after a reshape; None if it cannot be told.
 
     Old and new shape are cut into blocks of equal size at both widths. Of a block a part has all
     axes or none: what it has of the old axes is divided over the new ones as these grow.
