@@ -14,7 +14,7 @@ Form = TypeVar("Form", bound=Callable[..., Any])
 
 
 class KernelOptions(TypedDict, total=False):
-    """How a kernel's shape is read: the keywords shared by all forms of variance scaling."""
+    """The keywords of every form of variance scaling that say how a kernel's shape is read."""
 
     in_axis: Axes
     out_axis: Axes

@@ -1,4 +1,4 @@
-"""How the devices of a mesh share a stack of matrices whose rows can be made one by one.
+"""The division of a stack of matrices, whose rows can be made one by one, among devices.
 
 A draw is traced before anyone knows where its result will live: ``out_sharding`` may say so, or
 the ``out_shardings`` of a jitted function around it, or only the compiler. Left alone, the

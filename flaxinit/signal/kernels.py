@@ -26,7 +26,7 @@ from flaxinit.signal.signals import Signal
 
 @dataclass(frozen=True)
 class Law:
-    """What the entries of a kernel are drawn from.
+    """The law of the entries of a kernel.
 
     Attributes:
         mean: of an entry.

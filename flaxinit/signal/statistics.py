@@ -1,4 +1,4 @@
-"""What a report says of a signal: correlations of its places, and how far one draw strays."""
+"""Statistics of a signal, for reports: correlations of its places, and how far one draw strays."""
 
 from collections.abc import Sequence
 

@@ -114,7 +114,7 @@ class CoordinateCheck:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What is not steady."""
+        """Each finding of change that is not ``steady``, in words."""
         return tuple(
             f"{each.name} after {each.step} steps: {each.finding}"
             + ("" if math.isnan(each.slope) else f", slope {_interval(each)}")

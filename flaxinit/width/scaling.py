@@ -1,7 +1,7 @@
-"""How a parameter should scale: table 3 of Yang et al. (2022), from the way it is used.
+"""The scaling of a parameter: table 3 of Yang et al. (2022), from the way it is used.
 
-A use sums over axes that grow by a and produces axes that grow by b. If the model
-multiplies what W makes by something that grows by c, W acts like c W, so with r = 1/c
+A use sums over axes that grow by a and produces axes that grow by b. If the model multiplies
+what W makes by something that grows by c, W acts like c W, so with r = 1/c
 
     standard deviation   r (input, vector), r a^-1/2 (hidden), r / a (output)
     rate of Adam         r / a
