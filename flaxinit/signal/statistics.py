@@ -41,7 +41,7 @@ _ENTRIES = 2**20
 
 
 def _pairs(data: np.ndarray, axis: int) -> float:
-    """Return the mean product of two entries along an axis, each of second moment 1."""
+    """Return the mean product of two different entries along an axis, each of second moment 1."""
     count = data.shape[axis]
     if count == 1:
         return 1.0
