@@ -69,6 +69,16 @@ def test_the_kernel_of_a_dense_network(activation, dual, c):
         assert layer.samples == pytest.approx(gram[2] / gram[0], abs=bound)
 
 
+def test_one_sample_has_positions_and_no_other_sample():
+    """What stands along the second axis is a position, whatever the size of the batch."""
+    pair = correlated(0.3)
+    (alone, *_) = flaxinit.forecast(dense(1, jax.nn.relu), pair[None], particles=2**10).layers
+    (two, *_) = flaxinit.forecast(dense(1, jax.nn.relu), pair[:, None], particles=2**10).layers
+    assert (alone.samples, two.positions) == (None, None)
+    assert alone.positions == pytest.approx(0.3, abs=1e-6)
+    assert two.samples == pytest.approx(0.3, abs=1e-6)
+
+
 def test_attention_over_exchangeable_tokens():
     """E|z|²/E|v|² = ρ + (1 - ρ) E Σp², here with ρ = 0 (Hron et al. 2020; Noci et al. 2022)."""
     tokens, width, heads = 16, 128, 4

@@ -10,24 +10,27 @@ from flaxinit.signal.signals import CONSTANT, PLACE, Signal
 def correlations(signal: Signal) -> tuple[float | None, float | None]:
     """Return mean correlations E[x_i x_j] / √(E[x_i²] E[x_j²]) of two positions and two samples.
 
-    Of the axes of places longer than 1, the first counts samples, the others positions; a constant
-    axis has correlation 1. A correlation is None if no axis counts its places, or the signal is 0.
+    The first axis counts samples, or the first longer one that has places; further axes of places
+    count positions. A constant axis has correlation 1. A correlation is None if no axis longer
+    than 1 counts its places, or the signal is 0.
     """
     axes = [i for i, (role, n) in enumerate(zip(signal.roles, signal.shape, strict=True)) if n > 1]
     places = [i for i in axes if signal.roles[i] in (PLACE, CONSTANT)]
     if not places:
         return None, None
-    samples, positions = places[0], places[1:]
-    order = [*(i for i in range(len(signal.shape)) if i not in places), samples, *positions]
+    one = len(signal.shape) > 2 and signal.shape[0] == 1
+    samples, positions = ([], places) if one else (places[:1], places[1:])
+    order = [i for i in range(len(signal.shape)) if i not in places] + places
     data = np.transpose(_some(signal), (0, *(i + 1 for i in order)))
-    data = data.reshape(-1, signal.held[samples], int(np.prod([signal.held[i] for i in positions])))
+    sizes = [int(np.prod([signal.held[i] for i in axes])) for axes in (samples, positions)]
+    data = data.reshape(-1, *sizes)
     squares = np.mean(np.abs(data) ** 2, axis=0)
     data = np.divide(data, np.sqrt(squares), out=np.zeros_like(data), where=squares > 0)
     if not np.any(squares):
         return None, None
     return (
         _pairs(data, 2) if positions else None,
-        _pairs(data, 1),
+        _pairs(data, 1) if samples else None,
     )
 
 
