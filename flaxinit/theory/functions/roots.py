@@ -15,6 +15,7 @@ from sympy import Dummy, Expr, Poly, Symbol, exp, log, oo
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import (
     differentiated,
+    has_large_multiple,
     is_zero,
     polynomial,
     simplified,
@@ -143,6 +144,8 @@ def _polynomial_roots(poly: Poly) -> list[Expr]:
     # Radicals are long, if they exist.
     if numeric and poly.degree() > 2 and len(poly.terms()) > 2:
         return _isolated(sympy.sqf_part(poly).as_expr())
+    if numeric and has_large_multiple(poly.as_expr()):  # to SymPy e^{n/m} is a power of e^{1/m}
+        return _isolated(poly.as_expr())
     found = sympy.roots(poly)
     if sum(found.values()) < poly.degree() or any(root.is_real is None for root in found):
         raise ValueError(
