@@ -210,7 +210,7 @@ def answer(text: str, budget: float = BUDGET) -> tuple[str, list[Finding], float
             found = derive(text, budget=budget)
             outcome = "derived"
     except DOCUMENTED as error:
-        if isinstance(error.__cause__, RecursionError | NotImplementedError):
+        if isinstance(error.__cause__, RecursionError | NotImplementedError | OverflowError):
             outcome = "refused by SymPy"
         if not str(error).strip():
             findings.append(Finding("no message", text, repr(error)))

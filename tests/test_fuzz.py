@@ -44,6 +44,9 @@ FOUND = {
     "erf(" * 20 + "x" + ")" * 20: "refused",
     "cosh(acos(cos(tanh(x))))": "refused",
     "(x + e)**45": "derived",
+    "max(max(silu(0.044715), sign(x)), x**2)": "derived",
+    "x + cosh(acosh(relu(1/3)))": "derived",
+    "normal_cdf(x) * sigmoid(cosh(5897609093259135453667))": "refused by SymPy",
     "x + sin(pi)**0.1": "derived",
     "x*sign(sin(pi)) + x": "derived",
 }

@@ -61,7 +61,7 @@ def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
             f"{_called(activation)} takes more work to derive than {allowed:g} s of one core. "
             "Derive a simpler function, or pass a larger budget."
         ) from None
-    except (RecursionError, NotImplementedError) as error:  # from SymPy, which has defects too
+    except (RecursionError, NotImplementedError, OverflowError) as error:  # SymPy has defects too
         raise ValueError(
             f"SymPy cannot finish {_called(activation)} ({type(error).__name__}). Nest less, or "
             "write the function another way."

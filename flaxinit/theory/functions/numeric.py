@@ -88,7 +88,14 @@ def _lambdify(expr: sympy.Expr) -> Callable:
     softplus = sympy.Function("softplus")
     steady = expr.xreplace(constants).replace(log(1 + exp(u)), softplus(u))
     modules = [{"softplus": lambda x: np.logaddexp(0.0, x)}, "scipy", "numpy"]
-    return sympy.lambdify(z, steady, modules)
+    compiled = sympy.lambdify(z, steady, modules)
+
+    def real(x):
+        """Return values that are real; nan for what passes through complex numbers."""
+        y = compiled(x)
+        return np.where(y.imag == 0, y.real, np.nan) if np.iscomplexobj(y) else y
+
+    return real
 
 
 @cache
