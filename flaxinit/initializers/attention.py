@@ -145,6 +145,3 @@ def _factors(matrix):
     u, values, vt = jnp.linalg.svd(matrix)
     root = jnp.sqrt(values)
     return u * root[None], root[:, None] * vt
-
-
-Mimetic = mimetic

@@ -82,6 +82,3 @@ class stft(Deterministic):
                 ) from None
         scale = {None: 1.0, "density": np.linalg.norm(values), "spectrum": np.abs(values).sum()}
         return values / scale[self.scaling]
-
-
-Stft = stft

@@ -147,7 +147,3 @@ def _sparse(key, stddev, *, shape, dtype, zeros):
     order = jax.random.bits(order_key, (math.prod(shape[:-1]), shape[-1]))
     rank = jnp.argsort(jnp.argsort(order, axis=0), axis=0).reshape(shape)
     return jnp.where(rank < zeros, jnp.zeros((), dtype), values)
-
-
-Identity = identity
-Sparse = sparse

@@ -131,7 +131,3 @@ def _chrono(key, longest, signs, *, shape, dtype):
     signs = signs.astype(compute).reshape(*(1 for _ in shape[1:]), -1, 1)
     gates = bias[..., None, :] * signs
     return gates.reshape(*shape[:-1], -1).astype(dtype)
-
-
-ForgetBias = forget_bias
-Chrono = chrono

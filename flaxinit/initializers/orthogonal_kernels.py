@@ -248,9 +248,3 @@ def _draw(key, value, *, shape, kernel_shape, dtype, batch, column):
     # Gates fill the kernel side by side; the matrix of a convolution fills only its center.
     whole = math.prod(kernel_shape) == q.size
     return q.reshape(kernel_shape) if whole else centered(q, kernel_shape)
-
-
-Orthogonal = orthogonal
-SemiOrthogonal = semi_orthogonal
-DeltaOrthogonal = delta_orthogonal
-GatedOrthogonal = gated_orthogonal

@@ -208,8 +208,3 @@ class uniform(AnyAxes, Entrywise):
                 f"deviation of {stddev:.3g}. Draw in a wider dtype, or draw around 0 and add the "
                 "middle in the forward pass."
             )
-
-
-Normal = normal
-TruncatedNormal = truncated_normal
-Uniform = uniform

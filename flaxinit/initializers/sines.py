@@ -57,6 +57,3 @@ class siren(Entrywise):
     def half_width(self, shape: Sequence[int]) -> float:
         """Return the largest magnitude that is drawn."""
         return sampling.root(3 * self.variance(shape))
-
-
-Siren = siren

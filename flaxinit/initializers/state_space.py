@@ -233,9 +233,3 @@ class s4d_inv(_S4d):
         """Return ``(N/π)(N/(2k + 1) - 1)`` for k below n and N = 2n."""
         size = 2 * n
         return size / np.pi * (size / (2 * np.arange(n) + 1) - 1)
-
-
-LruNu = lru_nu
-LruTheta = lru_theta
-S4dLin = s4d_lin
-S4dInv = s4d_inv
