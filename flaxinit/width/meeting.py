@@ -1,6 +1,6 @@
 """Meetings of parameters with the signal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NoReturn
 
@@ -15,6 +15,13 @@ def refuse(walk: Interpreter, value: Value, why: str) -> NoReturn:
         f"mup cannot tell how {names} should scale with the width: {why}. Write this part of the "
         "model with matrix products, convolutions, lookups and sums."
     )
+
+
+def require_fixed(walk: Interpreter, value: Value, axes: Iterable[int], why: str) -> None:
+    """Refuse a value of parameters if one of these axes grows; `why` has a place for its number."""
+    for n in axes:
+        if any(part.axes[n] != 1 for part in value.parts.values()):
+            refuse(walk, value, why.format(n))
 
 
 def settled(walk: Interpreter, equation: Equation, n: int, value: Value) -> Value:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from flaxinit.width.elementwise import added
 from flaxinit.width.interpreter import Equation, Rule
-from flaxinit.width.meeting import refuse
+from flaxinit.width.meeting import refuse, require_fixed
 from flaxinit.width.values import ONE, Growth, growth, reshaped
 
 
@@ -89,14 +89,13 @@ def _gather(walk, equation: Equation, values):
     rank = len(equation.out_shapes()[1])
     sizes = growth(equation.base.params["slice_sizes"], equation.params["slice_sizes"])
     old = equation.growth(0)
-    for n in dropped:
-        if any(part.axes[n] != 1 for part in operand.parts.values()):
-            refuse(
-                walk,
-                operand,
-                f"entries are looked up along axis {n}, which grows. Keep the vocabulary (or the "
-                "number of experts) of the base model, as the width alone may grow",
-            )
+    require_fixed(
+        walk,
+        operand,
+        dropped,
+        "entries are looked up along axis {}, which grows. Keep the vocabulary (or the number of "
+        "experts) of the base model, as the width alone may grow",
+    )
 
     def moved(axes: Growth) -> Growth:
         kept = [

@@ -1,10 +1,9 @@
 """Matrix products and convolutions: which axes of a kernel are contracted, and which come out."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from flaxinit.width.interpreter import Equation, Interpreter
-from flaxinit.width.meeting import meeting, refuse, settled
+from flaxinit.width.meeting import meeting, refuse, require_fixed, settled
 from flaxinit.width.values import ONE, ZERO, Part, Value, product
 
 
@@ -38,7 +37,7 @@ def matrix_product(walk: Interpreter, equation: Equation, values: list[Value]) -
             return kernel.times(float(grown) * signal.size)
         return _with_constant(walk, equation, values, side)
     axes = equation.growth(side)
-    _check_apart(walk, kernel, batch[side])
+    require_fixed(walk, kernel, batch[side], _APART)
     free = [n for n in range(len(axes)) if n not in summed[side] and n not in batch[side]]
     return meeting(walk, equation, kernel, signal, summed[side], free, axes)
 
@@ -53,21 +52,16 @@ def grouped_product(walk: Interpreter, equation: Equation, values: list[Value]) 
     numbers = equation.params["ragged_dot_dimension_numbers"]
     (_, summed), (_, batch) = numbers.dot_dimension_numbers
     apart = [*batch, *numbers.rhs_group_dimensions]
-    _check_apart(walk, kernel, apart)
+    require_fixed(walk, kernel, apart, _APART)
     axes = equation.growth(1)
     free = [n for n in range(len(axes)) if n not in summed and n not in apart]
     return meeting(walk, equation, kernel, signal, summed, free, axes)
 
 
-def _check_apart(walk: Interpreter, kernel: Value, apart: Sequence[int]) -> None:
-    for n in apart:
-        if any(part.axes[n] != 1 for part in kernel.parts.values()):
-            refuse(
-                walk,
-                kernel,
-                f"its axis {n} grows and numbers separate kernels (experts, or heads with a "
-                "kernel each), so it is neither summed over nor a width. Keep their number",
-            )
+_APART = (
+    "its axis {} grows and numbers separate kernels (experts, or heads with a kernel each), so it "
+    "is neither summed over nor a width. Keep their number"
+)
 
 
 def convolution(walk: Interpreter, equation: Equation, values: list[Value]) -> Value:
