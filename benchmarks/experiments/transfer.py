@@ -1,5 +1,6 @@
 """Does the best learning rate of a narrow network serve a wide one? With and without `mup`."""
 
+import functools
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,9 +46,8 @@ class Width:
         return self.steps * len(self.seeds) * len(self.learning_rates) * self.width**2
 
     def model(self, width: int) -> nn.Module:
-        dense = lambda size: nn.Dense(  # noqa: E731
-            size, kernel_init=flaxinit.lecun(), param_dtype=self.dtype, dtype=self.dtype
-        )
+        options = {"kernel_init": flaxinit.lecun(), "param_dtype": self.dtype, "dtype": self.dtype}
+        dense = functools.partial(nn.Dense, **options)
         return nn.Sequential([dense(width), nn.relu, dense(width), nn.relu, dense(10)])
 
 

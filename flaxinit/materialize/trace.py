@@ -279,7 +279,10 @@ def has_nnx_nodes(tree: Any) -> bool:
     nnx = sys.modules.get("flax.nnx")
     if nnx is None:
         return False
-    is_node = lambda x: isinstance(x, nnx.Pytree)  # noqa: E731
+
+    def is_node(x):
+        return isinstance(x, nnx.Pytree)
+
     return any(map(is_node, jax.tree.leaves(tree, is_leaf=is_node)))
 
 
