@@ -111,7 +111,7 @@ def haiku_network(x):
     x = hk.Linear(WIDTH, w_init=hk.initializers.VarianceScaling(2.0))(x)
     x = x + hk.Embed(11, WIDTH)(np.arange(2, dtype=np.int32))
     x = hk.LayerNorm(-1, create_scale=True, create_offset=True)(x)
-    he = lambda shape, dtype: flaxinit.he()(hk.next_rng_key(), shape, dtype)  # noqa: E731
+    he = lambda shape, dtype: flaxinit.he()(hk.next_rng_key(), shape, dtype)
     return hk.Linear(3, w_init=he)(x)
 
 

@@ -278,7 +278,7 @@ def test_an_axis_that_the_mesh_does_not_have(mesh):
 
 def test_metadata_that_the_mesh_does_not_have(mesh):
     init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "tensor"))
-    box = lambda key: {"w": init(key, (4, 8))}  # noqa: E731
+    box = lambda key: {"w": init(key, (4, 8))}
     with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"^w: the model's.*tensor"):
         flaxinit.fast_init(box)(KEY)
 

@@ -169,7 +169,7 @@ def test_a_module_of_nnx():
             self.rows = nnx.Param(jax.random.normal(rngs(), (8, 16), out_sharding=P("data")))
             self.count = nnx.Variable(jnp.zeros((), jnp.int32))
 
-    make = lambda key: Table(nnx.Rngs(key))  # noqa: E731
+    make = lambda key: Table(nnx.Rngs(key))
     with jax.set_mesh(MESH):
         made, eager = nnx.state(flaxinit.fast_init(make)(KEY)), nnx.state(make(KEY))
     assert made["rows"].sharding == eager["rows"].sharding

@@ -99,7 +99,7 @@ def test_long_rows_round_alike(name):
 def test_short_rows_of_a_model_round_alike(name):
     """There the hash stays JAX's loop."""
     for shape in [(37, ROW - 1), (37, ROW // 2), (37, 3)]:
-        draw = lambda key, shape=shape: ROUNDED[name](key, shape)  # noqa: E731 one line
+        draw = lambda key, shape=shape: ROUNDED[name](key, shape)
         assert_same_bits(flaxinit.fast_init(draw)(KEY), draw(KEY))
 
 

@@ -315,7 +315,7 @@ def test_equal_arrays_can_be_donated(name):
     """Two equal arrays share no memory."""
     pair = flaxinit.fast_init(TWINS[name])(KEYS["typed"])
     jax.jit(lambda pair: [x.reshape(-1) for x in pair], donate_argnums=0)(pair)
-    shared = lambda key: (lambda x: [x, x])(jax.random.normal(key, (3,)))  # noqa: E731
+    shared = lambda key: (lambda x: [x, x])(jax.random.normal(key, (3,)))
     one, other = flaxinit.fast_init(shared)(KEYS["typed"])
     assert one is other
 
@@ -438,7 +438,7 @@ CALLS |= {f"{name}, jitted": jax.jit(call) for name, call in CALLS.items()}
 @pytest.mark.parametrize("function", CALLS)
 def test_functions_that_jax_keeps_as_calls(function):
     """An eager run evaluates their operations one by one; means over 7 round by their unit."""
-    init = lambda key: CALLS[function](jax.random.normal(key, (5, 7, 33)))  # noqa: E731 one line
+    init = lambda key: CALLS[function](jax.random.normal(key, (5, 7, 33)))
     assert_same_bits(flaxinit.fast_init(init)(KEYS["typed"]), init(KEYS["typed"]))
 
 

@@ -279,7 +279,7 @@ def test_a_scan_backwards_takes_and_gives_in_order():
 
 def test_kernels_computed_from_several_parameters():
     params = {"w": x(16, 8), "a": x(16, 2), "b": x(2, 8), "bias": x(8), "unused": x(3)}
-    model = lambda p, v: v @ (p["w"] + p["a"] @ p["b"]) + p["bias"]  # noqa: E731
+    model = lambda p, v: v @ (p["w"] + p["a"] @ p["b"]) + p["bias"]
     report = flaxinit.audit(model, params, x(4, 16))
     (layer,) = report.layers
     assert (layer.path, layer.shape, layer.fan_in) == ("a, b, w", (16, 8), 16)

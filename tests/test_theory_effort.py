@@ -115,7 +115,7 @@ def implicit(steps: int):
     """Solve ``y + tanh y = x`` by Newton's iteration."""
 
     def solve(f, start):
-        step = lambda _, y: y - f(y) / (2 - jnp.tanh(y) ** 2)  # noqa: E731
+        step = lambda _, y: y - f(y) / (2 - jnp.tanh(y) ** 2)
         return jax.lax.fori_loop(0, steps, step, start)
 
     def solved(x):

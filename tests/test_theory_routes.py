@@ -53,7 +53,7 @@ def test_a_wrong_closed_form_is_caught(variance):
 
 
 def test_a_moment_whose_routes_part_is_never_returned(monkeypatch):
-    half_too_much = lambda pieces, budget: (sympy.Rational(3, 2), ())  # noqa: E731
+    half_too_much = lambda pieces, budget: (sympy.Rational(3, 2), ())
     monkeypatch.setattr("flaxinit.theory.moments.moment.expectation", half_too_much)
     with pytest.raises(AssertionError, match="closed form 3/2"):
         moment("E", split(z**2))

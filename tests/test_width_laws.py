@@ -61,11 +61,11 @@ def test_no_array_of_the_parameter_size_is_made():
 
 
 def test_stacks_and_loops_of_draws_have_the_law_of_each():
-    stacked = lambda key: jax.vmap(lambda k: jax.random.normal(k, (8, 8)))(jax.random.split(key, 3))  # noqa: E731
-    scanned = lambda key: jax.lax.scan(  # noqa: E731
+    stacked = lambda key: jax.vmap(lambda k: jax.random.normal(k, (8, 8)))(jax.random.split(key, 3))
+    scanned = lambda key: jax.lax.scan(
         lambda k, _: (jax.random.split(k)[0], jax.random.normal(k, (8, 8))), key, length=3
     )[1]
-    joined = lambda key: jnp.concatenate(  # noqa: E731
+    joined = lambda key: jnp.concatenate(
         [jax.random.normal(k, (8, 8)) for k in jax.random.split(key)]
     )
     for draw in (stacked, scanned, joined):

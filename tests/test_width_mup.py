@@ -133,7 +133,7 @@ def test_the_logits_of_a_tied_embedding_are_reported(inverse):
     make = decoder(models.heads, tied=True)
     if inverse:
         plain = make
-        make = lambda width: _Divided(plain(width), width)  # noqa: E731
+        make = lambda width: _Divided(plain(width), width)
     scale = flaxinit.mup(make(32 * M), TOKENS, base=make(32))
     (row,) = [row for row in scale.rows if "embed/" in row.path]
     assert (row.kind, row.init, row.rate) == ("input", 1, 1)
@@ -194,7 +194,7 @@ def test_a_factor_behind_the_readout_gives_table_8():
     """With logits / width the readout has table 8's factors, as in mup for PyTorch."""
 
     def make(width):
-        divided = lambda x: x / np.float32(width)  # noqa: E731
+        divided = lambda x: x / np.float32(width)
         return nn.Sequential([*mlp(width, models.NORMAL).layers, divided])
 
     for column, optimizer in enumerate(("sgd", "adam")):
@@ -234,7 +234,7 @@ def test_deviations_are_the_same_whatever_the_initializer(init):
 
 
 def test_the_default_of_an_embedding_shrinks_and_is_made_up_for():
-    make = lambda width: nn.Sequential([nn.Embed(50, width), nn.Dense(3)])  # noqa: E731
+    make = lambda width: nn.Sequential([nn.Embed(50, width), nn.Dense(3)])
     scale = flaxinit.mup(make(32 * M), TOKENS, base=make(32))
     (init, rate) = factors(scale, "init", "rate")["params/layers_0/embedding"]
     assert (init, rate) == pytest.approx((M**0.5, 1), rel=1e-6)
@@ -278,7 +278,7 @@ def test_it_prints_a_reason_for_each_parameter():
 def test_the_rates_of_a_large_model_are_read_off_shapes():
     import time
 
-    make = lambda width: models.Decoder(width, width // 128, width // 1024, 128)  # noqa: E731
+    make = lambda width: models.Decoder(width, width // 128, width // 1024, 128)
     start = time.process_time()
     scale = flaxinit.mup(make(8192), TOKENS, base=make(1024))
     assert time.process_time() - start < 20
@@ -302,7 +302,7 @@ def test_models_that_differ_in_more_than_width_are_refused():
     )
     refused(net(64), None, "a Linen module, a function of nnx.Rngs", error=TypeError)
     refused(models.Experts(64, 6), models.Experts(32, 3), "its axis 0 grows and numbers separate")
-    words = lambda width: nn.Sequential([nn.Embed(width, width), nn.Dense(3)])  # noqa: E731
+    words = lambda width: nn.Sequential([nn.Embed(width, width), nn.Dense(3)])
     refused(words(64), words(32), "layers_0/embedding .* looked up along axis 0", inputs=TOKENS)
 
 
@@ -311,9 +311,9 @@ def test_draws_that_no_factor_mends_are_refused_by_name():
         with pytest.raises(ValueError, match=match):
             flaxinit.mup(mlp(M * width, init), FEATURES, base=mlp(width, init))
 
-    shifted = lambda key, shape, dtype: 0.1 + jax.random.normal(key, shape, dtype)  # noqa: E731
+    shifted = lambda key, shape, dtype: 0.1 + jax.random.normal(key, shape, dtype)
     refused(shifted, r"params/layers_2/kernel is drawn with mean 0\.1")
-    ordered = lambda key, *args: jnp.sort(jax.random.normal(key, *args))  # noqa: E731
+    ordered = lambda key, *args: jnp.sort(jax.random.normal(key, *args))
     refused(
         ordered, "cannot read what params/layers_0/kernel is drawn from: its entries meet in sort"
     )
@@ -402,9 +402,9 @@ def test_an_mlp_of_any_library_has_the_same_factors():
         return haiku.transform(lambda x: haiku.nets.MLP([width, width, 10])(x))
 
     def by_equinox(width):
-        make = lambda key: equinox.nn.MLP(8, 10, width, 2, key=key)  # noqa: E731
+        make = lambda key: equinox.nn.MLP(8, 10, width, 2, key=key)
         static = equinox.filter(make(jax.random.key(0)), equinox.is_array, inverse=True)
-        init = lambda key, x: equinox.filter(make(key), equinox.is_array)  # noqa: E731
+        init = lambda key, x: equinox.filter(make(key), equinox.is_array)
         return init, lambda params, x: jax.vmap(equinox.combine(params, static))(x)
 
     for make in (by_haiku, by_equinox):
@@ -434,7 +434,7 @@ def test_a_vector_of_length_1_is_made_up_for():
     """Its entries shrink as m^-1/2, so the kernel after it is drawn and trained larger."""
 
     def make(width):
-        unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
+        unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
         return nn.Sequential([nn.Dense(width), unit, nn.Dense(3, kernel_init=models.NORMAL)])
 
     scale = flaxinit.mup(make(32 * M), FEATURES, base=make(32))

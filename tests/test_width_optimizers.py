@@ -112,7 +112,7 @@ def test_each_step_decays_every_parameter_alike():
 
 def test_decay_keeps_the_default_and_the_mask_of_the_optimizer():
     scale, params, gradients = made(growth=1)
-    mask = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+    mask = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     own = scale.optimizer(optax.adamw, 10.0, mask=mask)
     close(step(own, params, gradients), step(optax.adamw(10.0, mask=mask), params, gradients))
 
@@ -205,7 +205,7 @@ def test_adafactor_counts_the_size_of_the_parameter():
     assert rates["params/layers_0/kernel"] == pytest.approx(1)
     assert rates["params/layers_2/kernel"] == pytest.approx(M**-0.5)
     assert rates["params/layers_4/kernel"] == pytest.approx(1)
-    zero = lambda width: nn.Sequential(  # noqa: E731
+    zero = lambda width: nn.Sequential(
         [nn.Dense(width), nn.Dense(3, kernel_init=nn.initializers.zeros)]
     )
     scale = flaxinit.mup(zero(128), FEATURES, base=zero(32), optimizer="adafactor")

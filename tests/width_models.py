@@ -247,7 +247,7 @@ def by_hand(width):
     """(init, apply) with a low-rank update, a gain on a kernel and heads without a product."""
 
     def init(key, x):
-        draw = lambda n, *shape: 0.1 * jax.random.normal(jax.random.fold_in(key, n), shape)  # noqa: E731
+        draw = lambda n, *shape: 0.1 * jax.random.normal(jax.random.fold_in(key, n), shape)
         return {
             "first": draw(0, x.shape[-1], width),
             "square": draw(1, width, width),
