@@ -281,6 +281,17 @@ def test_a_range_is_as_narrow_as_its_ends():
         assert value_range(2 + sympy.tanh(z), {z: Range()}).floor == 1
 
 
+def test_the_range_of_a_polynomial_needs_no_multiplying_out():
+    """Neither its degree nor its constants count: Horner's scheme skips the powers it lacks."""
+    tail = {z: Tail(1, Integer(4)).range(z)}
+    with balls.precision():
+        # Term by term, z² − 3z has no lower bound here.
+        assert value_range(z**2 - 3 * z, tail).low == 4 * (4 - 3)
+        assert value_range(z ** (10**9) - z, tail).low > 10**9
+        awkward = (1 + z) ** 26 * (1 / (1 + sympy.exp(-Rational(231, 100))) - z) ** 43
+        assert value_range(awkward, tail).sign == -1
+
+
 FAR = [
     *(1 + sympy.erf(z), 1 - sympy.tanh(z), 1 - sympy.tanh(z) ** 2, normal_cdf(z), z / (1 - z) + 1),
     *(sympy.erf(z + 1) - sympy.erf(z - 1), 1 - 1 / (1 + sympy.exp(-z)), 2 - 1 / (1 + sympy.exp(z))),

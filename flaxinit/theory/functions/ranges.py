@@ -7,8 +7,11 @@ known to be positive there.
 References: Moore (1966), Interval Analysis.
 """
 
+import functools
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import sympy
 from flint import acb, arb
@@ -137,7 +140,7 @@ def value_range(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
     >>> value_range(1 / (1 + sympy.exp(z)), {z: Range(arb(0))}).high
     0.500000000000000
     """
-    if not expr.free_symbols & ranges.keys():
+    if not _symbols(expr) & ranges.keys():
         value = evaluate(expr)
         return _between(value, value)
     if expr in ranges:
@@ -161,19 +164,39 @@ def value_range(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
     return _ALL
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def _symbols(expr: Expr) -> set[Expr]:
+    return expr.free_symbols
+
+
 def _sum(expr: Expr, ranges: Mapping[Expr, Range]) -> Range:
     """Add term by term, but a polynomial as z·(z·(…) + b) + c, where fewer terms cancel."""
-    terms = list(expr.args)
+    coefficients: defaultdict[int, Range] = defaultdict(lambda: Range(arb(0), arb(0)))
     total = Range(arb(0), arb(0))
-    powers = [term for term in terms if term.is_polynomial(z) and term.free_symbols <= {z}]
-    if len(powers) > 1 and z in ranges:
-        terms = [term for term in terms if term not in powers]
-        for coefficient in sympy.Poly(sympy.Add(*powers), z).all_coeffs():
-            value = evaluate(coefficient)
-            total = total * ranges[z] + _between(value, value)
-    for term in terms:
-        total = total + value_range(term, ranges)
-    return total
+    for term in expr.args:
+        if z in ranges and (monomial := _monomial(term)):
+            factor, degree = monomial
+            coefficients[degree] += value_range(factor, ranges)
+        else:
+            total += value_range(term, ranges)
+    nested = Range(arb(0), arb(0))
+    degrees = sorted(coefficients, reverse=True)
+    for degree, lower in pairwise([*degrees, 0]):
+        nested += coefficients[degree]
+        if degree > lower:
+            nested *= _power(ranges[z], sympy.Integer(degree - lower))
+    return total + nested
+
+
+def _monomial(term: Expr) -> tuple[Expr, int] | None:
+    """Split c·zⁿ into c and n ≥ 0; None if it is something else."""
+    powers = [f for f in sympy.Mul.make_args(term) if z in _symbols(f)]
+    if not powers:
+        return term, 0
+    base, degree = powers[0].as_base_exp()
+    if len(powers) > 1 or base != z or not (degree.is_Integer and degree > 0):
+        return None
+    return sympy.Mul(*[f for f in sympy.Mul.make_args(term) if f != powers[0]]), int(degree)
 
 
 def _power(base: Range, exponent: Expr) -> Range:

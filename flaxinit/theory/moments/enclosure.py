@@ -21,7 +21,7 @@ from flaxinit.theory.functions.algebra import steady
 from flaxinit.theory.functions.balls import LEAST_BITS, NotCertifiable, Program, fixed
 from flaxinit.theory.functions.brief import short, short_list
 from flaxinit.theory.functions.effort import OverBudget, limited, spend
-from flaxinit.theory.functions.growth import Tail
+from flaxinit.theory.functions.growth import Growth, Tail
 from flaxinit.theory.functions.order import compare, within
 from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.functions.singularities import continued, factored, has_pole, singularities
@@ -145,32 +145,42 @@ def _tails(pieces, decay: arb, deviation: arb, tolerance: arb) -> tuple[_TailMas
 
 
 def _tail(expr: Expr, tail: Tail, decay: arb, tolerance: arb) -> _TailMass:
-    """Bound ∫ C tⁿ e^{βt+αt²} e^{−decay·t²} dt from L on, by the integrand's steepness at L."""
-    if expr == 0:
+    """Bound the integral over a tail: by the range of the values if that is enough."""
+    size = tail.range(expr).size
+    if size == 0:
         return _TailMass(tail.start, arb(0))
+    if size.is_finite() and (mass := _mass(Growth(c=size), tail, decay)) < tolerance:
+        return _TailMass(tail.start, arb(0, mass.upper()))
     try:
         growth = tail.upper(steady(expr, tail.side, far=True))
     except NotCertifiable:
         _refuse_if_infinite(expr, tail, decay)
         raise
-    rate = decay - growth.alpha
-    length = balls.evaluate(tail.start)
-    # The logarithmic derivative n/t + β − 2At falls with t, so at L it is largest.
-    steepness = 2 * rate * length - growth.beta - growth.n.max(arb(0)) / length
-    if not (rate >= 0 and steepness > 0):
+    mass = _mass(growth, tail, decay)
+    if not mass.is_finite():
         _refuse_if_infinite(expr, tail, decay)
         raise NotCertifiable(
             f"{short(expr)} could not be proven to grow more slowly than the normal density "
             "decays. Use a function that grows more slowly."
         )
-    at_start = (growth.beta * length - rate * length**2).exp() * length**growth.n
-    mass = growth.c * at_start / steepness
     if not mass < tolerance:
         raise NotCertifiable(
             f"The tail of {short(expr)} beyond {tail.start} is not negligible: {mass}. Use a "
             "function that grows more slowly."
         )
     return _TailMass(tail.start, arb(0, mass.upper()))
+
+
+def _mass(growth: Growth, tail: Tail, decay: arb) -> arb:
+    """Bound ∫ C tⁿ e^{βt+αt²} e^{−decay·t²} dt from L on, by the integrand's steepness at L."""
+    rate = decay - growth.alpha
+    length = balls.evaluate(tail.start)
+    # The logarithmic derivative n/t + β − 2At falls with t, so at L it is largest.
+    steepness = 2 * rate * length - growth.beta - growth.n.max(arb(0)) / length
+    if not (rate >= 0 and steepness > 0):
+        return arb("inf")
+    at_start = (growth.beta * length - rate * length**2).exp() * length**growth.n
+    return growth.c * at_start / steepness
 
 
 def _refuse_if_infinite(expr: Expr, tail: Tail, decay: arb) -> None:
