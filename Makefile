@@ -9,7 +9,7 @@ VERSION := $(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import sy
 VENV ?= .venv$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: quick test quick-test lint book stacks
+.PHONY: quick test quick-test lint book docs stacks
 
 quick: $(VENV)/ready
 	$(BIN)/flaxinit derive gelu
@@ -32,6 +32,10 @@ book: $(VENV)/ready
 	$(BIN)/flaxinit table --derive --json > flaxinit/catalogue.new
 	mv flaxinit/catalogue.new flaxinit/catalogue.json
 
+# Prints the address of the site, or what is wrong with it.
+docs: $(VENV)/docs-ready
+	@$(BIN)/python docs/build.py
+
 stacks:
 	$(PYTHON) tests/stacks.py
 
@@ -40,3 +44,7 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -e ".[test]" $(WITH)
 	touch $@
+
+$(VENV)/docs-ready: $(VENV)/ready
+	@$(BIN)/pip install --quiet -e ".[docs]" $(WITH)
+	@touch $@

@@ -20,7 +20,7 @@ LEGEND = (
     "it is the proof. `python -m derivations` writes these pages; do not edit them."
 )
 
-PAGES = Path(__file__).parent / "pages"
+PAGES = Path(__file__).parents[1] / "docs" / "book"
 
 
 class Published(NamedTuple):
@@ -31,13 +31,12 @@ class Published(NamedTuple):
 
 
 def publish(name: str, folder: Path) -> Published:
-    """Write one page as Markdown and HTML, with the plot of an activation."""
+    """Write one page as Markdown, with the plot of an activation."""
     page = write(name)
     if page.kind == "activation":
         from derivations.figure import draw
 
         render.put(folder / "plots" / f"{name}.png", draw(page))
-    render.put(folder / "html" / f"{name}.html", render.web(page))
     render.put(folder / f"{name}.md", render.markdown(page))
     return Published(page.title, bounds(page) if page.kind == "activation" else None)
 
@@ -48,24 +47,18 @@ def check(name: str, folder: Path) -> Published:
 
 
 def contents(pages: dict[str, Published], folder: Path) -> None:
-    """Write the table of contents as Markdown and HTML."""
+    """Write the table of contents, and for the site the order of the pages."""
     lines = ["# The proof book", "", LEGEND, ""]
-    body = ["<h1>The proof book</h1>", f"<p>{render.inline(LEGEND)}</p>"]
     for heading, listed in ("Theorems", THEOREMS), ("Activations", ACTIVATIONS):
         lines += [f"## {heading}", ""]
-        lines += [f"- [{name}]({name}.md): {pages[name].title}" for name in listed] + [""]
-        items = (
-            f'<li><a href="{name}.html">{name}</a>: {render.inline(pages[name].title)}</li>'
-            for name in listed
-        )
-        body.append(f"<h2>{heading}</h2><ul>{''.join(items)}</ul>")
-    render.put(folder / "README.md", "\n".join(lines))
-    render.put(folder / "html" / "index.html", render.document("The proof book", "\n".join(body)))
+        lines += [f"- [{name}]({name}.md): {pages[name].title}" for name in listed]
+        lines += ["", "```{toctree}", ":hidden:", f":caption: {heading}", "", *listed, "```", ""]
+    render.put(folder / "index.md", "\n".join(lines))
 
 
 def prepare(folder: Path) -> None:
     """Make the output folders, or exit and say why that is impossible."""
-    for each in (folder, folder / "plots", folder / "html"):
+    for each in (folder, folder / "plots"):
         try:
             each.mkdir(parents=True, exist_ok=True)
             probe = each / ".writable"

@@ -1,6 +1,5 @@
-"""A page as Markdown with LaTeX, as HTML with MathML, and as text for a terminal."""
+"""A page as Markdown with LaTeX, and as text for a terminal."""
 
-import html
 import os
 import re
 import tempfile
@@ -46,97 +45,6 @@ def markdown(page: Page) -> str:
         parts.append(f"## Plot\n\n![{page.name}: φ, Q-map and C-map](plots/{page.name}.png)")
     parts.append("## References\n\n" + "\n".join(f"- {each}" for each in page.references))
     return markdown_safe("\n\n".join(parts)) + "\n"
-
-
-_STYLE = """
-body { max-width: 54rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/1.55 Georgia, serif;
-       color: #1c1c1c; }
-h1, h2 { font-weight: 600; line-height: 1.2; } h2 { margin-top: 2.2rem; }
-.formula { display: flex; align-items: center; margin: .7rem 0 1.1rem; overflow: auto hidden;
-           padding: .3rem 0; }
-.formula > :first-child { flex: 1; text-align: center; } .number { padding-left: 1rem; }
-.box math { border: 1.5px solid #1c1c1c; padding: .5rem .8rem; }
-.check { color: #2e7d32; font-size: .82rem; } table { border-collapse: collapse; }
-td, th { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; } math { font-size: 1.05em; }
-"""
-
-
-def document(title: str, body: str) -> str:
-    """Return a complete HTML page that loads nothing else."""
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body>\n{body}\n</body></html>\n"
-    )
-
-
-def web(page: Page) -> str:
-    """Return the page as HTML, with formulas in MathML, which browsers show without scripts."""
-    from latex2mathml.converter import convert
-
-    def display(formula: str, extra: str = "", number: str = "") -> str:
-        # latex2mathml reads `\\0` as a letter; `\\ 0` is the same formula.
-        mathml = convert(_spaced(formula).replace(r"\\", r"\\ "), display="block")
-        return f'<div class="formula{extra}"><span>{mathml}</span>{number}</div>'
-
-    parts = [f"<h1>{inline(page.title)}</h1>"]
-    for block in page.blocks:
-        match block:
-            case Text(text) if text.startswith("## "):
-                parts.append(f"<h2>{inline(text[3:])}</h2>")
-            case Text(text):
-                parts.append(f"<p>{inline(text)}</p>")
-            case Step(number, formula, because, check, boxed):
-                boxed = boxed or r"\boxed" in formula  # MathML Core has no box: CSS draws it
-                formula = formula.replace(r"\boxed", "")
-                note = f'<span class="check">✓ {html.escape(check)}</span>'
-                parts.append(f"<p><b>({number})</b> {inline(because)} {note}</p>")
-                tag = f'<span class="number">({number})</span>'
-                parts.append(display(formula, " box" if boxed else "", tag))
-            case Display(formula):
-                parts.append(display(formula))
-            case Table(header, rows):
-                head = "".join(f"<th>{inline(cell)}</th>" for cell in header)
-                body = "".join(
-                    "<tr>" + "".join(f"<td>{inline(cell)}</td>" for cell in row) + "</tr>"
-                    for row in rows
-                )
-                parts.append(f"<table><tr>{head}</tr>{body}</table>")
-    if page.kind == "activation":
-        parts.append(
-            f'<h2>Plot</h2><p><img src="../plots/{page.name}.png" '
-            f'alt="{page.name}: φ and its derivative, Q-map, C-map"></p>'
-        )
-    listed = "".join(f"<li>{html.escape(each)}</li>" for each in page.references)
-    parts.append(f"<h2>References</h2><ul>{listed}</ul>")
-    parts.append('<p><a href="index.html">Contents</a></p>')
-    return document(page.title, "\n".join(parts))
-
-
-_FUNCTION = r"\\(?:(?:arc)?(?:sin|cos|tan)h?|log|operatorname\{[A-Za-z]+\})"
-
-
-def _spaced(formula: str) -> str:
-    """Put thin spaces around function names: TeX sets them by itself, MathML does not."""
-    formula = re.sub(rf"(?<=[\w}})])\s*({_FUNCTION})", r"\\,\1", formula)
-    return re.sub(rf"({_FUNCTION})\s+(?=[A-Za-z\d\\])", r"\1\\,", formula)
-
-
-def inline(text: str) -> str:
-    """Return text with $mathematics$, *emphasis* and [links](target) as HTML."""
-    from latex2mathml.converter import convert
-
-    pieces = re.split(r"\$([^$]+)\$", text)
-    for index, piece in enumerate(pieces):
-        if index % 2:
-            pieces[index] = convert(_spaced(piece))
-        else:
-            piece = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", html.escape(piece, quote=False))
-            pieces[index] = re.sub(
-                r"\[([^]]+)\]\(([^)]+)\)", r'<a href="\2">\1</a>', piece
-            ).replace('.md"', '.html"')
-    return "".join(pieces)
 
 
 _WORDS = {
