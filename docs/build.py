@@ -4,17 +4,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import check
+
+import flaxinit
+
 DOCS = Path(__file__).parent
-OUTPUT = DOCS / "_build" / "html"
+SITE = DOCS / "_build" / "html"
+# Quiet; a warning is an error; all pages, for a page shows the titles of others.
+OPTIONS = ["-q", "-W", "--keep-going", "-E", "-a", "-j", "2", "-b", "html"]
 
 
 def main() -> None:
-    options = ["-q", "-W", "--keep-going", "-j", "2", "-b", "html"]
-    command = [sys.executable, "-m", "sphinx", *options, DOCS, OUTPUT]
+    """Build, and end with what is wrong if anything is."""
+    command = [sys.executable, "-m", "sphinx", *OPTIONS, DOCS, SITE]
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         sys.exit(made.stdout + made.stderr)
-    print((OUTPUT / "index.html").as_uri())
+    if wrong := check.problems(SITE, flaxinit.__all__):
+        sys.exit("\n".join(wrong))
+    print((SITE / "index.html").as_uri())
 
 
 if __name__ == "__main__":
