@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import experiments, store
-from benchmarks.view import Outcome, View
+from benchmarks.view import Outcome, View, save
 
 PAGE = "report.html"
 
@@ -113,7 +113,7 @@ def _sections(results: Path):
                     f"{path} lacks {missing}: another version of the experiment wrote it. Run "
                     f"`python -m benchmarks run {command}` again, or delete the file."
                 ) from missing
-            figure.savefig(plot, dpi=110)
+            save(figure, plot)
             yield section
 
 

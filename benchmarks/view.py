@@ -4,6 +4,8 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -160,6 +162,16 @@ def panels(title: str, count: int, width: float = 4.6, height: float = 4.2, colu
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG with 128 colors: the same picture in a third of the bytes."""
+    from PIL import Image
+
+    written = BytesIO()
+    figure.savefig(written, dpi=110, format="png")
+    picture = Image.open(written).convert("RGB")
+    picture.quantize(128, dither=Image.Dither.NONE).save(path, "png", optimize=True)
 
 
 def look(index: int) -> dict:

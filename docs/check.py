@@ -21,6 +21,7 @@ class Page(HTMLParser):
         super().__init__()
         self.path = path
         self.loads: list[str] = []
+        self.pictures: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.feed(path.read_text("utf-8"))
@@ -34,6 +35,8 @@ class Page(HTMLParser):
             return
         if target := values.get(_LOADS.get(tag, "")):
             self.loads.append(target)
+            if tag == "img":
+                self.pictures.append(target)
         elif tag == "a" and (target := values.get("href")):
             self.links.append(target)
 
@@ -67,9 +70,14 @@ def network(pages: dict[Path, Page]) -> list[str]:
 
 
 def heavy(pages: dict[Path, Page], limit: int = MEGABYTE) -> list[str]:
-    """Return a line for each page that is larger than the limit."""
-    sizes = {path: path.stat().st_size for path in pages}
-    return [f"{path} has {size:,} bytes" for path, size in sizes.items() if size > limit]
+    """Return a line for each page that is larger, with its pictures, than the limit."""
+    found = []
+    for path, page in pages.items():
+        pictures = {page.resolve(target) for target in page.pictures if local(target)}
+        size = sum(file.stat().st_size for file in (path, *pictures) if file.is_file())
+        if size > limit:
+            found.append(f"{path} has {size:,} bytes with its pictures")
+    return found
 
 
 def broken(pages: dict[Path, Page]) -> list[str]:

@@ -116,6 +116,10 @@ class Initializer(Value):
     A subclass has a lower-case name, like a function. Users call it as they call one of
     `jax.nn.initializers`, and errors, `help` and the repr show the name that they wrote. `scales`
     names the fields to which its values are proportional; `times` multiplies them.
+
+    >>> from flaxinit import he, normal
+    >>> isinstance(he(), Initializer), normal(0.02).times(2).std((8, 8))
+    (True, 0.04)
     """
 
     dtype: Any

@@ -33,7 +33,7 @@ def _checked_value(name: str, value: Any) -> Any:
 
 
 class constant(Deterministic, AnyAxes):
-    """Fill with a value.
+    """Fill with a value: ``W = value``, and ``Var W = 0``.
 
     Args:
         value: a number, or an array that broadcasts to the shape.

@@ -178,11 +178,11 @@ class gated_orthogonal(Initializer):
 class delta_orthogonal(Initializer):
     """Draw a convolution that is an orthogonal matrix at its center and zero elsewhere.
 
-    A kernel ``(spatial..., in, out)`` maps every pixel by the same matrix. If in <= out, a
-    circular convolution keeps norms exactly. If in > out, which ``jax.nn.initializers`` refuses,
-    the matrix has orthonormal columns: it projects to out dimensions and keeps the norms of
-    gradients instead. The center of k positions is ``(k - 1) // 2``, as in JAX. The variance is
-    that of an entry at a random position.
+    A kernel ``(spatial..., in, out)`` maps every pixel by the same matrix, ``W[center] = scale Q``.
+    If in <= out, ``QQᴴ = I`` and a circular convolution keeps norms exactly. If in > out, which
+    ``jax.nn.initializers`` refuses, ``QᴴQ = I``: the matrix projects to out dimensions and keeps
+    the norms of gradients instead. The center of k positions is ``(k - 1) // 2``, as in JAX. The
+    variance is that of an entry at a random position.
 
     Args:
         scale: the singular values of the matrix, finite.

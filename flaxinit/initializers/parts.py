@@ -104,7 +104,8 @@ class concatenate(_Joined):
 
     Use it for kernels that a layer fuses: queries, keys and values, gate and up projections, the
     gates of a recurrent cell. Each part has the variance and the fans that it would have alone.
-    The variance of the whole is the mean over its entries; `variances` gives that of each part.
+    The variance of the whole is the mean over its entries, ``Var W = Σ n_i Var W_i / Σ n_i`` for
+    parts of n_i entries; `variances` gives that of each part.
 
     Parts whose entries are independent (`normal`, `uniform`, `truncated_normal`,
     `variance_scaling`, `he`, `siren`) and numbers (`zeros`, `constant`) are drawn in place on every

@@ -70,6 +70,9 @@ class truncated_normal(AnyAxes, Entrywise):
 
     >>> truncated_normal(0.02).std((3, 4))
     0.02
+
+    References: Johnson, Kotz, Balakrishnan (1994), Continuous univariate distributions, volume 1,
+    section 10.1.
     """
 
     stddev: NonNegative = 0.01

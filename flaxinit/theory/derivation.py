@@ -36,6 +36,11 @@ class Derivation:
         custom_derivative: whether φ has a gradient of its own, such as a straight-through
             estimator; then φ' is that gradient.
 
+    >>> from flaxinit import derive
+    >>> relu = derive("relu")
+    >>> relu.second_moment.exact, relu.gain == 2**0.5
+    (q/2, True)
+
     References: He, Zhang, Ren, Sun (2015); Poole et al. (2016).
     """
 

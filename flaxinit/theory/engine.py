@@ -24,6 +24,8 @@ _SHARE = 1 / 4  # of the budget, for the closed form of each of the three moment
 def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
     """Derive everything the theory says about an activation.
 
+    For a standard normal z, ``gain = 1/√E[φ(z)²]`` and ``backward_gain = 1/√E[φ'(z)²]``.
+
     Args:
         activation: a catalogue name (``"gelu"``), a formula in x
             (``"x * tanh(softplus(x))"``), a SymPy expression in one symbol, or a JAX function of

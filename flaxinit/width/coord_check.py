@@ -42,7 +42,7 @@ def coord_check(
     """Train a few steps at several widths, and measure how each pre-activation changes.
 
     In the limit of wide layers each should change by a number that does not depend on the width:
-    the slope of log change on log width is 0. The change is measured, and not the size: the size
+    ``d log E[Δh²]^(1/2) / d log width = 0``. The change Δh is measured, and not the size: the size
     of the logits of a random readout shrinks as 1/√width in muP. A kernel that `mup` makes smaller,
     because the model multiplies what it makes, is measured relative to that.
 
@@ -70,6 +70,15 @@ def coord_check(
 
     Raises:
         ValueError: for widths that do not rise, too few seeds, or a pattern that fits nothing.
+
+    >>> import flax.linen as nn, optax
+    >>> def mlp(width):
+    ...     return nn.Sequential([nn.Dense(width), nn.tanh, nn.Dense(width), nn.tanh, nn.Dense(2)])
+    >>> x = jax.random.normal(jax.random.key(0), (8, 4))
+    >>> options = {"optimizer": optax.sgd, "learning_rate": 0.1, "steps": [1], "seeds": 5}
+    >>> report = coord_check(mlp, [16, 32], x, **options)
+    >>> report.losses.shape  # seeds, widths, steps
+    (5, 2, 1)
 
     References:
         Yang et al. (2022), Tensor programs V, appendix D.1.

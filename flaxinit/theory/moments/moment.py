@@ -40,6 +40,11 @@ class Moment:
             parameters are open.
         steps: how the engine found the closed form.
         remark: why there is no closed form, or why it is not checked.
+
+    >>> from flaxinit import derive
+    >>> moment = derive("relu").second_moment
+    >>> moment.exact, moment.value, moment.at(4.0)
+    (q/2, 0.5, 2.0)
     """
 
     symbol: str

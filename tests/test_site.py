@@ -1,0 +1,217 @@
+"""The site: its examples run, its links lead somewhere, and every public name has its entry.
+
+`make docs` builds it, and there `docs/check.py` looks at what was built.
+"""
+
+import doctest
+import importlib.util
+import inspect
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import flaxinit
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+# Pages that others write and test: the book (test_book), the cookbook of code bases (test_docs).
+OWN = [path for path in PAGES if path.parent.name != "book"]
+FENCE = re.compile(r"^```(?:python|\{code-cell\}.*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+OPTION = re.compile(r"^:[\w-]+:.*\n", re.MULTILINE)
+ENTRY = re.compile(
+    r"^\.\. (?:auto)?(?:function|class|data|exception):: (flaxinit\.\S+)", re.MULTILINE
+)
+# Values, adapters and what moves other initializers about: there is nothing to compute.
+WITHOUT_EQUATION = {"get", "for_haiku", "for_keras", "reinit", "fast_init", "stack"}
+
+
+def load(path: Path):
+    """Import a script of the site; none of them needs Sphinx before it builds."""
+    specification = importlib.util.spec_from_file_location(f"site_{path.stem}", path)
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+check = load(DOCS / "check.py")
+mathml = load(DOCS / "_ext" / "mathml.py")
+repository = load(DOCS / "_ext" / "repository.py")
+docstrings = load(DOCS / "_ext" / "docstrings.py")
+
+
+def with_examples(page: Path) -> bool:
+    text = page.read_text()
+    return bool(FENCE.search(text)) or ">>>" in text
+
+
+@pytest.mark.parametrize(
+    "page", list(filter(with_examples, OWN)), ids=lambda page: str(page.relative_to(DOCS))
+)
+def test_the_examples_of_a_page_run(page, monkeypatch, tmp_path):
+    """Top to bottom, as a reader would paste them; ``>>>`` also prints what the page says."""
+    monkeypatch.chdir(tmp_path)
+    text, namespace = page.read_text(), {"__name__": "__main__"}
+    for block in FENCE.findall(text):
+        if ">>>" not in block:
+            exec(compile(OPTION.sub("", block), str(page), "exec"), namespace)
+    examples = doctest.DocTestParser().get_doctest(
+        text.replace("```", "\n"), {"flaxinit": flaxinit, **namespace}, page.name, str(page), 0
+    )
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert runner.run(examples).failed == 0
+
+
+def entries() -> list[str]:
+    return [
+        name
+        for page in (DOCS / "reference").glob("*.md")
+        for name in ENTRY.findall(page.read_text())
+    ]
+
+
+def test_every_public_name_has_one_entry():
+    listed = entries()
+    assert len(set(listed)) == len(listed)
+    public = {f"flaxinit.{name}" for name in flaxinit.__all__}
+    public |= {f"flaxinit.theory.{name}" for name in vars(flaxinit.theory) if is_public(name)}
+    again = {f"flaxinit.theory.{name}" for name in ("Derivation", "Moment", "derive")}
+    assert public - again <= set(listed), "add an entry to a page of docs/reference"
+
+
+def is_public(name: str) -> bool:
+    value = getattr(flaxinit.theory, name)
+    return not name.startswith("_") and not isinstance(value, type(sys))
+
+
+def equations(docstring: str) -> list[str]:
+    """Return the equations of a description: literals and indented lines with a formula's signs."""
+    description = re.split(r"^(?:\w+:|>>>.*)$", inspect.cleandoc(docstring), flags=re.MULTILINE)[0]
+    literals = re.findall(r"``([^`]+)``|^ +(.+)$", description, re.MULTILINE)
+    return [a or b for a, b in literals if re.search(r" [=≈~] .*\w|[√²·]|\w/\w|\^\(", a or b)]
+
+
+@pytest.mark.parametrize("name", [name for name in flaxinit.__all__ if name[0].islower()])
+def test_a_docstring_has_an_example_and_an_equation(name):
+    text = getattr(flaxinit, name).__doc__
+    assert ">>>" in text
+    named = text.startswith("Return `")  # which has the equation
+    assert named or name in WITHOUT_EQUATION or equations(text)
+
+
+def test_prose_has_no_equation():
+    assert not equations("Draw it, as ``lecun`` does.\n\nArgs:\n    a: ``b = 1``.")
+    assert equations("Draw.\n\n    Var W = 1 / fan_in\n\nIt is.") == ["Var W = 1 / fan_in"]
+
+
+def in_the_repository(link: str, page: Path) -> tuple[Path, str] | None:
+    """Return the file and the anchor that a link of a page means; None if it leaves the project."""
+    address, _, anchor = link.partition("#")
+    source, site = URLS["Source"], URLS["Documentation"]
+    if address.startswith(site):
+        name = address.removeprefix(site) or "index.html"
+        return DOCS / Path(name).with_suffix(".md"), ""  # `make docs` checks anchors
+    raw = source.replace("github.com", "raw.githubusercontent.com")
+    found = re.match(rf"(?:{source}/(?:blob|tree|raw)/main|{raw}/main)/(.*)", address)
+    if found:
+        return ROOT / found[1], anchor
+    if re.match(r"\w+:", link):
+        return None
+    return (page.parent / address if address else page), anchor
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+TEXTS = [*ROOT.glob("*.md"), *PAGES, *ROOT.glob("benchmarks/**/*.md"), ROOT / "tests" / "README.md"]
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_inside_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```|`[^`]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)|(?:href|src|srcset)=\"([^\"]+)\"", text):
+        target = in_the_repository(link[0] or link[1], page)
+        if target:
+            file, anchor = target
+            assert file.exists(), f"{page.name} leads to {link}"
+            assert not anchor or anchor in headings(file), f"{page.name} leads to {link}"
+
+
+def site(folder: Path, body: str, head: str = "") -> dict:
+    """Write a site of one page, and return what `check` reads of it."""
+    page = folder / "index.html"
+    page.write_text(f"<html><head>{head}</head><body id='top'>{body}</body></html>")
+    return {page: check.Page(page)}
+
+
+def test_a_page_that_needs_the_network_is_found(tmp_path):
+    script = "<script src='https://cdn.example/katex.js'></script>"
+    assert len(check.network(site(tmp_path, "", script))) == 1
+    (tmp_path / "site.css").write_text("@font-face { src: url(//fonts.example/a.woff2) }")
+    styled = site(tmp_path, "", "<link rel='stylesheet' href='site.css'>")
+    assert len(check.network(styled)) == 1
+    elsewhere = "<a href='https://example.org'>a link</a><img src='data:image/png;base64,AA'>"
+    assert not check.network(site(tmp_path, elsewhere, "<link rel='next' href='a.html'>"))
+
+
+def test_a_heavy_page_is_found(tmp_path):
+    (tmp_path / "plot.png").write_bytes(bytes(900))
+    pages = site(tmp_path, "<img src='plot.png'>")
+    assert check.heavy(pages, 900) and not check.heavy(pages, 1100)
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path):
+    good = "<a href='#top'>up</a><a href='index.html#top'>up</a>"
+    assert not check.broken(site(tmp_path, good))
+    for bad in ("other.html", "#nowhere", "index.html#nowhere"):
+        assert len(check.broken(site(tmp_path, f"<a href='{bad}'>a link</a>"))) == 1
+    assert check.problems(tmp_path / "empty", []) and check.problems(tmp_path, ["he"])
+
+
+def test_mathml_core_has_what_the_book_writes():
+    """Alphabets of Unicode, bars and signs without spaces, a space beside a function's name."""
+    made = mathml.core(
+        '<mi mathvariant="double-struck">E</mi><mo fence="true">[</mo><mo>−</mo><mi>x</mi>'
+        '<mo fence="true">]</mo><mi>sin</mi><mo>\u2061</mo><mi>x</mi>'
+        '<mi mathvariant="normal">∣</mi>'
+    )
+    assert made.startswith('<mi>𝔼</mi><mo stretchy="false" lspace="0" rspace="0">[</mo>')
+    assert '<mo form="prefix">−</mo>' in made and "double-struck" not in made
+    assert re.search(r"<mi>sin</mi><mspace [^>]*></mspace><mi>x</mi>", made)
+    assert made.endswith('<mo stretchy="false" lspace="0" rspace="0">|</mo>')
+    high = '<mo fence="true">(</mo><mfrac><mi>a</mi><mi>b</mi></mfrac><mo fence="true">)</mo>'
+    assert mathml.core(high).count('stretchy="true"') == 2
+
+
+def test_a_page_shows_a_file_of_the_repository(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (tmp_path / "TEXT.md").write_text("[page](docs/page.md) [code](tool.py) [self](TEXT.md#a)")
+    (tmp_path / "tool.py").touch()
+    (docs / "page.md").write_text("[code](../tool.py), [more](https://example.org)")
+    (docs / "text.md").write_text("```{include} ../TEXT.md\n```\n")
+    url = "https://host/project"
+    assert repository.site_text(docs / "text.md", docs, url) == (
+        f"[page](page.md) [code]({url}/blob/main/tool.py) [self](text.md#a)\n"
+    )
+    assert f"[code]({url}/blob/main/tool.py)" in repository.site_text(docs / "page.md", docs, url)
+
+
+def test_an_indented_block_is_shown_as_written():
+    lines = ["Say so.", "", "    E = m", "    F = a", "", "More:", "", "Args:", "    a: b"]
+    shown = ["Say so.", "", "::", "", *lines[2:]]
+    assert docstrings.literal_blocks(lines) == shown
+    assert docstrings.literal_blocks(shown) == shown
+
+
+def test_the_examples_of_the_scripts_run():
+    assert doctest.testmod(check).failed == 0 < doctest.testmod(check).attempted
