@@ -28,6 +28,11 @@ _CALLS = {
 _BODIES = ("call_jaxpr", "jaxpr", "call")  # the parameter that holds the program
 # Equations that move numbers and compute nothing.
 MOVES = {"reshape", "transpose", "squeeze", "slice", "rev", "broadcast_in_dim"}
+# Equations that return their operands, one by one.
+IDENTITIES = {
+    *("copy", "copy_p", "device_put", "layout_constraint", "mesh_cast", "optimization_barrier"),
+    *("pcast", "pvary", "reduce_precision", "sharding_constraint"),
+}
 _EMPTY = jax.make_jaxpr(lambda: ())().jaxpr
 
 Run = Callable[[ClosedJaxpr, list], list]  # a program and its operands -> its results

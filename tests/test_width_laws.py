@@ -1,5 +1,6 @@
 """The law of a parameter is read off the program that draws it, whatever its size."""
 
+import itertools
 import math
 
 import flax.linen as nn
@@ -9,11 +10,15 @@ import numpy as np
 import pytest
 
 import flaxinit
-from flaxinit.width.laws import _POINTS, laws
+from flaxinit.signal.functions import PLAIN
+from flaxinit.signal.laws import laws, read
+from flaxinit.signal.model import programs
+from flaxinit.signal.reader import ONE, of_sphere
+from flaxinit.signal.signals import exact
 
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 # Of the midpoint rule, for the variance of a normal.
-ERROR = math.log(_POINTS) / _POINTS
+ERROR = math.log(ONE.particles) / ONE.particles
 
 
 def law(draw):
@@ -49,7 +54,7 @@ def test_other_dtypes_have_theirs(dtype):
     found = law(lambda key: flaxinit.normal(0.5)(key, (512, 512), dtype))
     rounding = 0 if dtype == "complex64" else float(jnp.finfo(dtype).eps)
     # Of independent real and imaginary parts the quantiles are paired at random.
-    chance = 4 / math.sqrt(_POINTS) if dtype == "complex64" else 0
+    chance = 4 / math.sqrt(ONE.particles) if dtype == "complex64" else 0
     assert found.square == pytest.approx(0.25, rel=ERROR + rounding + chance)
 
 
@@ -79,6 +84,55 @@ def test_constants_that_differ_are_known():
     assert (found.mean, found.square) == pytest.approx((0.5, np.mean(exact**2)), rel=1e-6)
 
 
+def test_large_orthogonal_matrices_are_read():
+    """The square of an entry has the law Beta(1/2, (n-1)/2), which is not a normal's for few n."""
+    found = law(lambda key: nn.initializers.orthogonal()(key, (10**6, 100), jnp.float32))
+    assert found.drawn and found.centered and found.square == pytest.approx(1e-6, rel=1e-12)
+    for n in (1, 2, 3, 50):
+        entries = of_sphere(n, 2**14)
+        if n > 1:
+            fourth = 3 / (n * (n + 2))  # of a uniform point on the sphere
+            assert np.mean(entries**4) == pytest.approx(fourth, rel=ERROR * 8)
+        assert np.mean(entries**2) == pytest.approx(1 / n, rel=1e-12)
+
+
+def test_a_forecast_and_mup_read_the_same_laws():
+    """The sample of whole arrays and the sample of one entry: the same program, read twice."""
+    init = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+    model = nn.Sequential([nn.Dense(96, kernel_init=init), nn.Dense(7, kernel_init=init)])
+    x = np.ones((2, 48), np.float32)
+    programs_ = programs(model, [x], {})
+    for n, found in enumerate(laws(programs_.init, 4)):
+        signals, _ = read(programs_, [x], [exact(x)], itertools.count(), np.random.default_rng(0))
+        assert signals[n].second_moment() == pytest.approx(found.square, rel=ERROR)
+        assert bool(signals[n].sources) == found.drawn
+
+
+def test_every_elementwise_operation_is_run_as_in_jax():
+    """Functions that NumPy lacks, against JAX, at numbers where each is defined."""
+    cases = {
+        **{name: [0.5] for name in ("bessel_i0e", "bessel_i1e", "digamma", "lgamma", "erf_inv")},
+        **{name: [1.5, 0.5] for name in ("igamma", "igammac", "zeta")},
+        "polygamma": [1.0, 0.5],
+        "regularized_incomplete_beta": [1.5, 0.5, 0.25],
+    }
+    for name, numbers in cases.items():
+        wanted = getattr(jax.lax, "betainc" if "beta" in name else name)(*numbers)
+        assert PLAIN[name](*map(np.float64, numbers)) == pytest.approx(float(wanted), rel=1e-5)
+    assert list(PLAIN["population_count"](np.array([0, 1, 255, 2**31]))) == [0, 1, 8, 1]
+
+
+def rejected(key):
+    """Draw from the part of a normal above 1, by rejection."""
+
+    def again(state):
+        key, _ = state
+        key, here = jax.random.split(key)
+        return key, jax.random.normal(here, ())
+
+    return jax.lax.while_loop(lambda state: state[1] < 1, again, (key, jnp.zeros(())))[1]
+
+
 @pytest.mark.parametrize(
     ("draw", "why"),
     [
@@ -91,8 +145,14 @@ def test_constants_that_differ_are_known():
         ),
         (lambda key: jax.random.normal(key, (64,)) * jnp.arange(64.0), "meet in mul"),
         (lambda key: jnp.cumsum(jax.random.normal(key, (64,))), "meet in cumsum"),
+        (lambda key: jax.random.gamma(key, 2.0, (64,)), "made of a key by random_gamma"),
+        (rejected, "depends on the condition of a loop"),
+        (
+            lambda key: jax.lax.cond(jax.random.bernoulli(key), jnp.sin, jnp.cos, jnp.ones(64)),
+            "its draw depends on a condition",
+        ),
     ],
-    ids=["sorted", "parts", "scaled", "summed"],
+    ids=["sorted", "parts", "scaled", "summed", "gamma", "loop", "branch"],
 )
 def test_what_cannot_be_read_says_why(draw, why):
     found = law(draw)

@@ -36,7 +36,7 @@ PLAIN: dict[str, _Function] = {
     **{name: getattr(np, name) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "cbrt")},
     **{name: getattr(np, name) for name in ("floor", "ceil", "sign", "conj", "real", "imag")},
     **{name: getattr(np, name) for name in ("nextafter", "square")},
-    **{name: getattr(special, name) for name in ("erf", "erfc")},
+    **{name: getattr(special, name) for name in ("erf", "erfc", "polygamma", "zeta")},
     "abs": np.abs,
     "acos": np.arccos,
     "acosh": np.arccosh,
@@ -48,16 +48,18 @@ PLAIN: dict[str, _Function] = {
     "atan": np.arctan,
     "atan2": np.arctan2,
     "atanh": np.arctanh,
+    "bessel_i0e": special.i0e,
+    "bessel_i1e": special.i1e,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
     "complex": lambda x, y: x + 1j * y,
-    "copy": lambda x: x,
-    "copy_p": lambda x: x,
     "digamma": special.digamma,
     "div": _divided,
     "eq": np.equal,
     "erf_inv": special.erfinv,
     "ge": np.greater_equal,
     "gt": np.greater,
+    "igamma": special.gammainc,
+    "igammac": special.gammaincc,
     "is_finite": np.isfinite,
     "le": np.less_equal,
     "lgamma": special.gammaln,
@@ -71,8 +73,9 @@ PLAIN: dict[str, _Function] = {
     "not": _or_bits(np.logical_not, np.bitwise_not),
     "one_minus_square": lambda x: 1 - x * x,
     "or": _or_bits(np.logical_or, np.bitwise_or),
+    "population_count": np.bitwise_count,
     "pow": np.power,
-    "reduce_precision": lambda x: x,
+    "regularized_incomplete_beta": special.betainc,
     "rem": np.fmod,
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "select_n": _select,
@@ -121,6 +124,8 @@ WITH_PARAMETERS: dict[str, Callable[[dict[str, Any]], _Function]] = {
     "integer_pow": _integer_pow,
     "round": _round,
 }
+
+ELEMENTWISE = PLAIN.keys() | WITH_PARAMETERS.keys()
 
 
 def function(name: str, params: dict[str, Any]) -> _Function | None:

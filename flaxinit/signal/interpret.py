@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.jaxpr import called, closed, evaluate, run_while, unroll_scan
+from flaxinit.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
 from flaxinit.signal import fallback
 from flaxinit.signal.along import ALONG, along
 from flaxinit.signal.assembly import along_new_axis, concatenated, stacked
@@ -28,7 +28,6 @@ from flaxinit.signal.signals import (
     Signal,
     exact,
     is_key,
-    joined,
 )
 
 
@@ -60,16 +59,17 @@ class Interpreter:
         return evaluate(program, operands, self.equation, lambda atom, value: exact(value))
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
-        if self.limits.law and _is_joint(equation, signals):
-            return [_unread(var.aval.shape, signals) for var in equation.outvars]
         if body := called(equation):
             return self.run(body, signals)
+        if equation.primitive.name in IDENTITIES:
+            return signals
         found = self.control(equation, signals) or self.rule(equation, signals)
         if found is None:
-            if self.limits.law and any(signal.sources for signal in signals):
-                return [_unread(var.aval.shape, signals) for var in equation.outvars]
-            return fallback.run(equation, signals, self.limits, self.rng)
+            return self.without_rule(equation, signals)
         return [found] if isinstance(found, Signal) else found
+
+    def without_rule(self, equation, signals: list[Signal]) -> list[Signal]:
+        return fallback.run(equation, signals, self.limits, self.rng)
 
     def control(self, equation, signals: list[Signal]) -> list[Signal] | None:
         """Run a loop or a branch; the first entry of the sample decides which way it goes."""
@@ -84,8 +84,6 @@ class Interpreter:
                 branch = closed(params["branches"][int(which.data.flat[0])])
                 results = self.run(branch, operands)
                 return [replace(x, sampled=True) for x in results] if which.sources else results
-            case "optimization_barrier":
-                return signals
         return None
 
     def holds(self, test: ClosedJaxpr, operands: list[Signal]) -> bool:
@@ -157,19 +155,6 @@ class Interpreter:
         if all(signal.origin is None for signal in signals):
             return of_convolution(equation, signals)
         return None
-
-
-def _is_joint(equation, signals: Sequence[Signal]) -> bool:
-    """Return whether the law of the results cannot be read off a part of the entries."""
-    mixes = equation.primitive.name in ("dot_general", "conv_general_dilated", *ALONG)
-    drawn = any(signal.sources for signal in signals)
-    return any(signal.sampled for signal in signals) or (mixes and drawn)
-
-
-def _unread(shape: tuple[int, ...], signals: Sequence[Signal]) -> Signal:
-    """Return a stand-in, marked and without values, for an array whose law was not read."""
-    data, roles = np.full((1,) * (len(shape) + 1), np.nan), (CONSTANT,) * len(shape)
-    return replace(Signal(data, tuple(shape), roles, **joined(signals)), sampled=True)
 
 
 def _kernel(signals: Sequence[Signal]) -> int | None:

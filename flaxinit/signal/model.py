@@ -1,7 +1,7 @@
 """A model as two programs: how its parameters are made, and what it does with them."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +35,6 @@ class Programs:
     shapes: list[tuple[int, ...]]
     outputs: list[jax.ShapeDtypeStruct]
     tree: Any
-
-    def alone(self, number: int) -> ClosedJaxpr:
-        """Return the part of the initialization that makes one of its results."""
-        return _live(self.init, [n == number for n in range(len(self.init.jaxpr.outvars))])
 
 
 def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Programs:
@@ -91,13 +87,13 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
         return [next(slopes) if f else jnp.zeros(()) for f in floating], made
 
     def pullback():
-        return _live(jax.make_jaxpr(pulled)(variables, arrays, outputs))
+        return part(jax.make_jaxpr(pulled)(variables, arrays, outputs))
 
     params, _ = variables
     paths = jax.tree_util.tree_leaves_with_path(params)
     return Programs(
-        _live(made),
-        _live(run),
+        part(made),
+        part(run),
         pullback,
         [name(path) or "params" for path, _ in paths],
         [tuple(leaf.shape) for _, leaf in paths],
@@ -106,9 +102,9 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
     )
 
 
-def _live(program: ClosedJaxpr, wanted: Sequence[bool] | None = None) -> ClosedJaxpr:
-    """Drop what no wanted result needs: an initialization runs the model too."""
-    used = [True] * len(program.jaxpr.outvars) if wanted is None else list(wanted)
+def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJaxpr:
+    """Keep what some results need, given by number; all of them need less than an init runs."""
+    used = [wanted is None or n in wanted for n in range(len(program.jaxpr.outvars))]
     jaxpr, _ = dce_jaxpr(program.jaxpr, used, instantiate=True)
     kept = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     return ClosedJaxpr(jaxpr, [kept[var] for var in jaxpr.constvars])

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flaxinit.signal.laws import Law, laws
 from flaxinit.signal.model import Programs, programs
 from flaxinit.width.interpreter import Different, Interpreter
-from flaxinit.width.laws import Law, laws
 from flaxinit.width.meeting import settled
 from flaxinit.width.rules import apply
 from flaxinit.width.scaling import Scaling, scaling

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from flaxinit.jaxpr import IDENTITIES
+from flaxinit.signal.functions import ELEMENTWISE
 from flaxinit.width.elementwise import elementwise, nonlinear
 from flaxinit.width.interpreter import Equation, Interpreter
 from flaxinit.width.meeting import refuse, settled
 from flaxinit.width.moves import MOVES
-from flaxinit.width.primitives import ELEMENTWISE, IDENTITIES
 from flaxinit.width.products import convolution, grouped_product, matrix_product
 from flaxinit.width.values import Value, product
 
