@@ -116,13 +116,22 @@ def test_the_law_of_a_parameter_is_read_from_its_program(init):
 
 
 def test_a_law_that_takes_the_whole_array_is_sampled():
-    """Orthogonal kernels come out of a factorization; their size is true, and they are marked."""
-    report = flaxinit.forecast(
-        (lambda key, x: flaxinit.orthogonal()(key, (64, 64)), lambda w, x: x @ w),
-        np.ones((2, 64), "f"),
-    )
-    (layer,) = report.layers
+    """The entries of a product depend on each other; its size is true, and it is marked."""
+
+    def init(key, x):
+        q = flaxinit.orthogonal()(key, (64, 64))
+        return q @ q.T[::-1]
+
+    (layer,) = flaxinit.forecast((init, lambda w, x: x @ w), np.ones((2, 64), "f")).layers
     assert layer.sigma_w2 == pytest.approx(1, rel=1e-5) and layer.sampled
+
+
+def test_the_law_of_an_orthogonal_kernel_is_known():
+    for init in (flaxinit.orthogonal(), jax.nn.initializers.orthogonal()):
+        make = lambda key, x, init=init: init(key, (2**16, 512), np.float32)  # noqa: E731
+        (layer,) = flaxinit.forecast((make, lambda w, x: x @ w), np.ones((2, 2**16), "f")).layers
+        assert layer.sigma_w2 == pytest.approx(1, rel=1e-5) and not layer.sampled
+        assert layer.fan_in_seen == 2**16
 
 
 def test_what_is_equal_is_stored_once():

@@ -86,8 +86,15 @@ def test_constants_that_differ_are_known():
 
 def test_large_orthogonal_matrices_are_read():
     """The square of an entry has the law Beta(1/2, (n-1)/2), which is not a normal's for few n."""
-    found = law(lambda key: nn.initializers.orthogonal()(key, (10**6, 100), jnp.float32))
-    assert found.drawn and found.centered and found.square == pytest.approx(1e-6, rel=1e-12)
+    stack = flaxinit.orthogonal(batch_axis=0)
+    for draw in (
+        lambda key: nn.initializers.orthogonal()(key, (10**6, 100), jnp.float32),
+        lambda key: flaxinit.orthogonal()(key, (100, 10**6), jnp.float32),
+        lambda key: stack(key, (3, 10**6, 100), jnp.bfloat16),
+        lambda key: jax.vmap(lambda k: flaxinit.orthogonal()(k, (10**6, 8)))(jax.random.split(key)),
+    ):
+        found = law(draw)
+        assert found.drawn and found.centered and found.square == pytest.approx(1e-6, rel=1e-12)
     for n in (1, 2, 3, 50):
         entries = of_sphere(n, 2**14)
         if n > 1:

@@ -36,6 +36,8 @@ MOST_BLOCKS = 16
 # Inverses of triangular blocks grow to this size inside one matrix: half of each product is zeros,
 # but there is little to compile. Larger blocks are cut out.
 SMALL = 16
+# Names the draw in a program, for whoever reads one and knows the law of such a matrix.
+SCOPE = "flaxinit.orthonormal"
 # TPUs round float32 factors to bfloat16 unless asked not to.
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -53,7 +55,8 @@ def orthonormal(
     """
     settings = jax.random.key_impl(keys), jax.threefry_partitionable.value
     make = _maker(rows, columns, dtype, *settings)
-    return make(jax.random.key_data(keys), jnp.arange(min(rows, columns), dtype=jnp.int32))
+    with jax.named_scope(SCOPE):
+        return make(jax.random.key_data(keys), jnp.arange(min(rows, columns), dtype=jnp.int32))
 
 
 @functools.cache  # the same function each time: JAX finds what it has compiled by its identity

@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from scipy import special
 
+from flaxinit.initializers.haar import SCOPE
 from flaxinit.jaxpr import called
 from flaxinit.signal.along import ALONG
 from flaxinit.signal.functions import function
@@ -59,6 +60,8 @@ class Reader(Interpreter):
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
         name = equation.primitive.name
+        if name == "custom_vmap_call" and SCOPE in str(equation.source_info.name_stack):
+            return self.orthonormal(equation)
         if called(equation) or name in _CONTROL:
             return super().equation(equation, signals)
         if name in ("random_bits", "threefry2x32"):
@@ -136,14 +139,14 @@ class Reader(Interpreter):
         return replace(made, roles=(CONSTANT,) * len(shape)) if self.alike else made
 
     def orthonormal(self, equation) -> list[Signal]:
-        """Sample the entries of Q, a random matrix with orthonormal columns.
+        """Sample the entries of Q, a random matrix with orthonormal columns, or rows if fewer.
 
-        Such a column of n entries is uniform on the sphere, so w² has the law Beta(1/2, (n-1)/2).
+        Such a vector of n entries is uniform on the sphere, so w² has the law Beta(1/2, (n-1)/2).
         Signs of R's diagonal, which often multiply Q, do not change it.
         """
         shape, *others = (tuple(var.aval.shape) for var in equation.outvars)
         bits = self.random_bits(shape, 32)
-        quantiles = of_sphere(shape[-2], bits.data.size)
+        quantiles = of_sphere(max(shape[-2:]), bits.data.size)
         data = quantiles[(bits.data * (len(quantiles) / 2.0**32)).astype(np.int64)]
         made = replace(bits, data=data)
         return [made, *(_reshaped(exact(np.float32(1)), other) for other in others)]
