@@ -15,6 +15,7 @@ _HOME = {
     if isinstance(statement, ast.ImportFrom) and statement.module != __name__
     for alias in statement.names
 }
+_ROOMS = "recipes", "theory"  # modules with public names of their own
 
 __all__ = sorted(_HOME)
 
@@ -24,8 +25,8 @@ def __getattr__(name: str):
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
-    if name == "theory":  # a module, for flaxinit.theory.z and register_rule
-        return importlib.import_module("flaxinit.theory")
+    if name in _ROOMS:
+        return importlib.import_module(f"flaxinit.{name}")
     if name == "__version__":
         from importlib.metadata import version
 
@@ -38,4 +39,4 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted([*__all__, "__version__", "theory"])
+    return sorted([*__all__, *_ROOMS, "__version__"])

@@ -3,7 +3,7 @@
 Type checkers read this file. `flaxinit/__init__.py` reads it to find the module of a name.
 """
 
-from flaxinit import theory as theory
+from flaxinit import recipes as recipes, theory as theory
 from flaxinit.critical_pair import Critical as Critical, critical as critical
 from flaxinit.initializers.adapters import for_haiku as for_haiku, for_keras as for_keras
 from flaxinit.initializers.attention import mimetic as mimetic

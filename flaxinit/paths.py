@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jax.tree_util import GetAttrKey, keystr
+from jax.tree_util import FlattenedIndexKey, GetAttrKey, keystr
 
 
 def name(path: Sequence[Any]) -> str:
-    """Return a name such as ``params/Dense_0/kernel``, without the field of Flax's box.
+    """Return a name such as ``params/Dense_0/kernel``, without the step into a box.
 
     >>> import jax
     >>> tree = {"params": {"Dense_0": {"kernel": 0.0, "bias": 0.0}}}
@@ -18,6 +18,8 @@ def name(path: Sequence[Any]) -> str:
 
 
 def unboxed(path: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the path without the field in which Flax boxes an array."""
-    boxed = path and isinstance(path[-1], GetAttrKey) and path[-1].name == "value"
-    return tuple(path[:-1] if boxed else path)
+    """Return the path without the step into a box: Flax's has a field, Haliax's has no name."""
+    match path[-1:]:
+        case [GetAttrKey(name="value")] | [FlattenedIndexKey(key=0)]:
+            return tuple(path[:-1])
+    return tuple(path)

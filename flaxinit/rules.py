@@ -1,10 +1,6 @@
 """New initial values by path: rules from patterns to initializers."""
 
-import difflib
-import fnmatch
 import hashlib
-import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -13,40 +9,31 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from flaxinit import paths
 from flaxinit.initializers.base import Initializer, checked_initializer
 from flaxinit.initializers.checks import check_key
 from flaxinit.initializers.config import get
+from flaxinit.initializers.like_kernel import like_kernel
+from flaxinit.patterns import Found, Pattern, checked_pattern, find, matcher, nearest, nnx_of, shown
 from flaxinit.sampling import is_traced
 
 Tree = TypeVar("Tree")
-# A glob or a regular expression of the path, a class of modules, or a function of path and array.
-Pattern = str | re.Pattern[str] | type | Callable[[str, jax.ShapeDtypeStruct], bool]
-Rules = Mapping[Any, Any] | Iterable[tuple[Pattern, Any]]
 
 
 class Rule(NamedTuple):
-    """A pattern, and the initializer of what it matches; None leaves that as it is."""
+    """A pattern, and the initializer of what it matches; None leaves that as it is.
+
+    A rule that is not required may match nothing: models with and without biases share it.
+    """
 
     pattern: Pattern
     init: Any
-
-    def matches(self, path: str, array: jax.ShapeDtypeStruct, around: list[Any]) -> bool:
-        """Return whether the array, which lies in the objects `around`, is this rule's."""
-        pattern = self.pattern
-        if isinstance(pattern, str):
-            return fnmatch.fnmatchcase(path, pattern)
-        if isinstance(pattern, re.Pattern):
-            return pattern.search(path) is not None
-        if isinstance(pattern, type):
-            return any(isinstance(node, pattern) for node in around)
-        return bool(pattern(path, array))
+    required: bool = True
 
     def __str__(self) -> str:
-        if isinstance(self.pattern, re.Pattern):
-            return f"regular expression {self.pattern.pattern!r}"
-        name = getattr(self.pattern, "__name__", None)
-        return repr(self.pattern) if name is None else name
+        return shown(self.pattern)
+
+
+Rules = Mapping[Any, Any] | Iterable[tuple[Pattern, Any] | Rule]
 
 
 @dataclass(frozen=True)
@@ -82,10 +69,12 @@ def reinit(
         rules: pairs, or a mapping, of a pattern and an initializer. A pattern is a glob of the
             whole path (``"*/c_proj/kernel"``; ``*`` goes over ``/``), a compiled regular
             expression that is searched in it, a class of modules (all arrays inside its
-            instances), or a function of the path and a ``jax.ShapeDtypeStruct``. The initializer
+            instances), a function of the path and a ``jax.ShapeDtypeStruct``, or a tuple of
+            patterns that must all match, such as ``(nnx.Linear, "*/kernel")``. The initializer
             is one of flaxinit's, a name or configuration of `get`, another function
             ``(key, shape, dtype) -> array``, or None for what is to stay. For kernels stored as
-            (out, in), as Equinox's are, write ``he(in_axis=-1, out_axis=-2)``.
+            (out, in), as Equinox's are, write ``he(in_axis=-1, out_axis=-2)``. `like_kernel`
+            draws a bias by the fan of the kernel beside it.
         key: a typed key or a legacy uint32 one.
         report: True prints which rule drew what; a function is called with the `Reinit` instead.
 
@@ -108,29 +97,26 @@ def reinit(
     checked = checked_rules(rules)
     arrays, rebuild = _taken_apart(tree)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(arrays)
-    found = {i: paths.name(path) for i, (path, leaf) in enumerate(leaves) if _is_floating(leaf)}
+    floating = {i: item for i, item in enumerate(leaves) if _is_floating(item[1])}
+    found = find(floating)
     chosen: dict[int, Rule] = {}
     matched: list[list[int]] = []
     for rule in checked:
-        own = [i for i, name in found.items() if _matches(rule, name, leaves[i], tree)]
-        if not own:
-            raise ValueError(_nothing(rule, list(found.values())))
-        if all(i in chosen for i in own):
-            first = chosen[own[0]]
-            raise ValueError(
-                f"The rule {rule} changes nothing: rules before it, such as {first}, take all that "
-                "it matches, and the first that matches wins. Put it before them."
-            )
-        fresh = [i for i in own if i not in chosen]
-        matched.append(fresh)
-        chosen.update(dict.fromkeys(fresh, rule))
+        matches = matcher(rule.pattern, tree)
+        own = [i for i, at in found.items() if matches(at.name, at.array)]
+        fresh = {i: fit for i in own if i not in chosen and (fit := _fitted(rule, found[i]))}
+        if rule.required and not fresh:
+            taken = [chosen[i] for i in own if i in chosen]
+            raise ValueError(_useless(rule, taken, [at.name for at in found.values()]))
+        matched.append(list(fresh))
+        chosen.update(fresh)
 
-    drawn = {i: _drawn(rule, found[i], leaves[i][1], key) for i, rule in chosen.items()}
+    drawn = {i: _drawn(rule, found[i].name, leaves[i][1], key) for i, rule in chosen.items()}
     result = rebuild(treedef.unflatten(drawn.get(i, leaf) for i, (_, leaf) in enumerate(leaves)))
     if report:
         rows = zip(checked, matched, strict=True)
-        redrawn = tuple((rule, tuple(found[i] for i in own)) for rule, own in rows)
-        left = tuple(name for i, name in found.items() if i not in chosen)
+        redrawn = tuple((rule, tuple(found[i].name for i in own)) for rule, own in rows)
+        left = tuple(at.name for i, at in found.items() if i not in chosen)
         (print if report is True else report)(Reinit(redrawn, left))
     return result
 
@@ -139,21 +125,19 @@ def checked_rules(rules: Any) -> list[Rule]:
     """Return the rules of a mapping or of pairs, with the initializers that names stand for."""
     iterable = isinstance(rules, Mapping | Iterable)
     pairs = list(rules.items() if isinstance(rules, Mapping) else rules if iterable else ())
-    if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+    if not pairs or not all(isinstance(pair, Rule) or _is_pair(pair) for pair in pairs):
         raise TypeError(
             'rules must be pairs of a pattern and an initializer, such as {"*/kernel": he()}; got '
             f"{rules!r}."
         )
-    return [Rule(_checked_pattern(pattern), _checked(init)) for pattern, init in pairs]
+    return [
+        Rule(checked_pattern(pattern), _checked(init), *required)
+        for pattern, init, *required in pairs
+    ]
 
 
-def _checked_pattern(pattern: Any) -> Any:
-    if isinstance(pattern, str | re.Pattern | type) or callable(pattern):
-        return pattern
-    raise TypeError(
-        "A pattern must be a glob, a compiled regular expression, a class of modules or a function "
-        f"of path and array; got {pattern!r}."
-    )
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2
 
 
 def _checked(init: Any) -> Any:
@@ -164,8 +148,7 @@ def _checked(init: Any) -> Any:
 
 def _taken_apart(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Return a pytree of arrays, and a function from such a tree to the model."""
-    nnx = sys.modules.get("flax.nnx")  # a model made of NNX modules has imported it
-    if nnx is not None and isinstance(tree, nnx.Module):
+    if nnx := nnx_of(tree):
         graphdef, state = nnx.split(tree)
         return state, lambda state: nnx.merge(graphdef, state)
     return tree, lambda tree: tree
@@ -175,31 +158,29 @@ def _is_floating(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def _matches(rule: Rule, name: str, item: tuple[Any, Any], tree: Any) -> bool:
-    path, leaf = item
-    around = list(_around(tree, paths.unboxed(path))) if isinstance(rule.pattern, type) else []
-    return rule.matches(name, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), around)
+def _fitted(rule: Rule, at: Found) -> Rule | None:
+    """Return the rule for one array: with the kernel beside it, if there must be one."""
+    if not isinstance(rule.init, like_kernel):
+        return rule
+    try:
+        init = rule.init.beside(at.kernels)
+    except ValueError as error:
+        raise ValueError(f"{at.name}, by the rule {rule}: {error}") from None
+    return None if init is None else rule._replace(init=init)
 
 
-def _around(tree: Any, path: tuple[Any, ...]) -> Iterable[Any]:
-    """Yield the objects along a path, from the whole inwards."""
-    yield tree
-    for step in path:
-        at = getattr(step, "name", getattr(step, "key", getattr(step, "idx", None)))
-        inside = getattr(tree, at, None) if isinstance(at, str) else None
-        try:
-            tree = inside if inside is not None else tree[at]
-        except (TypeError, KeyError, IndexError):
-            return
-        yield tree
-
-
-def _nothing(rule: Rule, names: list[str]) -> str:
-    """Return the error of a rule that matches no array."""
-    text = rule.pattern.pattern if isinstance(rule.pattern, re.Pattern) else rule.pattern
-    near = difflib.get_close_matches(str(text), names, n=3, cutoff=0.0)
-    nearest = f"The nearest are {', '.join(near)}." if near else "There are none."
-    return f"The rule {rule} matches none of the {len(names)} floating arrays. {nearest}"
+def _useless(rule: Rule, taken: list[Rule], names: list[str]) -> str:
+    """Return the error of a rule by which nothing is drawn."""
+    if taken:
+        return (
+            f"The rule {rule} changes nothing: rules before it, such as {taken[0]}, take all that "
+            "it matches, and the first that matches wins. Put it before them."
+        )
+    beside = " that have a kernel beside them" * isinstance(rule.init, like_kernel)
+    return (
+        f"The rule {rule} matches none of the {len(names)} floating arrays{beside}. "
+        f"{nearest(rule.pattern, names)}"
+    )
 
 
 def path_key(key: Any, path: str) -> Any:

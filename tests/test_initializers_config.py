@@ -20,6 +20,7 @@ NEEDS = {
     "sparse": {"sparsity": 0.5},
     "chrono": {"t_max": 50},
     "concatenate": {"parts": [{"name": "zeros"}, {"name": "he"}], "sizes": [1, 2]},
+    "like_kernel": {"init": {"name": "he"}, "kernel": [64, 8]},
     "stack": {"parts": [{"name": "he"}, {"name": "constant", "value": [1.0, 2.0]}]},
 }
 VALUES = [
@@ -53,8 +54,9 @@ def test_every_public_initializer_has_a_name():
     def classes(cls=flaxinit.Initializer):
         return {cls}.union(*map(classes, cls.__subclasses__()))
 
-    public = {cls.__name__ for cls in classes()} & set(flaxinit.__all__) - {"Initializer"}
-    assert public <= set(forms()) <= set(flaxinit.__all__)
+    names = {*flaxinit.__all__, *flaxinit.recipes.__all__}
+    public = {cls.__name__ for cls in classes()} & names - {"Initializer"}
+    assert public <= set(forms()) <= names
     assert {"he_uniform", "zeros", "ones_init", "kaiming_normal"} <= set(forms())
     outside = {"Initializer", "gain", "derive", "fast_init", "lora", "mimetic", "residual_factor"}
     assert not outside & set(forms())

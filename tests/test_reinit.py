@@ -1,5 +1,6 @@
 """Drawing a model's arrays again by path: which rule draws which array, and from which key."""
 
+import dataclasses
 import re
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from jax.sharding import AxisType
 
 import flaxinit
 from flaxinit import paths, reinit
+from flaxinit.recipes import Rule, like_kernel
 from flaxinit.rules import path_key
 
 KEY, NEW = jax.random.key(1), jax.random.key(2)
@@ -147,6 +149,84 @@ def test_a_module_of_nnx_is_a_new_one_that_works():
     assert new.c_fc(X).shape == (1, 8)
 
 
+def test_a_tuple_of_patterns_must_match_in_whole():
+    rules = [((nnx.Linear, "*/kernel", lambda path, array: array.shape == (8, 8)), flaxinit.ones)]
+    reports = []
+    model = reinit(Layers(nnx.Rngs(0)), rules, NEW, report=reports.append)
+    ((_, drawn),) = reports[0].redrawn
+    assert drawn == ("blocks/0/kernel", "blocks/1/kernel")
+    assert same(model.blocks[1].kernel[...], 1.0) and not same(model.c_fc.kernel[...], 1.0)
+    with pytest.raises(ValueError, match=r"Linear and '\*/krenel' matches none .*c_fc/kernel"):
+        reinit(Layers(nnx.Rngs(0)), {(nnx.Linear, "*/krenel"): SMALL}, NEW)
+
+
+LIKE = like_kernel(flaxinit.lecun_uniform())
+
+
+@pytest.mark.parametrize("name", ["linen", "nnx", "haiku", "equinox"])
+def test_a_bias_is_drawn_by_the_fan_of_its_kernel(name):
+    """As PyTorch does; but a normalization's bias has no kernel and stays."""
+    make, pattern = MODELS[name]
+    stored = {"in_axis": -1, "out_axis": -2} if name == "equinox" else {}
+    init = flaxinit.lecun_uniform(**stored)
+    rules = {re.compile("(bias|b)$"): like_kernel(init)}
+    before, after = arrays(make()), arrays(reinit(make(), rules, NEW))
+    biases = [path for path in before if re.search("(bias|b)$", path)]
+    assert len(biases) > 1
+    for path in biases:
+        kernel = next(
+            (
+                k
+                for k in before
+                if re.fullmatch(re.escape(path[: path.rfind("/") + 1]) + pattern, k)
+            ),
+            None,
+        )
+        if kernel is None:
+            assert "orm" in path and same(before[path], after[path])
+            continue
+        array = before[path]
+        by_hand = like_kernel(init, before[kernel].shape)
+        assert same(after[path], by_hand(path_key(NEW, path), array.shape, array.dtype))
+        fan_in = before[kernel].shape[-1 if stored else 0]
+        assert np.abs(after[path]).max() <= np.sqrt(3 / fan_in)
+
+
+def test_a_bias_among_several_kernels_names_its_own():
+    cell = eqx.nn.GRUCell(3, 5, key=KEY)
+    with pytest.raises(ValueError, match=r"bias, by the rule .*weight_ih and weight_hh. Name the"):
+        reinit(cell, {"bias": LIKE}, NEW)
+    init = like_kernel(flaxinit.lecun_uniform(in_axis=1, out_axis=0), "weight_hh")
+    new = reinit(cell, {"bias*": init}, NEW)
+    known = dataclasses.replace(init, kernel=(15, 5))
+    assert same(new.bias, known(path_key(NEW, "bias"), (15,)))
+    assert same(new.bias_n, known(path_key(NEW, "bias_n"), (5,)))
+
+
+def test_what_is_like_a_kernel_says_what_is_missing():
+    with pytest.raises(ValueError, match="needs the shape of its kernel"):
+        LIKE(NEW, (8,))
+    with pytest.raises(ValueError, match="arrays that have a kernel beside them"):
+        reinit(linen(), {"*/LayerNorm_0/bias": LIKE}, NEW)
+    for wrong in (flaxinit.orthogonal(), flaxinit.zeros, LIKE, "he"):
+        with pytest.raises(TypeError, match="init must be an initializer whose entries are"):
+            like_kernel(wrong)
+    with pytest.raises(TypeError, match="kernel must be the kernel's shape, or its name"):
+        like_kernel(flaxinit.he(), 8)
+    assert LIKE.times(2.0) == like_kernel(flaxinit.lecun_uniform().times(2.0))
+
+
+def test_a_rule_that_is_not_required_may_match_nothing():
+    rules = [
+        Rule("*/head/*", SMALL),
+        Rule("*/krenel", SMALL, False),
+        Rule("*/head/bias", SMALL, False),
+    ]
+    reports = []
+    reinit(linen(), rules, NEW, report=reports.append)
+    assert [len(names) for _, names in reports[0].redrawn] == [2, 0, 0]
+
+
 def test_kernels_stored_with_their_outputs_first():
     init = flaxinit.he(in_axis=-1, out_axis=-2)
     mlp = reinit(eqx.nn.MLP(400, 2, 100, 1, key=KEY), {"layers/0/weight": init}, NEW)
@@ -154,6 +234,45 @@ def test_kernels_stored_with_their_outputs_first():
     assert weight.shape == (100, 400)
     expected = init(path_key(NEW, "layers/0/weight"), (100, 400))
     np.testing.assert_array_equal(weight, expected)
+
+
+class Layer(eqx.Module):
+    weight: jax.Array
+    bias: jax.Array
+
+
+def boxed(layer):
+    """A layer whose arrays lie in a class that names its content for nobody, as Haliax's do."""
+    box = type("Box", (), {"__init__": lambda self, array: setattr(self, "array", array)})
+    jax.tree_util.register_pytree_node(box, lambda b: ((b.array,), None), lambda _, a: box(*a))
+    return jax.tree.map(box, layer), box
+
+
+def test_a_box_without_a_name_is_not_in_the_path():
+    layer, box = boxed(Layer(jnp.ones((8, 4)), jnp.ones(8)))
+    init = flaxinit.lecun_uniform(in_axis=-1, out_axis=-2)
+    new = reinit(layer, {"weight": init, "bias": like_kernel(init)}, NEW)
+    assert isinstance(new.weight, box)
+    assert same(new.weight.array, init(path_key(NEW, "weight"), (8, 4)))
+    assert same(new.bias.array, like_kernel(init, (8, 4))(path_key(NEW, "bias"), (8,)))
+    for kind in (Layer, box):
+        ones = jax.tree.leaves(reinit(layer, {kind: flaxinit.zeros}, NEW))
+        assert all(same(array, 0) for array in ones)
+
+
+def test_modules_of_haliax():
+    reason = "Haliax is not installed, or its version does not run on this JAX"
+    hax = pytest.importorskip("haliax", reason=reason, exc_type=ImportError)
+    ins, outs = hax.make_axes(ins=4, outs=8)
+    mlp = hax.nn.MLP.init(ins, outs, 16, 2, key=KEY)
+    init = flaxinit.lecun_uniform(in_axis=-1, out_axis=-2)
+    rules = [((hax.nn.Linear, "*/weight"), init), ("*/bias", like_kernel(init))]
+    reports = []
+    new = reinit(mlp, rules, NEW, report=reports.append)
+    assert all(names for _, names in reports[0].redrawn) and not reports[0].left
+    weight = new.layers[0].weight
+    assert weight.axes == mlp.layers[0].weight.axes and weight.axes[-1] == ins
+    assert same(weight.array, init(path_key(NEW, "layers/0/weight"), weight.array.shape))
 
 
 def test_arrays_stay_where_they_were():
@@ -273,6 +392,9 @@ BAD = {
     "another shape": ({"*": lambda key, shape, dtype: jnp.ones(3)}, ValueError, "made float32"),
     "no rule": ({}, TypeError, "rules must be pairs"),
     "no pairs": (["*"], TypeError, "rules must be pairs"),
+    "three": ([("*", SMALL, False)], TypeError, "rules must be pairs"),
+    "no parts": ({(): SMALL}, TypeError, "A pattern must be a glob"),
+    "a part": ({("*", 3): SMALL}, TypeError, "A pattern must be a glob"),
     "a pattern": ({3: SMALL}, TypeError, "A pattern must be a glob"),
 }
 

@@ -80,8 +80,10 @@ def to_config(init: Initializer) -> dict[str, Any]:
 def forms() -> dict[str, Initializer | Callable[..., Initializer]]:
     """Return what a configuration may name: public initializers and functions that make one."""
     rooms = "flaxinit.initializers.", "flaxinit.kernels"
-    names = (name for name, home in vars(flaxinit)["_HOME"].items() if home.startswith(rooms))
-    return {name: form for name in names if _is_form(form := getattr(flaxinit, name))}
+    names = [name for name, home in vars(flaxinit)["_HOME"].items() if home.startswith(rooms)]
+    public = {name: getattr(flaxinit, name) for name in names}
+    public |= {name: getattr(flaxinit.recipes, name) for name in flaxinit.recipes.__all__}
+    return {name: form for name, form in public.items() if _is_form(form)}
 
 
 def _is_form(form: Any) -> bool:
