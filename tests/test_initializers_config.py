@@ -20,6 +20,7 @@ NEEDS = {
     "sparse": {"sparsity": 0.5},
     "chrono": {"t_max": 50},
     "concatenate": {"parts": [{"name": "zeros"}, {"name": "he"}], "sizes": [1, 2]},
+    "icnr": {"init": {"name": "he"}},
     "like_kernel": {"init": {"name": "he"}, "kernel": [64, 8]},
     "stack": {"parts": [{"name": "he"}, {"name": "constant", "value": [1.0, 2.0]}]},
 }
@@ -35,6 +36,9 @@ VALUES = [
     flaxinit.constant(np.array([1j, 2 / 3, -0.0])),
     flaxinit.forget_bias(order="fiog"),
     flaxinit.stft(window=None, scaling="density"),
+    flaxinit.recipes.sincos_positions(grid=(2, 3), dtype="bfloat16"),
+    flaxinit.recipes.icnr(flaxinit.orthogonal(2.0), 9, "tile"),
+    flaxinit.recipes.like_kernel(flaxinit.he_uniform("gelu"), "weight_ih"),
 ]
 every = pytest.mark.parametrize("init", VALUES, ids=repr)
 

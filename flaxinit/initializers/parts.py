@@ -94,7 +94,7 @@ class _Joined(Initializer):
             "axis": axis_number(self.axis, shape),
             "dtype": dtype,
         }
-        if sampling.is_traced(*_numbers(self)):  # its parts cannot be a cache key
+        if sampling.is_traced(*numbers(self)):  # its parts cannot be a cache key
             return sampling.place(functools.partial(_join, **options), out_sharding)(key)
         return _compiled(key, **options, out_sharding=out_sharding)
 
@@ -196,11 +196,11 @@ def axis_number(axis: int, shape: Sequence[int]) -> int:
     return number
 
 
-def _numbers(value: Any) -> list[Any]:
+def numbers(value: Any) -> list[Any]:
     """Return the fields of an initializer and of its parts, in one list."""
     if isinstance(value, tuple):
-        return [number for item in value for number in _numbers(item)]
-    return _numbers(tuple(vars(value).values())) if isinstance(value, Initializer) else [value]
+        return [number for item in value for number in numbers(item)]
+    return numbers(tuple(vars(value).values())) if isinstance(value, Initializer) else [value]
 
 
 def _join(key, *, parts, shapes, shape, axis, dtype):

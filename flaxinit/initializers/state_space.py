@@ -15,14 +15,12 @@ from flaxinit.initializers.base import Deterministic, Initializer
 from flaxinit.initializers.checks import DType, checked_number
 
 
-class _LogOfUniform(Initializer):
-    """A real parameter that is a function of a uniform variable."""
+class OfUniform(Initializer):
+    """A real parameter that is a monotone function of a uniform variable."""
 
     def draw(self, key, shape, dtype, out_sharding):
         if jnp.issubdtype(dtype, jnp.complexfloating):
-            raise ValueError(
-                f"{self!r} draws a real parameter of λ = exp(-exp(ν) + i exp(θ)), got {dtype.name}."
-            )
+            raise ValueError(f"{self!r} draws a real parameter, got {dtype.name}.")
         numbers, of_uniform = self._transform()
         cell = float(jnp.finfo(sampling.real_dtype(dtype)).eps)
         ends = of_uniform(np.array([cell / 2, 1 - cell / 2]), numbers, np)
@@ -36,6 +34,16 @@ class _LogOfUniform(Initializer):
             out_sharding=out_sharding,
         )
 
+    def _variance(self, shape):
+        from scipy import integrate
+
+        numbers, of_uniform = self._transform()
+
+        def moment(order):
+            return integrate.quad(lambda u: float(of_uniform(u, numbers, np)) ** order, 0, 1)[0]
+
+        return moment(2) - moment(1) ** 2
+
     def _transform(self):
         """Return numbers, and the function that makes a draw from a uniform variable and them."""
         raise NotImplementedError
@@ -44,7 +52,7 @@ class _LogOfUniform(Initializer):
 Radius = Annotated[float, functools.partial(checked_number, minimum=0.0)]
 
 
-class lru_nu(_LogOfUniform):
+class lru_nu(OfUniform):
     """Draw ν of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, uniform on a ring.
 
     ``|λ|²`` is uniform on ``(r_min², r_max²)``, so ``ν = log(-½ log |λ|²)``. With `lru_theta` for
@@ -78,21 +86,11 @@ class lru_nu(_LogOfUniform):
                 f"r_min={self.r_min:g}, r_max={self.r_max:g}."
             )
 
-    def _variance(self, shape):
-        from scipy import integrate
-
-        numbers = self._transform()[0]
-
-        def moment(order):
-            return integrate.quad(lambda u: float(_nu(u, numbers, np)) ** order, 0, 1)[0]
-
-        return moment(2) - moment(1) ** 2
-
     def _transform(self):
         return (1 - self.r_max**2, self.r_max**2 - self.r_min**2), _nu
 
 
-class lru_theta(_LogOfUniform):
+class lru_theta(OfUniform):
     """Draw θ of the eigenvalues ``λ = exp(-exp(ν) + i exp(θ))``, with phases up to a largest.
 
     ``θ = log(max_phase · u)`` with u uniform on (0, 1). Since ``-log u`` is exponential, the
@@ -164,7 +162,9 @@ def _of_uniform(key, numbers, *, shape, dtype, of_uniform):
     return of_uniform(u, [jnp.asarray(n, compute) for n in numbers]).astype(dtype)
 
 
-class _S4d(Deterministic):
+class S4d(Deterministic):
+    """A diagonal state matrix with real parts -1/2."""
+
     def frequencies(self, n: int) -> np.ndarray:
         """Return the imaginary parts of n eigenvalues, one of each conjugate pair."""
         raise NotImplementedError
@@ -185,7 +185,7 @@ class _S4d(Deterministic):
         return sampling.full(row, shape=shape, dtype=dtype, out_sharding=out_sharding)
 
 
-class s4d_lin(_S4d):
+class s4d_lin(S4d):
     """S4D-Lin's diagonal: ``A_n = -1/2 + iπn``, the frequencies of a Fourier series.
 
     The last axis holds one eigenvalue of each conjugate pair.
@@ -210,7 +210,7 @@ class s4d_lin(_S4d):
         return np.pi * np.arange(n)
 
 
-class s4d_inv(_S4d):
+class s4d_inv(S4d):
     """S4D-Inv's diagonal: ``A_n = -1/2 + i (N/π)(N/(2n + 1) - 1)``, close to S4-LegS's spectrum.
 
     The last axis holds one eigenvalue of each conjugate pair, so N is twice its length.
