@@ -43,17 +43,21 @@ def resized(
     if signal.held == held and signal.replicas in (1, replicas):
         return signal
     data = signal.data[:replicas] if signal.replicas > 1 else signal.data
+    bases = [b for b in signal.bases if b.data.shape == signal.data.shape]
+    bases = [b._replace(data=b.data[: len(data)]) for b in bases]
     for axis, (have, want) in enumerate(zip(data.shape[1:], held, strict=True), start=1):
         constant = have == 1 and (signal.known or signal.roles[axis - 1] == CONSTANT)
         if have == want or constant:
             continue
         if have > want or signal.known or not have:
-            data = np.take(data, np.arange(want) * have // max(want, 1), axis=axis)
+            some = np.arange(want) * have // max(want, 1)
+            data = np.take(data, some, axis=axis)
+            bases = [b._replace(data=np.take(b.data, some, axis=axis)) for b in bases]
         else:
             shape = list(data.shape)
             shape[axis] = want
-            data = rng.choice(data.reshape(-1), shape)
-    return signal.with_data(data)
+            data, bases = rng.choice(data.reshape(-1), shape), []
+    return signal.with_data(data, bases=tuple(bases) if len(bases) == len(signal.bases) else ())
 
 
 def roles(signals: Sequence[Signal]) -> tuple[int, ...]:

@@ -14,9 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from flaxinit.signal.alignment import aligned, independent, moments, roles
+from flaxinit.signal.fluctuation import Fluctuation, total
 from flaxinit.signal.functions import function
 from flaxinit.signal.limits import Limits
-from flaxinit.signal.signals import WIDTH, Signal, joined, wide
+from flaxinit.signal.signals import WIDTH, Base, Signal, all_bases, joined, wide
 
 
 def elementwise(
@@ -34,6 +35,7 @@ def elementwise(
     if aval.dtype.kind in "biu":
         data = data.astype(aval.dtype, copy=False)
     result = Signal(wide(data), tuple(aval.shape), roles(signals), **joined(signals))
+    result = replace(result, bases=all_bases(signals))
     if name == "select_n" and _masked(signals, result):
         result = _matched(result, _kept(signals, result.widths()))
     elif name in _MOMENTS and independent(signals, result.roles):
@@ -72,7 +74,7 @@ def _matched(signal: Signal, wanted: np.ndarray) -> Signal:
     _, found = moments(signal, signal.widths())
     usable = (found > 0) & np.isfinite(found) & np.isfinite(wanted) & (wanted > 0)
     ratio = np.divide(wanted, found, out=np.ones(np.shape(found)), where=usable)
-    return signal.with_data(signal.data * np.sqrt(ratio))
+    return signal.with_data(signal.data * np.sqrt(ratio), bases=signal.bases)
 
 
 def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
@@ -89,21 +91,17 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
         if not bias and not independent(signals, result.roles):
             return result
         squares = [signal.second_moment() for signal in signals]
-        total = sum(squares)
-        spread = (
-            sum(
-                (square / total) ** 2 * signal.log_variance
-                for square, signal in zip(squares, signals, strict=True)
-            )
-            if total
-            else 0.0
-        )
-        level = result.second_moment()
-        return replace(result, level=level, log_variance=spread, base=result.data)
+        shares = [square / (sum(squares) or 1.0) for square in squares]
+        pairs = zip(signals, shares, strict=True)
+        return _pre_activation(result, total(x.carried().scaled(share) for x, share in pairs))
     if name in ("mul", "div") and any(_is_statistic(signal, result) for signal in signals):
-        level = result.second_moment()
-        return replace(result, level=level, log_variance=0.0, base=result.data)
+        return _pre_activation(result, Fluctuation())
     return result
+
+
+def _pre_activation(signal: Signal, strays: Fluctuation) -> Signal:
+    level, bases = signal.second_moment(), (Base(signal.data, strays),)
+    return replace(signal, level=level, strays=strays, bases=bases)
 
 
 def _is_statistic(signal: Signal, result: Signal) -> bool:

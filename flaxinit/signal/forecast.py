@@ -19,9 +19,9 @@ from flaxinit.signal.limits import Limits
 from flaxinit.signal.meeting import Observer
 from flaxinit.signal.model import Programs, programs
 from flaxinit.signal.movement import MOVEMENTS
-from flaxinit.signal.report import Forecast, Report, Sum
+from flaxinit.signal.report import Forecast, Report, Sum, undetermined
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
-from flaxinit.signal.statistics import correlations
+from flaxinit.signal.statistics import correlations, count_samples
 
 
 def forecast(
@@ -158,12 +158,16 @@ class _Record(Observer):
         """Add the gradients of the parameters to their layers."""
         for n, layer in enumerate(self.layers):
             own = [
-                gradients[k].second_moment()
+                gradients[k]
                 for k, name in enumerate(self.programs.names)
                 if name == layer.path or layer.path.startswith(f"{name}[")
             ]
             if own:
-                self.layers[n] = replace(layer, gradient_parameter=own[0])
+                self.layers[n] = replace(
+                    layer,
+                    gradient_parameter=own[0].second_moment(),
+                    gradient_undetermined=undetermined(own[0].carried(), gradient=True),
+                )
 
     def enters(self, w: Signal, x: Signal) -> None:
         square = x.second_moment()
@@ -203,8 +207,10 @@ class _Record(Observer):
                 mean=y.mean(),
                 positions=positions,
                 samples=samples,
-                log_sd=math.sqrt(y.log_variance),
+                log_sd=math.sqrt(y.strays.variance(count_samples(y))),
                 sampled=x.sampled or w.sampled,
+                sensitivity=y.strays.sensitivity,
+                undetermined=undetermined(y.strays),
             )
         )
 

@@ -19,8 +19,8 @@ from flaxinit.signal.kernels import Kernels, Law, law
 from flaxinit.signal.lookup import Rows
 from flaxinit.signal.movement import permuted, reshaped
 from flaxinit.signal.products import axes_of, contracted
-from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Signal, expanded
-from flaxinit.signal.statistics import slope, spread
+from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Base, Signal, expanded
+from flaxinit.signal.statistics import fresh
 from flaxinit.signal.tied import with_known_rows
 from flaxinit.signal.windows import Window, patches
 
@@ -190,8 +190,8 @@ class Meetings:
         result = replace(
             result,
             level=result.second_moment(),
-            log_variance=slope(x) ** 2 * x.log_variance + spread(x, summed, fan),
-            base=result.data,
+            strays=(strays := x.carried() + fresh(x, summed, fan)),
+            bases=(Base(result.data, strays),),
         )
         self.observer.met(w, x, result, known, fan)
         return result

@@ -1,9 +1,12 @@
 """Report: what is forecast of a model, kernel by kernel and along the residual stream."""
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
+
+from flaxinit.signal.fluctuation import Fluctuation
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,18 @@ class Forecast:
         mean: E[y].
         positions: correlation of the outputs at two positions of a sample, E[y y'] / E[y²].
         samples: correlation at two samples.
-        log_sd: standard deviation of the logarithm of signal_out over draws.
+        log_sd: standard deviation of the logarithm of signal_out over draws, to first order.
         sampled: whether signal_in, or the law of the kernel, rests on an operation that was sampled
             for want of a rule.
         gradient_out: E[δ²] of the gradient of its outputs, where the output of the model has a
             unit Gaussian gradient; None where gradients were not forecast, or none arrives.
         gradient_parameter: E[dW²] of the gradient of the parameter.
+        sensitivity: ∂ log signal_out / ∂ log E[x₀²], where x₀ are the inputs: the product of the
+            slopes of all layers before; above 1 at an unstable fixed point, 0 after a norm.
+        undetermined: why signal_out says nothing of one draw, in words; empty if it does say
+            something. A second moment is undetermined if, at one sample, its standard deviation
+            over draws exceeds its mean. It is smaller in wider layers.
+        gradient_undetermined: the same of the gradients.
     """
 
     path: str
@@ -49,6 +58,49 @@ class Forecast:
     sampled: bool
     gradient_out: float | None = None
     gradient_parameter: float | None = None
+    sensitivity: float = 0.0
+    undetermined: str = ""
+    gradient_undetermined: str = ""
+
+    @property
+    def typical(self) -> float:
+        """The median of signal_out over draws, which are log-normal: exp(-s²/2) of the mean."""
+        return self.signal_out * math.exp(-(self.log_sd**2) / 2)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """What 95 % of draws are between: two standard deviations of the logarithm."""
+        low, high = (_exp(k * self.log_sd - self.log_sd**2 / 2) for k in (-2, 2))
+        return self.signal_out * low, self.signal_out * high
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < _LARGEST else math.inf
+
+
+_LARGEST = math.log(sys.float_info.max)
+
+
+def undetermined(strays: Fluctuation, gradient: bool = False) -> str:
+    """Return why the standard deviation of a second moment exceeds its mean; empty if it does not.
+
+    A log-normal has the relative variance exp(s²) - 1, where s² is the variance of its logarithm;
+    that exceeds 1 if s² > log 2.
+
+    >>> import numpy as np
+    >>> undetermined(Fluctuation(np.ones((1, 1))))
+    'undetermined: one standard deviation of one draw is a factor of 2.7 at these widths'
+    """
+    if strays.one <= math.log(2):
+        return ""
+    reason = (
+        f"undetermined: one standard deviation of one draw is a factor of "
+        f"{_factor(math.sqrt(strays.one))} at these widths"
+    )
+    more = f"{strays.sensitivity:.2f}"
+    if not gradient and float(more) > 1:
+        reason += f"; the fixed point is unstable, 1 % more at the start is {more} % more here"
+    return reason
 
 
 @dataclass(frozen=True)
@@ -116,9 +168,12 @@ class Report:
             "E[x²]": [
                 _number(layer.signal_in) + ("~" if layer.sampled else "") for layer in layers
             ],
-            "E[y²]": [_number(layer.signal_out) for layer in layers],
-            "E[δ²]": [_number(layer.gradient_out) for layer in layers],
-            "E[dW²]": [_number(layer.gradient_parameter) for layer in layers],
+            "E[y²]": [_number(layer.signal_out, layer.undetermined) for layer in layers],
+            "one draw": [_band(layer) for layer in layers],
+            "E[δ²]": [_number(layer.gradient_out, layer.gradient_undetermined) for layer in layers],
+            "E[dW²]": [
+                _number(layer.gradient_parameter, layer.gradient_undetermined) for layer in layers
+            ],
             "positions": [_number(layer.positions) for layer in layers],
             "samples": [_number(layer.samples) for layer in layers],
         }
@@ -130,14 +185,13 @@ class Report:
             yield f"residual stream: E[x²] {first:.3g} after the first sum, {last:.3g} at the end"
         if any(layer.sampled for layer in self.layers):
             yield "~ rests on an operation that has no rule of its own and was sampled"
-        widest = max(self.layers, key=lambda layer: layer.log_sd, default=None)
-        if widest is not None and widest.log_sd > _STRAYS:
-            factor = math.exp(widest.log_sd)
-            yield (
-                f"one draw strays: E[y²] at {widest.path} is off by a factor of {factor:.2g} or "
-                f"more in a third of draws, and its median is {factor ** -(widest.log_sd / 2):.2g} "
-                "of the mean"
-            )
+        for what, reasons in (
+            ("E[y²]", [(layer.path, layer.undetermined) for layer in self.layers]),
+            ("the gradient", [(layer.path, layer.gradient_undetermined) for layer in self.layers]),
+        ):
+            if found := [(path, reason) for path, reason in reasons if reason]:
+                path, reason = found[-1]
+                yield f"{what} of {len(found)} kernels, the last of them {path}, is {reason}"
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -153,9 +207,7 @@ class Report:
 _READABLE = 32  # columns of a path on a narrow terminal
 _ENDLESS = 10_000  # columns, where nothing is folded
 # What a narrow terminal does without, in this order.
-_DISPENSABLE = ("shape", "E[dW²]", "samples", "fan_in", "positions", "E[δ²]", "wanted")
-# A draw that is off by a factor of two is one standard deviation away.
-_STRAYS = math.log(2)
+_DISPENSABLE = ("shape", "one draw", "E[dW²]", "samples", "fan_in", "positions", "E[δ²]", "wanted")
 
 
 def _width(column: tuple[str, list[str]]) -> int:
@@ -163,5 +215,16 @@ def _width(column: tuple[str, list[str]]) -> int:
     return 2 + max(map(len, [heading, *cells]))
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def _number(value: float | None, why_not: str = "") -> str:
+    return "" if value is None else "undetermined" if why_not else f"{value:.3g}"
+
+
+def _band(layer: Forecast) -> str:
+    """Write what 95 % of draws are between, where that is not one number."""
+    low, high = (f"{value:.2g}" for value in layer.band)
+    return "" if layer.undetermined or low == high else f"{low}…{high}"
+
+
+def _factor(logarithm: float) -> str:
+    """Write exp of a number that may be large."""
+    return f"{math.exp(logarithm):.2g}" if logarithm < 20 else f"10^{logarithm / math.log(10):.0f}"

@@ -17,14 +17,39 @@ positions, the inputs' own channels) are not.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from flaxinit.signal.fluctuation import Fluctuation, total, widest
 
 CONSTANT, WIDTH, PLACE = 0, 1, 2  # the greater role wins where two arrays meet
 # Parameters by number, each with the steps (slices, rows) that were taken of it.
 Origin = frozenset[tuple[int, tuple[Any, ...]]]
 NOTHING: Origin = frozenset()
+
+
+class Base(NamedTuple):
+    """A pre-activation: its sample, and how its second moment differs from draw to draw."""
+
+    data: np.ndarray
+    strays: Fluctuation
+
+    def slope(self, signal: "Signal") -> float:
+        """Return ∂ log E[x²] / ∂ log q for x = φ(u, ...), with u ~ N(0, q) at each place.
+
+        Integration by parts gives E[x² (u²/q - 1)] / 2 E[x²]. The estimate E[u² (u²/q - 1)] / q
+        from the same sample replaces the 2: the errors of both cancel, all of them after ReLU.
+        """
+        if signal.data is self.data:
+            return 1.0
+        x, u = np.abs(some(signal)) ** 2, np.abs(self.data[: len(some(signal))]) ** 2
+        channels = (0, *(axis + 1 for axis in signal.widths()))
+        q = np.mean(u, axis=channels, keepdims=True)
+        change = np.divide(u, q, out=np.ones_like(u), where=q > 0) - 1
+        two = np.mean(u * change) / np.mean(u) if np.any(u) else 0.0
+        mean = np.mean(x)
+        return float(np.mean(x * change) / (mean * two)) if mean and two else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +65,11 @@ class Signal:
         origin: the parameters, if it was computed from these alone; None if inputs take part.
         sampled: whether it rests on an operation that has no rule of its own.
         level: second moment of the pre-activation that it was made of; nan if of none.
-        log_variance: of the logarithm of its second moment, over draws.
+        strays: how its second moment differs from draw to draw; `carried` says it if it is a
+            function of known pre-activations.
         backward: whether it is a gradient.
-        base: the data of the pre-activation that it is a function of, entry by entry.
+        bases: the pre-activations that it is a function of, entry by entry; none if that is not
+            known.
     """
 
     data: Any
@@ -52,9 +79,9 @@ class Signal:
     origin: Origin | None = NOTHING
     sampled: bool = False
     level: float = math.nan
-    log_variance: float = 0.0
+    strays: Fluctuation = Fluctuation()
     backward: bool = False
-    base: Any = None
+    bases: tuple[Base, ...] = ()
 
     def __post_init__(self):
         if not len(self.shape) == len(self.roles) == self.data.ndim - 1:
@@ -78,8 +105,14 @@ class Signal:
         return bool(self.origin)
 
     def with_data(self, data, **changes: Any) -> "Signal":
-        """Return the signal with other data, whose base is not known unless it is given."""
-        return replace(self, data=data, **{"base": None} | changes)
+        """Return the signal with other data, whose bases are not known unless they are given."""
+        return replace(self, data=data, **{"strays": self.carried(), "bases": ()} | changes)
+
+    def carried(self) -> Fluctuation:
+        """Return how the second moment strays with those of the pre-activations it is made of."""
+        if not self.bases or any(base.data.shape != self.data.shape for base in self.bases):
+            return self.strays
+        return total(base.strays.scaled(base.slope(self)) for base in self.bases)
 
     def share(self, axes: Sequence[int]) -> float:
         """Return how many true entries each held entry stands for, on these axes."""
@@ -112,7 +145,8 @@ def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
     level = (
         math.nan if origin is not None else float(np.mean(np.abs(array.astype(np.float64)) ** 2))
     )
-    return Signal(array[np.newaxis], array.shape, roles, origin=origin, level=level)
+    strays = Fluctuation(sensitivity=float(origin is None))
+    return Signal(array[np.newaxis], array.shape, roles, origin=origin, level=level, strays=strays)
 
 
 def is_key(value: Any) -> bool:
@@ -133,6 +167,15 @@ def wide(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def some(signal: Signal) -> np.ndarray:
+    """Return as many replicas as a statistic for a report needs."""
+    each = max(1, signal.data.size // signal.replicas)
+    return signal.data[: max(1, _ENTRIES // each)]
+
+
+_ENTRIES = 2**20
+
+
 def joined(signals: Sequence[Signal]) -> dict[str, Any]:
     """Return all fields but data, shape and roles of what is computed from these signals."""
     origins = [signal.origin for signal in signals]
@@ -143,15 +186,21 @@ def joined(signals: Sequence[Signal]) -> dict[str, Any]:
         # How the law of a parameter was read says nothing of the signal that meets it.
         "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
         "level": _geometric([signal.level for signal in signals]),
-        "log_variance": max((signal.log_variance for signal in signals), default=0.0),
+        # A gradient is multiplied by what the forward pass made, and strays with both.
+        "strays": total(
+            widest(signal.carried() for signal in signals if signal.backward is backward)
+            for backward in (False, True)
+        ),
         "backward": any(signal.backward for signal in signals),
-        "base": _only([signal.base for signal in signals if signal.sources]),
     }
 
 
-def _only(bases: Sequence[Any]) -> Any:
-    """Return the base that all have; None if they differ."""
-    return bases[0] if bases and all(base is bases[0] for base in bases) else None
+def all_bases(signals: Sequence[Signal]) -> tuple[Base, ...]:
+    """Return the bases of a function of these signals; none if those of one are not known."""
+    each = [signal.bases for signal in signals if signal.sources and signal.origin is None]
+    if not all(each):
+        return ()
+    return tuple({id(base.strays): base for bases in each for base in bases}.values())
 
 
 def _geometric(levels: Sequence[float]) -> float:
