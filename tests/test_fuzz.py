@@ -49,6 +49,9 @@ FOUND = {
     "normal_cdf(x) * sigmoid(cosh(5897609093259135453667))": "refused by SymPy",
     "x + sin(pi)**0.1": "derived",
     "x*sign(sin(pi)) + x": "derived",
+    "sigmoid(" * 20 + "x" + ")" * 20: "refused",
+    "relu(x) / max((e if \U00010143x > 1 else 1.702), x) / atan(mish(1e5))**-1": "refused",
+    "min(where(x == 1 or x < 0, x, x), atan(pi)) / hard_tanh(x + e*x)": "derived",
 }
 
 

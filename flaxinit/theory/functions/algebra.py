@@ -68,7 +68,8 @@ def simplified(expr: Expr) -> Expr:
 
 def has_large_multiple(expr: Expr) -> bool:
     """Whether SymPy may take high powers: its gcd of such ends the process, in GMP."""
-    addends = (a for f in expr.atoms(sympy.Function) for u in f.args for a in Add.make_args(u))
+    arguments = (u for f in expr.atoms(sympy.Function) for u in f.args if isinstance(u, Expr))
+    addends = (a for u in arguments for a in Add.make_args(u))
     multiples = (addend.as_coeff_Mul()[0] for addend in addends)
     return any(max(abs(n.p), n.q) > _MULTIPLE for n in multiples if n.is_Rational)
 

@@ -15,7 +15,6 @@ from flaxinit.theory.functions.roots import lowered, order_of_zero, roots
 from flaxinit.theory.functions.symbols import z
 
 _REWRITING = 200  # units of work for each part of an expression, to find a common denominator
-_LARGE, _LIMIT = 25, 5000  # the most parts of an expression to find a limit of; work for each
 _NEIGHBORHOOD = arb(0, arb(2) ** -60)
 
 
@@ -35,15 +34,16 @@ def singularities(piece: Piece) -> tuple[Expr, ...]:
         if base.has(z) and not entire and not (base.is_positive or base.is_negative):
             with contextlib.suppress(ValueError, NotImplementedError):  # no exact root is known
                 suspects |= {r for r in roots(base) if within(r, piece.low, piece.high)}
+    ends = (piece.low, piece.high)
     with balls.precision():
         program = Program(piece.expr, (z,))
-        near = {p: acb(balls.evaluate(p) + _NEIGHBORHOOD) for p in suspects}
+        return ordered(p for p in suspects if not _regular(program, p, analytic=p not in ends))
 
-        def regular(point: Expr) -> bool:
-            inside = point not in (piece.low, piece.high)
-            return program(near[point], analytic=inside).is_finite()
 
-        return ordered(p for p in suspects if not regular(p))
+def _regular(program: Program, point: Expr, *, analytic: bool) -> bool:
+    """Tell whether the values are proven finite around the point, and analytic if asked."""
+    near = acb(balls.evaluate(point) + _NEIGHBORHOOD)
+    return program(near, analytic=analytic).is_finite()
 
 
 @remembered
@@ -59,6 +59,11 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
     spend(_REWRITING * size(expr))
     numerator, denominator = sympy.fraction(sympy.together(expr))
     order = order_of_zero(denominator, point)
+    if order == 0:  # 1/z − 1/z, for example, has become 0
+        quotient = numerator / denominator
+        with balls.precision():
+            whole = _regular(Program(quotient, (z,)), point, analytic=True)
+        return quotient if whole else None
     if not order or (order_of_zero(numerator, point) or 0) < order:
         return None
     return sympy.Mul(lowered(numerator, point, order), 1 / lowered(denominator, point, order))
@@ -80,13 +85,3 @@ def factored(expr: Expr, point: Expr) -> Expr:
         return (z - point) ** order * lowered(part, point, order) if order else part
 
     return expr.replace(may_vanish, drawn_out)
-
-
-def has_pole(expr: Expr, point: Expr, side: str) -> bool:
-    """Tell whether the function grows at least like 1/|z − p|, so its integral is infinite."""
-    if size(expr) > _LARGE:  # SymPy may look for the limit forever
-        return False
-    spend(_LIMIT * size(expr))
-    with contextlib.suppress(NotImplementedError, ValueError):  # no limit is known
-        return sympy.limit(expr * (z - point), z, point, side).is_zero is False
-    return False

@@ -24,7 +24,7 @@ from flaxinit.theory.functions.effort import OverBudget, limited, spend
 from flaxinit.theory.functions.growth import Growth, Tail
 from flaxinit.theory.functions.order import compare, within
 from flaxinit.theory.functions.piecewise import Piece
-from flaxinit.theory.functions.singularities import continued, factored, has_pole, singularities
+from flaxinit.theory.functions.singularities import continued, factored, singularities
 from flaxinit.theory.functions.symbols import z
 
 _TOLERANCE_BITS = 125  # absolute goal of the integration, about 37 digits
@@ -258,8 +258,6 @@ def _beside(expr: Expr, point: Expr, side: int, width: Expr, density, tolerance:
         except NotCertifiable as error:
             failure = error
     else:
-        if has_pole(expr, point, "+" if side > 0 else "-"):
-            raise _pole(expr, point)
         raise NotCertifiable(
             f"{short(expr)} is singular at {point}, and neither a continuation nor a bound of its "
             "integral is known here. Write it as a formula that is smooth there."
