@@ -68,7 +68,14 @@ from flaxinit.kernels import (
 )
 from flaxinit.materialize import fast_init as fast_init
 from flaxinit.rules import Reinit as Reinit, reinit as reinit
-from flaxinit.signal import Audit as Audit, audit as audit, forecast as forecast
+from flaxinit.signal import (
+    Audit as Audit,
+    Factors as Factors,
+    Tuned as Tuned,
+    audit as audit,
+    forecast as forecast,
+    tune as tune,
+)
 from flaxinit.theory import Derivation as Derivation, Moment as Moment, derive as derive
 from flaxinit.width import (
     CoordinateCheck as CoordinateCheck,

@@ -14,7 +14,7 @@ ROOT = Path(flaxinit.__file__).parent
 # share a line share a room.
 ROOMS = [
     ("flaxinit.compat",),
-    ("flaxinit.jaxpr", "flaxinit.paths"),
+    ("flaxinit.jaxpr", "flaxinit.paths", "flaxinit.factors"),
     ("flaxinit.threefry",),
     ("flaxinit.sampling",),
     ("flaxinit.fans",),

@@ -19,3 +19,4 @@ from flaxinit.signal.audit import Audit as Audit, audit as audit
 from flaxinit.signal.forecast import forecast as forecast
 from flaxinit.signal.layer import Layer as Layer
 from flaxinit.signal.report import Forecast as Forecast, Report as Report, Sum as Sum
+from flaxinit.signal.tune import Factors as Factors, Tuned as Tuned, tune as tune

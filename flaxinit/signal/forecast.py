@@ -73,16 +73,16 @@ def forecast(
     traced = programs(model, inputs, options)
     rng = np.random.default_rng(0)
     arrays = [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
-    given = [_input(x, rng) for x in arrays]
+    given = [input_signal(x, rng) for x in arrays]
     numbers = itertools.count(1)
     params, drawn = laws.read(traced, arrays, given, numbers, rng)
     record = _Record(traced, drawn, backward)
     limits = Limits(particles=particles)
-    if backward:  # what the forward pass made is kept until the gradient comes back
-        limits = replace(limits, entries=min(limits.entries, _KEPT // _values(traced.apply)))
+    if backward:
+        limits = bounded(limits, traced.apply)
     run = Interpreter(limits, rng, numbers, record)
     if backward:
-        slopes = [_cotangent(x, run) for x in traced.outputs]
+        slopes = [cotangent(x, run) for x in traced.outputs]
         results = run.run(traced.pullback(), [*params, *given, *slopes])
         record.differentiated(results[: len(params)])
     else:
@@ -93,6 +93,11 @@ def forecast(
             f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
         )
     return Report(tuple(record.layers), tuple(record.stream))
+
+
+def bounded(limits: Limits, program: ClosedJaxpr) -> Limits:
+    """Return limits for a run that keeps what it made until the gradient comes back."""
+    return replace(limits, entries=min(limits.entries, _KEPT // _values(program)))
 
 
 # Entries of all signals together, at most: two gigabytes.
@@ -113,7 +118,7 @@ def _values(program: ClosedJaxpr) -> int:
     return count
 
 
-def _cotangent(x: Any, run: Interpreter) -> Signal:
+def cotangent(x: Any, run: Interpreter) -> Signal:
     """Draw a unit Gaussian gradient of an output, white over places."""
     *leading, last = x.shape or (1,)
     places, limits = math.prod(leading), run.limits
@@ -131,7 +136,8 @@ def _cotangent(x: Any, run: Interpreter) -> Signal:
     return Signal(data, tuple(x.shape), roles, number, None, backward=True)
 
 
-def _input(x: Any, rng: np.random.Generator) -> Signal:
+def input_signal(x: Any, rng: np.random.Generator) -> Signal:
+    """Return the signal of an input: its values, or unit Gaussian ones for a shape."""
     if isinstance(x, jax.ShapeDtypeStruct):
         if not jax.numpy.issubdtype(x.dtype, jax.numpy.floating):
             raise TypeError(

@@ -1,17 +1,15 @@
 """Factors on the draws and learning rates of a model of another width."""
 
-import functools
 import math
-import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from flaxinit import paths
 from flaxinit.compat import require
+from flaxinit.factors import known, multiplied, scaled_init
 from flaxinit.width.analysis import Parameter
 from flaxinit.width.decay import decaying, without_decay
 from flaxinit.width.optimizers import check_family, deviation, muon_axes, rate
@@ -55,19 +53,7 @@ class Parametrization:
         Raises:
             ValueError: when called, if a parameter of the model is missing in what it returns.
         """
-        factors = {row.path: row.init for row in self.rows}
-
-        @functools.wraps(init_fn)
-        def init(*args, **kwargs):
-            made = init_fn(*args, **kwargs)
-            nnx = sys.modules.get("flax.nnx")
-            if nnx is not None and isinstance(made, nnx.Module):
-                state = nnx.state(made, nnx.Param)
-                nnx.update(made, _multiplied(state, factors, whole=True))
-                return made
-            return _multiplied(made, factors, whole=True)
-
-        return init
+        return scaled_init(init_fn, {row.path: row.init for row in self.rows}, "mup")
 
     def scale(self):
         """Return the factors on learning rates, as an ``optax.GradientTransformation``.
@@ -84,10 +70,10 @@ class Parametrization:
         optax = _optax()
 
         def update(updates, state, params=None):
-            return _multiplied(updates, factors), state
+            return multiplied(updates, factors, "mup"), state
 
         def init(params):
-            _multiplied(jax.eval_shape(lambda: params), factors, only_check=True)
+            multiplied(jax.eval_shape(lambda: params), factors, "mup", only_check=True)
             return optax.EmptyState()
 
         return optax.GradientTransformation(init, update)
@@ -121,19 +107,19 @@ class Parametrization:
         parts = []
         if self.family == "adam":
             parts.append(self._scaled({row.path: 1 / row.epsilon for row in self.rows}))
-        known, axes = dict(options), "muon_weight_dimension_numbers"
+        given, axes = dict(options), "muon_weight_dimension_numbers"
         if callable(make := options.get(axes)):
             shapes = [jax.ShapeDtypeStruct(p.shape, jnp.float32) for p in self.parameters]
-            known[axes] = make(self.tree.unflatten(shapes))
-        rates = {p.name: rate(self.family, p, known) for p in self.parameters}
+            given[axes] = make(self.tree.unflatten(shapes))
+        rates = {p.name: rate(self.family, p, given) for p in self.parameters}
         parts += [factory(learning_rate=learning_rate, **options), self._scaled(rates)]
-        muon = {p.name for p in self.parameters if muon_axes(p, known)}
+        muon = {p.name for p in self.parameters if muon_axes(p, given)}
         for decay in decays:
             # Optax's Muon has a decay of its own for what it leaves to Adam.
             adams = decay.option == "adam_weight_decay"
 
             def chosen(path, adams=adams):
-                return self.family != "muon" or (_known(path, muon) is None) == adams
+                return self.family != "muon" or (known(path, muon) is None) == adams
 
             parts.append(decaying(decay, independent_decay, chosen))
         return optax.chain(*parts)
@@ -157,7 +143,7 @@ class Parametrization:
         }
 
         def update(updates, state, params=None):
-            norm = optax.tree.norm(_multiplied(updates, weights))
+            norm = optax.tree.norm(multiplied(updates, weights, "mup"))
             factor = jnp.minimum(1.0, max_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
             return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates), state
 
@@ -200,45 +186,6 @@ def parametrization(
     own = [remark for each in parameters for remark in each.scaling.remarks]
     every = tuple(dict.fromkeys([*own, *remarks]))
     return Parametrization(tuple(rows), every, optimizer, tuple(parameters), tree)
-
-
-def _multiplied(
-    tree: Any, factors: dict[str, float], whole: bool = False, only_check: bool = False
-) -> Any:
-    """Multiply each array by the factor of its path; other arrays must not train.
-
-    A tree may be the parameters, what holds them (Linen's variables) or what they hold (the
-    collection ``params``), so that a path is known by its end.
-    """
-    met: set[str] = set()
-    unknown: list[str] = []
-
-    def one(path, leaf):
-        known = _known(path, factors)
-        if known is None:
-            if not whole and jnp.issubdtype(leaf.dtype, jnp.floating):
-                unknown.append(paths.name(path))
-            return leaf
-        met.add(known)
-        factor = factors[known]
-        if only_check or factor == 1:
-            return leaf
-        return leaf * jnp.asarray(factor, leaf.dtype)
-
-    result = jax.tree_util.tree_map_with_path(one, tree)
-    missing = sorted(set(factors) - met) if whole else []
-    if unknown or missing:
-        what = f"has {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
-        raise ValueError(
-            f"This is not the model that mup was given: it {what}. Make the factors anew for it."
-        )
-    return result
-
-
-def _known(path: Any, names: Container[str]) -> str | None:
-    """Return the name of a parameter by its path, which may lack the collection ``params``."""
-    text = paths.name(path)
-    return next((name for name in (text, f"params/{text}") if name in names), None)
 
 
 def _optax():

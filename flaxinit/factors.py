@@ -1,0 +1,83 @@
+"""Factors on the draws of a model's parameters, by path, whatever the tree that holds them."""
+
+import functools
+import sys
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flaxinit import paths
+
+
+def scaled_init(init_fn: Callable, factors: Mapping[str, Any], maker: str) -> Callable:
+    """Return an initialization with each draw multiplied by its factor.
+
+    Args:
+        init_fn: returns parameters, what holds them, an NNX module or its state.
+        factors: of each parameter, a number or an array for its first axes.
+        maker: the function that made the factors, for errors.
+
+    Raises:
+        ValueError: when called, if a parameter is missing in what the initialization returns.
+    """
+
+    @functools.wraps(init_fn)
+    def init(*args, **kwargs):
+        made = init_fn(*args, **kwargs)
+        nnx = sys.modules.get("flax.nnx")
+        if nnx is not None and isinstance(made, nnx.Module):
+            state = nnx.state(made, nnx.Param)
+            nnx.update(made, multiplied(state, factors, maker, whole=True))
+            return made
+        return multiplied(made, factors, maker, whole=True)
+
+    return init
+
+
+def multiplied(
+    tree: Any,
+    factors: Mapping[str, Any],
+    maker: str,
+    whole: bool = False,
+    only_check: bool = False,
+) -> Any:
+    """Multiply each array by the factor of its path; other arrays must not train.
+
+    A tree may be the parameters, what holds them (Linen's variables) or what they hold (the
+    collection ``params``), so that a path is known by its end.
+
+    Raises:
+        ValueError: if the tree is not of the model for which the factors were made.
+    """
+    met: set[str] = set()
+    unknown: list[str] = []
+
+    def one(path, leaf):
+        found = known(path, factors)
+        if found is None:
+            if not whole and jnp.issubdtype(leaf.dtype, jnp.floating):
+                unknown.append(paths.name(path))
+            return leaf
+        met.add(found)
+        factor = jnp.asarray(factors[found], leaf.dtype)
+        if only_check or (factor.ndim == 0 and factors[found] == 1):
+            return leaf
+        return leaf * factor.reshape(*factor.shape, *(1,) * (leaf.ndim - factor.ndim))
+
+    result = jax.tree_util.tree_map_with_path(one, tree)
+    missing = sorted(set(factors) - met) if whole else []
+    if unknown or missing:
+        what = f"has {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+        raise ValueError(
+            f"This is not the model that {maker} was given: it {what}. "
+            "Make the factors anew for it."
+        )
+    return result
+
+
+def known(path: Any, names: Container[str]) -> str | None:
+    """Return the name of a parameter by its path, which may lack the collection ``params``."""
+    text = paths.name(path)
+    return next((name for name in (text, f"params/{text}") if name in names), None)

@@ -1,0 +1,322 @@
+"""tune(): an initialization of a model that keeps its signal, without an edit of the model."""
+
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from io import StringIO
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+
+from flaxinit.factors import scaled_init
+from flaxinit.signal import laws
+from flaxinit.signal.forecast import bounded, cotangent, input_signal
+from flaxinit.signal.homogeneity import Key, named
+from flaxinit.signal.limits import Limits
+from flaxinit.signal.model import Programs, programs
+from flaxinit.signal.plan import plan
+from flaxinit.signal.signals import is_key
+from flaxinit.signal.tuner import Finite, Tuner
+
+Keep = Literal["forward", "backward", "both"]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The factor on the draw of one parameter, or of the part that one step of a loop reads.
+
+    Attributes:
+        path: as `fast_init` writes it, with the steps of loops: ``params/layers/kernel[3]``.
+        shape: of the parameter.
+        value: the factor.
+        why: the reason, in words.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    value: float
+    why: str
+
+
+@dataclass(frozen=True, repr=False)
+class Factors(Mapping[str, float]):
+    """The factors on a model's kernels, by path; prints as a table."""
+
+    rows: tuple[Factor, ...]
+
+    def __getitem__(self, path: str) -> float:
+        for row in self.rows:
+            if row.path == path:
+                return row.value
+        raise KeyError(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.path for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __rich__(self):
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text  # plain: in markup, [2] is a style
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table.add_column("parameter", overflow="fold")
+        table.add_column("shape", justify="right", no_wrap=True)
+        table.add_column("factor", justify="right", no_wrap=True)
+        table.add_column("why", overflow="fold")
+        for row in self.rows:
+            shape = str(row.shape).replace(" ", "")
+            table.add_row(Text(row.path), shape, f"{row.value:.4g}", row.why)
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        file = StringIO()
+        Console(file=file, color_system=None, width=_ENDLESS).print(self)
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+    __repr__ = __str__
+
+
+_ENDLESS = 10_000  # columns, where nothing is folded
+
+
+@dataclass(frozen=True, repr=False)
+class Tuned:
+    """The initialization of a model with a factor on each kernel.
+
+    Attributes:
+        factors: the table of factors.
+    """
+
+    factors: Factors
+    _init: Callable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Initialize: the arguments and the result are those of the model's own init function."""
+        return self._init(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self.factors)
+
+
+def tune(
+    model: Any,
+    /,
+    *inputs: Any,
+    keep: Keep = "forward",
+    level: float | None = None,
+    factors: Mapping[str, float] | None = None,
+    particles: int = 4096,
+    **options: Any,
+) -> Tuned:
+    """Return an initialization of a model that keeps its signal: its own draws, times factors.
+
+    No parameter is drawn to find the factors. The model's program is run on the law of the signal,
+    as `forecast` does, and each kernel's factor is chosen where it meets the signal:
+
+    - Its outputs get the second moment of the pre-activation that its inputs were made of: what
+      an activation, a pooling or attention took away is made up for. A kernel that meets the
+      inputs themselves keeps their second moment, or makes it the ``level``.
+    - The B branches of a residual stream add at most 1/B of what the stream starts with, each. So
+      the stream at most doubles; a stream that is normalized after each sum counts all its sums.
+    - Two fresh products that are added share the second moment of one.
+
+    ``keep="backward"`` keeps the second moment of the gradients of the pre-activations instead,
+    from each kernel to the one before it (not along a residual stream), and ``keep="both"`` takes
+    the compromise ``2 / (1/v_forward + 1/v_backward)`` of the variances, as Glorot's. Branches
+    have the same bound.
+
+    The factor is 1 for embeddings that are looked up (and for a head that is tied to one), for
+    kernels whose outputs a norm divides, so that a factor would do nothing, for weight-standardized
+    kernels without a gain, and for what is not random: zeros, scales, biases. A kernel that is used
+    several times has one factor, chosen at its first use.
+
+    Args:
+        model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
+            ``(init, apply)`` of functions, with ``init(key, *inputs)`` and
+            ``apply(params, *inputs)``.
+        inputs: the model's inputs, a batch of them. `jax.ShapeDtypeStruct` stands for unit
+            Gaussian ones.
+        keep: ``"forward"``, ``"backward"`` or ``"both"``.
+        level: the second moment that the inputs get in the kernels that they meet; None keeps
+            theirs. Some activations are not stable at 1: GELU makes small signals smaller and
+            large ones larger, so 100 layers without a norm need 100 or more.
+        factors: of parameters that are not to be chosen, by path; 1.0 leaves a parameter as it is.
+            The ``factors`` of an earlier call are taken, too.
+        particles: channels drawn at each kernel, as in `forecast`.
+        options: keyword arguments of the model, such as ``train=True`` and, for Linen, ``rngs``.
+
+    Returns:
+        An initialization with the arguments and the result of the model's own: ``model.init``, the
+        function that builds the module, ``init``. It can be given to `fast_init`. Its ``factors``
+        are a mapping from paths, and print as a table.
+
+    Raises:
+        TypeError: if the model is none of these, or an input without values is not floating.
+        ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
+            ``keep`` or a path in ``factors`` is unknown, or a factor or the level is not positive.
+
+    >>> import flax.linen as nn
+    >>> layers = [layer for _ in range(20) for layer in (nn.Dense(256), nn.relu)]
+    >>> init = tune(nn.Sequential(layers), jax.ShapeDtypeStruct((4, 256), "float32"))
+    >>> [round(factor**2, 1) for factor in init.factors.values()][:4]  # LeCun's draws before ReLU
+    [1.0, 2.0, 2.0, 2.0]
+    >>> params = init(jax.random.key(0), jax.numpy.ones((4, 256)))
+
+    References:
+        Mishkin and Matas (2016), All you need is a good init. Bingham and Miikkulainen (2023),
+        AutoInit. De and Smith (2020), for the branches of a residual stream.
+    """
+    if keep not in get_args(Keep):
+        names = ", ".join(map(repr, get_args(Keep)))
+        raise ValueError(f"keep must be one of {names}; received {keep!r}.")
+    if level is not None and not 0 < level < math.inf:
+        raise ValueError(f"level must be positive and finite; received {level!r}.")
+    traced = programs(model, inputs, options)
+    run = _Model(traced, inputs, Limits(particles=particles), level)
+    pinned = run.pinned(factors)
+    tuner = run.forward(pinned, {})
+    if keep != "forward":
+        tuner = run.backward(keep, pinned, tuner)
+    rows = run.rows(tuner, pinned)
+    return Tuned(Factors(rows), scaled_init(_init(model), run.arrays(tuner.factors), "tune"))
+
+
+class _Model:
+    """The programs of a model, the laws of its parameters, and the plan of its kernels."""
+
+    def __init__(self, traced: Programs, inputs: tuple, limits: Limits, level: float | None):
+        self.traced, self.limits, self.level = traced, limits, level
+        self.rng = np.random.default_rng(0)
+        self.numbers = itertools.count(1)
+        arrays = [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
+        self.given = [input_signal(x, self.rng) for x in arrays]
+        self.params, _ = laws.read(traced, arrays, self.given, self.numbers, self.rng)
+        zeros = [
+            each.known and not is_key(each.data) and not each.data.any() for each in self.params
+        ]
+        self.plan = plan(traced.apply, zeros, [math.prod(shape) for shape in traced.shapes])
+        self.owners = {owner for owner in self.plan.owners.values() if owner is not None}
+        if not self.plan.owners:
+            raise ValueError(
+                "tune found no kernel at work: the model has to multiply its inputs by arrays that "
+                f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
+            )
+
+    def path(self, key: Key) -> str:
+        return named(self.traced.names, key)
+
+    def pinned(self, factors: Mapping[str, float] | None) -> dict[Key, float]:
+        """Return the factors that are given, by key."""
+        names = {self.path(key): key for key in self.owners | self.plan.lookups}
+        found = {}
+        for path, factor in (factors or {}).items():
+            if path not in names:
+                near = get_close_matches(path, names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"factors has {path!r}, which is not a kernel or an embedding of this model."
+                    f"{hint} They are: {', '.join(sorted(names))}."
+                )
+            if not (isinstance(factor, int | float) and 0 < factor < math.inf):
+                raise ValueError(f"A factor is a positive number; that of {path} is {factor!r}.")
+            found[names[path]] = float(factor)
+        return found
+
+    def _tuner(self, limits: Limits, **options: Any) -> Tuner:
+        rng = np.random.default_rng(0)  # the same in each run: factors differ, not chance
+        observer = Finite(self.traced.names)
+        return Tuner(limits, rng, self.numbers, observer, plan=self.plan, **options)
+
+    def forward(self, pinned: Mapping[Key, float], ratios: Mapping[Key, float]) -> Tuner:
+        """Choose factors in one pass; `ratios` change the variance that each kernel wants."""
+        fixed = frozenset(pinned) | self.plan.free | self.plan.lookups
+        given = {"factors": dict(pinned), "fixed": fixed, "ratios": ratios, "level": self.level}
+        tuner = self._tuner(self.limits, **given)
+        tuner.run(self.traced.apply, [*self.params, *self.given])
+        return tuner
+
+    def backward(self, keep: Keep, pinned: Mapping[Key, float], tuner: Tuner) -> Tuner:
+        """Change factors by what gradients are forecast with them, until they stay as they are.
+
+        A kernel's gradient depends on the factors of the kernels before it, by the slope of the
+        activation, so that each round sets right at least one more kernel.
+        """
+        program = self.traced.pullback()
+        limits = bounded(self.limits, self.traced.apply)
+        ratios: dict[Key, float] = {}
+        for _ in range(_ROUNDS):
+            run = self._tuner(limits, factors=tuner.factors, chooses=False)
+            slopes = [cotangent(x, run) for x in self.traced.outputs]
+            run.run(program, [*self.params, *self.given, *slopes])
+            before, ratios = ratios, self._ratios(keep, run)
+            tuner = self.forward(pinned, ratios)
+            if all(abs(math.log(ratios[k] / before.get(k, 1.0))) < _SETTLED for k in ratios):
+                return tuner
+        return tuner
+
+    def _ratios(self, keep: Keep, run: Tuner) -> dict[Key, float]:
+        ratios = {}
+        for key, growth in run.growth.items():
+            makers = self.plan.makers.get(key, frozenset())
+            before = run.gradients.get(next(iter(makers))) if len(makers) == 1 else None
+            after, factor = run.gradients.get(key), run.factors.get(key, 1.0)
+            if before and after:
+                shrinking = before / after / factor**2
+                wanted = shrinking if keep == "backward" else (growth + shrinking) / 2
+                ratios[key] = growth / wanted
+        return ratios
+
+    def rows(self, tuner: Tuner, pinned: Mapping[Key, float]) -> tuple[Factor, ...]:
+        branches = self.plan.ends()
+        order = dict.fromkeys([*self.plan.order, *tuner.factors])
+        rows = []
+        for key in order:
+            if key in pinned:
+                why = "given"
+            elif key in self.plan.lookups:
+                why = "rows are looked up"
+            elif key in self.plan.free:
+                why = "a norm divides its outputs"
+            elif key not in tuner.factors:
+                why = "starts at 0, or is not random"
+            elif key in branches:
+                why = f"ends 1 of {branches[key]} branches"
+            else:
+                why = "keeps its input's signal"
+            shape = self.traced.shapes[key[0]]
+            rows.append(Factor(self.path(key), shape, tuner.factors.get(key, 1.0), why))
+        return tuple(rows)
+
+    def arrays(self, factors: Mapping[Key, float]) -> dict[str, Any]:
+        """Return the factors by path; those of a loop's steps in one array for its first axes."""
+        found: dict[str, Any] = {}
+        for (number, steps), factor in factors.items():
+            name, shape = self.traced.names[number], self.traced.shapes[number]
+            if steps:
+                array = found.setdefault(name, np.ones(shape[: len(steps)]))
+                array[steps] = factor
+            else:
+                found[name] = factor
+        return found
+
+
+# Rounds of gradients: a net of tanh converges by a factor of ten in each. A change of the variance
+# by less than a percent is less than what chance does to one draw.
+_ROUNDS, _SETTLED = 12, 1e-2
+
+
+def _init(model: Any) -> Callable:
+    """Return the function of a model that initializes it."""
+    if isinstance(model, tuple):
+        return model[0]
+    linen = sys.modules.get("flax.linen")
+    return model.init if linen is not None and isinstance(model, linen.Module) else model
