@@ -11,6 +11,7 @@ import numpy as np
 import flaxinit
 from benchmarks import rounding
 from benchmarks.bounds import PARENTS, Rounded, gram_bound, gram_error
+from flaxinit import recipes
 
 Device = Any  # type checkers take `jax.Device` for a variable
 
@@ -86,6 +87,15 @@ def draws(n: int) -> dict[str, Draw]:
             flaxinit.concatenate([flaxinit.he(), flaxinit.he().times(0.1)]), (n, 2 * n)
         ),
         "stack": Draw(flaxinit.stack([flaxinit.normal(1), flaxinit.normal(2)], axis=0), (2, n)),
+        "like_kernel": Draw(recipes.like_kernel(flaxinit.he_uniform(), kernel), (n,)),
+        "mamba_dt_bias": Draw(recipes.mamba_dt_bias(), (n,)),
+        "mamba_a_log": Draw(recipes.mamba_a_log(), (n, 16)),
+        "hippo_legs": Draw(recipes.hippo_legs(), (n, n)),
+        "s4d_legs": Draw(recipes.s4d_legs(), (n,), complex_),
+        "sincos_positions": Draw(recipes.sincos_positions(), (n, n)),
+        "spectral_normal": Draw(recipes.spectral_normal(), kernel),
+        "icnr": Draw(recipes.icnr(flaxinit.he()), (3, n, 4 * n)),
+        "upsample": Draw(recipes.upsample(), (4, n, n)),
         "orthogonal, wide": Draw(flaxinit.orthogonal(), kernel, matrix=kernel),
         "orthogonal, tall": Draw(flaxinit.orthogonal(), tall, matrix=tall),
         "orthogonal, bfloat16": Draw(flaxinit.orthogonal(), kernel, "bfloat16", kernel),
