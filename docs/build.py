@@ -16,7 +16,7 @@ OPTIONS = ["-q", "-W", "--keep-going", "-E", "-a", "-j", "2", "-b", "html"]
 
 def main() -> None:
     """Build, and end with what is wrong if anything is."""
-    command = [sys.executable, "-m", "sphinx", *OPTIONS, DOCS, SITE]
+    command = [sys.executable, "-m", "sphinx", *OPTIONS, "-d", SITE.parent / "read", DOCS, SITE]
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         sys.exit(made.stdout + made.stderr)

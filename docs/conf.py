@@ -33,7 +33,6 @@ repository_url = PROJECT["urls"]["Source"]
 default_role = "py:obj"
 autodoc_typehints = "none"  # the docstrings say it in words
 autodoc_member_order = "bysource"
-autodoc_default_options = {"show-inheritance": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

@@ -12,12 +12,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import stacks
 
 import flaxinit
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+URLS = PROJECT["urls"]
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 # Pages that others write and test: the book (test_book), the cookbook of code bases (test_docs).
 OWN = [path for path in PAGES if path.parent.name != "book"]
@@ -28,6 +30,10 @@ ENTRY = re.compile(
 )
 # Values, adapters and what moves other initializers about: there is nothing to compute.
 WITHOUT_EQUATION = {"get", "for_haiku", "for_keras", "reinit", "fast_init", "stack"}
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 
 def load(path: Path):
@@ -144,6 +150,48 @@ def test_a_link_inside_leads_somewhere(page):
             file, anchor = target
             assert file.exists(), f"{page.name} leads to {link}"
             assert not anchor or anchor in headings(file), f"{page.name} leads to {link}"
+
+
+QUOTED = re.compile(r"^( *)```python\n *# (\S+/\S+)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [pytest.param(file, code, id=file) for _, file, code in QUOTED.findall(CONTRIBUTING)],
+)
+def test_contributing_quotes_the_code(file, code):
+    """Line by line, in order; what is left out between them is left out."""
+    source = iter([line.strip() for line in (ROOT / file).read_text().splitlines()])
+    for line in filter(None, map(str.strip, code.splitlines())):
+        assert line in source, f"{file} does not have {line!r}"
+
+
+def test_all_code_of_contributing_is_quoted():
+    assert len(QUOTED.findall(CONTRIBUTING)) == CONTRIBUTING.count("```python") >= 8
+
+
+def test_the_version_and_the_address_are_the_same_everywhere():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {PROJECT['version']}\n" in citation
+    assert f"\nrepository-code: {URLS['Source']}\n" in citation
+    assert f"\nurl: {URLS['Documentation']}\n" in citation
+    assert re.search(rf"^## (?:Unreleased|{PROJECT['version']}\b)", CHANGELOG, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "file", [*TEXTS, *ROOT.glob(".github/**/*.yml")], ids=lambda file: file.name
+)
+def test_no_other_address_is_given_for_the_project(file):
+    written = re.findall(r"https://[\w./-]*\bflaxinit\b[\w./-]*", file.read_text())
+    ours = (URLS["Source"], URLS["Documentation"].rstrip("/"), "https://pypi.org/project/flaxinit")
+    raw = URLS["Source"].replace("github.com", "raw.githubusercontent.com")
+    assert all(address.startswith((*ours, raw)) for address in written), written
+
+
+def test_the_tested_pythons_are_the_ones_that_are_named():
+    python = "Programming Language :: Python :: 3."
+    named = {each.removeprefix(python) for each in PROJECT["classifiers"] if python in each}
+    assert {f"3.{minor}" for minor in named} == {stack.python for stack in stacks.STACKS}
 
 
 def site(folder: Path, body: str, head: str = "") -> dict:

@@ -21,8 +21,9 @@ def minor(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")[:2]))
 
 
-def test_the_readme_shows_the_table():
-    assert stacks.markdown() in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/support.md"])
+def test_a_page_shows_the_table(page):
+    assert stacks.markdown() in (ROOT / page).read_text()
 
 
 def test_lower_bounds_are_the_lowest_stacks():
