@@ -22,6 +22,7 @@ extensions = [
     "sphinx_design",
     # Of this folder:
     "docstrings",
+    "journey",
     "mathml",
     "repository",
 ]

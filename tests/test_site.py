@@ -50,6 +50,7 @@ check = load(DOCS / "check.py")
 mathml = load(DOCS / "_ext" / "mathml.py")
 repository = load(DOCS / "_ext" / "repository.py")
 docstrings = load(DOCS / "_ext" / "docstrings.py")
+journey = load(DOCS / "_ext" / "journey.py")
 
 
 def with_examples(page: Path) -> bool:
@@ -252,6 +253,16 @@ def test_a_page_shows_a_file_of_the_repository(tmp_path):
         f"[page](page.md) [code]({url}/blob/main/tool.py) [self](text.md#a)\n"
     )
     assert f"[code]({url}/blob/main/tool.py)" in repository.site_text(docs / "page.md", docs, url)
+
+
+def test_stations_stand_below_or_beside_each_other(tmp_path):
+    (tmp_path / "a.py").touch()
+    first, second = journey.layers(["A | it | a.py", "", "B | is", "+ C | so"], tmp_path)
+    assert first == [("A", "it", "a.py")] and [box.title for box in second] == ["B", "C"]
+    with pytest.raises(ValueError, match="'A' is in b.py, which does not exist"):
+        journey.layers(["A | it | b.py"], tmp_path)
+    with pytest.raises(ValueError, match="A station is"):
+        journey.layers(["A"], tmp_path)
 
 
 def test_an_indented_block_is_shown_as_written():

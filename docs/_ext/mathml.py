@@ -89,6 +89,9 @@ def core(made: str) -> str:
     made = _DOUBLE_STRUCK.sub(lambda found: f"<mi>{_double_struck(found[1])}</mi>", made)
     while _LOW.search(made):  # from the inside out: a browser keeps room for the highest bracket
         made = _LOW.sub(r'<mo stretchy="false">\1</mo>\2<mo stretchy="false">\3</mo>', made)
+    made = made.replace(
+        ' stretchy="true" minsize=', ' stretchy="true" lspace="0" rspace="0" minsize='
+    )
     made = _FENCE.sub(_without_spaces, made)
     made = _SIGN.sub(r'\1<mo form="prefix">\2</mo>', made)
     made = _FUNCTION.sub(lambda found: found[1] + _SPACE * bool(found[1]) + found[2], made)
