@@ -128,7 +128,7 @@ def test_a_law_that_takes_the_whole_array_is_sampled():
 
 def test_the_law_of_an_orthogonal_kernel_is_known():
     for init in (flaxinit.orthogonal(), jax.nn.initializers.orthogonal()):
-        make = lambda key, x, init=init: init(key, (2**16, 512), np.float32)  # noqa: E731
+        make = lambda key, x, init=init: init(key, (2**16, 512), np.float32)
         (layer,) = flaxinit.forecast((make, lambda w, x: x @ w), np.ones((2, 2**16), "f")).layers
         assert layer.sigma_w2 == pytest.approx(1, rel=1e-5) and not layer.sampled
         assert layer.fan_in_seen == 2**16

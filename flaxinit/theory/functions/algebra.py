@@ -304,9 +304,10 @@ def _conjugate(total: Expr, side: int, far: bool) -> Expr:
         return total
     (b,) = roots
     a = total - b
-    squares = sympy.cancel(sympy.expand(a**2 - b**2))
-    if not (a.is_rational_function(z) and squares.is_rational_function(z)):
+    if not (a.is_rational_function(z) and (b**2).is_rational_function(z)):
         return total
+    spend(_EXPANDING * count_terms(a) ** 2)
+    squares = sympy.cancel(sympy.expand(a**2 - b**2))
     with balls.precision():
         apart = value_range(a - b, {z: _half_line(side)}).floor > 0
     return squares / (a - b) if apart and degree(squares) < 2 * degree(a) else total
