@@ -69,8 +69,8 @@ from flaxinit.kernels import (
 from flaxinit.materialize import fast_init as fast_init
 from flaxinit.rules import Reinit as Reinit, reinit as reinit
 from flaxinit.signal import (
-    Audit as Audit,
     Factors as Factors,
+    Report as Report,
     Tuned as Tuned,
     audit as audit,
     forecast as forecast,

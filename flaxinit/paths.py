@@ -23,3 +23,20 @@ def unboxed(path: Sequence[Any]) -> tuple[Any, ...]:
         case [GetAttrKey(name="value")] | [FlattenedIndexKey(key=0)]:
             return tuple(path[:-1])
     return tuple(path)
+
+
+def part(steps: Sequence[Any]) -> str:
+    """Return the index of a part of an array, as NumPy writes it.
+
+    Args:
+        steps: from the array to its part: the number of a row, or (axis, start, stop, stride).
+
+    >>> part([2]), part([(1, 0, 64, 1)]), part([(0, 1, 2, 1), (1, 0, 8, 2)])
+    ('[2]', '[:,0:64]', '[1][:,0:8:2]')
+    """
+    return "".join(f"[{step}]" if isinstance(step, int) else _cut(*step) for step in steps)
+
+
+def _cut(axis: int, start: int, stop: int, stride: int) -> str:
+    one = start if stop - start == 1 else f"{start}:{stop}"
+    return f"[{':,' * axis}{one}{'' if stride == 1 else f':{stride}'}]"

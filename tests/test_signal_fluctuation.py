@@ -106,8 +106,9 @@ def test_a_deep_network_without_norms_is_undetermined(activation, sigma_w2, unst
     assert "undetermined" in report.layers[-1].undetermined
     assert ("unstable" in report.layers[-1].undetermined) == unstable
     assert "undetermined" not in report.layers[2].undetermined
-    *_, row, _, remark = str(report).splitlines()
-    assert "undetermined" in row and "Dense_49/kernel, is undetermined" in remark
+    (stray,) = [each for each in report.findings if each.what == "single draws stray"]
+    assert "params/Dense_49/kernel" in stray.paths and "undetermined" in stray.text
+    assert "undetermined" in next(line for line in str(report).splitlines() if "..49}" in line)
 
 
 def test_a_deep_network_at_a_stable_fixed_point_is_determined():

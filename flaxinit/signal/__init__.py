@@ -15,8 +15,8 @@ from flaxinit.compat import WHOLE, require
 
 require("audit and forecast", **WHOLE)  # before what needs it is imported
 
-from flaxinit.signal.audit import Audit as Audit, audit as audit
+from flaxinit.signal.audit import audit as audit
 from flaxinit.signal.forecast import forecast as forecast
-from flaxinit.signal.layer import Layer as Layer
-from flaxinit.signal.report import Forecast as Forecast, Report as Report, Sum as Sum
+from flaxinit.signal.measured import Measured as Measured
+from flaxinit.signal.report import Layer as Layer, Report as Report, Sum as Sum
 from flaxinit.signal.tune import Factors as Factors, Tuned as Tuned, tune as tune

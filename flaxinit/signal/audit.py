@@ -1,99 +1,33 @@
-"""audit(): whether the signal of a model, at its present weights, survives the depth."""
+"""audit(): the signal of a model at its present weights, beside its forecast."""
 
-import math
+import itertools
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from flaxinit.signal.interpreter import measure
-from flaxinit.signal.layer import Layer
+import jax
+import jax.numpy as jnp
+import numpy as np
 
-# Of the tables of models whose weights are independent, the share that marks any layer.
-_LEVEL = 0.01
-
-
-@dataclass(frozen=True, repr=False)
-class Audit:
-    """The measured signal of a model, layer by layer; prints as a table.
-
-    Attributes:
-        layers: the kernels that meet the signal, in order of use.
-        others: each parameter that is in no layer, with the operation in which it first meets the
-            signal ("add" for a bias); "" where it never does.
-    """
-
-    layers: tuple[Layer, ...]
-    others: dict[str, str]
-
-    @property
-    def growth(self) -> float:
-        """E[y²] of the last kernel over that of the first; 1 where the signal is kept."""
-        first, last = self.layers[0].signal_out, self.layers[-1].signal_out
-        return last / first if first else math.nan
-
-    @property
-    def outside(self) -> tuple[Layer, ...]:
-        """The layers whose E[y²] is not that of independent weights: trained, tied, not random.
-
-        Of a hundred models with independent weights of mean 0, at most one has any.
-        """
-        level = _LEVEL / len(self.layers)
-        bounds = [layer.bounds(level) for layer in self.layers]
-        pairs = zip(self.layers, bounds, strict=True)
-        return tuple(x for x, (low, high) in pairs if x.ratio < low or x.ratio > high)
-
-    def __rich__(self):
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text  # plain: in markup, [x²] and [2] are styles
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        table.add_column("kernel", overflow="fold")
-        for heading in ("shape", "fan_in", "σ_w²", "E[x²]", "E[y²]", "forecast", "ratio"):
-            table.add_column(Text(heading), justify="right", no_wrap=True)
-        outside = self.outside
-        for layer in self.layers:
-            numbers = (layer.fan_in, layer.sigma_w2, layer.signal_in, layer.signal_out)
-            ratio = f"{layer.ratio:.3g}±{layer.spread:.1g}" if layer.forecast else "0/0"
-            table.add_row(
-                Text(layer.path),
-                str(layer.shape).replace(" ", ""),
-                *(f"{number:.3g}" for number in (*numbers, layer.forecast)),
-                f"{ratio}{'*' if layer in outside else ' '}",
-            )
-        return Group(table, *(Text(remark) for remark in self._remarks()))
-
-    def _remarks(self) -> Iterator[str]:
-        first, last = self.layers[0].path, self.layers[-1].path
-        if len(self.layers) > 1:
-            yield f"growth {self.growth:.4g}: E[y²] of {last} over that of {first}"
-        if self.outside:
-            yield "* not by chance: weights depend on their input or each other, or have a mean"
-        for operation in dict.fromkeys(self.others.values()):
-            names = [name for name, each in self.others.items() if each == operation]
-            if operation:
-                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-                yield f"not measured, meets the signal in {operation}: {names[0]}{more}"
-            else:
-                yield f"not measured, never meets the signal: {', '.join(names)}"
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        file = StringIO()
-        console = Console(file=file, color_system=None)
-        console.width = console.measure(self).maximum
-        console.print(self)
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
-
-    __repr__ = __str__
+from flaxinit.signal import given
+from flaxinit.signal.forecast import arrays_of, input_signal, run as forecast
+from flaxinit.signal.measure import Held, Run, finished
+from flaxinit.signal.measured import Measured
+from flaxinit.signal.model import Programs, traced
+from flaxinit.signal.report import Layer, Report, Sum
+from flaxinit.signal.signals import exact
 
 
-def audit(model: Callable[..., Any], /, *inputs: Any, **options: Any) -> Audit:
-    """Measure the second moment of the signal at every kernel of a model.
+def audit(
+    model: Callable[..., Any],
+    /,
+    *inputs: Any,
+    backward: bool = True,
+    particles: int = 1024,
+    **options: Any,
+) -> Report:
+    """Measure the signal at every kernel of a model, and judge it.
 
     Call it as the model itself:
 
@@ -102,23 +36,22 @@ def audit(model: Callable[..., Any], /, *inputs: Any, **options: Any) -> Audit:
         audit(lambda module, x: module.encode(x), module, x)               # NNX, Equinox
 
     A kernel is what is computed from parameters alone and enters a matrix product or convolution
-    with the signal. Each ``E[y²]`` comes with its forecast,
+    with the signal. Beside each measured moment stands its forecast from the inputs of the network
+    on, for independent weights with the mean and variance that the given ones have:
 
-        E[y²] = fan_in · E[W²] · E[x²] = σ_w² E[x²],
-
-    less what falls on the zeros of a padded convolution. It holds while the weights are independent
-    of their input and of each other, as at initialization, up to the spread of ``out / forecast``;
-    training makes the two diverge.
+        E[y²] = fan_in · Var W · E[x²] = σ_w² E[x²].
 
     Args:
         model: ``model(params, *inputs, **options)``, such as ``module.apply``, of any library; or
             an NNX module.
         inputs: the parameters (any pytree of arrays; not with an NNX module), then real inputs, a
             batch of them. Values that are not arrays are passed on unchanged.
+        backward: whether to measure gradients too, for a unit Gaussian gradient of the output.
+        particles: channels drawn at each kernel for the forecast, as in `forecast`.
         options: keyword arguments of the model.
 
     Returns:
-        An `Audit`.
+        A `Report`.
 
     Raises:
         ValueError: if no kernel of the parameters meets the inputs.
@@ -131,6 +64,54 @@ def audit(model: Callable[..., Any], /, *inputs: Any, **options: Any) -> Audit:
     >>> [layer.path for layer in report.layers], round(report.layers[0].sigma_w2, 1)
     (['params/kernel'], 1.0)
     """
+    whole = _model(model, inputs, options)
+    operands = [*whole.params, *whole.state, *arrays_of(whole.inputs)]
+    run, remarks = Run(whole.programs.names, whole.programs.shapes), []
+    program, slopes = whole.programs.apply, []
+    if backward:
+        try:
+            program = whole.programs.pullback()
+        except Exception as error:  # of JAX or of the model, which may have no gradient
+            backward = False
+            remarks.append(f"no gradients: {_reason(error)}")
+        else:
+            key = jax.random.key(0)
+            slopes = [jax.random.normal(key, x.shape, x.dtype) for x in whole.programs.outputs]
+    origins = [*(frozenset({(n, ())}) for n in range(len(whole.params)))]
+    held = [Held(x, origin) for x, origin in zip(whole.params, origins, strict=True)]
+    held += [Held(x, None) for x in operands[len(held) :]]
+    held += [Held(x, None, back=True) for x in slopes]
+    with jax.numpy_dtype_promotion("standard"):  # the model is traced; moments are in float32
+        results = run.program(program, held)
+        gradients = [each.value for each in results[: len(whole.params)]] if backward else []
+        measured = finished(run, whole.params, gradients)
+    if not measured:
+        raise ValueError(_nothing_met(whole.programs, run))
+    try:
+        rows, stream = _forecast(whole, backward, particles)
+    except Exception as error:  # an operation that theory does not know, or a size
+        rows, stream = [], []
+        remarks.append(f"no forecast: {_reason(error)}")
+    return Report(
+        _joined(measured, rows),
+        tuple(stream),
+        run.attention(),
+        _others(whole.programs, run),
+        tuple(remarks),
+    )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model with its parameters: floating arrays, other arrays, inputs."""
+
+    programs: Programs
+    params: list[Any]
+    state: list[Any]
+    inputs: Sequence[Any]
+
+
+def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model:
     nnx, linen = sys.modules.get("flax.nnx"), sys.modules.get("flax.linen")
     if linen is not None and isinstance(model, linen.Module):
         raise TypeError(
@@ -144,16 +125,97 @@ def audit(model: Callable[..., Any], /, *inputs: Any, **options: Any) -> Audit:
         def call(params, random, *inputs, **options):
             return nnx.merge(graph, random, params)(*inputs, **options)
 
-        layers, others = measure(call, params, (random, *inputs), options)
-    elif not inputs:
+        return _with_params(call, params, (random, *inputs), options)
+    if not inputs:
         raise TypeError("audit needs the model's parameters and inputs: audit(model, params, x).")
-    else:
-        layers, others = measure(model, inputs[0], inputs[1:], options)
-    if not layers:
-        met = [f"{name} ({operation or 'never'})" for name, operation in others.items()]
-        raise ValueError(
-            "audit found no kernel at work: model(params, *inputs) has to multiply its inputs, "
-            "which are arrays, by the arrays in params. What is in params, and the operation in "
-            f"which it meets the inputs: {', '.join(met) or 'no arrays'}."
+    return _with_params(model, inputs[0], inputs[1:], options)
+
+
+def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -> _Model:
+    leaves, tree = jax.tree.flatten(params)
+    arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    floating = [
+        a and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        for a, leaf in zip(arrays, leaves, strict=True)
+    ]
+    state = [leaf for leaf, a, f in zip(leaves, arrays, floating, strict=True) if a and not f]
+    weights = tree.unflatten(leaf if f else None for leaf, f in zip(leaves, floating, strict=True))
+
+    def apply(weights, state, *inputs):
+        weights, state = iter(jax.tree.leaves(weights)), iter(state)
+        whole = tree.unflatten(
+            next(weights) if f else next(state) if a else leaf
+            for leaf, a, f in zip(leaves, arrays, floating, strict=True)
         )
-    return Audit(layers, others)
+        output = model(whole, *inputs, **options)
+        if options.get("mutable", False) is not False:  # Flax returns the state as well
+            output = output[0]
+        return [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+    programs = traced(lambda key, *_: (weights, state), apply, inputs)
+    return _Model(programs, jax.tree.leaves(weights), state, inputs)
+
+
+def _forecast(whole: _Model, backward: bool, particles: int) -> tuple[list[Layer], list[Sum]]:
+    rng, numbers = np.random.default_rng(0), itertools.count(1)
+    params = given.laws(whole.params, numbers, rng)
+    params += [exact(x) for x in whole.state]
+    inputs = [input_signal(x, rng) for x in arrays_of(whole.inputs)]
+    return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, {})
+
+
+def _joined(measured: Sequence[Measured], rows: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Put each measurement beside its forecast; a kernel at work in a loop has the mean of it."""
+    by_path: dict[str, list[Layer]] = {}
+    for row in rows:
+        by_path.setdefault(row.path, []).append(row)
+    counts: dict[str, int] = {}
+    for each in measured:
+        counts[each.path] = counts.get(each.path, 0) + 1
+    layers = []
+    for each in measured:
+        found = by_path.get(each.path, [])
+        if len(found) == counts[each.path]:
+            row = found.pop(0)
+            counts[each.path] -= 1
+        else:
+            row = _mean(found) if found else _unknown(each)
+        layers.append(replace(row, path=each.path, shape=each.shape, measured=each))
+    return tuple(layers)
+
+
+_MEANS = ("signal_in", "signal_out", "mean", "gradient_out")
+
+
+def _mean(rows: Sequence[Layer]) -> Layer:
+    means = {}
+    for name in _MEANS:
+        values = [value for row in rows if (value := getattr(row, name)) is not None]
+        means[name] = sum(values) / len(values) if values else None
+    return replace(rows[-1], **means)
+
+
+def _unknown(each: Measured) -> Layer:
+    """Return a row for a kernel without a forecast."""
+    return Layer(path=each.path, shape=each.shape, fan_in=each.fan_in, sigma_w2=each.sigma_w2)
+
+
+def _nothing_met(programs: Programs, run: Run) -> str:
+    met = [f"{name} ({operation or 'never'})" for name, operation in _others(programs, run).items()]
+    return (
+        "audit found no kernel at work: model(params, *inputs) has to multiply its inputs, "
+        "which are arrays, by the arrays in params. What is in params, and the operation in "
+        f"which it meets the inputs: {', '.join(met) or 'no arrays'}."
+    )
+
+
+def _others(programs: Programs, run: Run) -> dict[str, str]:
+    """Return what is in no layer, the largest first, and where it met the signal."""
+    used = {number for _, origin in run.found for number, _ in origin}
+    names, shapes = programs.names, programs.shapes
+    unused = sorted(set(range(len(names))) - used, key=lambda n: -np.prod(shapes[n], dtype=float))
+    return {names[n]: run.met.get(n, "") for n in unused}
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

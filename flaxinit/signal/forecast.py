@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.jaxpr import called, closed
+from flaxinit.paths import part
 from flaxinit.signal import laws
 from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
@@ -19,7 +20,7 @@ from flaxinit.signal.limits import Limits
 from flaxinit.signal.meeting import Observer
 from flaxinit.signal.model import Programs, programs
 from flaxinit.signal.movement import MOVEMENTS
-from flaxinit.signal.report import Forecast, Report, Sum, undetermined
+from flaxinit.signal.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.statistics import correlations, count_samples
 
@@ -72,27 +73,17 @@ def forecast(
     """
     traced = programs(model, inputs, options)
     rng = np.random.default_rng(0)
-    arrays = [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
-    given = [input_signal(x, rng) for x in arrays]
     numbers = itertools.count(1)
+    arrays = arrays_of(inputs)
+    given = [input_signal(x, rng) for x in arrays]
     params, drawn = laws.read(traced, arrays, given, numbers, rng)
-    record = _Record(traced, drawn, backward)
-    limits = Limits(particles=particles)
-    if backward:
-        limits = bounded(limits, traced.apply)
-    run = Interpreter(limits, rng, numbers, record)
-    if backward:
-        slopes = [cotangent(x, run) for x in traced.outputs]
-        results = run.run(traced.pullback(), [*params, *given, *slopes])
-        record.differentiated(results[: len(params)])
-    else:
-        run.run(traced.apply, [*params, *given])
-    if not record.layers:
+    rows, stream = run(traced, params, given, numbers, rng, backward, particles, drawn)
+    if not rows:
         raise ValueError(
             "forecast found no kernel at work: the model has to multiply its inputs by arrays that "
             f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
         )
-    return Report(tuple(record.layers), tuple(record.stream))
+    return Report(tuple(rows), tuple(stream))
 
 
 def bounded(limits: Limits, program: ClosedJaxpr) -> Limits:
@@ -100,6 +91,63 @@ def bounded(limits: Limits, program: ClosedJaxpr) -> Limits:
     return replace(limits, entries=min(limits.entries, _KEPT // _values(program)))
 
 
+def run(
+    traced: Programs,
+    params: Sequence[Signal],
+    given: Sequence[Signal],
+    numbers: Iterator[int],
+    rng: np.random.Generator,
+    backward: bool,
+    particles: int,
+    drawn: dict[int, tuple[int, ...]],
+) -> tuple[list[Layer], list[Sum]]:
+    """Run a model's program on signals.
+
+    Args:
+        traced: the model.
+        params: its parameters and state, by their laws.
+        given: its inputs.
+        numbers: names draws.
+        rng: random numbers.
+        backward: whether to forecast gradients as well.
+        particles: channels drawn at each kernel.
+        drawn: shapes of draws by number, as far as they are known.
+
+    Returns:
+        The kernels and the sums of independent signals, in order of use.
+    """
+    record = _Record(traced, drawn, backward)
+    limits = Limits(particles=particles)
+    if backward:
+        limits = bounded(limits, traced.apply)
+    interpreter = Interpreter(limits, rng, numbers, record)
+    if backward:
+        slopes = [cotangent(x, interpreter) for x in traced.outputs]
+        results = interpreter.run(traced.pullback(), [*params, *given, *slopes])
+        record.differentiated(results[: len(traced.names)])
+    else:
+        interpreter.run(traced.apply, [*params, *given])
+    return record.layers, record.stream
+
+
+def arrays_of(inputs: Sequence[Any]) -> list[Any]:
+    return [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
+
+
+def _curve(x: Signal) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return pre-activations and what was made of them, entry by entry; None if that is not so."""
+    if len(x.bases) != 1 or np.iscomplexobj(x.data):
+        return None
+    (base,) = x.bases
+    if base.data.shape != x.data.shape:
+        return None
+    some = np.linspace(0, x.data.size - 1, _POINTS).astype(int)
+    u, y = base.data.flat[some], x.data.flat[some]
+    order = np.argsort(u)
+    return u[order], y[order]
+
+
+_POINTS = 256
 # Entries of all signals together, at most: two gigabytes.
 _KEPT = 2**28
 
@@ -155,7 +203,7 @@ class _Record(Observer):
     programs: Programs
     drawn: dict[int, tuple[int, ...]]  # the shapes of draws, by number
     backward: bool
-    layers: list[Forecast] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
     stream: list[Sum] = field(default_factory=list)
     latest: dict[Origin | None, list[int]] = field(default_factory=dict)  # layers of a kernel
     seen: set[tuple[Any, str]] = field(default_factory=set)
@@ -201,7 +249,7 @@ class _Record(Observer):
         wanted = x.level / per_unit if x.level >= 0 and per_unit and not law.mean else None
         positions, samples = correlations(y)
         self.layers.append(
-            Forecast(
+            Layer(
                 path=self._path(w),
                 shape=self.programs.shapes[origin[0][0]],
                 fan_in=fan,
@@ -217,14 +265,18 @@ class _Record(Observer):
                 sampled=x.sampled or w.sampled,
                 sensitivity=y.strays.sensitivity,
                 undetermined=undetermined(y.strays),
+                reads_input=x.known,
+                curve=_curve(x),
             )
         )
 
-    def added(self, signal: Signal) -> None:
+    def added(self, signal: Signal, parts: Sequence[Signal]) -> None:
         square = signal.second_moment()
         after = self.layers[-1].path if self.layers else ""
         if not self._again("stream", square):
-            self.stream.append(Sum(after, square, *correlations(signal)))
+            # What was drawn last is the branch.
+            start, _ = sorted(parts, key=lambda part: max(part.sources, default=0))
+            self.stream.append(Sum(after, square, *correlations(signal), start.second_moment()))
 
     def _again(self, what: Any, square: float) -> bool:
         """Return whether a checkpoint repeats, for the gradient, what was met before."""
@@ -234,10 +286,9 @@ class _Record(Observer):
         return again
 
     def _path(self, w: Signal) -> str:
-        """Name a kernel: rows of a loop have numbers, other parts have the name of the whole."""
+        """Name a kernel; its part, if only that is at work."""
         return ", ".join(
-            self.programs.names[number]
-            + "".join(f"[{step}]" for step in steps if isinstance(step, int))
+            self.programs.names[number] + part(steps)
             for number, steps in sorted(w.origin or (), key=str)
         )
 

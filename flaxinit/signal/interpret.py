@@ -129,7 +129,7 @@ class Interpreter:
             one, other = signals
             apart = one.origin is other.origin is None and not one.sources & other.sources
             if apart and result.sources:
-                self.observer.added(result)
+                self.observer.added(result, signals)
         return result
 
     def random_bits(self, shape: tuple[int, ...], width: int) -> Signal:

@@ -34,8 +34,8 @@ class Observer:
     def met(self, kernel: Signal, signal: Signal, result: Signal, law: Law, fan: float) -> None:
         """Note the result of a meeting; `fan` is the number of terms that an output sums."""
 
-    def added(self, result: Signal) -> None:
-        """Note the sum of two independent signals: the residual stream."""
+    def added(self, result: Signal, parts: Sequence[Signal]) -> None:
+        """Note the sum of two independent signals, its parts: the residual stream."""
 
 
 @dataclass

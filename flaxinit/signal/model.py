@@ -53,15 +53,25 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
     Raises:
         TypeError: if the model is none of these.
     """
-    init, apply = _functions(model, options)
+    return traced(*_functions(model, options), inputs)
+
+
+def traced(init: Callable, apply: Callable, inputs: Sequence[Any]) -> Programs:
+    """Trace an initialization, (key, *inputs) -> (parameters, state), and what uses its results.
+
+    Args:
+        init: as above.
+        apply: (parameters, state, *inputs) -> output.
+        inputs: arrays, or their shapes; other values are passed on unchanged.
+    """
     leaves, tree = jax.tree.flatten(tuple(inputs))
-    traced = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
-    arrays = [leaf for leaf, t in zip(leaves, traced, strict=True) if t]
+    is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
+    arrays = [leaf for leaf, a in zip(leaves, is_array, strict=True) if a]
 
     def whole(arrays):
         arrays = iter(arrays)
-        pairs = zip(leaves, traced, strict=True)
-        return tree.unflatten(next(arrays) if t else leaf for leaf, t in pairs)
+        pairs = zip(leaves, is_array, strict=True)
+        return tree.unflatten(next(arrays) if a else leaf for leaf, a in pairs)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     made, variables = jax.make_jaxpr(

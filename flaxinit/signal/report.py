@@ -1,16 +1,19 @@
-"""Report: what is forecast of a model, kernel by kernel and along the residual stream."""
+"""Report: the signal of a model, kernel by kernel and along the residual stream."""
 
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
+from flaxinit.signal.findings import Finding, find
 from flaxinit.signal.fluctuation import Fluctuation
+from flaxinit.signal.measured import Measured
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Layer:
     """One kernel at work, and the signal around it, expected over draws.
 
     A kernel that is at work several times (in a recurrent cell) has an entry for each.
@@ -41,26 +44,35 @@ class Forecast:
             something. A second moment is undetermined if, at one sample, its standard deviation
             over draws exceeds its mean. It is smaller in wider layers.
         gradient_undetermined: the same of the gradients.
+        reads_input: whether the kernel reads the model's inputs, and not what a kernel made.
+        curve: a sample of pre-activations and of the inputs that were made of them, if these are
+            a function of those, entry by entry.
+        measured: the same of one draw, on real inputs; None in a forecast.
+        findings: what is wrong at this kernel.
     """
 
     path: str
     shape: tuple[int, ...]
     fan_in: float
-    fan_in_seen: float | None
     sigma_w2: float
-    sigma_w2_wanted: float | None
-    signal_in: float
-    signal_out: float
-    mean: float
-    positions: float | None
-    samples: float | None
-    log_sd: float
-    sampled: bool
+    fan_in_seen: float | None = None
+    sigma_w2_wanted: float | None = None
+    signal_in: float = math.nan
+    signal_out: float = math.nan
+    mean: float = math.nan
+    positions: float | None = None
+    samples: float | None = None
+    log_sd: float = 0.0
+    sampled: bool = False
     gradient_out: float | None = None
     gradient_parameter: float | None = None
     sensitivity: float = 0.0
     undetermined: str = ""
     gradient_undetermined: str = ""
+    reads_input: bool = False
+    curve: Any = field(default=None, repr=False, compare=False)
+    measured: Measured | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def typical(self) -> float:
@@ -103,6 +115,11 @@ def undetermined(strays: Fluctuation, gradient: bool = False) -> str:
     return reason
 
 
+def _factor(logarithm: float) -> str:
+    """Write exp of a number that may be large."""
+    return f"{math.exp(logarithm):.2g}" if logarithm < 20 else f"10^{logarithm / math.log(10):.0f}"
+
+
 @dataclass(frozen=True)
 class Sum:
     """The residual stream after one branch was added to it.
@@ -112,86 +129,91 @@ class Sum:
         second_moment: of the sum.
         positions: correlation at two positions of a sample.
         samples: correlation at two samples.
+        start: second moment of the stream before.
     """
 
     after: str
     second_moment: float
     positions: float | None
     samples: float | None
+    start: float
 
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The signal of a model, expected over draws of its parameters; prints as a table.
+    """The signal of a model: forecast, or measured beside its forecast; prints as a table.
 
     Attributes:
         layers: the kernels, in order of use.
         stream: the sums of independent signals, in order: the residual stream.
+        attention: sums of weights that sum to 1, as a softmax makes them: the kernel before, the
+            mean of Σp², and that of n Σp² - 1 over the n weights that are not 0.
+        others: each parameter that is in no layer, with the operation in which it first meets the
+            signal ("add" for a bias); "" where it never does.
+        remarks: what else to know.
+        findings: what is wrong, with what to write instead.
     """
 
-    layers: tuple[Forecast, ...]
-    stream: tuple[Sum, ...]
+    layers: tuple[Layer, ...]
+    stream: tuple[Sum, ...] = ()
+    attention: tuple[tuple[str, float, float | None], ...] = ()
+    others: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = field(init=False)
+
+    def __post_init__(self):
+        found = find(self)
+        layers = tuple(
+            replace(layer, findings=tuple(f for f in found if layer.path in f.paths))
+            for layer in self.layers
+        )
+        object.__setattr__(self, "findings", found)
+        object.__setattr__(self, "layers", layers)
+
+    @property
+    def outside(self) -> tuple[Layer, ...]:
+        """The layers whose E[y²] is not that of independent weights: trained, tied, not random.
+
+        Of a hundred models with independent weights of mean 0, at most one has any.
+        """
+        level = _LEVEL / max(1, len(self.layers))
+        return tuple(x for x in self.layers if x.measured and x.measured.is_outside(level))
+
+    def check(self) -> None:
+        """Raise if there is any finding.
+
+        Raises:
+            ValueError: with all findings.
+        """
+        if self.findings:
+            lines = "".join(f"\n- {finding}" for finding in self.findings)
+            raise ValueError(f"{len(self.findings)} findings in the signal of the model:{lines}")
+
+    def to_json(self) -> str:
+        """Return everything that the report knows, as JSON; what is not finite is null."""
+        from flaxinit.signal.export import to_json
+
+        return to_json(self)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw signal, gradient and stream by order of use, to a PNG, PDF or SVG file.
+
+        The forecast is a line; a band shows where 19 of 20 draws are; dots are measured.
+        """
+        from flaxinit.signal.plot import plot
+
+        plot(self, path)
+
+    def html(self, path: str | Path) -> None:
+        """Write the report as one HTML file, which needs no network."""
+        from flaxinit.signal.page import page
+
+        Path(path).write_text(page(self), "utf-8")
 
     def __rich_console__(self, console, options):
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text  # plain: in markup, [x²] and [2] are styles
+        from flaxinit.signal.table import render
 
-        columns = self._columns()
-        room = options.max_width - min(_READABLE, max(map(len, columns["kernel"]), default=0))
-        for heading in _DISPENSABLE:
-            if sum(map(_width, list(columns.items())[1:])) > room:
-                columns.pop(heading, None)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for heading in columns:
-            path = heading == "kernel"
-            table.add_column(
-                Text(heading),
-                justify="left" if path else "right",
-                no_wrap=not path,
-                overflow="fold",
-            )
-        for cells in zip(*columns.values(), strict=True):
-            table.add_row(*map(Text, cells))
-        yield table
-        for remark in self._remarks():
-            yield Text(remark)
-
-    def _columns(self) -> dict[str, list[str]]:
-        layers = self.layers
-        columns = {
-            "kernel": [layer.path for layer in layers],
-            "shape": [str(layer.shape).replace(" ", "") for layer in layers],
-            "fan_in": [f"{layer.fan_in:g}" for layer in layers],
-            "σ_w²": [_number(layer.sigma_w2) for layer in layers],
-            "wanted": [_number(layer.sigma_w2_wanted) for layer in layers],
-            "E[x²]": [
-                _number(layer.signal_in) + ("~" if layer.sampled else "") for layer in layers
-            ],
-            "E[y²]": [_number(layer.signal_out, layer.undetermined) for layer in layers],
-            "one draw": [_band(layer) for layer in layers],
-            "E[δ²]": [_number(layer.gradient_out, layer.gradient_undetermined) for layer in layers],
-            "E[dW²]": [
-                _number(layer.gradient_parameter, layer.gradient_undetermined) for layer in layers
-            ],
-            "positions": [_number(layer.positions) for layer in layers],
-            "samples": [_number(layer.samples) for layer in layers],
-        }
-        return {heading: cells for heading, cells in columns.items() if any(cells)}
-
-    def _remarks(self) -> Iterator[str]:
-        if self.stream:
-            first, last = self.stream[0].second_moment, self.stream[-1].second_moment
-            yield f"residual stream: E[x²] {first:.3g} after the first sum, {last:.3g} at the end"
-        if any(layer.sampled for layer in self.layers):
-            yield "~ rests on an operation that has no rule of its own and was sampled"
-        for what, reasons in (
-            ("E[y²]", [(layer.path, layer.undetermined) for layer in self.layers]),
-            ("the gradient", [(layer.path, layer.gradient_undetermined) for layer in self.layers]),
-        ):
-            if found := [(path, reason) for path, reason in reasons if reason]:
-                path, reason = found[-1]
-                yield f"{what} of {len(found)} kernels, the last of them {path}, is {reason}"
+        yield from render(self, options.max_width)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -204,27 +226,6 @@ class Report:
     __repr__ = __str__
 
 
-_READABLE = 32  # columns of a path on a narrow terminal
+# Of the tables of models whose weights are independent, the share that marks any layer.
+_LEVEL = 0.01
 _ENDLESS = 10_000  # columns, where nothing is folded
-# What a narrow terminal does without, in this order.
-_DISPENSABLE = ("shape", "one draw", "E[dW²]", "samples", "fan_in", "positions", "E[δ²]", "wanted")
-
-
-def _width(column: tuple[str, list[str]]) -> int:
-    heading, cells = column
-    return 2 + max(map(len, [heading, *cells]))
-
-
-def _number(value: float | None, why_not: str = "") -> str:
-    return "" if value is None else "undetermined" if why_not else f"{value:.3g}"
-
-
-def _band(layer: Forecast) -> str:
-    """Write what 95 % of draws are between, where that is not one number."""
-    low, high = (f"{value:.2g}" for value in layer.band)
-    return "" if layer.undetermined or low == high else f"{low}…{high}"
-
-
-def _factor(logarithm: float) -> str:
-    """Write exp of a number that may be large."""
-    return f"{math.exp(logarithm):.2g}" if logarithm < 20 else f"10^{logarithm / math.log(10):.0f}"
