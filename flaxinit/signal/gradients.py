@@ -12,17 +12,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from flaxinit.jaxpr import bind
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.movement import permuted
 from flaxinit.signal.products import axes_of
 from flaxinit.signal.signals import CONSTANT, WIDTH, Signal, expanded, joined
+from flaxinit.signal.windows import Window, gram_of_patches, patches
 
-_FEW = 64  # entries of an axis, where some stand for all
+_FEW = 64  # channels, where there are too many places for a Gram matrix
 
 
 def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
@@ -58,38 +56,49 @@ def of_kernel(
     return summary(square, shape, signals, numbers, rng)
 
 
-def of_convolution(equation, signals: Sequence[Signal]) -> Signal:
-    """Return the gradient of a kernel in a convolution, at some of its channels."""
-    x_spec, w_spec, out_spec = equation.params["dimension_numbers"]
-    axes = (x_spec[0], w_spec[0])  # of the channels that came in, and of those that went out
-    groups = equation.params["batch_group_count"]
-    each = [signal.shape[axis] // groups for signal, axis in zip(signals, axes, strict=True)]
-    held = [signal.held[axis] for signal, axis in zip(signals, axes, strict=True)]
-    if groups > 1:  # of the groups some are kept, each whole
-        most = min(h // n for h, n in zip(held, each, strict=True))
-        groups = max(1, min(most, _FEW // max(each)))
-        counts = [groups * n for n in each]
+def of_convolution(
+    equation,
+    signals: Sequence[Signal],
+    limits: Limits,
+    numbers: Iterator[int],
+    rng: np.random.Generator,
+) -> Signal:
+    """Return the gradient of a kernel in a convolution, the mean over the places of its window."""
+    params, shape = equation.params, tuple(equation.outvars[0].aval.shape)
+    x_spec, w_spec, out_spec = params["dimension_numbers"]
+    x, slope = (
+        expanded(permuted(s, (spec[1], *spec[2:], spec[0])), range(len(s.shape) - 1))
+        for s, spec in zip(signals, (x_spec, w_spec), strict=True)
+    )
+    # JAX slides the gradient over the signal, one step for each place of the kernel's window.
+    window = Window(
+        tuple(shape[axis] for axis in out_spec[2:]),
+        tuple(params["rhs_dilation"]),
+        tuple(tuple(pair) for pair in params["padding"]),
+        tuple(params["lhs_dilation"]),
+        tuple(params["window_strides"]),
+    )
+    before, after = (math.prod(each.held[:-1]) for each in (x, slope))
+    taps = math.prod(window.sizes)
+    if max(before, after) <= limits.places:
+        grams = []
+        for each in (x, slope):
+            flat = np.moveaxis(each.data, 0, -1).reshape(math.prod(each.held[:-1]), -1)
+            grams.append(flat @ flat.T / flat.shape[1])
+        seen = gram_of_patches(grams[0], window, x.held[:-1])
+        square = float(np.sum(seen * grams[1])) / taps
     else:
-        counts = [min(_FEW, h) for h in held]
-    equation = equation.replace(params=equation.params | {"batch_group_count": groups})
-    thin = []
-    for signal, axis, count in zip(signals, axes, counts, strict=True):
-        others = [i for i in range(len(signal.shape)) if i != axis]
-        thin.append(np.take(expanded(signal, others).data, np.arange(count), axis=axis + 1))
-    replicas = min((len(data) for data in thin if len(data) > 1), default=1)
-    scales = [float(np.max(np.abs(data))) or 1.0 for data in thin]  # JAX has 32 bits
-    arrays = [
-        jnp.asarray(data[:replicas] / scale, jnp.float32)
-        for data, scale in zip(thin, scales, strict=True)
-    ]
-    arrays = [jnp.broadcast_to(array, (replicas, *array.shape[1:])) for array in arrays]
-    data = jax.vmap(lambda *operands: bind(equation, operands)[0])(*arrays)
-    shape = tuple(equation.outvars[0].aval.shape)
-    roles = [CONSTANT] * len(shape)
-    for axis in out_spec[:2]:
-        roles[axis] = WIDTH
-    data = np.asarray(data, np.float64) * math.prod(scales)
-    return Signal(data, shape, tuple(roles), **joined(signals))
+        few = max(1, limits.entries // before // _FEW)
+        thin = [each.data[:few, ..., :_FEW] for each in (x, slope)]
+        replicas = min((len(data) for data in thin if len(data) > 1), default=1)
+        moved = [np.moveaxis(data[:replicas], -1, 1) for data in thin]
+        right = np.swapaxes(moved[1].reshape(len(moved[1]), -1, after), 1, 2)
+        cut = patches(moved[0].reshape(-1, *x.held[:-1], 1, 1), window)[
+            ..., 0, 0, *[slice(None)] * len(window.sizes)
+        ]
+        cut = cut.reshape(*moved[0].shape[:2], after, taps)
+        square = float(np.mean([np.mean((cut[..., n] @ right) ** 2) for n in range(taps)]))
+    return summary(square, shape, signals, numbers, rng)
 
 
 def summary(

@@ -152,8 +152,9 @@ class Interpreter:
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal | None:
         if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:
             return self.meetings.convolution(equation, signals)
-        if all(signal.origin is None for signal in signals):
-            return of_convolution(equation, signals)
+        one, other = signals
+        if one.origin is other.origin is None and one.backward != other.backward:
+            return of_convolution(equation, signals, self.limits, self.numbers, self.rng)
         return None
 
 

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
-from flaxinit.signal.draws import gaussian
+from flaxinit.signal.draws import compressed, gaussian
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.signals import Signal
+from flaxinit.signal.windows import Window, gram_of_patches, patches
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,6 @@ class Kernels:
         outputs: tuple[int, ...],
         key: Any,
         squares: np.ndarray | None = None,
-        thinned: float = 1.0,
     ) -> np.ndarray:
         """Draw what a kernel makes of a signal.
 
@@ -154,13 +155,11 @@ class Kernels:
             outputs: true sizes of the kernel's own axes.
             key: names kernel and contraction.
             squares: at each place the sum of E[x²] over the terms, if it is known better.
-            thinned: how many terms of all replicas each term stands for, beyond its share.
 
         Returns:
             replicas × kernels × channels × uses × outputs... × places.
         """
         k, kernels, channels, uses, places, terms = x.shape
-        share *= thinned
         fan = share * terms
         mean = law.mean * share * np.sum(x, axis=-1)
         mean = mean.reshape(k, kernels, channels, uses, *(1,) * len(outputs), places)
@@ -189,14 +188,79 @@ class Kernels:
             held = self.limits.hold(outputs, places * channels * uses)
             scaled = x.reshape(-1, uses * places, terms) * math.sqrt(variance * share)
             y = gaussian(self.rng, scaled, math.prod(held))
-            y = y.reshape(len(y), -1, uses, places)
-            y = rescaled(y, np.sum(scaled**2, axis=-1).reshape(len(y), 1, uses, places), (0, 1, 2))
-            y = y.reshape(k, kernels, channels, *held, uses, places)
+            y = y.reshape(k, kernels, channels, -1, uses, places)
+            scaled = scaled.reshape(k, kernels, channels, uses, places, terms)
+            parts = [matched(y[:, n], scaled[:, n], self.limits.places) for n in range(kernels)]
+            y = np.stack(parts, axis=1).reshape(k, kernels, channels, *held, uses, places)
             y = np.moveaxis(y, -2, 3)
         if not np.any(mean):
             return y
         common = min(len(y), k) if k > 1 else len(y)
         return y[:common] + mean[:common]
+
+    def groups_of_channels(
+        self, x: np.ndarray, window: Window, share: float, law: Law, outputs: int
+    ) -> np.ndarray:
+        """Draw the kernels of a grouped convolution, small ones, and apply them.
+
+        Args:
+            x: replicas × samples × positions... × groups × channels.
+            window: over the positions.
+            share: how many true channels each channel stands for.
+            law: of the entries.
+            outputs: channels that come out of each group.
+
+        Returns:
+            replicas × groups × outputs × places.
+        """
+        replicas, *shape, groups, channels = x.shape
+        taps = math.prod(window.sizes)
+        kernels = self.rng.standard_normal((taps, replicas, groups, channels, outputs))
+        if law.centered:
+            kernels -= np.mean(kernels, axis=(0, 3), keepdims=True)
+            kernels *= math.sqrt(taps * channels / (taps * channels - 1))
+        kernels *= math.sqrt(law.variance * share)
+        seen = patches(x, window)
+        y = sum(
+            np.einsum("r...gc,rgco->rgo...", seen[(..., *tap)], kernel)
+            for tap, kernel in zip(np.ndindex(*window.sizes), kernels, strict=True)
+        )
+        y = y.reshape(replicas, groups, outputs, -1)
+        before, places = math.prod(shape), y.shape[-1]
+        if max(before, places) <= min(self.limits.places, y[..., 0].size // 2) and not law.centered:
+            flat = np.moveaxis(x.reshape(replicas, before, -1), 1, 0).reshape(before, -1)
+            gram = gram_of_patches(flat @ flat.T / flat.shape[1], window, shape)
+            gram *= law.variance * share * channels
+            y = with_gram(y.reshape(-1, places), gram).reshape(y.shape)
+        if law.mean:
+            total = sum(np.sum(seen[(..., *tap)], axis=-1) for tap in np.ndindex(*window.sizes))
+            total = np.moveaxis(total, -1, 1).reshape(replicas, groups, 1, places)
+            y = y + law.mean * share * total
+        return y
+
+
+def matched(y: np.ndarray, factor: np.ndarray, places: int) -> np.ndarray:
+    """Give samples over places the Gram matrix X Xᵀ in the mean over all groups.
+
+    Args:
+        y: groups... × places.
+        factor: X, groups... × places × terms.
+        places: of which a Gram matrix is made, at most; of more, the second moments are matched.
+    """
+    size = y.shape[-1]
+    flat, x = y.reshape(-1, size), factor.reshape(-1, *factor.shape[-2:])
+    if size > min(places, len(flat) // 2):
+        return rescaled(flat, np.sum(x**2, axis=-1), (0,)).reshape(y.shape)
+    rows = np.swapaxes(x, 0, 1).reshape(size, -1)
+    return with_gram(flat, rows @ rows.T / len(x)).reshape(y.shape)
+
+
+def with_gram(y: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Give samples × places this Gram matrix over places, by a linear map."""
+    # y L̂⁻ᵀ Lᵀ has the Gram matrix L Lᵀ, where y has L̂ L̂ᵀ.
+    wanted, found = compressed(gram), compressed(y.T @ y / len(y))
+    y = solve_triangular(found, y.T, lower=True).T @ wanted.T
+    return rescaled(y, np.diagonal(gram)[None], (0,))
 
 
 def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flaxinit.signal import fallback
+from flaxinit.signal.draws import compressed
 from flaxinit.signal.kernels import Kernels, Law, law
 from flaxinit.signal.lookup import Rows
 from flaxinit.signal.movement import permuted, reshaped
@@ -22,7 +23,7 @@ from flaxinit.signal.products import axes_of, contracted
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Base, Signal, expanded
 from flaxinit.signal.statistics import fresh
 from flaxinit.signal.tied import with_known_rows
-from flaxinit.signal.windows import Window, patches
+from flaxinit.signal.windows import Window, gram_of_patches, patches
 
 
 class Observer:
@@ -120,20 +121,17 @@ class Meetings:
         rank = len(w_spec) - 2
         signal = expanded(signal, range(1, rank + 1))
         share = signal.share([rank + 2])
-        apart = signal.roles[rank + 1] == WIDTH
-        data, thinned, squares = self._thinned(signal.data, window, apart)
-        squares = None if squares is None or known.centered else share * squares
-        cut = patches(data, window)  # replicas, samples, positions..., groups, channels, window...
-        samples, *positions = cut.shape[1 : 2 + rank]
-        cut = np.moveaxis(cut, 2 + rank, 1)
-        cut = cut.reshape(*cut.shape[:2], samples * math.prod(positions), -1)
-        # Groups of channels that came out of a kernel have Gram matrices of their own.
-        cut = cut[:, None, :, None] if apart else cut[:, :, None, None]
-        outputs = (w.shape[w_spec[0]] // groups,)
+        outputs = w.shape[w_spec[0]] // groups
         axes = ("conv", tuple(w_spec), groups)
-        y = self.kernels.multiply(cut, share, known, outputs, (w.origin, axes), squares, thinned)
+        samples, positions = signal.held[0], window.outputs(signal.held[1 : 1 + rank])
+        if signal.roles[rank + 1] == WIDTH:
+            y = self.kernels.groups_of_channels(signal.data, window, share, known, outputs)
+        else:
+            cut, share, squares = self._seen(signal.data, window, share, known)
+            cut = cut[:, :, None, None]  # kernels, and no channels or uses apart
+            y = self.kernels.multiply(cut, share, known, (outputs,), (w.origin, axes), squares)
         # replicas, groups, outputs, samples, positions...
-        y = y.reshape(len(y), -1, y.shape[4], samples, *positions)
+        y = y.reshape(len(y), -1, y.shape[-2], samples, *positions)
         y = np.moveaxis(y.reshape(len(y), -1, samples, *positions), 1, -1)
         shape = tuple(equation.outvars[0].aval.shape)
         order = (out_spec[0], *out_spec[2:], out_spec[1])
@@ -146,41 +144,46 @@ class Meetings:
         fan_in = fan / math.prod(params["lhs_dilation"])
         return self._result(w, x, data, shape, tuple(roles), known, fan_in, [x_spec[1]], axes)
 
-    def _thinned(
-        self, data: np.ndarray, window: Window, apart: bool
+    def _seen(
+        self, data: np.ndarray, window: Window, share: float, known: Law
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """Keep fewer channels, which stand for all, if there are too many patches.
+        """Return what each place sees, or fewer terms that stand for all if they are too many.
 
         Args:
             data: replicas × samples × positions... × groups × channels.
             window: over the positions.
-            apart: whether each group has a kernel of its own.
+            share: how many true terms each term stands for.
+            known: the law of the kernel.
 
         Returns:
-            Some of the channels, how many of all replicas each stands for, and what the second
-            moments of the outputs would be with all of them, for entries of unit variance; these
-            are None if each kept replica and group still has all its channels.
+            replicas × groups × places × terms, how many true terms each term stands for, and the
+            sum of E[x²] over the terms at each place, if it is known better.
         """
-        rank = len(window.sizes)
         limits = self.kernels.limits
-        replicas, samples, *rest, groups, channels = data.shape
-        positions = math.prod(window.outputs(rest))
-        entries = samples * positions * math.prod(window.sizes)
-        most = max(64, limits.entries // 2 // entries)
-        if replicas * groups * channels <= most:
-            return data, 1.0, None
-        if apart or groups > 1:
-            keep = max(1, most // (groups * channels))
-            data = data[:keep]
-            if keep == 1 and groups * channels > most:
-                kept = max(1, most // channels)
-                data = np.take(data, np.arange(kept) * groups // kept, axis=-2)
-            return data, 1.0, None
+        replicas, *shape, groups, channels = data.shape
+        before, places = math.prod(shape), shape[0] * math.prod(window.outputs(shape[1:]))
+        most = max(64, limits.entries // 2 // (places * math.prod(window.sizes)))
+        few = replicas * groups * channels <= most
+        if few or groups > 1 or known.mean or known.centered:
+            data = data[: max(1, most // (groups * channels))]
+            return self._patches(data, window), share, None
+        if max(before, places) <= limits.places:
+            flat = np.moveaxis(data, 0, -1).reshape(before, -1)
+            gram = gram_of_patches(flat @ flat.T / flat.shape[1], window, shape)
+            # The Gram matrix stands for all channels of a window.
+            return compressed(gram)[None, None], share * channels, None
         square = np.mean(np.abs(data) ** 2, axis=(0, -1))[None, ..., None]
-        squares = np.sum(patches(square, window), axis=tuple(range(-2 - rank, 0)))
-        flat = np.moveaxis(data, 0, -2).reshape(*data.shape[1:-2], 1, -1)
+        squares = share * channels * np.sum(self._patches(square, window), axis=-1).reshape(-1)
+        flat = np.moveaxis(data, 0, -2).reshape(*shape, 1, -1)
         some = self.kernels.rng.permutation(flat.shape[-1])[:most]
-        return flat[None, ..., some], channels / most, channels * squares.reshape(-1)
+        return self._patches(flat[None, ..., some], window), share * channels / most, squares
+
+    @staticmethod
+    def _patches(data: np.ndarray, window: Window) -> np.ndarray:
+        """Return replicas × groups × places × terms."""
+        rank = len(window.sizes)
+        cut = np.moveaxis(patches(data, window), 2 + rank, 1)
+        return cut.reshape(*cut.shape[:2], math.prod(cut.shape[2 : 3 + rank]), -1)
 
     def _result(self, w, x, y, shape, roles, known: Law, fan: float, summed, axes) -> Signal:
         if (w.origin, axes) not in self.named:

@@ -1,5 +1,6 @@
 """Windows that slide over positions: what each output of a convolution sees."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,3 +77,24 @@ def patches(data: np.ndarray, window: Window) -> np.ndarray:
     for axis, step in zip(range(-rank, 0), window.dilation, strict=True):
         index[axis] = slice(None, None, step)
     return seen[tuple(index)]
+
+
+def gram_of_patches(gram: np.ndarray, window: Window, shape: Sequence[int]) -> np.ndarray:
+    """Return the Gram matrix of what the positions of a window see, from that of the positions.
+
+    Args:
+        gram: of the places, samples × positions.
+        window: over the positions.
+        shape: samples and positions along each axis.
+
+    >>> pair = Window((2,), (1,), ((0, 1),), (1,), (1,))
+    >>> gram_of_patches(np.eye(3), pair, (1, 3))  # the last one sees one position
+    array([[2., 0., 0.],
+           [0., 2., 0.],
+           [0., 0., 1.]])
+    """
+    number = np.arange(1.0, len(gram) + 1).reshape(1, *shape, 1, 1)
+    seen = patches(number, window).astype(int)  # 0 for what is beyond the border
+    seen = seen.reshape(-1, math.prod(window.sizes)).T
+    padded = np.pad(gram, ((1, 0), (1, 0)))
+    return sum(padded[np.ix_(each, each)] for each in seen)
