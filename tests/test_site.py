@@ -259,7 +259,7 @@ def test_stations_stand_below_or_beside_each_other(tmp_path):
     (tmp_path / "a.py").touch()
     first, second = journey.layers(["A | it | a.py", "", "B | is", "+ C | so"], tmp_path)
     assert first == [("A", "it", "a.py")] and [box.title for box in second] == ["B", "C"]
-    with pytest.raises(ValueError, match="'A' is in b.py, which does not exist"):
+    with pytest.raises(ValueError, match=r"'A' is in b\.py, which does not exist"):
         journey.layers(["A | it | b.py"], tmp_path)
     with pytest.raises(ValueError, match="A station is"):
         journey.layers(["A"], tmp_path)
