@@ -7,6 +7,7 @@ from pathlib import Path
 import check
 
 import flaxinit
+from flaxinit import recipes
 
 DOCS = Path(__file__).parent
 SITE = DOCS / "_build" / "html"
@@ -20,7 +21,8 @@ def main() -> None:
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         sys.exit(made.stdout + made.stderr)
-    if wrong := check.problems(SITE, flaxinit.__all__):
+    names = [*flaxinit.__all__, *(f"recipes.{name}" for name in recipes.__all__)]
+    if wrong := check.problems(SITE, names):
         sys.exit("\n".join(wrong))
     print((SITE / "index.html").as_uri())
 

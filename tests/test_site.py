@@ -15,6 +15,7 @@ import pytest
 import stacks
 
 import flaxinit
+from flaxinit import recipes, theory
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -32,6 +33,12 @@ ENTRY = re.compile(
 WITHOUT_EQUATION = {"get", "for_haiku", "for_keras", "reinit", "fast_init", "stack"}
 
 
+# Each name that a user may write, with its value.
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (flaxinit, recipes)
+    for name in module.__all__
+}
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
@@ -86,15 +93,10 @@ def entries() -> list[str]:
 def test_every_public_name_has_one_entry():
     listed = entries()
     assert len(set(listed)) == len(listed)
-    public = {f"flaxinit.{name}" for name in flaxinit.__all__}
-    public |= {f"flaxinit.theory.{name}" for name in vars(flaxinit.theory) if is_public(name)}
-    again = {f"flaxinit.theory.{name}" for name in ("Derivation", "Moment", "derive")}
-    assert public - again <= set(listed), "add an entry to a page of docs/reference"
-
-
-def is_public(name: str) -> bool:
-    value = getattr(flaxinit.theory, name)
-    return not name.startswith("_") and not isinstance(value, type(sys))
+    exported = {name for name, value in vars(theory).items() if not isinstance(value, type(sys))}
+    of_theory = {name for name in exported - set(flaxinit.__all__) if not name.startswith("_")}
+    names = {*PUBLIC, *(f"flaxinit.theory.{name}" for name in of_theory)}
+    assert names <= set(listed), "add an entry to a page of docs/reference"
 
 
 def equations(docstring: str) -> list[str]:
@@ -104,12 +106,12 @@ def equations(docstring: str) -> list[str]:
     return [a or b for a, b in literals if re.search(r" [=≈~] .*\w|[√²·]|\w/\w|\^\(", a or b)]
 
 
-@pytest.mark.parametrize("name", [name for name in flaxinit.__all__ if name[0].islower()])
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name.rpartition(".")[2].islower()])
 def test_a_docstring_has_an_example_and_an_equation(name):
-    text = getattr(flaxinit, name).__doc__
+    text = PUBLIC[name].__doc__ or ""
     assert ">>>" in text
     named = text.startswith("Return `")  # which has the equation
-    assert named or name in WITHOUT_EQUATION or equations(text)
+    assert named or name.removeprefix("flaxinit.") in WITHOUT_EQUATION or equations(text)
 
 
 def test_prose_has_no_equation():
