@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from jax import lax
 
 import flaxinit
+from benchmarks.bounds import z_score
 from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.signals import WIDTH, Signal, exact
-from flaxinit.signal.windows import Window, patches
+from flaxinit.signal.windows import Window, gram, gram_of_patches, patches
 
 
 def interpreter(**limits):
@@ -188,4 +190,54 @@ def test_patches_are_what_a_convolution_sees(strides, padding, spacing, dilation
     assert list(expected.shape[1:3]) == window.outputs((7, 6))
     np.testing.assert_allclose(
         np.einsum("nijchw,hwco->nijo", seen, w), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_gram_matrix_of_patches_is_that_of_what_a_window_sees():
+    window = Window((3, 2), (1, 2), ((1, 1), (0, 1)), (1, 1), (2, 1))
+    x = np.random.default_rng(0).standard_normal((5, 2, 4, 3, 1, 7))  # 5 replicas, 7 channels
+    seen = np.moveaxis(patches(x, window), 4, 0)[0]
+    rows = np.moveaxis(seen.reshape(5, -1, 7, 6), 1, 0).reshape(-1, 5 * 7 * 6)
+    found = gram_of_patches(gram(x, 3), window, (2, 4, 3))
+    np.testing.assert_allclose(found, rows @ rows.T / (5 * 7))
+
+
+CONVOLUTIONS = {
+    "3 × 3": (nn.Conv(16, (3, 3)), 6),
+    "strided": (nn.Conv(16, (3, 3), (2, 2)), 6),
+    "dilated": (nn.Conv(16, (3, 3), kernel_dilation=2, padding="VALID"), 6),
+    "transposed": (nn.ConvTranspose(16, (3, 3), (2, 2)), 6),
+    "depthwise": (nn.Conv(32, (3, 3), feature_group_count=32), 6),
+    "many positions": (nn.Conv(16, (3, 3)), 20),
+}
+
+
+# With 800 positions, 64 gradients take seconds.
+SLOW = pytest.param("many positions", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "case", [*[name for name in CONVOLUTIONS if name not in SLOW.values], SLOW]
+)
+def test_the_gradient_of_a_convolution(case):
+    """E[dW²] over gradients of the output that are white, and so E[δ²] Σ x² of what is seen."""
+    layer, size = CONVOLUTIONS[case]
+
+    first = nn.Conv(32, (1, 1), kernel_init=flaxinit.lecun())
+    network = nn.Sequential([first, nn.relu, layer])
+    x = jax.random.normal(jax.random.key(0), (2, size, size, 8))
+    *_, found = flaxinit.forecast(network, x, backward=True).layers
+
+    def one(key):
+        keys = jax.random.split(key)
+        params = network.init(keys[0], x)
+        y, pull = jax.vjp(lambda params: network.apply(params, x), params)
+        (slopes,) = pull(jax.random.normal(keys[1], y.shape))
+        return jnp.mean(slopes["params"]["layers_2"]["kernel"] ** 2)
+
+    draws = np.array(jax.lax.map(one, jax.random.split(jax.random.key(1), 64)), np.float64)
+    z = z_score(len(CONVOLUTIONS))
+    assert found.gradient_parameter == pytest.approx(
+        draws.mean(),
+        abs=z * draws.std() / 8 + 0.02 * draws.mean(),  # and 1/√4096 of the particles
     )

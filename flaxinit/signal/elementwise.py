@@ -84,16 +84,18 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
     norm: its second moment is the same in each draw. Any other operation on a pre-activation is
     part of the activation.
     """
-    if result.origin is not None or not result.sources or result.backward:
+    if result.origin is not None or not result.sources:
         return result
     if name in ("add", "add_any", "sub"):
-        bias = any(signal.is_parameter for signal in signals)
-        if not bias and not independent(signals, result.roles):
+        known = result.backward or any(signal.is_parameter for signal in signals)
+        if not known and not independent(signals, result.roles):
             return result
         squares = [signal.second_moment() for signal in signals]
         shares = [square / (sum(squares) or 1.0) for square in squares]
         pairs = zip(signals, shares, strict=True)
         return _pre_activation(result, total(x.carried().scaled(share) for x, share in pairs))
+    if result.backward:
+        return result
     if name in ("mul", "div") and any(_is_statistic(signal, result) for signal in signals):
         return _pre_activation(result, Fluctuation())
     return result

@@ -14,6 +14,7 @@ from flaxinit.jaxpr import called, closed
 from flaxinit.paths import part
 from flaxinit.signal import laws
 from flaxinit.signal.draws import gaussian
+from flaxinit.signal.fluctuation import Fluctuation
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.kernels import Law
 from flaxinit.signal.limits import Limits
@@ -205,6 +206,8 @@ class _Record(Observer):
     backward: bool
     layers: list[Layer] = field(default_factory=list)
     stream: list[Sum] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # of the draws that layers are
+    inputs: list[Fluctuation] = field(default_factory=list)  # of layers
     latest: dict[Origin | None, list[int]] = field(default_factory=dict)  # layers of a kernel
     seen: set[tuple[Any, str]] = field(default_factory=set)
 
@@ -220,7 +223,6 @@ class _Record(Observer):
                 self.layers[n] = replace(
                     layer,
                     gradient_parameter=own[0].second_moment(),
-                    gradient_undetermined=undetermined(own[0].carried(), gradient=True),
                 )
 
     def enters(self, w: Signal, x: Signal) -> None:
@@ -232,17 +234,33 @@ class _Record(Observer):
                 f"{square}. Look at the inputs and at what stands before this kernel."
             )
 
-    def met(self, w: Signal, x: Signal, y: Signal, law: Law, fan: float) -> None:
+    def scored(self, one: Signal, other: Signal) -> None:
+        for n, layer in enumerate(self.layers):
+            if {self.numbers[n]} <= one.sources | other.sources and not layer.rough:
+                self.layers[n] = replace(layer, rough="makes queries or keys")
+
+    def met(self, w: Signal, x: Signal, y: Signal, law: Law, fan: float, small: str = "") -> None:
         origin = sorted(w.origin or (), key=str)
         if x.backward:  # the transposed kernel: uses are met in the reverse order
             if waiting := self.latest.get(w.origin):
                 n = waiting.pop()
-                self.layers[n] = replace(self.layers[n], gradient_out=x.second_moment())
+                self.layers[n] = replace(
+                    self.layers[n],
+                    gradient_out=x.second_moment(),
+                    # E[dW²] is a product of E[δ²] and E[x²].
+                    gradient_undetermined=undetermined(x.carried() + self.inputs[n], gradient=True),
+                )
             return
         signal_in, signal_out = x.second_moment(), y.second_moment()
         if self._again(w.origin, signal_in):
             return
-        self.latest.setdefault(w.origin, []).append(len(self.layers))
+        uses = self.latest.setdefault(w.origin, [])
+        if uses:
+            small = "is used more than once"
+            self.layers[uses[-1]] = replace(self.layers[uses[-1]], rough=small)
+        uses.append(len(self.layers))
+        self.numbers.append(max(y.sources, default=0))
+        self.inputs.append(x.carried())
         sigma_w2 = fan * law.variance
         # What a kernel of σ_w² = 1 makes of the signal: less than E[x²] at borders, and centered.
         per_unit = signal_out / sigma_w2 if sigma_w2 else signal_in
@@ -267,6 +285,7 @@ class _Record(Observer):
                 undetermined=undetermined(y.strays),
                 reads_input=x.known,
                 curve=_curve(x),
+                rough=small,
             )
         )
 

@@ -18,7 +18,7 @@ from flaxinit.signal.limits import Limits
 from flaxinit.signal.movement import permuted
 from flaxinit.signal.products import axes_of
 from flaxinit.signal.signals import CONSTANT, WIDTH, Signal, expanded, joined
-from flaxinit.signal.windows import Window, gram_of_patches, patches
+from flaxinit.signal.windows import Window, gram, gram_of_patches, patches
 
 _FEW = 64  # channels, where there are too many places for a Gram matrix
 
@@ -79,25 +79,18 @@ def of_convolution(
         tuple(params["window_strides"]),
     )
     before, after = (math.prod(each.held[:-1]) for each in (x, slope))
-    taps = math.prod(window.sizes)
+    taps, rank = math.prod(window.sizes), len(x_spec) - 1
     if max(before, after) <= limits.places:
-        grams = []
-        for each in (x, slope):
-            flat = np.moveaxis(each.data, 0, -1).reshape(math.prod(each.held[:-1]), -1)
-            grams.append(flat @ flat.T / flat.shape[1])
-        seen = gram_of_patches(grams[0], window, x.held[:-1])
-        square = float(np.sum(seen * grams[1])) / taps
+        seen = gram_of_patches(gram(x.data, rank), window, x.held[:-1])
+        square = float(np.sum(seen * gram(slope.data, rank))) / taps
     else:
         few = max(1, limits.entries // before // _FEW)
         thin = [each.data[:few, ..., :_FEW] for each in (x, slope)]
         replicas = min((len(data) for data in thin if len(data) > 1), default=1)
-        moved = [np.moveaxis(data[:replicas], -1, 1) for data in thin]
-        right = np.swapaxes(moved[1].reshape(len(moved[1]), -1, after), 1, 2)
-        cut = patches(moved[0].reshape(-1, *x.held[:-1], 1, 1), window)[
-            ..., 0, 0, *[slice(None)] * len(window.sizes)
-        ]
-        cut = cut.reshape(*moved[0].shape[:2], after, taps)
-        square = float(np.mean([np.mean((cut[..., n] @ right) ** 2) for n in range(taps)]))
+        seen = patches(thin[0][:replicas, ..., None, :], window)
+        seen = seen.reshape(len(seen), after, -1, taps)
+        left = thin[1][:replicas].reshape(-1, after, thin[1].shape[-1]).swapaxes(1, 2)
+        square = float(np.mean([np.mean((left @ seen[..., n]) ** 2) for n in range(taps)]))
     return summary(square, shape, signals, numbers, rng)
 
 

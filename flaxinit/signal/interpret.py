@@ -19,7 +19,7 @@ from flaxinit.signal.limits import Limits
 from flaxinit.signal.lookup import Rows, dynamic_slice, gather
 from flaxinit.signal.meeting import Meetings, Observer
 from flaxinit.signal.movement import MOVEMENTS, row
-from flaxinit.signal.products import contracted
+from flaxinit.signal.products import axes_of, contracted
 from flaxinit.signal.reduction import REDUCTIONS, reduced
 from flaxinit.signal.signals import (
     CONSTANT,
@@ -147,7 +147,12 @@ class Interpreter:
             return self.meetings.dot_general(equation, signals, side)
         if is_gradient(equation, signals, self.limits):
             return of_kernel(equation, signals, self.numbers, self.rng)
-        return contracted(equation, *signals)
+        one, other = signals
+        summed = axes_of(equation, 0, len(one.shape)).summed
+        drawn = one.sources and other.sources and not (one.backward or other.backward)
+        if drawn and any(one.roles[axis] == WIDTH for axis in summed):
+            self.observer.scored(one, other)
+        return contracted(equation, one, other)
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal | None:
         if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:

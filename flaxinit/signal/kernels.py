@@ -23,7 +23,7 @@ from scipy.linalg import solve_triangular
 from flaxinit.signal.draws import compressed, gaussian
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.signals import Signal
-from flaxinit.signal.windows import Window, gram_of_patches, patches
+from flaxinit.signal.windows import Window, gram, gram_of_patches, patches
 
 
 @dataclass(frozen=True)
@@ -214,28 +214,24 @@ class Kernels:
             replicas × groups × outputs × places.
         """
         replicas, *shape, groups, channels = x.shape
-        taps = math.prod(window.sizes)
-        kernels = self.rng.standard_normal((taps, replicas, groups, channels, outputs))
+        taps = list(np.ndindex(*window.sizes))
+        fan = len(taps) * channels
+        kernels = self.rng.standard_normal((len(taps), replicas, groups, channels, outputs))
         if law.centered:
             kernels -= np.mean(kernels, axis=(0, 3), keepdims=True)
-            kernels *= math.sqrt(taps * channels / (taps * channels - 1))
+            kernels *= math.sqrt(fan / (fan - 1))
         kernels *= math.sqrt(law.variance * share)
+        kernels += law.mean * share
         seen = patches(x, window)
-        y = sum(
-            np.einsum("r...gc,rgco->rgo...", seen[(..., *tap)], kernel)
-            for tap, kernel in zip(np.ndindex(*window.sizes), kernels, strict=True)
-        )
+        y = np.zeros((replicas, groups, outputs, shape[0], *window.outputs(shape[1:])))
+        for tap, kernel in zip(taps, kernels, strict=True):
+            y += np.einsum("r...gc,rgco->rgo...", seen[(..., *tap)], kernel)
         y = y.reshape(replicas, groups, outputs, -1)
-        before, places = math.prod(shape), y.shape[-1]
-        if max(before, places) <= min(self.limits.places, y[..., 0].size // 2) and not law.centered:
-            flat = np.moveaxis(x.reshape(replicas, before, -1), 1, 0).reshape(before, -1)
-            gram = gram_of_patches(flat @ flat.T / flat.shape[1], window, shape)
-            gram *= law.variance * share * channels
-            y = with_gram(y.reshape(-1, places), gram).reshape(y.shape)
-        if law.mean:
-            total = sum(np.sum(seen[(..., *tap)], axis=-1) for tap in np.ndindex(*window.sizes))
-            total = np.moveaxis(total, -1, 1).reshape(replicas, groups, 1, places)
-            y = y + law.mean * share * total
+        most = min(self.limits.places, y[..., 0].size // 2)
+        if max(math.prod(shape), y.shape[-1]) <= most and not (law.centered or law.mean):
+            exactly = gram_of_patches(gram(x, len(shape)), window, shape)
+            exactly *= law.variance * share * channels
+            y = with_gram(y.reshape(-1, y.shape[-1]), exactly).reshape(y.shape)
         return y
 
 
@@ -255,12 +251,12 @@ def matched(y: np.ndarray, factor: np.ndarray, places: int) -> np.ndarray:
     return with_gram(flat, rows @ rows.T / len(x)).reshape(y.shape)
 
 
-def with_gram(y: np.ndarray, gram: np.ndarray) -> np.ndarray:
+def with_gram(y: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Give samples × places this Gram matrix over places, by a linear map."""
     # y L̂⁻ᵀ Lᵀ has the Gram matrix L Lᵀ, where y has L̂ L̂ᵀ.
-    wanted, found = compressed(gram), compressed(y.T @ y / len(y))
-    y = solve_triangular(found, y.T, lower=True).T @ wanted.T
-    return rescaled(y, np.diagonal(gram)[None], (0,))
+    found = compressed(y.T @ y / len(y))
+    y = solve_triangular(found, y.T, lower=True).T @ compressed(wanted).T
+    return rescaled(y, np.diagonal(wanted)[None], (0,))
 
 
 def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

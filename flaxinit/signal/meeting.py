@@ -23,7 +23,7 @@ from flaxinit.signal.products import axes_of, contracted
 from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Base, Signal, expanded
 from flaxinit.signal.statistics import fresh
 from flaxinit.signal.tied import with_known_rows
-from flaxinit.signal.windows import Window, gram_of_patches, patches
+from flaxinit.signal.windows import Window, gram, gram_of_patches, patches
 
 
 class Observer:
@@ -32,8 +32,22 @@ class Observer:
     def enters(self, kernel: Signal, signal: Signal) -> None:
         """Note that a signal is about to meet a kernel."""
 
-    def met(self, kernel: Signal, signal: Signal, result: Signal, law: Law, fan: float) -> None:
-        """Note the result of a meeting; `fan` is the number of terms that an output sums."""
+    def met(
+        self, kernel: Signal, signal: Signal, result: Signal, law: Law, fan: float, small: str = ""
+    ) -> None:
+        """Note the result of a meeting.
+
+        Args:
+            kernel: that was met.
+            signal: that met it.
+            result: of both.
+            law: of the kernel.
+            fan: the number of terms that an output sums.
+            small: what the kernel does instead of mixing channels; empty if it mixes them.
+        """
+
+    def scored(self, one: Signal, other: Signal) -> None:
+        """Note that channels of two signals are multiplied and summed, as in attention."""
 
     def added(self, result: Signal, parts: Sequence[Signal]) -> None:
         """Note the sum of two independent signals, its parts: the residual stream."""
@@ -98,7 +112,8 @@ class Meetings:
             for axis in wanted
         )
         shape = tuple(equation.outvars[0].aval.shape)
-        return self._result(w, x, y, shape, roles, known, fan, theirs.summed, own)
+        small = "mixes positions" if uses else ""
+        return self._result(w, x, y, shape, roles, known, fan, theirs.summed, own, small)
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal:
         x, w = signals
@@ -142,7 +157,9 @@ class Meetings:
         ):
             roles[axis] = role if shape[axis] > 1 else CONSTANT
         fan_in = fan / math.prod(params["lhs_dilation"])
-        return self._result(w, x, data, shape, tuple(roles), known, fan_in, [x_spec[1]], axes)
+        small = "is depthwise" if signal.roles[rank + 1] == WIDTH else ""
+        summed = [x_spec[1]]
+        return self._result(w, x, data, shape, tuple(roles), known, fan_in, summed, axes, small)
 
     def _seen(
         self, data: np.ndarray, window: Window, share: float, known: Law
@@ -168,10 +185,9 @@ class Meetings:
             data = data[: max(1, most // (groups * channels))]
             return self._patches(data, window), share, None
         if max(before, places) <= limits.places:
-            flat = np.moveaxis(data, 0, -1).reshape(before, -1)
-            gram = gram_of_patches(flat @ flat.T / flat.shape[1], window, shape)
-            # The Gram matrix stands for all channels of a window.
-            return compressed(gram)[None, None], share * channels, None
+            seen = gram_of_patches(gram(data, len(shape)), window, shape)
+            # It stands for all channels of a window.
+            return compressed(seen)[None, None], share * channels, None
         square = np.mean(np.abs(data) ** 2, axis=(0, -1))[None, ..., None]
         squares = share * channels * np.sum(self._patches(square, window), axis=-1).reshape(-1)
         flat = np.moveaxis(data, 0, -2).reshape(*shape, 1, -1)
@@ -185,7 +201,9 @@ class Meetings:
         cut = np.moveaxis(patches(data, window), 2 + rank, 1)
         return cut.reshape(*cut.shape[:2], math.prod(cut.shape[2 : 3 + rank]), -1)
 
-    def _result(self, w, x, y, shape, roles, known: Law, fan: float, summed, axes) -> Signal:
+    def _result(
+        self, w, x, y, shape, roles, known: Law, fan: float, summed, axes, small: str
+    ) -> Signal:
         if (w.origin, axes) not in self.named:
             self.named[w.origin, axes] = next(self.numbers)
         number = frozenset({self.named[w.origin, axes]})
@@ -196,7 +214,7 @@ class Meetings:
             strays=(strays := x.carried() + fresh(x, summed, fan)),
             bases=(Base(result.data, strays),),
         )
-        self.observer.met(w, x, result, known, fan)
+        self.observer.met(w, x, result, known, fan, small)
         return result
 
 

@@ -44,6 +44,8 @@ class Layer:
             something. A second moment is undetermined if, at one sample, its standard deviation
             over draws exceeds its mean. It is smaller in wider layers.
         gradient_undetermined: the same of the gradients.
+        rough: what the kernel does, if its gradient is forecast only roughly at moderate widths;
+            empty otherwise. It then depends on the kernel itself, or on products of its outputs.
         reads_input: whether the kernel reads the model's inputs, and not what a kernel made.
         curve: a sample of pre-activations and of the inputs that were made of them, if these are
             a function of those, entry by entry.
@@ -69,6 +71,7 @@ class Layer:
     sensitivity: float = 0.0
     undetermined: str = ""
     gradient_undetermined: str = ""
+    rough: str = ""
     reads_input: bool = False
     curve: Any = field(default=None, repr=False, compare=False)
     measured: Measured | None = None

@@ -180,18 +180,15 @@ def joined(signals: Sequence[Signal]) -> dict[str, Any]:
     """Return all fields but data, shape and roles of what is computed from these signals."""
     origins = [signal.origin for signal in signals]
     known = [origin for origin in origins if origin is not None]
+    backward = any(signal.backward for signal in signals)
     return {
         "sources": frozenset().union(*(signal.sources for signal in signals)),
         "origin": NOTHING.union(*known) if len(known) == len(origins) else None,
         # How the law of a parameter was read says nothing of the signal that meets it.
         "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
         "level": _geometric([signal.level for signal in signals]),
-        # A gradient is multiplied by what the forward pass made, and strays with both.
-        "strays": total(
-            widest(signal.carried() for signal in signals if signal.backward is backward)
-            for backward in (False, True)
-        ),
-        "backward": any(signal.backward for signal in signals),
+        "strays": widest(s.carried() for s in signals if s.backward or not backward),
+        "backward": backward,
     }
 
 

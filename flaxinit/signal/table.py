@@ -109,7 +109,7 @@ def columns_of(report: "Report") -> dict[str, list[str]]:
             "E[y²]": determined("signal_out", "undetermined"),
             "one draw": [_band(group[-1]) for group in groups],
             "E[δ²]": determined("gradient_out", "gradient_undetermined"),
-            "E[dW²]": determined("gradient_parameter", "gradient_undetermined"),
+            "E[dW²]": _rough(determined("gradient_parameter", "gradient_undetermined"), groups),
             "positions": expected("positions"),
             "samples": expected("samples"),
         }
@@ -124,6 +124,11 @@ def columns_of(report: "Report") -> dict[str, list[str]]:
 def _marked(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[str]:
     sampled = ["~" if any(layer.sampled for layer in group) else "" for group in groups]
     return [a + b for a, b in zip(cells, sampled, strict=True)]
+
+
+def _rough(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[str]:
+    rough = ["≈" if any(layer.rough for layer in group) else "" for group in groups]
+    return [cell and cell + mark for cell, mark in zip(cells, rough, strict=True)]
 
 
 def _range(values: Sequence[float | None]) -> str:
@@ -155,6 +160,9 @@ def remarks(report: "Report") -> Iterator[str]:
         yield f"residual stream: E[x²] {first:.3g} after the first sum, {last:.3g} at the end"
     if any(layer.sampled for layer in report.layers):
         yield "~ rests on an operation that has no rule of its own and was sampled"
+    forecast = [layer for layer in report.layers if layer.gradient_parameter is not None]
+    if kinds := sorted({layer.rough for layer in forecast if layer.rough and not layer.measured}):
+        yield f"≈ of a kernel that {' or '.join(kinds)}: off by more than others, at small widths"
     if report.outside:
         yield "* not by chance: weights depend on their input or each other, or have a mean"
     for operation in dict.fromkeys(report.others.values()):

@@ -79,6 +79,13 @@ def patches(data: np.ndarray, window: Window) -> np.ndarray:
     return seen[tuple(index)]
 
 
+def gram(data: np.ndarray, axes: int) -> np.ndarray:
+    """Return E[x_i x_j] over places, so many axes after the first; the mean is over all others."""
+    places = math.prod(data.shape[1 : 1 + axes])
+    flat = np.swapaxes(data.reshape(len(data), places, -1), 0, 1).reshape(places, -1)
+    return flat @ flat.T / flat.shape[1]
+
+
 def gram_of_patches(gram: np.ndarray, window: Window, shape: Sequence[int]) -> np.ndarray:
     """Return the Gram matrix of what the positions of a window see, from that of the positions.
 
@@ -97,4 +104,4 @@ def gram_of_patches(gram: np.ndarray, window: Window, shape: Sequence[int]) -> n
     seen = patches(number, window).astype(int)  # 0 for what is beyond the border
     seen = seen.reshape(-1, math.prod(window.sizes)).T
     padded = np.pad(gram, ((1, 0), (1, 0)))
-    return sum(padded[np.ix_(each, each)] for each in seen)
+    return np.sum([padded[np.ix_(each, each)] for each in seen], axis=0)
