@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from flaxinit.initializers.base import Initializer, checked_initializer
-from flaxinit.initializers.checks import check_key
+from flaxinit.initializers.checks import check_key, checked_choice
 from flaxinit.initializers.config import get
 from flaxinit.initializers.like_kernel import like_kernel
 from flaxinit.patterns import Found, Pattern, checked_pattern, find, matcher, nearest, nnx_of, shown
@@ -22,12 +22,13 @@ Tree = TypeVar("Tree")
 class Rule(NamedTuple):
     """A pattern, and the initializer of what it matches; None leaves that as it is.
 
-    A rule that is not required may match nothing: models with and without biases share it.
+    A pair in the rules of `reinit` must draw something. Recipes are for many models, and say less:
+    by ``must="match"`` rules before it may take all that it matches, by None it may match nothing.
     """
 
     pattern: Pattern
     init: Any
-    required: bool = True
+    must: Literal["draw", "match"] | None = "draw"
 
     def __str__(self) -> str:
         return shown(self.pattern)
@@ -105,8 +106,8 @@ def reinit(
         matches = matcher(rule.pattern, tree)
         own = [i for i, at in found.items() if matches(at.name, at.array)]
         fresh = {i: fit for i in own if i not in chosen and (fit := _fitted(rule, found[i]))}
-        if rule.required and not fresh:
-            taken = [chosen[i] for i in own if i in chosen]
+        taken = [chosen[i] for i in own if i in chosen]
+        if not fresh and (rule.must == "draw" or (rule.must == "match" and not taken)):
             raise ValueError(_useless(rule, taken, [at.name for at in found.values()]))
         matched.append(list(fresh))
         chosen.update(fresh)
@@ -130,20 +131,20 @@ def checked_rules(rules: Any) -> list[Rule]:
             'rules must be pairs of a pattern and an initializer, such as {"*/kernel": he()}; got '
             f"{rules!r}."
         )
-    return [
-        Rule(checked_pattern(pattern), _checked(init), *required)
-        for pattern, init, *required in pairs
-    ]
+    return [_checked_rule(Rule(*pair)) for pair in pairs]
 
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) == 2
 
 
-def _checked(init: Any) -> Any:
-    if init is None:
-        return None
-    return checked_initializer("init", get(init) if isinstance(init, str | Mapping) else init)
+def _checked_rule(rule: Rule) -> Rule:
+    init = get(rule.init) if isinstance(rule.init, str | Mapping) else rule.init
+    if init is not None:
+        checked_initializer("init", init)
+    if rule.must is not None:
+        checked_choice("Rule.must", rule.must, ("draw", "match"))
+    return rule._replace(pattern=checked_pattern(rule.pattern), init=init)
 
 
 def _taken_apart(tree: Any) -> tuple[Any, Callable[[Any], Any]]:

@@ -22,6 +22,8 @@ NEEDS = {
     "concatenate": {"parts": [{"name": "zeros"}, {"name": "he"}], "sizes": [1, 2]},
     "icnr": {"init": {"name": "he"}},
     "like_kernel": {"init": {"name": "he"}, "kernel": [64, 8]},
+    "small_init": {"width": 64},
+    "wang_init": {"layers": 2, "width": 64},
     "stack": {"parts": [{"name": "he"}, {"name": "constant", "value": [1.0, 2.0]}]},
 }
 VALUES = [
@@ -98,6 +100,11 @@ BAD = {
         "^zeros takes no keyword 'value'",
     ),
     "too few": (lambda: flaxinit.get("variance_scaling"), TypeError, "needs 'scale' and 'mode'"),
+    "too few of a function": (
+        lambda: flaxinit.get({"name": "wang_init", "width": 8}),
+        TypeError,
+        "^wang_init needs 'layers'",
+    ),
     "no name": (lambda: flaxinit.get({"stddev": 0.1}), ValueError, 'initializer under "name"'),
     "a name that is a number": (lambda: flaxinit.get({"name": 3}), ValueError, 'under "name"'),
     "nothing": (lambda: flaxinit.get(None), TypeError, "got None"),

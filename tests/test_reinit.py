@@ -216,15 +216,16 @@ def test_what_is_like_a_kernel_says_what_is_missing():
     assert LIKE.times(2.0) == like_kernel(flaxinit.lecun_uniform().times(2.0))
 
 
-def test_a_rule_that_is_not_required_may_match_nothing():
-    rules = [
-        Rule("*/head/*", SMALL),
-        Rule("*/krenel", SMALL, False),
-        Rule("*/head/bias", SMALL, False),
-    ]
+def test_a_rule_of_a_recipe_may_draw_nothing():
+    loose = [Rule("*/krenel", SMALL, must=None), Rule("*/head/bias", SMALL, must="match")]
+    rules = [Rule("*/head/*", SMALL), *loose]
     reports = []
     reinit(linen(), rules, NEW, report=reports.append)
     assert [len(names) for _, names in reports[0].redrawn] == [2, 0, 0]
+    with pytest.raises(ValueError, match="matches none"):
+        reinit(linen(), [Rule("*/krenel", SMALL, must="match")], NEW)
+    with pytest.raises(ValueError, match=r"Rule\.must must be one of draw, match; got 'maybe'"):
+        reinit(linen(), [Rule("*", SMALL, must="maybe")], NEW)
 
 
 def test_kernels_stored_with_their_outputs_first():

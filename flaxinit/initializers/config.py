@@ -99,6 +99,7 @@ def _made(name: str, fields: dict[str, Any]) -> Initializer:
             f"No initializer is called {name!r}.{did_you_mean(name.lower(), forms(), most=3)}"
         )
     if not isinstance(form, Initializer):
+        arguments(name, inspect.signature(form), (), fields)
         return form(**fields)
     return dataclasses.replace(form, **arguments(name, FILLED, (), fields)) if fields else form
 

@@ -44,7 +44,7 @@ out_axis, batch_axis, dtype, fan_in, fan_out, groups, strides, transposed.
     name = name or form.__name__
     form = inspect.unwrap(form)  # a form with a second name is wrapped only once
     own = [p for p in inspect.signature(form).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    bound = own[0].name == "self"
+    bound = bool(own) and own[0].name == "self"
     options = [
         inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=None)
         for word in KernelOptions.__annotations__

@@ -26,8 +26,8 @@ class hippo_legs(Deterministic):
     Raises:
         ValueError: when called, a shape whose last two axes differ.
 
-    >>> (hippo_legs()(None, (3, 3)) ** 2).round(3).tolist()
-    [[1.0, 0.0, 0.0], [3.0, 4.0, 0.0], [5.0, 15.0, 9.0]]
+    >>> (hippo_legs()(None, (3, 3)) ** 2).round().astype(int).tolist()
+    [[1, 0, 0], [3, 4, 0], [5, 15, 9]]
 
     References: Gu, Dao, Ermon, Rudra, Ré (2020), HiPPO; Gu, Goel, Ré (2022), S4.
     """
