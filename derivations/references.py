@@ -179,6 +179,14 @@ YANG_2022 = (
     "J. Gao (2022). Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter "
     "Transfer. arXiv:2203.03466."
 )
+BORDELON_2023 = (
+    "B. Bordelon, L. Noci, M. B. Li, B. Hanin, C. Pehlevan (2023). Depthwise Hyperparameter "
+    "Transfer in Residual Networks: Dynamics and Scaling Limit. arXiv:2309.16620."
+)
+YANG_2023_DEPTH = (
+    "G. Yang, D. Yu, C. Zhu, S. Hayou (2023). Tensor Programs VI: Feature Learning in "
+    "Infinite-Depth Neural Networks. arXiv:2310.02244."
+)
 YANG_2023 = (
     "G. Yang, J. B. Simon, J. Bernstein (2023). A Spectral Condition for Feature Learning. "
     "arXiv:2310.17813."

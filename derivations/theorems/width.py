@@ -28,6 +28,12 @@ TABLES = {
         "output": (-sp.S.Half, -sp.S.Half, 0, -sp.S.Half),
     },
 }
+# Powers of the number of branches: deviation, rates of Adam, SGD and Muon, for the last kernel of a
+# branch and for one before it.
+BRANCH = {
+    "last": (-sp.S.Half, -1, -1, -1),
+    "inside": (0, -sp.S.Half, 0, -sp.S.Half),
+}
 
 
 def power_of_m(expr: sp.Expr, kind: str) -> sp.Expr:
@@ -43,6 +49,8 @@ def write() -> Page:
         ref.YANG_2021,
         ref.YANG_2022,
         ref.YANG_2023,
+        ref.YANG_2023_DEPTH,
+        ref.BORDELON_2023,
     )
     page.say(
         r"A kernel $W$ turns $n$ inputs into $k$ outputs, $y = Wx$. The size of a vector is the "
@@ -207,5 +215,53 @@ def write() -> Page:
         r"a model that divides by $\sqrt d$ a factor $c = \sqrt d$ is too much. As above it goes "
         r"into the kernel and bias of the queries.",
         scores,
+    )
+    page.section("Branches")
+    number, each, size_of, step = sp.symbols("L e f s", positive=True)
+
+    def sums() -> str:
+        # L independent branches of size e add L e² to the square of the stream.
+        require_zero(sp.solve(sp.Eq(number * each**2, 1), each)[0] - 1 / sp.sqrt(number), "size")
+        # L changes of size f, all along the gradient, add up.
+        require_zero(sp.solve(sp.Eq(number * size_of, 1), size_of)[0] - 1 / number, "change")
+        return "sums of random and of equal signs"
+
+    page.step(
+        r"x_{l+1} = x_l + b_l, \qquad \left|\sum b_l\right|^2 = L\,e^2 = 1 \;\Rightarrow\; "
+        r"e = \frac{1}{\sqrt L}, \qquad \sum \Delta b_l = L f = 1 \;\Rightarrow\; f = \frac 1 L",
+        r"The outputs $b_l$ of L branches are independent at the start. Their changes in a step "
+        r"are not: all lower the loss. So outputs of size $e = 1/\sqrt L$ are to change by "
+        r"$f = 1/L$, a share $1/\sqrt L$ of each (Bordelon et al. 2023; Yang et al. 2023).",
+        sums,
+    )
+
+    def branch() -> str:
+        share = 1 / sp.sqrt(number)
+        # b = e y, and y is what kernels without the factor make. Its change is to be f / e, and the
+        # gradient in a kernel before the last one is e times that without branches.
+        moved = sp.solve(sp.Eq(share * step, 1 / number), step)[0]
+        require_zero(moved - share, "the change of y")
+        inside = {"Adam": eta, "SGD": eta * share, "Muon": eta}  # an update's size for a rate
+        # The last kernel W = e w, with the factor in it: as in the step on factors in the model.
+        for n, (name, grown) in enumerate(inside.items(), 1):
+            solved = sp.solve(sp.Eq(grown, moved), eta)[0]
+            last = solved * (share**2 if name == "SGD" else share)
+            for kind, value in (("inside", solved), ("last", last)):
+                power = sp.simplify(number * sp.diff(value, number) / value)
+                require(power == BRANCH[kind][n], f"{name}, {kind}")
+        require(sp.simplify(share - number ** BRANCH["last"][0]) == 0, "the deviation")
+        return "solution of an equation for each optimizer"
+
+    page.step(
+        r"\begin{array}{l|cccc} & \sigma & \text{Adam} & \text{SGD} & \text{Muon} \\ \hline "
+        r"\text{last in a branch} & L^{-1/2} & L^{-1} & L^{-1} & L^{-1} \\ "
+        r"\text{before it} & 1 & L^{-1/2} & 1 & L^{-1/2} \end{array}",
+        r"Write $b = e\,y$. Then $y$ has size 1 and is to change by $f/e = L^{-1/2}$. Updates of "
+        r"Adam and Muon have a size of their own, so their rate is $L^{-1/2}$. The gradient in $y$ "
+        r"has the factor $e$, which is all that SGD needs. If the last kernel takes the factor, "
+        r"$W = e\,w$, then its deviation is $e$ times as large, the rates of Adam and Muon $e$ "
+        r"times and that of SGD $e^2$ times. This is shown for branches of one layer; with more "
+        r"layers every rule of this kind has limits in the infinitely deep model (Yang et al.).",
+        branch,
     )
     return page

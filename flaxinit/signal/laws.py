@@ -64,7 +64,8 @@ def laws(program: ClosedJaxpr, count: int) -> list[Law]:
     reader = Reader(ONE, np.random.default_rng(0))
     shapes = [aval(var).shape for var in program.jaxpr.invars[1:]]
     inputs = [reader.unread(shape, "it depends on the values of the inputs") for shape in shapes]
-    with jax.numpy_dtype_promotion("standard"):
+    # The caller may be traced; the laws are numbers all the same.
+    with jax.ensure_compile_time_eval(), jax.numpy_dtype_promotion("standard"):
         made = reader.run(program, [exact(jax.random.key(0)), *inputs])
         return [
             _measured(part(program, [n]), why) if (why := reader.why(each)) else _law(each)

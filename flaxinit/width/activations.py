@@ -2,29 +2,43 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.jaxpr import bind, called, closed, evaluate, unroll_scan
 from flaxinit.signal.model import Programs
-from flaxinit.width.analysis import walked
-from flaxinit.width.interpreter import Place
+from flaxinit.width.analysis import Parameter, walked
+from flaxinit.width.depth import Place
 
 
-def products(model: Programs) -> dict[Place, str]:
-    """Return the products of a model with the signal, by place, each with its name.
+class Product(NamedTuple):
+    """A product with the signal.
 
-    A product has the name of its kernel; products of two signals, such as attention's scores, are
-    numbered.
+    Attributes:
+        name: of its kernel; products of two signals, such as attention's scores, are numbered.
+        growth: of its size where training is right, because the model multiplies it by the inverse.
     """
-    walk = walked(model, model, [True] * len(model.names))
+
+    name: str
+    growth: float
+
+
+def products(
+    base: Programs, model: Programs, parameters: Sequence[Parameter]
+) -> dict[Place, Product]:
+    """Return the products of a model with the signal, by place."""
+    axes = [parameter.growth for parameter in parameters]
+    walk = walked(base, model, axes, [parameter.laws[1].drawn for parameter in parameters])
     numbers = itertools.count(1)
-    return {
-        place: ", ".join(model.names[n] for n in parts) or f"product {next(numbers)} of signals"
-        for place, parts in sorted(walk.products.items())
-    }
+    found = {}
+    for place, (parts, made) in sorted(walk.products.items()):
+        name = ", ".join(model.names[n] for n in parts) or f"product {next(numbers)} of signals"
+        # One of the parameters behind it makes up for what multiplies it later.
+        owners = [parameters[walk.uses[n].parameter].scaling.size for n in made.scales]
+        found[place] = Product(name, made.size * min(owners, default=1.0))
+    return found
 
 
 def recording(program: ClosedJaxpr, places: dict[Place, str]) -> Callable[..., Any]:

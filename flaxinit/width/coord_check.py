@@ -13,6 +13,7 @@ from jax.extend.core import jaxpr_as_fun
 from flaxinit.signal.model import Programs, programs
 from flaxinit.width.activations import products, recording
 from flaxinit.width.coordinates import CoordinateCheck, coordinate
+from flaxinit.width.depth import Place
 from flaxinit.width.mup import mup
 from flaxinit.width.optimizers import kind
 from flaxinit.width.parametrization import Parametrization
@@ -91,14 +92,18 @@ def coord_check(
     if not steps or steps[0] < 1:
         raise ValueError(f"steps must be numbers of steps from 1 on; received {steps}.")
     base = model_of_width(widths[0])
+    narrow = programs(base, inputs, model_options)
     keys = jax.random.split(jax.random.key(0), seeds)
     found, losses, remarks = [], [], {}
     for width in widths:
         model = model_of_width(width)
         scale = mup(model, *inputs, base=base, optimizer=kind(optimizer), **model_options)
         remarks.update(dict.fromkeys(scale.remarks))
+        wide = programs(model, inputs, model_options)
+        places = products(narrow, wide, scale.parameters)
         run = _training(
-            programs(model, inputs, model_options),
+            wide,
+            {place: product.name for place, product in places.items()},
             scale,
             inputs,
             _optimizer(scale, optimizer, learning_rate, rates, options or {}),
@@ -109,7 +114,7 @@ def coord_check(
             zero,
         )
         measured, lost = jax.lax.map(jax.jit(run), keys)
-        sizes = {each.name: each.scaling.size for each in scale.parameters}
+        sizes = {product.name: product.growth for product in places.values()}
         found.append([_relative(each, sizes) for each in jax.tree.map(np.asarray, measured)])
         losses.append(np.asarray(lost))
     names = list(found[0][0])
@@ -129,7 +134,7 @@ def coord_check(
 def _relative(
     measured: dict[str, tuple[np.ndarray, np.ndarray]], sizes: dict[str, float]
 ) -> dict[str, list[np.ndarray]]:
-    """Divide changes and sizes by what they should grow by: √d for keys that √d divides."""
+    """Divide changes and sizes by what they should grow by: √d for scores that √d divides."""
     by_name = {name: sizes.get(name.partition("[")[0], 1.0) for name in measured}
     return {name: [x / by_name[name] for x in pair] for name, pair in measured.items()}
 
@@ -142,6 +147,7 @@ def _optimizer(scale: Parametrization, factory, learning_rate, rates: bool, opti
 
 def _training(
     model: Programs,
+    places: dict[Place, str],
     scale: Parametrization,
     inputs: Sequence[Any],
     optimizer: Any,
@@ -162,7 +168,7 @@ def _training(
             raise ValueError(f"zero: no parameter fits {pattern!r}; they are {list(factors)}.")
         factors.update(dict.fromkeys(fitting, 0.0))
     initialize = jaxpr_as_fun(model.init)
-    record = recording(model.apply, products(model))
+    record = recording(model.apply, places)
     count = len(model.names)
 
     def lost(params, state, wanted):

@@ -29,7 +29,10 @@ def elementwise(walk: Interpreter, equation: Equation, values: list[Value]) -> V
             behind=result.behind | which.behind,
         )
     if name in _SUMS:
-        return added(walk, equation, values)
+        total = added(walk, equation, values)
+        if walk.depth is not None:
+            walk.depth.added(equation.place, values[0], values[1], total)
+        return total
     if name == "mul":
         return multiplied(walk, equation, values)
     if name == "div":

@@ -14,10 +14,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, Var
 
 from flaxinit.jaxpr import called, closed, scan_operands
+from flaxinit.width.alignment import aligned, paired
+from flaxinit.width.depth import Depth, Place
 from flaxinit.width.uses import Use
 from flaxinit.width.values import KNOWN, ONE, ZERO, Value, exact, growth
 
-Place = tuple[int, ...]  # an equation, by its number in each of the programs around it
 # Rounds after which what a loop hands on must no longer change: each adds a use or a scale.
 _ROUNDS = 8
 
@@ -64,35 +65,48 @@ class Interpreter:
         settle: makes a signal of a value of parameters.
         uses: what was found; values name them by their number here.
         products: each product with the signal, by its place: the parameters in it, or none where
-            both factors are signals.
+            both factors are signals, and what it makes.
         unowned: places where something that grows meets a function that is not linear, with what
             it grows by, and no parameter that could be drawn smaller.
+        depth: branches and repetitions; None if the depth may not differ.
     """
 
-    def __init__(self, names: Sequence[str], drawn: Sequence[bool], apply: "Rule", settle):
+    def __init__(self, names: list[str], drawn: Sequence[bool], apply: "Rule", settle, deep: bool):
         self.names, self.drawn, self.apply, self.settle = names, drawn, apply, settle
+        self.depth = Depth() if deep else None
         self.uses: list[Use] = []
         self.numbers: dict[Any, int] = {}
-        self.products: dict[Place, tuple[int, ...]] = {}
+        self.products: dict[Place, tuple[tuple[int, ...], Value]] = {}
         self.unowned: dict[Place, tuple[str, float]] = {}
 
     def run(
         self, base: ClosedJaxpr, target: ClosedJaxpr, operands: Sequence[Value], place: Place = ()
     ) -> list[Value]:
         """Run a program at both widths and return its results."""
-        if len(base.eqns) != len(target.eqns):
+        alignment = aligned(base, target)
+        if alignment is None or (alignment.run and self.depth is None):
             raise Different(_difference(base, target))
+        if self.depth is not None:
+            self.depth.enter(place, alignment)
         values: dict[Any, Value] = dict(zip(target.jaxpr.invars, operands, strict=True))
-        for var, one, other in zip(target.jaxpr.constvars, base.consts, target.consts, strict=True):
-            values[var] = constant(one, other)
+        pairs = paired(base, target) if target.consts and alignment.run else {}
+        consts = dict(zip(base.jaxpr.constvars, base.consts, strict=True))
+        for n, (var, value) in enumerate(zip(target.jaxpr.constvars, target.consts, strict=True)):
+            like = pairs.get(var) if alignment.run else base.jaxpr.constvars[n]
+            values[var] = constant(consts[like], value) if like in consts else KNOWN
 
         def read(one, other) -> Value:
-            return constant(one.val, other.val) if isinstance(other, Literal) else values[other]
+            if isinstance(other, Literal):
+                return constant(one.val, other.val) if isinstance(one, Literal) else KNOWN
+            return values[other]
 
-        for n, (one, other) in enumerate(zip(base.eqns, target.eqns, strict=True)):
-            if one.primitive.name != other.primitive.name or len(one.invars) != len(other.invars):
+        for n, other in enumerate(target.eqns):
+            one = base.eqns[alignment.beside[n]]
+            alike = len(one.invars) == len(other.invars)
+            if not alike and (self.depth is None or not called(other)):
                 raise Different(_difference(base, target))
-            inputs = [read(*atoms) for atoms in zip(one.invars, other.invars, strict=True)]
+            likes = one.invars if alike else [None] * len(other.invars)
+            inputs = [read(*atoms) for atoms in zip(likes, other.invars, strict=True)]
             equation = Equation(one, other, (*place, n))
             values.update(zip(other.outvars, self.equation(equation, inputs), strict=True))
         pairs = zip(base.jaxpr.outvars, target.jaxpr.outvars, strict=True)
@@ -115,12 +129,16 @@ class Interpreter:
 
     def scan(self, equation: Equation, values: list[Value]) -> list[Value]:
         base, target = (closed(e.params["jaxpr"]) for e in (equation.base, equation.target))
-        if equation.base.params["length"] != equation.params["length"]:
-            raise Different(
-                f"a loop has {equation.base.params['length']} steps at the base width and "
-                f"{equation.params['length']} at the other"
-            )
+        lengths = equation.base.params["length"], equation.params["length"]
         constants, carry, rows = scan_operands(equation.target, values)
+        if self.depth is not None:
+            self.depth.loop(equation.place, *lengths)
+        elif lengths[0] != lengths[1]:
+            raise Different(
+                f"a loop has {lengths[0]} steps at the base width and {lengths[1]} at the other"
+            )
+        if lengths[0] != lengths[1]:
+            self.refuse_shared(constants)
         rows = [row.moved(lambda axes: axes[1:]) for row in rows]
 
         def step(carry):
@@ -133,6 +151,14 @@ class Interpreter:
         carry, results = self.repeated(step, carry)
         stacked = [result.moved(lambda axes: (ONE, *axes)) for result in results[len(carry) :]]
         return [*carry, *stacked]
+
+    def refuse_shared(self, values: Sequence[Value]) -> None:
+        names = ", ".join(self.names[n] for value in values for n in value.parts)
+        if names:
+            raise ValueError(
+                f"{names} serves every block: how such a parameter scales with the depth is not "
+                "known. Give each block its own, or leave the depth as it is."
+            )
 
     def loop(self, equation: Equation, values: list[Value]) -> list[Value]:
         params = equation.params

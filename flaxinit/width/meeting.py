@@ -50,7 +50,6 @@ def meeting(
     shared: bool = True,
 ) -> Value:
     """Multiply the signal by a kernel, with one use for each parameter in the kernel."""
-    walk.products[equation.place] = tuple(kernel.parts)
     # A parameter behind the signal is scaled for its size; without one, the kernel is.
     if signal.scales:
         walk.consumed(signal, equation.place, equation.name)
@@ -76,4 +75,6 @@ def meeting(
         bit = walk.use(use, equation.place)
         scales[bit] = scale
         behind |= 1 << bit
-    return Value(signal=True, size=scale, scales=scales, behind=behind)
+    made = Value(signal=True, size=scale, scales=scales, behind=behind)
+    walk.products[equation.place] = tuple(kernel.parts), made
+    return made

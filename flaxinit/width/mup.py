@@ -8,7 +8,13 @@ from flaxinit.width.parametrization import Parametrization, parametrization
 
 
 def mup(
-    model: Any, /, *inputs: Any, base: Any, optimizer: str = "adam", **options: Any
+    model: Any,
+    /,
+    *inputs: Any,
+    base: Any,
+    optimizer: str = "adam",
+    depth: bool = False,
+    **options: Any,
 ) -> Parametrization:
     """Factors on draws and learning rates that keep training the same at every width.
 
@@ -30,6 +36,8 @@ def mup(
         base: the same model, narrower.
         optimizer: ``"sgd"``; ``"adam"`` for its family (adamw, lion, nadam, ...); ``"muon"``;
             ``"adafactor"``.
+        depth: whether the model may repeat its residual branches more often than the base. With ℓ
+            times as many, what they add is drawn ℓ^-1/2 times as large, and each changes by 1/ℓ.
         options: keyword arguments of the model's call, such as ``train=True``.
 
     Returns:
@@ -58,5 +66,5 @@ def mup(
             f"optimizer must be one of {', '.join(map(repr, FAMILIES))}; received {optimizer!r}. "
             "adamw, lion and nadam are of 'adam'."
         )
-    parameters, tree, remarks = compared(base, model, inputs, options)
+    parameters, tree, remarks = compared(base, model, inputs, options, depth)
     return parametrization(parameters, tree, remarks, optimizer)

@@ -22,12 +22,13 @@ def matrix_product(walk: Interpreter, equation: Equation, values: list[Value]) -
     if not any(parametric):
         grown = product(equation.growth(0)[n] for n in summed[0])
         one, other = values
-        if one.signal and other.signal:
-            walk.products[equation.place] = ()
         first = one.times(other.size * float(grown), other.behind)
         second = other.times(one.size * float(grown), one.behind)
         scales = first.scales or second.scales
-        return replace(first, signal=one.signal or other.signal, scales=scales)
+        made = replace(first, signal=one.signal or other.signal, scales=scales)
+        if one.signal and other.signal:
+            walk.products[equation.place] = (), made
+        return made
     side = parametric.index(True)
     kernel, signal = values[side], values[1 - side]
     if not signal.signal:

@@ -9,7 +9,7 @@ what W makes by something that grows by c, W acts like c W, so with r = 1/c
     rate of Muon         r √(b / a)
     gradient             1 / (b r)
 
-each relative to the base width.
+each relative to the base width. `depth` says what a branch of a deeper model adds to this.
 
 References:
     Yang et al. (2022), Tensor programs V, table 3 and appendix B (the factor c). Yang, Simon and
@@ -59,20 +59,21 @@ class Scaling:
 UNUSED = Scaling("unused", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, "it does not meet the signal")
 
 
-def scaling(name: str, uses: Sequence[Use], constant: bool) -> Scaling:
+def scaling(name: str, uses: Sequence[Use], constant: bool, depth: float = 1.0) -> Scaling:
     """Derive the scaling of a parameter from all its uses.
 
     Args:
         name: for errors.
         uses: of this parameter.
         constant: whether it starts at a constant other than 0, which stays as it is.
+        depth: by how much the number of branches grows.
 
     Raises:
         ValueError: if no factor on the draw and the rates serves all uses.
     """
     if not uses:
         return UNUSED
-    wanted = [_of_use(name, use, constant) for use in uses]
+    wanted = [_of_use(name, use, constant, depth) for use in uses]
     # The use that wants the largest rate rules: others can be multiplied by less than 1.
     ruling = max(wanted, key=lambda s: (s.adam, -_KINDS.index(s.kind)))
     remarks = dict.fromkeys(remark for s in wanted for remark in s.remarks)
@@ -97,7 +98,7 @@ def _numbers(each: Scaling) -> tuple[float, ...]:
     return (each.deviation, each.adam, each.sgd, each.orthogonal, each.gradient)
 
 
-def _of_use(name: str, use: Use, constant: bool) -> Scaling:
+def _of_use(name: str, use: Use, constant: bool, depth: float) -> Scaling:
     a, b = float(use.contracted), float(use.produced)
     scales = use.scales or {use.scale}
     if len(scales) > 1:
@@ -114,22 +115,30 @@ def _of_use(name: str, use: Use, constant: bool) -> Scaling:
         )
         c = 1.0
     r = 1 / c
+    e = depth**-0.5 if use.branch else 1.0
+    last = e if use.branch == "last" else 1.0
+    if constant and last != 1:
+        remarks.append(
+            f"a branch ends with {name}, and as a constant it is not drawn smaller: multiply the "
+            f"branch by {_number(e)} in the model."
+        )
+        last = 1.0
     deviation = {"hidden": a**-0.5, "output": 1 / a}.get(use.kind, 1.0)
     return Scaling(
         kind=use.kind,
-        deviation=rounded(r * deviation),
-        adam=rounded(r / a),
-        sgd=rounded(r * r * b / a),
-        orthogonal=rounded(r * (b / a) ** 0.5),
-        gradient=rounded(1 / (b * r)),
-        size=rounded(r),
-        why=_why(use, c),
+        deviation=rounded(last * r * deviation),
+        adam=rounded(last * e * r / a),
+        sgd=rounded(last**2 * r * r * b / a),
+        orthogonal=rounded(last * e * r * (b / a) ** 0.5),
+        gradient=rounded(e / last / (b * r)),
+        size=rounded(last * r),
+        why=_why(use, c, depth),
         bent=use.bent,
         remarks=tuple(remarks),
     )
 
 
-def _why(use: Use, c: float) -> str:
+def _why(use: Use, c: float, depth: float) -> str:
     a, b = _number(float(use.contracted)), _number(float(use.produced))
     text = {
         "hidden": f"sums over {a}× as many, makes {b}× as many",
@@ -138,7 +147,12 @@ def _why(use: Use, c: float) -> str:
         "vector": f"one number each for {b}× as many, in {use.how}",
         "fixed": "no axis of it grows",
     }[use.kind]
-    return text if c == 1 else f"{text}; multiplied by {_number(c)}× as much"
+    if c != 1:
+        text += f"; multiplied by {_number(c)}× as much"
+    if use.branch and depth != 1:
+        place = "last in" if use.branch == "last" else "in"
+        text += f"; {place} one of {_number(depth)}× as many branches"
+    return text
 
 
 def _number(x: float) -> str:
