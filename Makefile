@@ -39,12 +39,15 @@ docs: $(VENV)/docs-ready
 stacks:
 	$(PYTHON) tests/stacks.py
 
-$(VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+$(VENV)/ready: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet -e ".[test]" $(WITH)
 	touch $@
 
-$(VENV)/docs-ready: $(VENV)/ready
-	@$(BIN)/pip install --quiet -e ".[docs]" $(WITH)
+# Says nothing unless it fails.
+$(VENV)/docs-ready: pyproject.toml | $(BIN)/pip
+	@$(BIN)/pip install --quiet -e ".[docs]" $(WITH) 2> $(VENV)/docs.log || { cat $(VENV)/docs.log; exit 1; }
 	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --upgrade pip
