@@ -4,7 +4,6 @@ Type checkers read this file. `flaxinit/__init__.py` reads it to find the module
 """
 
 from flaxinit import recipes as recipes, theory as theory
-from flaxinit.critical_pair import Critical as Critical, critical as critical
 from flaxinit.initializers.adapters import for_haiku as for_haiku, for_keras as for_keras
 from flaxinit.initializers.attention import mimetic as mimetic
 from flaxinit.initializers.base import Initializer as Initializer
@@ -49,6 +48,8 @@ from flaxinit.initializers.state_space import (
     s4d_lin as s4d_lin,
 )
 from flaxinit.kernels import (
+    Critical as Critical,
+    critical as critical,
     gain as gain,
     glorot as glorot,
     glorot_normal as glorot_normal,

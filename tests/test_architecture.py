@@ -29,7 +29,6 @@ ROOMS = [
     ("flaxinit.theory.engine",),
     ("flaxinit.theory",),
     ("flaxinit.kernels",),
-    ("flaxinit.critical_pair",),
     ("flaxinit.patterns",),
     ("flaxinit.rules",),
     ("flaxinit.recipes",),
