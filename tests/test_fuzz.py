@@ -52,6 +52,7 @@ FOUND = {
     "sigmoid(" * 20 + "x" + ")" * 20: "refused",
     "relu(x) / max((e if \U00010143x > 1 else 1.702), x) / atan(mish(1e5))**-1": "refused",
     "sigmoid(cos(mish(x))) + asinh(x + e) + mish(x*x)": "derived",
+    "mish(sin(erf(0.1 / x)))": "refused",
     "min(where(x == 1 or x < 0, x, x), atan(pi)) / hard_tanh(x + e*x)": "derived",
 }
 

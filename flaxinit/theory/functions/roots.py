@@ -238,7 +238,8 @@ def order_of_zero(expr: Expr, point: Expr) -> int | None:
     """Return the order of a zero, up to a limit; None if the expression is not finite there."""
     for order in range(_MAX_ORDER):
         value = expr.subs(z, point)
-        if not value.is_finite:
+        # SymPy leaves erf(zoo) as it is, and takes its sine to be finite.
+        if not value.is_finite or value.has(sympy.zoo, sympy.nan):
             return None
         if not is_zero(value):
             return order
