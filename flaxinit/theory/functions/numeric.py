@@ -87,7 +87,7 @@ def _lambdify(expr: sympy.Expr) -> Callable:
     u = sympy.Wild("u")
     softplus = sympy.Function("softplus")
     steady = expr.xreplace(constants).replace(log(1 + exp(u)), softplus(u))
-    modules = [{"softplus": lambda x: np.logaddexp(0.0, x)}, "scipy", "numpy"]
+    modules = [{"softplus": _softplus}, "scipy", "numpy"]
     compiled = sympy.lambdify(z, steady, modules)
 
     def real(x):
@@ -96,6 +96,11 @@ def _lambdify(expr: sympy.Expr) -> Callable:
         return np.where(y.imag == 0, y.real, np.nan) if np.iscomplexobj(y) else y
 
     return real
+
+
+def _softplus(x):
+    """Return log(1 + eˣ); a constant of a formula may be complex."""
+    return np.log(1 + np.exp(x)) if np.iscomplexobj(x) else np.logaddexp(0.0, x)
 
 
 @cache

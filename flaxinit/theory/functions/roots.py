@@ -43,7 +43,7 @@ _INVERSES = {
     sympy.atan: (sympy.tan, -sympy.pi / 2, sympy.pi / 2),
     sympy.sinh: (sympy.asinh, -oo, oo),
     sympy.asinh: (sympy.sinh, -oo, oo),
-    sympy.erf: (None, -1, 1),  # no inverse that balls can evaluate
+    sympy.erf: (None, -1, 1),  # no inverse that balls can evaluate, but that of 0 is 0
 }
 
 
@@ -92,7 +92,7 @@ def _peel(expr: Expr):
     if compare(target, sympy.sympify(low)) <= 0 or compare(target, sympy.sympify(high)) >= 0:
         return sympy.S.EmptySet
     if inverse is None:
-        return None
+        return function.args[0] if target == 0 else None
     return function.args[0] - inverse(target)
 
 
