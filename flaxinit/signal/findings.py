@@ -103,7 +103,7 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for layer in report.layers:
         if _is_judged(layer):
-            ratio, error = ratio_of(layer), math.sqrt(2 / layer.measured.entries)
+            ratio, error = ratio_of(layer), _error(layer)
             if min(map(abs, map(math.log, ratio))) > 1 + _ERRORS * error:
                 found.setdefault(_told(layer, error), []).append(layer.path)
     for (what, text, write), paths in found.items():
@@ -119,7 +119,7 @@ def unlike_peers(report: "Report") -> Iterator[Finding]:
         if len(some) < 3:
             continue
         middle = statistics.median_low(ratios)
-        error = math.sqrt(2 / some[0].measured.entries)
+        error = _error(some[0])
         far = [
             layer
             for layer, ratio in zip(some, ratios, strict=True)
@@ -141,6 +141,11 @@ def _is_judged(layer: "Layer") -> bool:
         and abs(seen.along) > _IDLE
         and (layer.reads_input or layer.curve is not None)
     )
+
+
+def _error(layer: "Layer") -> float:
+    """Return the standard error of log σ_w², for normal entries."""
+    return math.sqrt(2 / layer.measured.entries) if layer.measured else 0.0
 
 
 def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
@@ -240,24 +245,29 @@ def _cause(group: Sequence["Layer"]) -> tuple[str, str]:
 
 
 def collapse(report: "Report") -> Iterator[Finding]:
-    """Find positions, or inputs, that become one: 1 - cosine falls by more than e⁶."""
+    """Find positions, or inputs, that become one: 1 - cosine falls by more than e⁶.
+
+    All repeated layers have to see it: what attention makes is alike where its weights are.
+    """
+    groups = [group for group in repeats(report.layers) if len(group) > 1]
     for what, name in (("tokens become one", "positions"), ("inputs become one", "samples")):
-        for group in repeats(report.layers):
-            cosines = [(layer, _cosine(layer, name)) for layer in group]
-            known = [(layer, cosine) for layer, cosine in cosines if cosine is not None]
-            if len(known) < 2:
-                continue
-            (first, start), (last, end) = known[0], known[-1]
-            # What is one from the start is not made one by the layers.
-            if 1 - start > math.exp(-_DEPTHS) and 1 - end < (1 - start) * math.exp(-_DEPTHS):
-                yield Finding(
-                    what,
-                    tuple(layer.path for layer, _ in known),
-                    f"the cosine of two {name} goes from {start:.3f} at {first.path} to "
-                    f"{end:.5f} at {last.path}.",
-                    "a residual connection, and norms before branches, not after sums",
-                )
-                break
+        ends = [(group[0], group[-1]) for group in groups if _cosine(group[0], name) is not None]
+        if ends and all(_is_lost(*(_cosine(layer, name) for layer in pair)) for pair in ends):
+            first, last = ends[0]
+            yield Finding(
+                what,
+                tuple(layer.path for group in groups for layer in group),
+                f"the cosine of two {name} goes from {_cosine(first, name):.3f} at {first.path} "
+                f"to {_cosine(last, name):.5f} at {last.path}.",
+                "a residual connection, and norms before branches, not after sums",
+            )
+
+
+def _is_lost(start: float | None, end: float | None) -> bool:
+    """Return whether the distance is lost; what is one from the start is not lost by the layers."""
+    if start is None or end is None:
+        return False
+    return 1 - start > math.exp(-_DEPTHS) and 1 - end < (1 - start) * math.exp(-_DEPTHS)
 
 
 def _cosine(layer: "Layer", name: str) -> float | None:
@@ -320,7 +330,11 @@ def stream(report: "Report") -> Iterator[Finding]:
                 path,
                 f"the residual stream grows {end / start:.3g} times: {start:.3g} at its start is "
                 f"{start / end:.1%} of the end.",
-                "branches times flaxinit.residual_factor(depth), or a larger start",
+                # A start below the first branch is too small; else there are many branches.
+                "embedding_init=flaxinit.normal(1.0), or another larger start"
+                if 2 * start < sums[0].second_moment
+                else f"at the end of each branch kernel_init=flaxinit.lecun().times("
+                f"flaxinit.residual_factor({len(sums)}))",
             )
         elif _SHUT < (end - start) / end < _SHARE**2:
             yield Finding(
@@ -385,17 +399,15 @@ def attention(report: "Report") -> Iterator[Finding]:
 
 def stray(report: "Report") -> Iterator[Finding]:
     """Find fans so small that one draw says nothing of the mean: it is undetermined."""
-    for name in ("undetermined", "gradient_undetermined"):
-        some = [layer for layer in report.layers if getattr(layer, name)]
-        if some:
-            what = "gradient" if name.startswith("gradient") else "signal"
-            yield Finding(
-                "single draws stray",
-                tuple(layer.path for layer in some),
-                f"the {what} is {getattr(some[-1], name)}, and its median is "
-                f"{math.exp(-(some[-1].log_sd ** 2) / 2):.2g} of the mean.",
-                "wider layers, or a norm between them",
-            )
+    some = [layer for layer in report.layers if layer.undetermined]
+    if some:
+        median = math.exp(-(some[-1].log_sd ** 2) / 2)
+        yield Finding(
+            "single draws stray",
+            tuple(layer.path for layer in some),
+            f"E[y²] is {some[-1].undetermined}, and its median is {median:.2g} of the mean.",
+            "wider layers, or a norm between them",
+        )
 
 
 RULES: tuple[Callable[["Report"], Iterator[Finding]], ...] = (

@@ -249,6 +249,7 @@ class _Record(Observer):
                     gradient_out=x.second_moment(),
                     # E[dW²] is a product of E[δ²] and E[x²].
                     gradient_undetermined=undetermined(x.carried() + self.inputs[n], gradient=True),
+                    gradient_log_sd=math.sqrt(x.carried().variance(count_samples(x))),
                 )
             return
         signal_in, signal_out = x.second_moment(), y.second_moment()

@@ -46,6 +46,7 @@ class Layer:
         gradient_undetermined: the same of the gradients.
         rough: what the kernel does, if its gradient is forecast only roughly at moderate widths;
             empty otherwise. It then depends on the kernel itself, or on products of its outputs.
+        gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
         reads_input: whether the kernel reads the model's inputs, and not what a kernel made.
         curve: a sample of pre-activations and of the inputs that were made of them, if these are
             a function of those, entry by entry.
@@ -72,6 +73,7 @@ class Layer:
     undetermined: str = ""
     gradient_undetermined: str = ""
     rough: str = ""
+    gradient_log_sd: float = 0.0
     reads_input: bool = False
     curve: Any = field(default=None, repr=False, compare=False)
     measured: Measured | None = None
@@ -85,8 +87,17 @@ class Layer:
     @property
     def band(self) -> tuple[float, float]:
         """What 95 % of draws are between: two standard deviations of the logarithm."""
-        low, high = (_exp(k * self.log_sd - self.log_sd**2 / 2) for k in (-2, 2))
-        return self.signal_out * low, self.signal_out * high
+        return _band(self.signal_out, self.log_sd)
+
+    @property
+    def gradient_band(self) -> tuple[float, float] | None:
+        """The same of gradient_out; None where it is."""
+        return None if self.gradient_out is None else _band(self.gradient_out, self.gradient_log_sd)
+
+
+def _band(mean: float, log_sd: float) -> tuple[float, float]:
+    low, high = (_exp(k * log_sd - log_sd**2 / 2) for k in (-2, 2))
+    return mean * low, mean * high
 
 
 def _exp(x: float) -> float:

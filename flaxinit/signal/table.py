@@ -150,9 +150,9 @@ def _width(column: tuple[str, list[str]]) -> int:
     return 2 + max(map(len, [heading, *cells]))
 
 
-def remarks(report: "Report") -> Iterator[str]:
-    """Yield the findings and all else that stands below a table."""
-    for n, finding in enumerate(report.findings, 1):
+def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
+    """Yield what stands below a table: the findings and all else."""
+    for n, finding in enumerate(report.findings if findings else (), 1):
         yield f"{n}. {finding.what} ({together(finding.paths)}): {finding.text}"
         yield f"   write: {finding.write}"
     if report.stream:
