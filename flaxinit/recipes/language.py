@@ -62,7 +62,7 @@ def gpt2(layers: int, *, stddev: float = 0.02, projections: Pattern = PROJECTION
 
 
 def small_init(width: int) -> normal:
-    """Make SmallInit, ``N(0, 2/(5 width))``, for the kernels and embeddings of a transformer.
+    """Make SmallInit, for the kernels and embeddings of a transformer: ``Var W = 2/(5 width)``.
 
     It is Glorot's variance of a kernel with ``width`` inputs and ``4 width`` outputs, for all.
 
@@ -84,7 +84,7 @@ def small_init(width: int) -> normal:
 
 
 def wang_init(layers: int, width: int) -> normal:
-    """Make the initializer ``N(0, 4/(layers² width))`` of the last kernels of residual branches.
+    """Make an initializer of the ends of residual branches: ``Var W = 4/(layers² width)``.
 
     Args:
         layers: number of blocks.
@@ -106,6 +106,12 @@ def wang_init(layers: int, width: int) -> normal:
 
 def gpt_neox(layers: int, width: int, *, projections: Pattern = PROJECTION) -> list[Rule]:
     """Make GPT-NeoX's rules: `small_init`, and `wang_init` for the ends of residual branches.
+
+    ::
+
+        embedding, other kernels      Var W = 2/(5 width)
+        ends of residual branches     Var W = 4/(layers² width)
+        biases                        0
 
     Args:
         layers: number of blocks.
@@ -206,8 +212,8 @@ def torchtitan(
 def bert(*, stddev: float = 0.02) -> list[Rule]:
     """Make BERT's rules: a normal of deviation 0.02, cut at two deviations; biases 0, scales 1.
 
-    The cut leaves a standard deviation of 0.0176. Hugging Face's BERT does not cut: `llama` has
-    the same rules as that.
+    The cut leaves ``√(Var W) = 0.0176``. Hugging Face's BERT does not cut: `llama` has the same
+    rules as that.
 
     Args:
         stddev: of the normal before the cut.
