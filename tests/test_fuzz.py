@@ -53,7 +53,7 @@ FOUND = {
     "relu(x) / max((e if \U00010143x > 1 else 1.702), x) / atan(mish(1e5))**-1": "refused",
     "sigmoid(cos(mish(x))) + asinh(x + e) + mish(x*x)": "derived",
     "mish(sin(erf(0.1 / x)))": "refused",
-    "x + abs(mish(acosh(0.5)))": "derived",
+    "x + abs(mish(acosh(0.5)))": "refused",
     "relu(erf(1/x))": "derived",
     "min(where(x == 1 or x < 0, x, x), atan(pi)) / hard_tanh(x + e*x)": "derived",
 }
