@@ -138,7 +138,7 @@ def plot(records: list[dict], title: str):
     image = axis.pcolormesh(
         sigma_w2, depths, np.median(accuracy, 2), shading="nearest", cmap="cividis", vmin=0, vmax=1
     )
-    fine = np.linspace(min(sigma_w2), max(sigma_w2), 200).tolist()
+    fine = np.linspace(min(sigma_w2), max(sigma_w2), 60).tolist()
     scale = scales(fine)
     for multiple, line in ((MULTIPLE, "-"), (MULTIPLE / 2, "--")):
         axis.plot(fine, multiple * scale, "w", ls=line, lw=2, label=f"{multiple:g} ξ_c (theory)")
