@@ -70,10 +70,12 @@ from flaxinit.kernels import (
 from flaxinit.materialize import fast_init as fast_init
 from flaxinit.rules import Reinit as Reinit, reinit as reinit
 from flaxinit.signal import (
+    Calibration as Calibration,
     Factors as Factors,
     Report as Report,
     Tuned as Tuned,
     audit as audit,
+    calibrate as calibrate,
     forecast as forecast,
     tune as tune,
 )

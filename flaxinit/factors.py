@@ -2,11 +2,12 @@
 
 import functools
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxinit import paths
 
@@ -75,6 +76,31 @@ def multiplied(
             "Make the factors anew for it."
         )
     return result
+
+
+def by_path(
+    names: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    factors: Mapping[tuple[int, tuple[int, ...]], Any],
+) -> dict[str, Any]:
+    """Return factors by path; those of a loop's rows in one array for the first axes.
+
+    Args:
+        names: of the parameters.
+        shapes: of the parameters.
+        factors: by the number of the parameter and the row that a loop takes of it.
+
+    >>> by_path(["a", "b"], [(2,), (3, 2)], {(0, ()): 2.0, (1, (1,)): 5.0})
+    {'a': 2.0, 'b': array([1., 5., 1.])}
+    """
+    found: dict[str, Any] = {}
+    for (number, steps), factor in factors.items():
+        if steps:
+            array = found.setdefault(names[number], np.ones(shapes[number][: len(steps)]))
+            array[steps] = factor
+        else:
+            found[names[number]] = factor
+    return found
 
 
 def known(path: Any, names: Container[str]) -> str | None:

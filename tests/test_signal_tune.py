@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import flaxinit
 
@@ -41,3 +42,178 @@ def test_a_hundred_layers_keep_the_signal(activation, level):
     first, last = ends(activation, list(init.factors.values()), 64).T
     error = 3 * np.std(last, ddof=1) / np.sqrt(len(last))
     assert abs(np.mean(last) - np.mean(first)) <= max(0.1 * np.mean(first), error)
+
+
+class Block(nn.Module):
+    """A block of a transformer, with its norms before or after the sums."""
+
+    width: int
+    post: bool
+
+    @nn.compact
+    def __call__(self, x, _):
+        attention, norms = nn.MultiHeadDotProductAttention(4), (nn.LayerNorm(), nn.LayerNorm())
+        up, down = nn.Dense(4 * self.width), nn.Dense(self.width)
+        branches = (attention, lambda h: down(nn.gelu(up(h))))
+        sums = []
+        for norm, branch in zip(norms, branches, strict=True):
+            total = x + branch(x if self.post else norm(x))
+            sums.append(jnp.mean(total**2) / jnp.mean(x**2))
+            x = norm(total) if self.post else total
+        return x, jnp.stack(sums)
+
+
+class Transformer(nn.Module):
+    width: int
+    post: bool
+    blocks: int = 24
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(100, self.width)(tokens)
+        blocks = nn.scan(
+            Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.blocks
+        )
+        x, growth = blocks(self.width, self.post, name="blocks")(x, None)
+        self.sow("intermediates", "growth", growth)
+        return nn.Dense(10)(x if self.post else nn.LayerNorm()(x))
+
+
+@pytest.mark.parametrize("post", [False, True], ids=["pre", "post"])
+def test_a_stream_at_most_doubles_and_its_gradients_are_even(post):
+    model = Transformer(64, post)
+    tokens = jax.random.randint(jax.random.key(0), (2, 16), 0, 100)
+    init = flaxinit.tune(model, tokens, particles=1024)
+    assert init.factors["params/blocks/Dense_1/kernel[23]"] < 1
+
+    @jax.jit
+    def measured(params, key):
+        def loss(params):
+            y, state = model.apply({"params": params}, tokens, mutable="intermediates")
+            growth = state["intermediates"]["growth"][0]
+            return jnp.sum(y * jax.random.normal(key, y.shape)), growth
+
+        slopes, growth = jax.grad(loss, has_aux=True)(params)
+        blocks = jax.tree.leaves(slopes["blocks"])
+        squares = sum(jnp.sum(x.reshape(24, -1) ** 2, axis=1) for x in blocks)
+        return growth, jnp.sqrt(squares)
+
+    draw = flaxinit.fast_init(init, progress=False)
+    found = [
+        measured(draw(jax.random.key(n), tokens)["params"], jax.random.key(8 + n)) for n in range(8)
+    ]
+    growth = np.stack([each[0] for each in found])
+    # 48 branches with 1/48 of the start each; of one draw, and after norms of the present stream.
+    totals = np.prod(growth.reshape(8, -1), axis=1)
+    limit = (1 + 1 / 48) ** 48 if post else 2
+    error = 3 * np.std(totals, ddof=1) / np.sqrt(8)
+    assert np.mean(totals) <= limit * 1.03 + error
+    norms = np.mean([each[1] for each in found], axis=0)
+    assert np.max(norms) < 3 * np.min(norms)
+
+
+class Odd(nn.Module):
+    """What a factor would do nothing to, or must leave alone."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        embed = nn.Embed(50, 64)
+        x = embed(tokens)
+        x = x + nn.Dense(64, kernel_init=nn.initializers.zeros, name="zero")(nn.relu(x))
+        scale = self.param("scale", nn.initializers.constant(1e-4), (64,))
+        x = x + scale * nn.Dense(64, name="scaled")(nn.relu(x))
+        x = nn.LayerNorm()(nn.relu(nn.Dense(64, name="normed")(x)))
+        w = self.param("standard", nn.initializers.normal(1.0), (64, 64))
+        w = (w - w.mean(0)) / jnp.sqrt(w.var(0) * 64 + 1e-6)
+        x = x @ w
+        gain = self.param("gain", nn.initializers.constant(3.0), (64,))
+        v = self.param("direction", nn.initializers.normal(1.0), (64, 64))
+        x = nn.tanh(x) @ (gain * v / jnp.linalg.norm(v, axis=0))
+        again = nn.Dense(64, name="again")
+        x = again(nn.tanh(again(nn.tanh(x))))
+        return embed.attend(x)
+
+
+def test_each_parameter_is_treated_as_what_it_is():
+    tokens = jnp.arange(12).reshape(2, 6)
+    factors = flaxinit.tune(Odd(), tokens).factors
+    why = {row.path.removeprefix("params/"): row.why for row in factors.rows}
+    assert why["Embed_0/embedding"] == "rows are looked up"
+    assert why["zero/kernel"] == "starts at 0, or is not random"
+    assert why["normed/kernel"] == "a norm divides its outputs"
+    assert factors["params/normed/kernel"] == factors["params/zero/kernel"] == 1
+    assert factors["params/scaled/kernel"] == pytest.approx(2**0.5, rel=0.1)
+    assert why["standard"] == "the kernel is not proportional to it"
+    assert factors["params/standard"] == 1
+    assert factors["params/gain"] == pytest.approx(1.6 / 3, rel=0.1)  # the direction has norm 1
+    assert factors["params/again/kernel"] > 1
+
+
+def test_forms_of_a_model_have_one_initialization():
+    x = jax.ShapeDtypeStruct((4, 64), "float32")
+    key = jax.random.key(0)
+
+    def build(rngs):
+        return nnx.Sequential(
+            nnx.Linear(64, 128, rngs=rngs), nnx.relu, nnx.Linear(128, 9, rngs=rngs)
+        )
+
+    init = flaxinit.tune(build, x)
+    own, drawn = build(nnx.Rngs(key)), init(nnx.Rngs(key))
+    assert init.factors["layers/2/kernel"] == pytest.approx(2**0.5, rel=1e-3)
+    ratio = drawn.layers[2].kernel[...] / own.layers[2].kernel[...]
+    np.testing.assert_allclose(ratio, init.factors["layers/2/kernel"], rtol=1e-5)
+    fast = flaxinit.fast_init(lambda key: init(nnx.Rngs(key)), progress=False)(key)
+    assert jnp.array_equal(fast.layers[2].kernel[...], drawn.layers[2].kernel[...])
+
+    linen = nn.Dense(9)
+    pair = flaxinit.tune((linen.init, linen.apply), x)
+    params = pair(key, jnp.ones((4, 64)))
+    assert params["params"]["kernel"].shape == (64, 9)
+    assert list(pair.factors) == ["params/kernel"]
+
+
+@pytest.mark.parametrize("keep", ["backward", "both"])
+def test_gradients_are_kept(keep):
+    """In a narrowing net of ReLU the gradient keeps its size with 2/fan_out, not with 2/fan_in."""
+    widths = (256, 128, 64)
+    model = nn.Sequential([each for n in widths for each in (nn.Dense(n), nn.relu)])
+    factors = flaxinit.tune(model, jax.ShapeDtypeStruct((8, 256), "float32"), keep=keep).factors
+    ratio = 2 if keep == "backward" else 4 / 3  # of variances; fan_in is twice fan_out
+    found = [factors[f"params/layers_{n}/kernel"] ** 2 / 2 for n in (2, 4)]
+    np.testing.assert_allclose(found, ratio, rtol=0.03)
+
+
+def test_factors_are_pinned():
+    model, x = plain(nn.relu, 3), X
+    first = flaxinit.tune(model, x).factors
+    pinned = flaxinit.tune(model, x, factors={"params/layers_2/kernel": 1.0}).factors
+    assert pinned["params/layers_2/kernel"] == 1
+    # What comes after makes up for nothing but its own activation.
+    assert pinned["params/layers_4/kernel"] == pytest.approx(first["params/layers_4/kernel"])
+    assert dict(flaxinit.tune(model, x, factors=first).factors) == dict(first)
+    assert "params/layers_2/kernel" in str(first)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": "forwards"}, "keep must be one of"),
+        ({"level": 0}, "level must be positive"),
+        ({"factors": {"params/layers_2/kernl": 1.0}}, "Did you mean 'params/layers_2/kernel'"),
+        ({"factors": {"params/layers_2/kernel": -1.0}}, "A factor is a positive number"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        flaxinit.tune(plain(nn.relu, 3), X, **options)
+
+
+def test_models_that_cannot_be_tuned_are_refused():
+    with pytest.raises(ValueError, match="no kernel at work"):
+        flaxinit.tune(nn.Sequential([nn.relu]), X)
+    with pytest.raises(ValueError, match="params/kernel is not finite"):
+        flaxinit.tune(nn.Dense(3), X.at[0, 0].set(jnp.nan))
+    init = flaxinit.tune(plain(nn.relu, 2), X)
+    other = flaxinit.tune(plain(nn.relu, 3), X)
+    assert set(init.factors) < set(other.factors)

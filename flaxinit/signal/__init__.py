@@ -16,6 +16,7 @@ from flaxinit.compat import WHOLE, require
 require("audit and forecast", **WHOLE)  # before what needs it is imported
 
 from flaxinit.signal.audit import audit as audit
+from flaxinit.signal.calibrate import Calibration as Calibration, calibrate as calibrate
 from flaxinit.signal.forecast import forecast as forecast
 from flaxinit.signal.measured import Measured as Measured
 from flaxinit.signal.report import Layer as Layer, Report as Report, Sum as Sum

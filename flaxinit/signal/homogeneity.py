@@ -52,6 +52,7 @@ class Value:
         stream: the place where the residual stream that it is part of began.
         root: the kernels that were met where this stream began.
         start: the place since which it was changed by nothing but additions of branches.
+        whole: the kernel that made it, or the parameter that it is, if nothing else was done.
     """
 
     degrees: Mapping[Group, float] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Value:
     stream: Place | None = None
     root: frozenset[Key] | None = None
     start: Place | None = None
+    whole: Key | None = None
 
     @property
     def is_parameter(self) -> bool:
@@ -94,7 +96,8 @@ def row(value: Value, step: int) -> Value:
         frozenset((number, (*steps, step)) for number, steps in group): degree
         for group, degree in value.degrees.items()
     }
-    return replace(value, degrees=taken)
+    number, steps = value.whole or (-1, ())
+    return replace(value, degrees=taken, whole=value.whole and (number, (*steps, step)))
 
 
 def joined(values: Sequence[Value]) -> Value:

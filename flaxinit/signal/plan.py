@@ -89,13 +89,29 @@ class Merge:
     ends: tuple[Group, Group]
 
 
+@dataclass(frozen=True)
+class Bias:
+    """The sum of a fresh product and a bias.
+
+    Attributes:
+        side: of the bias among the two operands.
+        bias: the parameter.
+        owner: of the kernel.
+    """
+
+    side: int
+    bias: Key
+    owner: Key
+
+
 @dataclass
 class Plan:
     """What each parameter does in a program.
 
     Attributes:
         owners: the parameter that scales what a kernel makes, by the parameters that it has.
-        sums: branches and merges, by place.
+        products: the owner of the kernel of each product, by place.
+        sums: branches, merges and biases, by place.
         lookups: parameters of which rows are looked up.
         makers: the kernels that made a kernel's input, at its first use.
         free: parameters in which all outputs have degree 0.
@@ -104,21 +120,27 @@ class Plan:
     """
 
     owners: dict[frozenset[Key], Key | None] = field(default_factory=dict)
-    sums: dict[Place, Branch | Merge] = field(default_factory=dict)
+    products: dict[Place, Key] = field(default_factory=dict)
+    sums: dict[Place, Branch | Merge | Bias] = field(default_factory=dict)
     lookups: set[Key] = field(default_factory=set)
     makers: dict[Key, frozenset[Key]] = field(default_factory=dict)
     free: set[Key] = field(default_factory=set)
     branches: dict[Place, int] = field(default_factory=dict)
     order: dict[Key, None] = field(default_factory=dict)
 
-    def ends(self) -> dict[Key, int]:
-        """Return the number of branches of the stream, for each parameter that ends one."""
-        found: dict[Key, int] = {}
-        for each in self.sums.values():
-            if isinstance(each, Branch):
-                for key in each.end:
-                    found[key] = max(found.get(key, 0), self.branches[each.stream])
-        return found
+    def why(self, key: Key, chosen: bool) -> str:
+        """Say in words what a parameter's factor is for."""
+        if key in self.lookups:
+            return "rows are looked up"
+        if key in self.free:
+            return "a norm divides its outputs"
+        if key not in self.owners.values():
+            return "the kernel is not proportional to it"
+        if not chosen:
+            return "starts at 0, or is not random"
+        sums = [each for each in self.sums.values() if isinstance(each, Branch)]
+        count = max((self.branches[each.stream] for each in sums if key in each.end), default=0)
+        return f"ends 1 of {count} branches" if count else "keeps its input's signal"
 
 
 def plan(program: ClosedJaxpr, zeros: Sequence[bool], sizes: Sequence[int]) -> Plan:
@@ -133,7 +155,9 @@ def plan(program: ClosedJaxpr, zeros: Sequence[bool], sizes: Sequence[int]) -> P
         The plan.
     """
     known = [
-        Value({frozenset({(n, ())}): 1.0} if n < len(sizes) else {}, zero=zero)
+        Value({frozenset({(n, ())}): 1.0}, zero=zero, whole=(n, ()))
+        if n < len(sizes)
+        else Value(zero=zero)
         for n, zero in enumerate(zeros)
     ]
     count = len(program.jaxpr.invars) - len(known)
@@ -149,6 +173,10 @@ def plan(program: ClosedJaxpr, zeros: Sequence[bool], sizes: Sequence[int]) -> P
         if outputs and all(value.degree(frozenset({key})) == 0 for value in outputs)
     }
     return made
+
+
+def _parameter(key: Key, zero: bool) -> Value:
+    return Value({frozenset({key}): 1.0}, zero=zero, whole=key)
 
 
 class _Walk:
@@ -181,9 +209,11 @@ class _Walk:
         made = applied(name, params, values)
         made = replace(made, end=self.latest(values, made), start=place)
         if moves(name):
-            return replace(made, start=values[0].start)
+            return replace(made, start=values[0].start, whole=values[0].whole)
+        if name == "add":
+            self.bias(values, place)
         if made.signal and made.degrees:
-            made = self.met(name, values, made)
+            made = self.met(name, values, made, place)
         return made
 
     def latest(self, values: Sequence[Value], made: Value) -> Group | None:
@@ -191,7 +221,13 @@ class _Walk:
         ends = {v.end for v in values if v.end is not None and made.degree(v.end) == 1}
         return max(ends, key=lambda end: self.order[end], default=None)
 
-    def met(self, name: str, values: Sequence[Value], made: Value) -> Value:
+    def bias(self, values: Sequence[Value], place: Place) -> None:
+        for side in (0, 1):
+            bias, product = values[side], values[1 - side]
+            if bias.whole and product.whole and bias.is_parameter and product.signal:
+                self.plan.sums[place] = Bias(side, bias.whole, product.whole)
+
+    def met(self, name: str, values: Sequence[Value], made: Value, place: Place) -> Value:
         """Note the meeting of a signal with a kernel, a table or a scale."""
         kernels = [value for value in values if value.is_parameter]
         if len(kernels) != 1:
@@ -205,7 +241,7 @@ class _Walk:
             self.plan.owners[keys] = owner
             self.plan.order.update(dict.fromkeys([owner] if owner else sorted(keys)))
             met = made.met | new
-            made = replace(made, met=met, makers=keys, stream=None, root=None)
+            made = replace(made, met=met, makers=keys, whole=owner, stream=None, root=None)
         elif name in ("gather", "dynamic_slice", "take"):
             self.plan.lookups |= keys
             self.plan.order.update(dict.fromkeys(sorted(keys)))
@@ -214,9 +250,12 @@ class _Walk:
             return made
         else:
             self.plan.owners.setdefault(keys, owner)
-        end = None if owner is None else frozenset({owner})
-        if end is not None:
-            self.order[end] = len(self.order)
+        if owner is None:
+            return replace(made, end=None)
+        if not made.zero:
+            self.plan.products[place] = owner
+        end = frozenset({owner})
+        self.order[end] = len(self.order)
         return replace(made, end=end)
 
     def owner(self, kernel: Value) -> Key | None:
@@ -239,15 +278,13 @@ class _Walk:
             sides = [side for side in sides if roots[1 - side] < roots[side]]
         if len(sides) == 1:
             return self.branch(values, sides[0], made, place)
-        ends = [value.end for value in values]
-        if None not in ends and values[0].met != values[1].met and ends[0] != ends[1]:
-            end = frozenset().union(*ends)
+        one, other = values[0].end, values[1].end
+        if one and other and one != other and values[0].met != values[1].met:
+            self.plan.sums[place] = Merge((one, other))
+            end = one | other  # scaled together, they scale the sum
             self.order[end] = len(self.order)
-            self.plan.sums[place] = Merge((ends[0], ends[1]))
-            # Scaled together they scale the sum.
-            return replace(
-                made, end=end, degrees={**made.degrees, end: 1.0}, stream=None, root=None
-            )
+            degrees = {**made.degrees, end: 1.0}
+            return replace(made, end=end, degrees=degrees, stream=None, root=None)
         return made
 
     def branch(self, values: Sequence[Value], side: int, made: Value, place: Place) -> Value:

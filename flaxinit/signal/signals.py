@@ -201,7 +201,7 @@ def all_bases(signals: Sequence[Signal]) -> tuple[Base, ...]:
 
 
 def _geometric(levels: Sequence[float]) -> float:
-    known = [level for level in levels if level >= 0]
+    known = [level for level in levels if level > 0]  # a branch of zeros has none
     return math.prod(known) ** (1 / len(known)) if known else math.nan
 
 

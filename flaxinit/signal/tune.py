@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from io import StringIO
 from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 
-from flaxinit.factors import scaled_init
+from flaxinit.factors import by_path, scaled_init
 from flaxinit.signal import laws
 from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.homogeneity import Key, named
@@ -20,6 +19,7 @@ from flaxinit.signal.limits import Limits
 from flaxinit.signal.model import Programs, programs
 from flaxinit.signal.plan import plan
 from flaxinit.signal.signals import is_key
+from flaxinit.signal.printed import Printed, grid
 from flaxinit.signal.tuner import Finite, Tuner
 
 Keep = Literal["forward", "backward", "both"]
@@ -43,7 +43,7 @@ class Factor:
 
 
 @dataclass(frozen=True, repr=False)
-class Factors(Mapping[str, float]):
+class Factors(Printed, Mapping[str, float]):
     """The factors on a model's kernels, by path; prints as a table."""
 
     rows: tuple[Factor, ...]
@@ -61,31 +61,8 @@ class Factors(Mapping[str, float]):
         return len(self.rows)
 
     def __rich__(self):
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text  # plain: in markup, [2] is a style
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        table.add_column("parameter", overflow="fold")
-        table.add_column("shape", justify="right", no_wrap=True)
-        table.add_column("factor", justify="right", no_wrap=True)
-        table.add_column("why", overflow="fold")
-        for row in self.rows:
-            shape = str(row.shape).replace(" ", "")
-            table.add_row(Text(row.path), shape, f"{row.value:.4g}", row.why)
-        return table
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        file = StringIO()
-        Console(file=file, color_system=None, width=_ENDLESS).print(self)
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
-
-    __repr__ = __str__
-
-
-_ENDLESS = 10_000  # columns, where nothing is folded
+        rows = ((row.path, row.shape, row.value, row.why) for row in self.rows)
+        return grid(("parameter", "shape", "factor", "why"), rows)
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,7 +164,8 @@ def tune(
     if keep != "forward":
         tuner = run.backward(keep, pinned, tuner)
     rows = run.rows(tuner, pinned)
-    return Tuned(Factors(rows), scaled_init(_init(model), run.arrays(tuner.factors), "tune"))
+    arrays = by_path(traced.names, traced.shapes, tuner.factors)
+    return Tuned(Factors(rows), scaled_init(_init(model), arrays, "tune"))
 
 
 class _Model:
@@ -276,37 +254,12 @@ class _Model:
         return ratios
 
     def rows(self, tuner: Tuner, pinned: Mapping[Key, float]) -> tuple[Factor, ...]:
-        branches = self.plan.ends()
-        order = dict.fromkeys([*self.plan.order, *tuner.factors])
         rows = []
-        for key in order:
-            if key in pinned:
-                why = "given"
-            elif key in self.plan.lookups:
-                why = "rows are looked up"
-            elif key in self.plan.free:
-                why = "a norm divides its outputs"
-            elif key not in tuner.factors:
-                why = "starts at 0, or is not random"
-            elif key in branches:
-                why = f"ends 1 of {branches[key]} branches"
-            else:
-                why = "keeps its input's signal"
+        for key in dict.fromkeys([*self.plan.order, *tuner.factors]):
+            why = "given" if key in pinned else self.plan.why(key, key in tuner.factors)
             shape = self.traced.shapes[key[0]]
             rows.append(Factor(self.path(key), shape, tuner.factors.get(key, 1.0), why))
         return tuple(rows)
-
-    def arrays(self, factors: Mapping[Key, float]) -> dict[str, Any]:
-        """Return the factors by path; those of a loop's steps in one array for its first axes."""
-        found: dict[str, Any] = {}
-        for (number, steps), factor in factors.items():
-            name, shape = self.traced.names[number], self.traced.shapes[number]
-            if steps:
-                array = found.setdefault(name, np.ones(shape[: len(steps)]))
-                array[steps] = factor
-            else:
-                found[name] = factor
-        return found
 
 
 # Rounds of gradients: a net of tanh converges by a factor of ten in each. A change of the variance

@@ -7,7 +7,7 @@ end it, so it is multiplied there once more.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flaxinit.signal.homogeneity import Group, Key, Place
 from flaxinit.signal.interpret import Interpreter
@@ -68,9 +68,11 @@ class Tuner(Interpreter):
         if len(sides) != 1 or len(results) != 1:
             return results
         kernel, (result,) = signals[sides[0]], results
+        if name == "gather" and result.origin is None:  # rows are where a signal begins
+            result = replace(result, level=result.second_moment())
         owner = self.plan.owners.get(keys(kernel.origin))
         if owner is None or (name != "gather" and signals[1 - sides[0]].origin is not None):
-            return results
+            return [result]
         if name in KERNELS:
             signal = signals[1 - sides[0]]
             if signal.backward:

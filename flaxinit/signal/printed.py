@@ -1,0 +1,42 @@
+"""Tables of kernels, printed with Rich on a terminal and as plain text elsewhere."""
+
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from typing import Any
+
+_ENDLESS = 10_000  # columns, where nothing is folded
+
+
+class Printed:
+    """A base of what Rich prints as a table: its text is that table, however wide."""
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        file = StringIO()
+        Console(file=file, color_system=None, width=_ENDLESS).print(self)
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+    __repr__ = __str__
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]]):
+    """Lay out rows for Rich; the first and the last column fold, the others are numbers."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text  # plain: in markup, [2] is a style
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in columns:
+        words = heading in (columns[0], columns[-1])
+        justify = "left" if words else "right"
+        table.add_column(Text(heading), justify=justify, no_wrap=not words, overflow="fold")
+    for cells in rows:
+        table.add_row(*(Text(_written(cell)) for cell in cells))
+    return table
+
+
+def _written(cell: Any) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    return str(cell).replace(" ", "") if isinstance(cell, tuple) else str(cell)

@@ -1,0 +1,112 @@
+"""Calibration on real inputs: what each kernel makes, and what stays as it is."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+import flaxinit
+
+X = 3 + 2 * jax.random.normal(jax.random.key(0), (64, 16))
+
+
+class Net(nn.Module):
+    """A norm, a residual branch, a kernel that is used twice and a head of zeros."""
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        x = nn.Dense(64, name="first")(x)
+        self.sow("intermediates", "first", x)
+        x = nn.Dense(64, name="normed")(nn.tanh(x))
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+        y = nn.Dense(64, name="inner")(x)
+        self.sow("intermediates", "inner", y)
+        y = nn.Dense(64, name="branch")(nn.relu(y))
+        self.sow("intermediates", "branch", y)
+        x = x + y
+        again = nn.Dense(64, name="again")
+        x = nn.tanh(again(nn.tanh(again(x))))
+        return nn.Dense(3, kernel_init=nn.initializers.zeros, name="zero")(x)
+
+
+def test_each_kernel_makes_a_unit_signal():
+    model, reports = Net(), []
+    params = model.init(jax.random.key(1), X)
+    mutable = ["batch_stats"]
+    made = flaxinit.calibrate(model.apply, params, X, report=reports.append, mutable=mutable)
+    rows = {row.path.split("/")[-2]: row for row in reports[0].rows}
+    assert rows["normed"].why == "a norm divides its outputs"
+    for name in ("normed", "zero"):
+        assert jnp.array_equal(made["params"][name]["kernel"], params["params"][name]["kernel"])
+    for name in ("first", "inner", "again"):
+        assert rows[name].after == pytest.approx(1, rel=1e-5)
+        ratio = made["params"][name]["kernel"] / params["params"][name]["kernel"]
+        np.testing.assert_allclose(ratio, rows[name].factor, rtol=1e-5)
+    _, state = model.apply(made, X, mutable=["intermediates", "batch_stats"])
+    found = {name: float(jnp.mean(y[0] ** 2)) for name, y in state["intermediates"].items()}
+    assert found["first"] == pytest.approx(1, rel=1e-5)
+    # The one branch may add as much as the stream, relu of a normalized signal, starts with.
+    assert found["branch"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_biases_center_each_channel_on_request():
+    model = nn.Sequential(
+        [nn.Conv(8, (3, 3)), nn.relu, nn.Conv(4, (3, 3), bias_init=nn.initializers.ones)]
+    )
+    x = 1 + jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    params = model.init(jax.random.key(1), x)
+    made = flaxinit.calibrate(model.apply, params, x, center=True, level=4.0)
+    y = model.apply(made, x)
+    np.testing.assert_allclose(jnp.mean(y, axis=(0, 1, 2)), 0, atol=1e-5)
+    assert float(jnp.mean(y**2)) == pytest.approx(4, rel=1e-4)
+
+
+def test_rows_of_a_loop_have_factors_of_their_own():
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            return nn.relu(nn.Dense(64)(x)), None
+
+    layers = nn.scan(Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=20)()
+    x = jax.random.normal(jax.random.key(0), (64, 64))
+    params = layers.init(jax.random.key(1), x, None)
+    made = flaxinit.calibrate(layers.apply, params, x, None)
+    ratio = made["params"]["Dense_0"]["kernel"] / params["params"]["Dense_0"]["kernel"]
+    np.testing.assert_allclose(ratio, ratio[:, :1, :1] * jnp.ones_like(ratio), rtol=1e-5)
+    assert jnp.mean(layers.apply(made, x, None)[0] ** 2) > 0.3  # without it 1e-6
+
+
+def test_an_nnx_module_is_changed_in_place():
+    model = nnx.Sequential(nnx.Linear(16, 32, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1)))
+    assert flaxinit.calibrate(model, X) is model
+    assert float(jnp.mean(model.layers[0](X) ** 2)) == pytest.approx(1, rel=1e-5)
+
+
+def test_sharded_parameters_stay_where_they_are():
+    mesh = jax.make_mesh((len(jax.devices()),), ("x",))
+    model = nn.Dense(64)
+    params = model.init(jax.random.key(0), X)
+    whole = flaxinit.calibrate(model.apply, params, X)
+    sharding = NamedSharding(mesh, PartitionSpec(None, "x"))
+    params["params"]["kernel"] = jax.device_put(params["params"]["kernel"], sharding)
+    made = flaxinit.calibrate(model.apply, params, X)
+    assert made["params"]["kernel"].sharding.is_equivalent_to(sharding, 2)
+    np.testing.assert_allclose(made["params"]["kernel"], whole["params"]["kernel"], rtol=1e-5)
+
+
+def test_what_cannot_be_calibrated_is_refused():
+    model = nn.Dense(3)
+    params = model.init(jax.random.key(0), X)
+    with pytest.raises(TypeError, match=r"calibrate\(module\.apply, params, x\)"):
+        flaxinit.calibrate(model, params, X)
+    with pytest.raises(TypeError, match="needs the model's parameters and inputs"):
+        flaxinit.calibrate(model.apply, params)
+    with pytest.raises(ValueError, match="level must be positive"):
+        flaxinit.calibrate(model.apply, params, X, level=-1)
+    with pytest.raises(ValueError, match=r"found no kernel at work.*params/kernel"):
+        flaxinit.calibrate(lambda params, x: x, params, X)
+    with pytest.raises(ValueError, match=r"params/kernel makes of the inputs is not finite"):
+        flaxinit.calibrate(model.apply, params, X.at[0, 0].set(jnp.inf))
