@@ -19,13 +19,13 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, x, train=True):
         x = nn.Dense(64, name="first")(x)
-        self.sow("intermediates", "first", x)
+        self.sow("intermediates", "first_out", x)
         x = nn.Dense(64, name="normed")(nn.tanh(x))
         x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
         y = nn.Dense(64, name="inner")(x)
-        self.sow("intermediates", "inner", y)
+        self.sow("intermediates", "inner_out", y)
         y = nn.Dense(64, name="branch")(nn.relu(y))
-        self.sow("intermediates", "branch", y)
+        self.sow("intermediates", "branch_out", y)
         x = x + y
         again = nn.Dense(64, name="again")
         x = nn.tanh(again(nn.tanh(again(x))))
@@ -47,9 +47,9 @@ def test_each_kernel_makes_a_unit_signal():
         np.testing.assert_allclose(ratio, rows[name].factor, rtol=1e-5)
     _, state = model.apply(made, X, mutable=["intermediates", "batch_stats"])
     found = {name: float(jnp.mean(y[0] ** 2)) for name, y in state["intermediates"].items()}
-    assert found["first"] == pytest.approx(1, rel=1e-5)
+    assert found["first_out"] == pytest.approx(1, rel=1e-5)
     # The one branch may add as much as the stream, relu of a normalized signal, starts with.
-    assert found["branch"] == pytest.approx(0.5, rel=0.01)
+    assert found["branch_out"] == pytest.approx(0.5, rel=0.01)
 
 
 def test_biases_center_each_channel_on_request():
