@@ -55,6 +55,7 @@ FOUND = {
     "mish(sin(erf(0.1 / x)))": "refused",
     "x + abs(mish(acosh(0.5)))": "refused",
     "relu(erf(1/x))": "derived",
+    "cos(x) * x**30": "derived",
     "min(where(x == 1 or x < 0, x, x), atan(pi)) / hard_tanh(x + e*x)": "derived",
 }
 

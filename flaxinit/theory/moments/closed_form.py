@@ -17,7 +17,7 @@ import sympy
 from sympy import Expr, I, Integer, asin, atan, erf, exp, oo, pi, sqrt
 
 from flaxinit.theory.functions.algebra import vanishes
-from flaxinit.theory.functions.effort import OverBudget, limited, spend
+from flaxinit.theory.functions.effort import OverBudget, limited, size, spend
 from flaxinit.theory.functions.parity import even_part, is_odd
 from flaxinit.theory.functions.piecewise import Piece, join
 from flaxinit.theory.functions.printing import latex
@@ -30,6 +30,7 @@ from flaxinit.theory.moments.terms import NoClosedForm, Term, expand
 
 _MANY = 8  # a piecewise polynomial of more pieces is integrated knot by knot
 _TERM = 3000  # units of work that one integral takes
+_WRITING = 10  # and for each part of its value, written out
 
 
 class Positive(sympy.Function):
@@ -202,7 +203,9 @@ def _moment(term: Term, low: Expr, high: Expr, work: Work) -> Expr:
     key = (term, low, high)
     if key not in work.cache:
         spend(_TERM)
-        work.cache[key] = _reduced(term, low, high, work)
+        value = _reduced(term, low, high, work)
+        spend(_WRITING * size(value))  # written out, it may be twice as long for each power of z
+        work.cache[key] = value
     return work.cache[key]
 
 
