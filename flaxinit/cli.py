@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flaxinit import __version__
+from flaxinit import __version__, command_audit
 
 # What `flaxinit table --derive --json` printed when the book was written (`make book`).
 _KNOWN = Path(__file__).with_name("catalogue.json")
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sigma-b2", type=float, help="bias variance; alone, find the edge of chaos at it"
     )
     meanfield.set_defaults(run=_meanfield)
+    command_audit.add(commands)
     for command in (derive, table, meanfield):
         command.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
@@ -94,11 +95,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _activation(text: str):
     """Return a name or formula unchanged; import ``module:function``."""
-    module, colon, name = text.partition(":")
-    if not colon:
-        return text
+    return imported(text, "jax.nn:gelu") if ":" in text else text
+
+
+def imported(text: str, example: str) -> Any:
+    """Return what ``module:name`` names; `example` is for the error."""
+    module, _, name = text.partition(":")
     if not module or not name:
-        raise ValueError(f"{text!r} names no function. Write module:function, as in jax.nn:gelu.")
+        raise ValueError(f"{text!r} names no function. Write module:function, as in {example}.")
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)  # last: a file there must not hide an installed module
     try:

@@ -400,6 +400,110 @@ def test_what_cannot_be_audited_is_refused_by_name():
     with pytest.raises(TypeError, match="parameters and inputs"):
         flaxinit.audit(nn.Dense(3).apply)
 
+    with pytest.raises(TypeError, match="the class Network"):
+        flaxinit.audit(Network, x(2, 8))
+    with pytest.raises(TypeError, match="received dict"):
+        flaxinit.audit({}, nn.Dense(3).apply, x(2, 3))
+    with pytest.raises(TypeError, match="flaxinit.forecast"):
+        flaxinit.audit(nn.Dense(3).apply, {}, jax.ShapeDtypeStruct((2, 3), jnp.float32))
+    with pytest.raises(ValueError, match="holds only int8"):
+        flaxinit.audit(lambda p, v: v @ p, jnp.ones((3, 4), jnp.int8), x(2, 3))
+    with pytest.raises(ValueError, match="holds no arrays"):
+        flaxinit.audit(lambda p, v: v, {}, x(2, 3))
+
+
+def test_a_model_that_cannot_be_traced_says_what_audit_did():
+    with pytest.raises(jax.errors.TracerBoolConversionError) as raised:
+        flaxinit.audit(lambda p, v: v @ p if v[0, 0] > 0 else v, jnp.ones((3, 4)), x(2, 3))
+    assert "traced model(params, *inputs)" in raised.value.__notes__[0]
+
+
+def test_a_model_without_gradients_is_measured_forward():
+    def model(p, v):
+        return jax.lax.while_loop(
+            lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.tanh(c[1] @ p)), (0, v)
+        )
+
+    report = flaxinit.audit(model, x(8, 8), x(4, 8))
+    assert "no gradients" in report.remarks[0]
+    (layer,) = report.layers
+    assert layer.measured.gradient_out is None and layer.measured.signal_out > 0
+
+
+def test_gradients_are_those_of_jax():
+    """For a unit Gaussian gradient of the output: of parameters, and of the outputs of a kernel."""
+    params = {"a": x(16, 32) / 4, "b": x(32, 4) / 4}
+
+    def model(p, v, shift=0.0):
+        return jnp.tanh(v @ p["a"] + shift) @ p["b"]
+
+    (first, last) = measured(flaxinit.audit(model, params, x(8, 16)))
+    gradient = jax.random.normal(jax.random.key(0), (8, 4))
+    _, pull = jax.vjp(lambda p, shift: model(p, x(8, 16), shift), params, jnp.zeros((8, 32)))
+    slopes, inner = pull(gradient)
+    assert first.gradient_out == pytest.approx(float(jnp.mean(inner**2)), rel=1e-5)
+    assert last.gradient_out == pytest.approx(float(jnp.mean(gradient**2)), rel=1e-5)
+    for layer, name in ((first, "a"), (last, "b")):
+        square = float(jnp.mean(slopes[name] ** 2))
+        assert layer.gradient_parameter == pytest.approx(square, rel=1e-5)
+
+
+def test_scanned_gradients_are_those_of_each_row():
+    params = x(3, 8, 8) / 3
+
+    def scanned(p, v):
+        return jax.lax.scan(jax.checkpoint(lambda v, w: (jnp.tanh(v @ w), None)), v, p)[0]
+
+    report = flaxinit.audit(scanned, params, x(4, 8))
+    assert [layer.path for layer in report.layers] == [f"params[{n}]" for n in range(3)]
+    gradient = jax.random.normal(jax.random.key(0), (4, 8))
+    (slopes,) = jax.vjp(lambda p: scanned(p, x(4, 8)), params)[1](gradient)
+    for row, each in enumerate(measured(report)):
+        square = float(jnp.mean(slopes[row] ** 2))
+        assert each.gradient_parameter == pytest.approx(square, rel=1e-4)
+        assert each.gradient_out is not None
+
+
+def test_parts_of_a_parameter_are_kernels_of_their_own():
+    params = {"gating": x(2, 8, 16), "fused": x(8, 24), "down": x(16, 8)}
+
+    def model(p, v):
+        q, rest = jnp.split(p["fused"], [8], axis=1)
+        v = v + v @ q + (v @ rest)[:, :8]
+        return (nn.silu(v @ p["gating"][0]) * (v @ p["gating"][1])) @ p["down"]
+
+    report = flaxinit.audit(model, params, x(4, 8))
+    paths = ["fused[:,0:8]", "fused[:,8:24]", "gating[0]", "gating[1]", "down"]
+    assert [layer.path for layer in report.layers] == paths
+    assert [layer.shape for layer in report.layers] == [(8, 8), (8, 16), (8, 16), (8, 16), (16, 8)]
+    assert all(each.gradient_parameter for each in measured(report))
+    # Beside each stands its forecast.
+    assert all(layer.signal_out > 0 for layer in report.layers)
+
+
+def test_experts_are_seen():
+    """Kernels of ragged_dot, and those that each token gathers."""
+    experts, tokens = x(3, 8, 16) / 3, x(6, 8)
+    sizes = jnp.array([1, 2, 3])
+    ragged = flaxinit.audit(lambda p, v: jax.lax.ragged_dot(v, p, sizes), experts, tokens)
+    chosen = jnp.repeat(jnp.arange(3), sizes)
+
+    def gathered(p, v):
+        which = chosen + jnp.argmax(v, axis=1) * 0  # the inputs choose
+        return jnp.einsum("tn,tnm->tm", v, p[which])
+
+    apart = flaxinit.audit(gathered, experts, tokens)
+    outputs = np.einsum("tn,tnm->tm", tokens, np.asarray(experts)[np.asarray(chosen)])
+    for report in (ragged, apart):
+        (layer,) = report.layers
+        assert (layer.path, layer.shape, layer.measured.fan_in) == ("params", (3, 8, 16), 8)
+        assert layer.measured.signal_out == pytest.approx(np.mean(outputs**2), rel=1e-5)
+    # An embedding is a signal, and not a kernel.
+    table = flaxinit.audit(
+        lambda p, v: p["table"][v] @ p["w"], {"table": x(9, 8), "w": x(8, 4)}, jnp.arange(5)
+    )
+    assert [layer.path for layer in table.layers] == ["w"]
+
 
 def test_no_kernel_is_an_error():
     with pytest.raises(ValueError, match=r"no kernel at work.*scale \(mul\)"):

@@ -54,8 +54,9 @@ def audit(
         A `Report`.
 
     Raises:
-        ValueError: if no kernel of the parameters meets the inputs.
-        TypeError: if the model is a Linen module in the place of its ``apply``.
+        ValueError: if no kernel of the parameters meets the inputs, or none is floating.
+        TypeError: if the model is no function, such as a Linen module in the place of its
+            ``apply``, or if an input is a shape.
 
     >>> import jax, jax.numpy as jnp, flax.linen as nn, flaxinit
     >>> model = nn.Dense(2000, kernel_init=flaxinit.lecun(), use_bias=False)
@@ -126,18 +127,37 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
             return nnx.merge(graph, random, params)(*inputs, **options)
 
         return _with_params(call, params, (random, *inputs), options)
+    if isinstance(model, type) or not callable(model):
+        raise TypeError(
+            "audit takes a function of parameters and inputs, audit(module.apply, params, x), or "
+            f"an NNX module, audit(module, x); received {'the class ' * isinstance(model, type)}"
+            f"{getattr(model, '__name__', type(model).__name__)}."
+        )
     if not inputs:
         raise TypeError("audit needs the model's parameters and inputs: audit(model, params, x).")
     return _with_params(model, inputs[0], inputs[1:], options)
 
 
 def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -> _Model:
+    shapes = [x for x in jax.tree.leaves((params, inputs)) if isinstance(x, jax.ShapeDtypeStruct)]
+    if shapes:
+        raise TypeError(
+            f"audit measures, and needs arrays in the place of shapes such as {shapes[0]}. From "
+            "shapes alone, use flaxinit.forecast(model, *inputs)."
+        )
     leaves, tree = jax.tree.flatten(params)
     arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
     floating = [
         a and jnp.issubdtype(leaf.dtype, jnp.inexact)
         for a, leaf in zip(arrays, leaves, strict=True)
     ]
+    if not any(floating):
+        kinds = sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves})
+        raise ValueError(
+            "audit needs floating parameters; the first argument after the model holds "
+            f"{'only ' + ', '.join(kinds) if kinds else 'no arrays'}. Pass the parameters before "
+            "they are quantized: audit(module.apply, params, x)."
+        )
     state = [leaf for leaf, a, f in zip(leaves, arrays, floating, strict=True) if a and not f]
     weights = tree.unflatten(leaf if f else None for leaf, f in zip(leaves, floating, strict=True))
 
@@ -152,7 +172,14 @@ def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -
             output = output[0]
         return [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
-    programs = traced(lambda key, *_: (weights, state), apply, inputs)
+    try:
+        programs = traced(lambda key, *_: (weights, state), apply, inputs)
+    except Exception as error:
+        error.add_note(
+            "This came up while audit traced model(params, *inputs) as jax.jit does: parameters "
+            "and inputs have to be those of the model, and it must not branch on their values."
+        )
+        raise
     return _Model(programs, jax.tree.leaves(weights), state, inputs)
 
 

@@ -182,6 +182,8 @@ def vanishing_or_exploding(report: "Report") -> Iterator[Finding]:
             some = [(layer, x) for layer, x in numbers if x is not None and math.isfinite(x)]
             if len(some) < 2 or not some[0][1]:
                 continue
+            if name == "gradient" and not some[-1][1] and _shut(report):
+                continue
             (first, start), (last, end) = some[0], some[-1]
             change = math.log(end / start) if end else -math.inf
             # What one draw strays by does not count: two standard deviations of it.
@@ -214,6 +216,11 @@ def gains_add_up(report: "Report") -> Iterator[Finding]:
                     f"the second moment goes from {start:.2g} to {end:.2g}.{cause}",
                     write,
                 )
+
+
+def _shut(report: "Report") -> bool:
+    """Return whether a kernel starts at zero, which is a choice: no gradient passes it yet."""
+    return any(layer.measured and not layer.measured.kernel for layer in report.layers)
 
 
 def _signal(layer: "Layer") -> float | None:
@@ -282,8 +289,8 @@ _FLAT = 0.01
 
 def idle_units(report: "Report") -> Iterator[Finding]:
     """Find units that are dead (0 in the whole batch) or saturated (flat at most inputs)."""
-    dead = [x.path for x in report.layers if x.measured and 0 < x.measured.alive < _AT_WORK]
-    if dead:
+    dead = [x.path for x in report.layers if x.measured and x.measured.alive < _AT_WORK]
+    if dead and not _shut(report):
         yield Finding(
             "dead units",
             tuple(dead),
@@ -380,21 +387,27 @@ def mean_drift(report: "Report") -> Iterator[Finding]:
 
 def attention(report: "Report") -> Iterator[Finding]:
     """Find attention whose weights are equal in bfloat16, or nine tenths on one token."""
-    for path, square, uneven in report.attention:
-        if uneven is not None and uneven < 2.0**-16:
-            yield Finding(
-                "uniform attention",
-                (path,),
-                "all tokens have the same weight: queries, keys or tokens are alike.",
-                "kernels of queries and keys with flaxinit.lecun(), and tokens that differ",
-            )
-        elif square > 0.9:
-            yield Finding(
-                "one-hot attention",
-                (path,),
-                f"Σp² is {square:.2f}: one token has almost all the weight.",
-                "queries times keys over √(head size), and kernels with flaxinit.lecun()",
-            )
+    known = [(path, uneven) for path, _, uneven in report.attention if uneven is not None]
+    uniform = [path for path, uneven in known if uneven < _EQUAL]
+    if uniform:
+        yield Finding(
+            "uniform attention",
+            tuple(dict.fromkeys(uniform)),
+            "all tokens have the same weight: queries, keys or tokens are alike.",
+            "kernels of queries and keys with flaxinit.lecun(), and tokens that differ",
+        )
+    sharp = {path: square for path, square, _ in report.attention if square > _ONE_HOT}
+    if sharp:
+        yield Finding(
+            "one-hot attention",
+            tuple(sharp),
+            f"Σp² is up to {max(sharp.values()):.2f}: one token has almost all the weight.",
+            "queries times keys over √(head size), and kernels with flaxinit.lecun()",
+        )
+
+
+_EQUAL = 2.0**-16  # of n Σp² - 1, if weights differ by bfloat16's 2⁻⁸
+_ONE_HOT = 0.9
 
 
 def stray(report: "Report") -> Iterator[Finding]:

@@ -6,6 +6,7 @@ is made once: it is the same row wherever it is looked up again.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ def gather(
     for place, role in zip(offset, held_roles, strict=True):
         roles[place] = role
     kept = tuple(CONSTANT if n == 1 else role for n, role in zip(shape, roles, strict=True))
-    return Signal(data, shape, kept, **joined(signals))
+    found = Signal(data, shape, kept, **joined(signals))
+    # The level of indices says nothing of what they point to.
+    return replace(found, level=found.second_moment() if table.is_parameter else table.level)
 
 
 def _drawn(table, axis: int, number: np.ndarray, limits: Limits, rng, rows: Rows):

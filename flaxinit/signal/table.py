@@ -34,7 +34,7 @@ def render(report: "Report", width: int) -> Iterator:
     from rich.text import Text  # plain: in markup, [x²] and [2] are styles
 
     columns = columns_of(report)
-    room = width - min(_READABLE, max(map(len, columns["kernel"]), default=0))
+    room = width - 2 - min(_READABLE, max(map(len, columns["kernel"]), default=0))
     for heading in _DISPENSABLE:
         if sum(map(_width, list(columns.items())[1:])) > room:
             columns.pop(heading, None)

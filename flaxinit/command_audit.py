@@ -1,0 +1,133 @@
+"""The command `flaxinit audit`: judge a model that a module defines."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+_INPUT = re.compile(r"(?P<shape>\d+(?:,\d+)*)?(?::(?P<dtype>\w+))?(?:<(?P<below>\d+))?")
+
+
+def add(commands: Any) -> None:
+    """Add the command to a parser's commands."""
+    audit = commands.add_parser(
+        "audit",
+        help="measure the signal of a model, and say what is wrong with it",
+        description="Draw a model once, measure its signal on unit normal inputs (or on integers "
+        "below a bound), and print what was found. The exit status is 1 if there is any finding.",
+    )
+    audit.add_argument(
+        "model",
+        help="module:name of a Linen module, of its class, or with --nnx of "
+        "a class or function of nnx.Rngs",
+    )
+    audit.add_argument(
+        "--input",
+        action="append",
+        required=True,
+        dest="inputs",
+        metavar="SHAPE",
+        help="8,32,32,3 for unit normal numbers; '4,32:int32<1000' for integers below 1000; "
+        "once for each input",
+    )
+    audit.add_argument("--nnx", action="store_true", help="the model is built from nnx.Rngs(0)")
+    audit.add_argument(
+        "--rngs",
+        default="",
+        metavar="NAMES",
+        help="names of further random streams of a Linen module, such as dropout",
+    )
+    audit.add_argument("--train", action="store_true", help="call the model with train=True")
+    audit.add_argument("--forward", action="store_true", help="leave the gradients out")
+    audit.add_argument("--html", metavar="FILE", help="write the report as a page")
+    audit.add_argument("--plot", metavar="FILE", help="write the report as an image")
+    audit.add_argument("--json", action="store_true", help="print JSON for machines")
+    audit.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return 1 if there is a finding."""
+    from rich.console import Console
+
+    from flaxinit.cli import imported
+
+    report = _report(imported(options.model, "flaxinit audit my_module:Model"), options)
+    if options.html:
+        report.html(Path(options.html))
+    if options.plot:
+        report.plot(Path(options.plot))
+    if options.json:
+        print(report.to_json())
+    else:
+        Console().print(report)
+    return 1 if report.findings else 0
+
+
+def _report(model: Any, options: argparse.Namespace) -> Any:
+    import jax
+
+    import flaxinit
+
+    inputs = [array(text, n) for n, text in enumerate(options.inputs)]
+    further: dict[str, Any] = {"train": True} if options.train else {}
+    further["backward"] = not options.forward
+    from flax import linen as nn, nnx
+
+    is_class = isinstance(model, type)
+    if options.nnx:
+        if is_class and not issubclass(model, nnx.Module):
+            raise TypeError(f"{options.model} is not an NNX module; leave --nnx out.")
+        built = model(rngs=nnx.Rngs(0)) if is_class else model(nnx.Rngs(0))
+        return flaxinit.audit(built, *inputs, **further)
+    if not (issubclass(model, nn.Module) if is_class else isinstance(model, nn.Module)):
+        raise TypeError(
+            f"{options.model} is not a Linen module. For an NNX model, a class or a function of "
+            "nnx.Rngs, add --nnx."
+        )
+    module = model() if is_class else model
+    names = [name for name in options.rngs.split(",") if name]
+    rngs = {name: jax.random.key(n + 2) for n, name in enumerate(names)}
+    call = {"train": True} if options.train else {}
+    params = jax.jit(lambda key: module.init({**rngs, "params": key}, *inputs, **call))(
+        jax.random.key(1)
+    )
+    if rngs:
+        further["rngs"] = rngs
+    if set(params) - {"params"}:
+        further["mutable"] = sorted(set(params) - {"params"})
+    return flaxinit.audit(module.apply, params, *inputs, **further)
+
+
+def array(text: str, number: int = 0) -> Any:
+    """Return the input that is written as shape, dtype and bound.
+
+    >>> array("2,3").shape, array("4:int32<10").dtype
+    ((2, 3), dtype('int32'))
+    """
+    import jax
+    import jax.numpy as jnp
+
+    found = _INPUT.fullmatch(text.replace(" ", ""))
+    if found is None:
+        raise ValueError(
+            f"{text!r} is no input. Write a shape such as 8,32,32,3, or a shape with a dtype and a "
+            "bound such as '4,32:int32<1000' (in quotes, or the shell reads <)."
+        )
+    shape = tuple(int(n) for n in (found["shape"] or "").split(",") if n)
+    name = found["dtype"] or ("int32" if found["below"] else "float32")
+    try:
+        dtype = jnp.dtype(name)
+    except TypeError:
+        raise ValueError(
+            f"{text!r}: {name} is no dtype. Write float32, bfloat16 or int32."
+        ) from None
+    key = jax.random.fold_in(jax.random.key(0), number)
+    if jnp.issubdtype(dtype, jnp.integer):
+        if not found["below"]:
+            raise ValueError(f"{text!r}: integers need a bound, such as {text}<1000.")
+        return jax.random.randint(key, shape, 0, int(found["below"]), dtype)
+    if found["below"]:
+        raise ValueError(
+            f"{text!r}: a bound is for integers. Write {shape}:int32<{found['below']}."
+        )
+    return jax.random.normal(key, shape, dtype)

@@ -1,0 +1,235 @@
+"""What audit finds in sick models, and that it finds nothing in healthy ones."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxinit
+from benchmarks.zoo import Mixer, ResidualMLP, ResNet, VisionTransformer
+
+
+class Plain(nn.Module):
+    """Dense layers; `inits` are those of single kernels."""
+
+    depth: int = 20
+    width: int = 256
+    activation: object = nn.relu
+    kernel: object = flaxinit.he()
+    inits: tuple = ()
+    bias: float = 0.0
+    dtype: object = None
+
+    @nn.compact
+    def __call__(self, x):
+        inits = {0: flaxinit.lecun(), **dict(self.inits)}
+        for n in range(self.depth):
+            x = nn.Dense(
+                self.width,
+                kernel_init=inits.get(n, self.kernel),
+                bias_init=nn.initializers.constant(self.bias),
+                dtype=self.dtype,
+            )(self.activation(x) if n else x)
+        return x
+
+
+class Transformer(nn.Module):
+    """Pre-LN or post-LN, with Flax's attention and initializers."""
+
+    blocks: int = 4
+    width: int = 64
+    post: bool = False
+    start: object = flaxinit.normal(1.0)
+    query: object = flaxinit.lecun()
+
+    @nn.compact
+    def __call__(self, tokens):
+        x = nn.Embed(100, self.width, embedding_init=self.start)(tokens)
+        for _ in range(self.blocks):
+            for branch in (self.attention, self.mlp):
+                y = x + branch(x if self.post else nn.LayerNorm()(x))
+                x = nn.LayerNorm()(y) if self.post else y
+        return nn.Dense(10)(nn.LayerNorm()(x))
+
+    def attention(self, x):
+        q = nn.DenseGeneral((4, self.width // 4), kernel_init=self.query)(x)
+        k, v = (nn.DenseGeneral((4, self.width // 4))(x) for _ in range(2))
+        return nn.DenseGeneral(self.width, axis=(-2, -1))(nn.dot_product_attention(q, k, v))
+
+    def mlp(self, x):
+        return nn.Dense(self.width)(nn.gelu(nn.Dense(4 * self.width)(x)))
+
+
+X = jax.random.normal(jax.random.key(0), (64, 64))
+TOKENS = jax.random.randint(jax.random.key(0), (4, 16), 0, 100)
+IMAGES = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+
+
+@functools.cache
+def report(model, kind="x", train=False):
+    inputs = {"x": X, "tokens": TOKENS, "images": IMAGES}[kind]
+    options = {"train": True, "mutable": ["batch_stats"]} if train else {}
+    with jax.numpy_dtype_promotion("standard"):
+        params = jax.jit(lambda key: model.init(key, inputs, *([True] if train else [])))(
+            jax.random.key(1)
+        )
+        return flaxinit.audit(model.apply, params, inputs, **options)
+
+
+def found(*args, **kwargs):
+    return {finding.what: finding for finding in report(*args, **kwargs).findings}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (Plain(), "x"),
+        (Plain(kernel=flaxinit.he("tanh"), activation=jnp.tanh), "x"),
+        (ResidualMLP(64), "x"),
+        (Transformer(), "tokens"),
+        (ResNet(32), "images"),
+        (VisionTransformer(64), "images"),
+        (Mixer(64), "images"),
+    ],
+    ids=["relu", "tanh", "residual", "transformer", "ResNet", "vision transformer", "mixer"],
+)
+def test_a_healthy_model_has_no_finding(model, kind):
+    made = report(model, kind, train=isinstance(model, ResNet))
+    assert [str(finding) for finding in made.findings] == []
+    assert made.remarks == ()
+    made.check()
+
+
+def test_relu_with_the_gain_of_linear_vanishes_and_says_what_to_write():
+    made = report(Plain(kernel=flaxinit.lecun()))
+    with pytest.raises(ValueError, match="vanishing signal") as raised:
+        made.check()
+    assert 'kernel_init=flaxinit.he("relu")' in str(raised.value)
+    assert [each.what for each in made.findings] == ["vanishing signal", "vanishing gradient"]
+    assert "params/Dense_{1..19}/kernel" in str(made.findings[0])
+    assert all(layer.findings for layer in made.layers[1:])
+    # Beside each measurement stands what it should be, from the network's input on.
+    for layer in made.layers:
+        low, high = layer.band
+        assert low / 1.5 < layer.measured.signal_out < 1.5 * high
+
+
+def test_a_short_network_with_the_gain_of_linear():
+    (finding,) = report(Plain(depth=6, kernel=flaxinit.lecun())).findings
+    assert finding.what == "gain of another activation" and "gain of linear" in finding.text
+    assert finding.write == 'kernel_init=flaxinit.he("relu")'
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "write"),
+    [
+        (ResidualMLP(64, wrong=3), "params/Dense_8/kernel", 'flaxinit.he("relu")'),
+        (Plain(inits=((7, flaxinit.lecun()),)), "params/Dense_7/kernel", 'flaxinit.he("relu")'),
+        (Plain(inits=((0, flaxinit.he().times(3)),)), "params/Dense_0/kernel", "flaxinit.lecun()"),
+        (
+            Plain(
+                depth=6,
+                activation=nn.gelu,
+                kernel=flaxinit.he("gelu"),
+                inits=((3, flaxinit.lecun()),),
+            ),
+            "params/Dense_3/kernel",
+            'flaxinit.he("gelu_tanh")',
+        ),
+    ],
+    ids=["block", "gain", "first", "gelu"],
+)
+def test_one_wrong_kernel_is_found_and_it_alone(model, path, write):
+    made = report(model)
+    assert [finding.paths for finding in made.findings] == [(path,)]
+    assert made.findings[0].write == f"kernel_init={write}"
+
+
+def test_a_fan_that_leaves_out_the_window():
+    class Windows(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for n in range(4):
+                init = flaxinit.he("relu", fan_in=32) if n == 2 else flaxinit.he()
+                init = init if n else flaxinit.lecun()
+                x = nn.Conv(32, (3, 3), kernel_init=init, padding="VALID")(nn.relu(x) if n else x)
+            return x
+
+    (finding,) = report(Windows(), "images").findings
+    assert (finding.what, finding.paths) == ("wrong fan", ("params/Conv_2/kernel",))
+    assert "fan 32 (the outputs), 9 times too large: 288 terms" in finding.text
+    assert finding.write == 'kernel_init=flaxinit.he("relu", fan_in=288)'
+
+
+def test_a_factor_before_a_norm_does_nothing_and_is_no_finding():
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for _ in range(3):
+                x = nn.relu(nn.LayerNorm()(nn.Dense(64, kernel_init=flaxinit.normal(3.0))(x)))
+            return nn.Dense(10, kernel_init=flaxinit.he())(x)
+
+    assert report(Normed()).findings == ()
+
+
+def test_exploding():
+    both = found(Plain(kernel=flaxinit.he().times(2)))
+    assert {"exploding signal", "exploding gradient"} <= set(both)
+    assert both["exploding signal"].write == 'kernel_init=flaxinit.he("relu")'
+
+
+def test_tokens_become_one():
+    finding = found(Transformer(16, post=True), "tokens")["tokens become one"]
+    assert "residual" in finding.write
+    assert "tokens become one" not in found(Transformer(), "tokens")
+
+
+def test_inputs_become_one():
+    finding = found(Plain(depth=40, activation=jnp.tanh, bias=1.0))["inputs become one"]
+    assert len(finding.paths) == 39
+
+
+def test_equal_entries():
+    finding = found(Plain(inits=((3, nn.initializers.constant(0.1)),)))["equal entries"]
+    assert finding.paths == ("params/Dense_3/kernel",)
+    # Zeros are a choice.
+    assert report(Plain(inits=((19, nn.initializers.zeros),))).findings == ()
+
+
+def test_dead_and_saturated_units():
+    assert "dead units" in found(Plain(depth=3, bias=-10.0))
+    tanh = Plain(depth=3, activation=jnp.tanh, kernel=flaxinit.normal(10.0))
+    assert "params/Dense_2/kernel" in found(tanh)["saturated units"].paths
+
+
+def test_streams():
+    small = found(Transformer(start=flaxinit.normal(0.01)), "tokens")["stream of branches"]
+    assert "embedding_init" in small.write
+    large = found(Transformer(start=flaxinit.normal(100.0)), "tokens")["stream of the start"]
+    assert "smaller start" in large.write
+
+
+def test_a_mean_that_takes_the_bits():
+    finding = found(Plain(depth=4, bias=100.0, dtype=jnp.bfloat16))["mean drift"]
+    assert "bfloat16" in finding.text
+    assert "mean drift" not in found(Plain(depth=4, bias=100.0))
+
+
+def test_attention_that_is_uniform_or_one_hot():
+    same = found(Transformer(query=flaxinit.zeros), "tokens")["uniform attention"]
+    assert same.paths == tuple(f"params/DenseGeneral_{n}/kernel" for n in (2, 6, 10, 14))
+    assert "one-hot attention" in found(Transformer(query=flaxinit.normal(10.0)), "tokens")
+
+
+def test_single_draws_stray():
+    assert "single draws stray" in found(Plain(depth=30, width=8))
+
+
+def test_the_first_kernel_that_is_not_finite_is_named():
+    model = Plain(depth=3, inits=((1, nn.initializers.constant(np.inf)),))
+    finding = found(model)["not finite"]
+    assert finding.paths == ("params/Dense_1/kernel",) and "entries" in finding.text
+    assert "no forecast" in report(model).remarks[0]

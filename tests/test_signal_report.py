@@ -1,0 +1,129 @@
+"""Reports as tables, JSON, plots and pages, and the command that makes them."""
+
+import io
+import json
+import xml.etree.ElementTree as ET
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import flaxinit
+from flaxinit.cli import main
+
+
+class Deep(nn.Module):
+    depth: int = 3
+    kernel: object = flaxinit.he()
+
+    @nn.compact
+    def __call__(self, x):
+        for n in range(self.depth):
+            x = nn.Dense(64, kernel_init=self.kernel)(nn.relu(x) if n else x)
+        return x
+
+
+class Head(nnx.Module):
+    def __init__(self, rngs):
+        self.table = nnx.Embed(50, 64, rngs=rngs)
+        self.out = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, tokens):
+        return self.out(self.table(tokens))
+
+
+X = jax.random.normal(jax.random.key(0), (16, 64))
+
+
+def audit(model):
+    return flaxinit.audit(model.apply, model.init(jax.random.key(1), X), X)
+
+
+@pytest.fixture(scope="module")
+def sick():
+    return audit(Deep(20, flaxinit.lecun()))
+
+
+def test_a_hundred_layers_are_one_row():
+    printed = str(flaxinit.forecast(Deep(100), X, particles=256))
+    assert "params/Dense_{0..99}/kernel" in printed
+    assert len(printed.splitlines()) < 20
+
+
+@pytest.mark.parametrize("width", [80, 120, 400])
+def test_a_table_fits_its_terminal_and_keeps_its_paths(sick, width):
+    from rich.console import Console
+
+    file = io.StringIO()
+    Console(file=file, width=width).print(sick)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("params/Dense_" in line and "/kernel " in line for line in lines) >= 20
+
+
+def test_json_has_every_number_and_finding(sick):
+    data = json.loads(sick.to_json())
+    assert len(data["layers"]) == 20
+    layer = data["layers"][-1]
+    assert layer["measured"]["signal_out"] == pytest.approx(sick.layers[-1].measured.signal_out)
+    assert {"path", "fan_in", "sigma_w2", "signal_out", "band", "findings"} <= set(layer)
+    assert data["findings"][0]["what"] == "vanishing signal"
+    assert "NaN" not in sick.to_json()
+
+
+def test_a_plot_is_an_image(sick, tmp_path):
+    sick.plot(tmp_path / "signal.png")
+    assert (tmp_path / "signal.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_page_is_whole_and_needs_no_network(sick, tmp_path):
+    sick.html(tmp_path / "signal.html")
+    text = (tmp_path / "signal.html").read_text("utf-8")
+    assert "http" not in text and "<script" not in text
+    assert "prefers-color-scheme" in text and "width=device-width" in text
+    body = text[text.index("<main>") : text.index("</body>")]
+    page = ET.fromstring(body)  # every tag is closed
+    assert len(page.findall(".//figure")) == 2
+    assert len(page.findall(".//tbody/tr")) == 20
+    # A dot for each kernel in each figure.
+    assert len(page.findall(".//circle")) == 40
+    assert "kernel_init=flaxinit.he(&quot;relu&quot;)" in text
+
+
+def test_names_from_a_model_do_not_become_tags(tmp_path):
+    report = flaxinit.audit(lambda p, v: v @ p["<b>"], {"<b>": np.ones((64, 4), np.float32)}, X)
+    report.html(tmp_path / "x.html")
+    assert "<b>" not in (tmp_path / "x.html").read_text("utf-8")
+
+
+def test_the_command_audits_linen_and_nnx(capsys, tmp_path):
+    name = __name__
+    assert main(["audit", f"{name}:Deep", "--input", "16,64"]) == 0
+    assert "Dense_2/kernel" in capsys.readouterr().out
+    page = str(tmp_path / "x.html")
+    arguments = ["--nnx", "--input", "4,16:int32<50", "--json", "--html", page]
+    main(["audit", f"{name}:Head", *arguments])
+    (layer,) = json.loads(capsys.readouterr().out)["layers"]
+    assert layer["path"] == "out/kernel" and layer["sigma_w2_wanted"] == pytest.approx(1, rel=0.01)
+    assert (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Deep", "--input", "4,a"], "is no input. Write a shape"),
+        (["Deep", "--input", "4:int32"], "integers need a bound"),
+        (["Deep", "--input", "4<9:int32"], "is no input"),
+        (["Deep", "--input", "4:float32<9"], "a bound is for integers"),
+        (["Deep", "--input", "4:flaot"], "flaot is no dtype"),
+        (["Head", "--input", "4"], "add --nnx"),
+        (["Deep", "--nnx", "--input", "4"], "leave --nnx out"),
+        (["Nothing", "--input", "4"], "has no 'Nothing'"),
+    ],
+)
+def test_the_command_says_what_it_needs(arguments, message, capsys):
+    model, *rest = arguments
+    assert main(["audit", f"{__name__}:{model}", *rest]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
