@@ -1,6 +1,7 @@
 """Models as people write them, at any width: what forecast() is held against."""
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -63,21 +64,66 @@ class ResNet(nn.Module):
         return nn.Dense(10)(active(x).mean((1, 2)))
 
 
+class StandardizedConv(nn.Module):
+    """A convolution whose kernel has mean 0 and variance gain²/fan_in in each output channel.
+
+    References: Brock, De, Smith, Simonyan (2021), High-performance large-scale image recognition
+    without normalization.
+    """
+
+    width: int
+    strides: int = 1
+    gain: float = 1.0
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (3, 3, x.shape[-1], self.width)
+        w = self.param("kernel", flaxinit.lecun(), shape)
+        w = w - w.mean((0, 1, 2))
+        w = self.gain * w / jnp.sqrt(math.prod(shape[:3]) * jnp.mean(w**2, (0, 1, 2)))
+        strides = (self.strides, self.strides)
+        axes = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, w, strides, "SAME", dimension_numbers=axes)
+
+
+class NormFree(nn.Module):
+    """ReLU, weight standardization and residual branches of known variance, as in NFNets."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        gain = math.sqrt(2 / (1 - 1 / math.pi))
+        x = StandardizedConv(self.width)(x)
+        for strides in (1, 2):
+            h = nn.relu(x)
+            y = StandardizedConv(self.width, strides, gain)(h)
+            y = StandardizedConv(self.width, 1, gain)(nn.relu(y))
+            if strides > 1:
+                x = nn.avg_pool(x, (2, 2), (2, 2))
+            x = x + 0.5 * y
+        return nn.Dense(10)(nn.relu(x).mean((1, 2)))
+
+
 class Encoder(nn.Module):
-    """Pre-LN, with Flax's attention."""
+    """Flax's attention and dense layers, each normed before or after."""
 
     width: int
     blocks: int = 2
+    post: bool = False
 
     @nn.compact
     def __call__(self, tokens):
         places = self.param("places", nn.initializers.normal(0.02), (tokens.shape[1], self.width))
         x = nn.Embed(100, self.width)(tokens) + places
         for _ in range(self.blocks):
-            x = x + nn.MultiHeadDotProductAttention(4)(nn.LayerNorm()(x))
-            h = nn.gelu(nn.Dense(4 * self.width)(nn.LayerNorm()(x)))
-            x = x + nn.Dense(self.width)(h)
-        return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
+            x = self.added(x, nn.MultiHeadDotProductAttention(4))
+            dense = [nn.Dense(4 * self.width), nn.gelu, nn.Dense(self.width)]
+            x = self.added(x, nn.Sequential(dense))
+        return nn.Dense(10)((x if self.post else nn.LayerNorm()(x)).mean(1))
+
+    def added(self, x, branch):
+        return nn.LayerNorm()(x + branch(x)) if self.post else x + branch(nn.LayerNorm()(x))
 
 
 class VisionTransformer(nn.Module):
@@ -176,12 +222,95 @@ class Separable(nn.Module):
 
 
 class Recurrent(nn.Module):
+    """A cell over `scan`."""
+
+    width: int
+    cell: type[nn.RNNCellBase] = nn.LSTMCell
+
+    @nn.compact
+    def __call__(self, x):
+        steps = jnp.asarray(nn.RNN(self.cell(self.width))(x))
+        return nn.Dense(10)(steps[:, -1])
+
+
+class StateSpace(nn.Module):
+    """A diagonal linear recurrence between dense layers, over an associative scan.
+
+    References: Gupta, Gu, Berant (2022), Diagonal state spaces are as effective as structured
+    state spaces; Orvieto et al. (2023), Resurrecting recurrent neural networks for long sequences.
+    """
+
     width: int
 
     @nn.compact
     def __call__(self, x):
-        steps = jnp.asarray(nn.RNN(nn.LSTMCell(self.width))(x))
-        return nn.Dense(10)(steps[:, -1])
+        x = nn.Dense(self.width)(x)
+        for n in range(2):
+            rates = self.param(f"rates_{n}", nn.initializers.uniform(1.0), (self.width,))
+            decay = jnp.exp(-0.5 - rates)
+            h = nn.Dense(self.width)(nn.LayerNorm()(x)) * jnp.sqrt(1 - decay**2)
+
+            def joined(one, other):
+                return one[0] * other[0], one[1] * other[0] + other[1]
+
+            _, h = jax.lax.associative_scan(joined, (jnp.broadcast_to(decay, h.shape), h), axis=1)
+            x = x + nn.Dense(self.width)(nn.gelu(h))
+        return nn.Dense(10)(nn.LayerNorm()(x)[:, -1])
+
+
+class Autoencoder(nn.Module):
+    """Strided convolutions and ConvTranspose."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        channels = x.shape[-1]
+        for factor in (1, 2):
+            x = nn.relu(nn.Conv(factor * self.width // 2, (3, 3), (2, 2))(x))
+        for factor in (2, 1):
+            x = nn.relu(nn.ConvTranspose(factor * self.width // 2, (4, 4), (2, 2))(x))
+        return nn.Conv(channels, (3, 3))(x)
+
+
+class UNet(nn.Module):
+    """Concatenated skip connections, max-pooling and GroupNorm."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        def block(x):
+            x = nn.Conv(self.width, (3, 3), kernel_init=flaxinit.he())(x)
+            return nn.relu(nn.GroupNorm(8)(x))
+
+        high = block(x)
+        low = block(nn.max_pool(high, (2, 2), (2, 2)))
+        low = jnp.repeat(jnp.repeat(block(low), 2, axis=1), 2, axis=2)
+        return nn.Conv(2, (1, 1))(block(jnp.concatenate([high, low], axis=-1)))
+
+
+class Experts(nn.Module):
+    """A mixture of experts: each token goes to two of four, by a softmax over their scores."""
+
+    width: int
+    experts: int = 4
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width)(x)
+        h = nn.LayerNorm()(x)
+        scores = nn.Dense(self.experts)(h)
+        least = jnp.sort(scores, axis=-1)[..., -2:-1]
+        weights = jax.nn.softmax(jnp.where(scores >= least, scores, -1e9))
+        init = flaxinit.lecun(batch_axis=0)
+        shape = self.experts, self.width, 2 * self.width
+        first = self.param("first", init, shape)
+        second = self.param("second", init, (shape[0], shape[2], shape[1]))
+        y = nn.gelu(jnp.einsum("...d,edh->...eh", h, first))
+        y = jnp.einsum("...eh,ehd->...ed", y, second)
+        x = x + jnp.einsum("...ed,...e->...d", y, weights)
+        return nn.Dense(10)(nn.LayerNorm()(x))
 
 
 class Block(nnx.Module):
@@ -210,13 +339,27 @@ def _tokens(*shape):
 
 def linen(width: int) -> dict[str, tuple[nn.Module, tuple, dict]]:
     """Models of a width, with inputs and options."""
+    images, tokens, series = _x(4, 16, 16, 3), _tokens(4, 16), _x(8, 6, 32)
     return {
         "MLP, residual": (ResidualMLP(width), (_x(16, 32),), {}),
         "LeNet": (LeNet(), (_x(4, 16, 16, 1),), {}),
         "ResNet, BatchNorm": (ResNet(width), (_x(4, 12, 12, 3),), {"train": True}),
-        "encoder, pre-LN": (Encoder(width), (_tokens(4, 16),), {}),
-        "vision transformer": (VisionTransformer(width), (_x(4, 16, 16, 3),), {}),
-        "decoder, SwiGLU": (Decoder(width), (_tokens(4, 16),), {}),
-        "MLP-Mixer": (Mixer(width), (_x(4, 16, 16, 3),), {}),
-        "depthwise": (Separable(width), (_x(4, 16, 16, 3),), {}),
+        "norm-free ResNet": (NormFree(width), (_x(4, 8, 8, 3),), {}),
+        "depthwise": (Separable(width), (images,), {}),
+        "vision transformer": (VisionTransformer(width), (images,), {}),
+        "encoder, pre-LN": (Encoder(width), (tokens,), {}),
+        "encoder, post-LN": (Encoder(width, post=True), (tokens,), {}),
+        "decoder, SwiGLU": (Decoder(width), (tokens,), {}),
+        "mixture of experts": (Experts(width), (_x(4, 8, 32),), {}),
+        "autoencoder": (Autoencoder(width), (_x(4, 8, 8, 3),), {}),
+        "U-Net": (UNet(width), (_x(4, 8, 8, 3),), {}),
+        "MLP-Mixer": (Mixer(width), (images,), {}),
+        "LSTM": (Recurrent(width), (series,), {}),
+        "GRU": (Recurrent(width, nn.GRUCell), (series,), {}),
+        "state space": (StateSpace(width), (series,), {}),
     }
+
+
+def modules(width: int) -> dict[str, tuple[Callable[[nnx.Rngs], nnx.Module], tuple, dict]]:
+    """Functions that build NNX modules of a width, with inputs and options."""
+    return {"NNX block": (lambda rngs: Block(width, rngs), (_x(4, 16, width),), {})}

@@ -50,7 +50,7 @@ def test_the_signal_is_what_draws_measure(case):
     model, inputs, options = LINEN[case]
     with jax.numpy_dtype_promotion("standard"):  # Flax's pooling divides by an integer
         report = flaxinit.forecast(model, *inputs, **options)
-        draws, _ = measured(model, *inputs, **options)
+        draws = measured(model, *inputs, **options).signals
     assert set(draws) <= {layer.path for layer in report.layers}
     assert not outside(signals(report), draws, NARROW)
 
@@ -58,7 +58,7 @@ def test_the_signal_is_what_draws_measure(case):
 def test_a_residual_network_has_the_signal_and_the_gradients_that_were_forecast():
     model, inputs = ResidualMLP(256), x(16, 32)
     report = flaxinit.forecast(model, inputs, backward=True)
-    draws, slopes = measured(model, inputs)
+    draws, slopes, *_ = measured(model, inputs)
     assert not outside(signals(report), draws, 0.03)
     gradients = {layer.path: layer.gradient_parameter for layer in report.layers}
     assert not outside(gradients, {path: slopes[path] for path in gradients}, 0.15)
@@ -71,7 +71,7 @@ def test_a_wrong_kernel_is_found_and_it_alone():
     """A control: draws of a model with one wrong kernel are not those of the forecast."""
     report = flaxinit.forecast(ResidualMLP(256), x(16, 32))
     wrong = ResidualMLP(256, wrong=3)
-    draws, _ = measured(wrong, x(16, 32))
+    draws = measured(wrong, x(16, 32)).signals
     assert list(outside(signals(report), draws, 0.03)) == [
         "params/Dense_8/kernel",
         "params/Dense_9/kernel",  # which reads the stream after it
@@ -103,7 +103,7 @@ def test_one_draw_strays_as_far_as_is_said(activation, depth):
 
     inputs = x(8, 32)
     last = flaxinit.forecast(Deep(), inputs).layers[-1]
-    draws, _ = measured(Deep(), inputs, draws=256)
+    draws = measured(Deep(), inputs, draws=256).signals
     found = float(np.std(np.log(draws[last.path]), ddof=1))
     # The outputs of one draw: their mean square over n channels that see correlated places.
     own = 2 / WIDTH * (1 + 7 * last.samples**2) / 8

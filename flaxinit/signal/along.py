@@ -49,7 +49,7 @@ def along(equation, signals: Sequence[Signal]) -> list[Signal] | None:
     for signal, atom in zip(signals, equation.invars, strict=True):
         data = signal.data[:replicas] if len(signal.shape) == full else signal.data[0]
         if len(operands) > 1 and len(signal.shape) == full:
-            data = np.broadcast_to(data, (data.shape[0], *held))
+            data = np.broadcast_to(data, (replicas, *held))
         arrays.append(jnp.asarray(np.asarray(data), atom.aval.dtype))
     many = [0 if len(signal.shape) == full else None for signal in signals]
     results = jax.vmap(lambda *arrays: bind(equation, arrays), many)(*arrays)

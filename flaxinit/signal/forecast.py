@@ -237,7 +237,9 @@ class _Record(Observer):
     def scored(self, one: Signal, other: Signal) -> None:
         for n, layer in enumerate(self.layers):
             if {self.numbers[n]} <= one.sources | other.sources and not layer.rough:
-                self.layers[n] = replace(layer, rough="makes queries or keys")
+                self.layers[n] = replace(
+                    layer, rough="makes a factor of an inner product, as queries and keys do"
+                )
 
     def met(self, w: Signal, x: Signal, y: Signal, law: Law, fan: float, small: str = "") -> None:
         origin = sorted(w.origin or (), key=str)

@@ -21,6 +21,8 @@ from flaxinit.signal.signals import CONSTANT, WIDTH, Signal, expanded, joined
 from flaxinit.signal.windows import Window, gram, gram_of_patches, patches
 
 _FEW = 64  # channels, where there are too many places for a Gram matrix
+# Of a gradient: a sum over a part of its terms strays by as many times more as there are of them.
+_HELD, _ENTRIES = 16, 2**16
 
 
 def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
@@ -41,7 +43,8 @@ def of_kernel(
     equation, signals: Sequence[Signal], numbers: Iterator[int], rng: np.random.Generator
 ) -> Signal:
     """Return the gradient of a kernel in a dot_general."""
-    grams = []
+    grams, start = [], len(axes_of(equation, 0, len(signals[0].shape)).batch)
+    terms, mean = range(0), np.zeros(())
     for side, signal in enumerate(signals):
         axes = axes_of(equation, side, len(signal.shape))
         whole = permuted(expanded(signal, axes.summed), (*axes.batch, *axes.summed, *axes.free))
@@ -51,9 +54,15 @@ def of_kernel(
         data = np.moveaxis(data.reshape(len(data), batch, places, -1), 1, 0)
         data = np.swapaxes(data, 1, 2).reshape(batch, places, -1)
         grams.append(data @ np.swapaxes(data, 1, 2) / data.shape[-1])
+        if not signal.backward:
+            terms = range(start, start + len(axes.free))
+            mean = np.mean(data, axis=-1)
+        start += len(axes.free)
     square = float(np.mean(np.sum(grams[0] * grams[1], axis=(1, 2))))
+    slopes = grams[0 if signals[0].backward else 1]
+    common = float(np.mean(np.einsum("bij,bi,bj->b", slopes, mean, mean)))
     shape = tuple(equation.outvars[0].aval.shape)
-    return summary(square, shape, signals, numbers, rng)
+    return summary(square, shape, signals, numbers, rng, common, terms)
 
 
 def of_convolution(
@@ -81,8 +90,12 @@ def of_convolution(
     before, after = (math.prod(each.held[:-1]) for each in (x, slope))
     taps, rank = math.prod(window.sizes), len(x_spec) - 1
     if max(before, after) <= limits.places:
+        slopes = gram(slope.data, rank)
         seen = gram_of_patches(gram(x.data, rank), window, x.held[:-1])
-        square = float(np.sum(seen * gram(slope.data, rank))) / taps
+        square = float(np.sum(seen * slopes)) / taps
+        each = np.mean(x.data, axis=(0, -1))[None, ..., None, None]
+        mean = np.mean(patches(each, window).reshape(-1, taps), axis=1)
+        common = float(mean @ slopes @ mean)
     else:
         few = max(1, limits.entries // before // _FEW)
         thin = [each.data[:few, ..., :_FEW] for each in (x, slope)]
@@ -90,8 +103,12 @@ def of_convolution(
         seen = patches(thin[0][:replicas, ..., None, :], window)
         seen = seen.reshape(len(seen), after, -1, taps)
         left = thin[1][:replicas].reshape(-1, after, thin[1].shape[-1]).swapaxes(1, 2)
-        square = float(np.mean([np.mean((left @ seen[..., n]) ** 2) for n in range(taps)]))
-    return summary(square, shape, signals, numbers, rng)
+        products = np.stack([left @ seen[..., n] for n in range(taps)])
+        square, common = (
+            float(np.mean(each**2)) for each in (products, np.mean(products, axis=(0, -1)))
+        )
+    terms = [axis for axis in range(len(shape)) if axis != out_spec[1]]
+    return summary(square, shape, signals, numbers, rng, common, terms)
 
 
 def summary(
@@ -100,13 +117,31 @@ def summary(
     signals: Sequence[Signal],
     numbers: Iterator[int],
     rng: np.random.Generator,
+    common: float = 0.0,
+    terms: Sequence[int] = (),
 ) -> Signal:
-    """Draw a few Gaussian entries with exactly this second moment to stand for all."""
-    held = tuple(min(n, 4) for n in shape)
-    data = rng.standard_normal((64, *held))
-    data *= math.sqrt(square / float(np.mean(data**2)))
+    """Draw a few Gaussian entries to stand for all.
+
+    Args:
+        square: their second moment, which they have exactly.
+        shape: of the gradient.
+        signals: that it was made of.
+        numbers: names draws.
+        rng: random numbers.
+        common: second moment of the mean over the terms of the fan, which standardized weights
+            take away. It is large after ReLU, where all terms have one sign.
+        terms: the axes of the fan.
+    """
+    held = tuple(min(n, _HELD) for n in shape)
     roles = tuple(WIDTH if n > 1 else CONSTANT for n in shape)
-    made = Signal(data, shape, roles, **joined(signals))
+    each, mean = rng.standard_normal((max(1, _ENTRIES // math.prod(held)), *held)), 0.0
+    if axes := tuple(axis + 1 for axis in terms if held[axis] > 1):
+        each -= np.mean(each, axis=axes, keepdims=True)
+        mean = rng.standard_normal([1 if n in axes else size for n, size in enumerate(each.shape)])
+        mean *= math.sqrt(min(common, square) / float(np.mean(mean**2)))
+        square -= min(common, square)
+    each *= math.sqrt(square / float(np.mean(each**2)))
+    made = Signal(each + mean, shape, roles, **joined(signals))
     return replace(made, sources=frozenset({next(numbers)}))
 
 

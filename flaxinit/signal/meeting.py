@@ -142,9 +142,9 @@ class Meetings:
         if signal.roles[rank + 1] == WIDTH:
             y = self.kernels.groups_of_channels(signal.data, window, share, known, outputs)
         else:
-            cut, share, squares = self._seen(signal.data, window, share, known)
+            cut, share, squares, each = self._seen(signal.data, window, share, known)
             cut = cut[:, :, None, None]  # kernels, and no channels or uses apart
-            y = self.kernels.multiply(cut, share, known, (outputs,), (w.origin, axes), squares)
+            y = self.kernels.multiply(cut, share, each, (outputs,), (w.origin, axes), squares)
         # replicas, groups, outputs, samples, positions...
         y = y.reshape(len(y), -1, y.shape[-2], samples, *positions)
         y = np.moveaxis(y.reshape(len(y), -1, samples, *positions), 1, -1)
@@ -163,7 +163,7 @@ class Meetings:
 
     def _seen(
         self, data: np.ndarray, window: Window, share: float, known: Law
-    ) -> tuple[np.ndarray, float, np.ndarray | None]:
+    ) -> tuple[np.ndarray, float, np.ndarray | None, Law]:
         """Return what each place sees, or fewer terms that stand for all if they are too many.
 
         Args:
@@ -173,26 +173,34 @@ class Meetings:
             known: the law of the kernel.
 
         Returns:
-            replicas × groups × places × terms, how many true terms each term stands for, and the
-            sum of E[x²] over the terms at each place, if it is known better.
+            replicas × groups × places × terms, how many true terms each term stands for, the sum
+            of E[x²] over the terms at each place, if it is known better, and the law with which
+            the kernel sees these terms.
         """
         limits = self.kernels.limits
         replicas, *shape, groups, channels = data.shape
         before, places = math.prod(shape), shape[0] * math.prod(window.outputs(shape[1:]))
         most = max(64, limits.entries // 2 // (places * math.prod(window.sizes)))
         few = replicas * groups * channels <= most
-        if few or groups > 1 or known.mean or known.centered:
+        gathered = max(before, places) <= limits.places
+        if few or groups > 1 or known.mean or (known.centered and not gathered):
             data = data[: max(1, most // (groups * channels))]
-            return self._patches(data, window), share, None
-        if max(before, places) <= limits.places:
+            return self._patches(data, window), share, None, known
+        if gathered:  # a Gram matrix that stands for all channels of a window
             seen = gram_of_patches(gram(data, len(shape)), window, shape)
-            # It stands for all channels of a window.
-            return compressed(seen)[None, None], share * channels, None
+            if known.centered:
+                fan = share * channels * math.prod(window.sizes)
+                terms = self._patches(np.mean(data, axis=(0, -1))[None, ..., None], window)
+                mean = np.mean(terms[0, 0], axis=-1)
+                seen -= math.prod(window.sizes) * np.outer(mean, mean)
+                known = Law(0.0, known.variance * fan / (fan - 1))
+            return compressed(seen)[None, None], share * channels, None, known
         square = np.mean(np.abs(data) ** 2, axis=(0, -1))[None, ..., None]
         squares = share * channels * np.sum(self._patches(square, window), axis=-1).reshape(-1)
         flat = np.moveaxis(data, 0, -2).reshape(*shape, 1, -1)
         some = self.kernels.rng.permutation(flat.shape[-1])[:most]
-        return self._patches(flat[None, ..., some], window), share * channels / most, squares
+        seen = self._patches(flat[None, ..., some], window)
+        return seen, share * channels / most, squares, known
 
     @staticmethod
     def _patches(data: np.ndarray, window: Window) -> np.ndarray:

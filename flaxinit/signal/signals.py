@@ -43,7 +43,8 @@ class Base(NamedTuple):
         """
         if signal.data is self.data:
             return 1.0
-        x, u = np.abs(some(signal)) ** 2, np.abs(self.data[: len(some(signal))]) ** 2
+        few = some(signal)
+        x, u = (np.square(np.abs(y), dtype=np.float64) for y in (few, self.data[: len(few)]))
         channels = (0, *(axis + 1 for axis in signal.widths()))
         q = np.mean(u, axis=channels, keepdims=True)
         change = np.divide(u, q, out=np.ones_like(u), where=q > 0) - 1
