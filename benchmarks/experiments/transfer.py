@@ -2,8 +2,9 @@
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,16 +18,103 @@ from benchmarks.experiments import Experiment
 from benchmarks.view import Outcome, View, estimate, listed, look, panels
 
 FACTORIES = {"adam": optax.adam, "sgd": optax.sgd, "muon": optax.contrib.muon}
-# Powers of 2 in the middle of the grid, which has a rate for each octave on both sides of it. The
-# base is best at about -7, -1 and -6, and what is wider may want less.
-CENTERS = {"adam": -8, "sgd": -1, "muon": -6}
-SIDE = {"smoke": 1, "laptop": 3, "pod": 6}
+LENGTH = 32  # characters that a transformer reads
+SCORED = 64  # texts of this length, of the training and of the test data
+
+
+def _mlp(width: int, dense: Callable, conv: Callable) -> nn.Module:
+    return nn.Sequential([dense(width), nn.relu, dense(width), nn.relu, dense(10)])
+
+
+def _convolutional(width: int, dense: Callable, conv: Callable) -> nn.Module:
+    """On images of 8 × 8: two convolutions, and the mean over positions."""
+    square, mean = (lambda x: x.reshape(-1, 8, 8, 1)), (lambda x: jnp.mean(x, (1, 2)))
+    layers = [conv(width, (3, 3)), nn.relu, conv(width, (3, 3), strides=2), nn.relu]
+    return nn.Sequential([square, *layers, mean, dense(10)])
+
+
+class _Characters(nn.Module):
+    """A block of attention and MLP, with heads of 16."""
+
+    width: int
+    dense: Callable
+    characters: int
+
+    @nn.compact
+    def __call__(self, tokens):
+        drawn = flaxinit.normal(1.0)
+        x = nn.Embed(self.characters, self.width, embedding_init=drawn)(tokens)
+        x = x + self.param("places", drawn, (tokens.shape[1], self.width))
+        y = nn.LayerNorm()(x)
+        split = (*y.shape[:-1], self.width // 16, 16)
+        q, k, v = (self.dense(self.width)(y).reshape(split) for _ in range(3))
+        y = nn.dot_product_attention(q, k, v, mask=nn.make_causal_mask(tokens))
+        x = x + self.dense(self.width)(y.reshape(x.shape))
+        y = nn.gelu(self.dense(4 * self.width)(nn.LayerNorm()(x)))
+        x = x + self.dense(self.width)(y)
+        return self.dense(self.characters)(nn.LayerNorm()(x))
+
+
+def _texts(key, count: int) -> tuple[jax.Array, jax.Array]:
+    text = data.documentation().train
+    starts = jax.random.randint(key, (count, 1), 0, len(text) - LENGTH)
+    rows = jnp.asarray(text)[starts + jnp.arange(LENGTH + 1)]
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _examples(task: Callable[[], data.Dataset]):
+    def batch(key, count: int) -> tuple[jax.Array, jax.Array]:
+        inputs, labels = map(jnp.asarray, task()[:2])
+        chosen = jax.random.randint(key, (count,), 0, len(inputs))
+        return inputs[chosen], labels[chosen]
+
+    def scored():
+        each = task()
+        return (each.train_inputs, each.train_labels), (each.test_inputs, each.test_labels)
+
+    return batch, scored
+
+
+def _scored_texts():
+    text = data.documentation()
+    size = SCORED * (LENGTH + 1)
+    rows = (part[:size].reshape(SCORED, LENGTH + 1) for part in (text.train, text.test))
+    return tuple((each[:, :-1], each[:, 1:]) for each in rows)
+
+
+class Task(NamedTuple):
+    """What is learned.
+
+    Attributes:
+        model: from a width, and makers of layers, to a model.
+        batch: from a key and a number of examples to inputs and labels.
+        scored: makes inputs and labels to score: training data, then test data.
+        title: of the model and its data.
+    """
+
+    model: Callable[..., nn.Module]
+    batch: Callable[..., tuple[jax.Array, jax.Array]]
+    scored: Callable[[], tuple]
+    title: str
+
+
+TASKS = {
+    "mlp": Task(_mlp, *_examples(data.mnist1d), "MLP with two hidden layers on MNIST-1D"),
+    "conv": Task(_convolutional, *_examples(data.digits), "two convolutions on digits"),
+    "characters": Task(
+        lambda width, dense, conv: _Characters(width, dense, len(data.documentation().characters)),
+        _texts,
+        _scored_texts,
+        "a transformer block on the characters of Python's language reference",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Width:
-    """One width of an MLP with two hidden layers, with one optimizer at every rate and seed."""
+    """One width of a model, with one optimizer at every rate and seed."""
 
+    task: str
     optimizer: str
     scaled: bool
     width: int
@@ -34,44 +122,80 @@ class Width:
     learning_rates: tuple[float, ...]
     seeds: tuple[int, ...]
     steps: int
-    batch: int = 64
+    batch: int
     dtype: str = "float32"
 
     @property
     def title(self) -> str:
-        return f"{self.optimizer}, {'mup' if self.scaled else 'standard'}, width {self.width}"
+        form = "mup" if self.scaled else "standard"
+        return f"{self.task}, {self.optimizer}, {form}, width {self.width}"
 
     @property
     def work(self) -> int:
-        return self.steps * len(self.seeds) * len(self.learning_rates) * self.width**2
+        runs = self.steps * len(self.seeds) * len(self.learning_rates)
+        return runs * self.batch * (32 * self.width + self.width**2)
 
     def model(self, width: int) -> nn.Module:
         options = {"kernel_init": flaxinit.lecun(), "param_dtype": self.dtype, "dtype": self.dtype}
-        dense = functools.partial(nn.Dense, **options)
-        return nn.Sequential([dense(width), nn.relu, dense(width), nn.relu, dense(10)])
+        dense, conv = (functools.partial(each, **options) for each in (nn.Dense, nn.Conv))
+        return TASKS[self.task].model(width, dense, conv)
+
+
+class Plan(NamedTuple):
+    """Widths of a model from its base on, and powers of 2 that are its rates."""
+
+    task: str
+    optimizer: str
+    widths: tuple[int, ...]
+    rates: range
+    seeds: int
+    steps: int
+    batch: int = 64
+
+
+PLANS = {
+    "smoke": [
+        Plan("mlp", "adam", (8, 16), range(-9, -6), 2, 10),
+        Plan("conv", "sgd", (4,), range(-2, 0), 1, 5),
+        Plan("characters", "adam", (32,), range(-7, -5), 1, 5, 4),
+    ],
+    "laptop": [
+        Plan("mlp", "adam", (64, 256, 1024), range(-10, -4), 6, 150),
+        Plan("mlp", "adam", (32, 128, 512), range(-10, -4), 4, 150),
+        Plan("mlp", "sgd", (64, 256), range(-4, 2), 4, 150),
+        Plan("mlp", "muon", (64, 256), range(-8, -3), 3, 100),
+        Plan("conv", "adam", (32, 128), range(-9, -3), 3, 100, 32),
+        Plan("characters", "adam", (64, 256), range(-10, -4), 3, 150, 8),
+    ],
+    "pod": [
+        Plan(task, optimizer, (base, 2 * base, 4 * base, 16 * base, 64 * base), rates, 8, 2000)
+        for task, bases in (("mlp", (32, 64)), ("conv", (32, 64)), ("characters", (32, 64)))
+        for optimizer, rates in (
+            ("adam", range(-14, -2)),
+            ("sgd", range(-7, 6)),
+            ("muon", range(-12, 1)),
+        )
+        for base in bases
+    ],
+}
 
 
 def units(size: str) -> list[Width]:
-    widths, seeds, steps = {
-        "smoke": ({"adam": (8, 16)}, 2, 10),
-        "laptop": ({"adam": (64, 256, 1024), "sgd": (64, 256), "muon": (64, 256)}, 3, 300),
-        "pod": (dict.fromkeys(FACTORIES, (32, 64, 128, 256, 512, 1024, 2048, 4096)), 8, 2000),
-    }[size]
     return [
         Width(
-            optimizer=optimizer,
+            task=plan.task,
+            optimizer=plan.optimizer,
             scaled=scaled,
             width=width,
-            base=each[0],
-            learning_rates=tuple(
-                2.0 ** (CENTERS[optimizer] + n) for n in range(-SIDE[size], SIDE[size] + 1)
-            ),
-            seeds=tuple(range(seeds)),
-            steps=steps,
+            base=plan.widths[0],
+            learning_rates=tuple(2.0**n for n in plan.rates),
+            seeds=tuple(range(plan.seeds)),
+            steps=plan.steps,
+            batch=plan.batch,
         )
-        for optimizer, each in widths.items()
+        for plan in PLANS[size]
         for scaled in (False, True)
-        for width in each
+        for width in plan.widths
     ]
 
 
@@ -91,16 +215,16 @@ def measure(unit: Width, tick) -> dict:
             }
             for n, seed in enumerate(unit.seeds)
         ]
-    task = data.mnist1d()
+    (_, labels), (_, others) = TASKS[unit.task].scored()
     seconds = round(time.perf_counter() - began, 2)
-    return {"unit": asdict(unit), **task.guess(), "seconds": seconds, "runs": runs}
+    guess = data.guess(np.ravel(labels), np.ravel(others))
+    return {"unit": asdict(unit), **guess, "seconds": seconds, "runs": runs}
 
 
 def _training(unit: Width):
     """From a seed and a rate to losses."""
-    task, model = data.mnist1d(), unit.model(unit.width)
-    inputs = jnp.asarray(task.train_inputs, unit.dtype)
-    sample = jax.ShapeDtypeStruct((unit.batch, inputs.shape[1]), unit.dtype)
+    task, model = TASKS[unit.task], unit.model(unit.width)
+    sample = jax.eval_shape(lambda: task.batch(jax.random.key(0), unit.batch)[0])
     scale = flaxinit.mup(model, sample, base=unit.model(unit.base), optimizer=unit.optimizer)
     init = scale.init(model.init) if unit.scaled else model.init
     factory: Any = FACTORIES[unit.optimizer]
@@ -112,23 +236,19 @@ def _training(unit: Width):
 
     def train(seed, rate):
         start, order = jax.random.split(jax.random.key(seed))
-        params = init(start, inputs[:1])
+        params = init(start, jnp.zeros((1, *sample.shape[1:]), sample.dtype))
         optimizer = make(rate)
 
         def step(carry, key):
             params, state = carry
-            chosen = jax.random.randint(key, (unit.batch,), 0, len(inputs))
-            batch = inputs[chosen], jnp.asarray(task.train_labels)[chosen]
+            batch = task.batch(key, unit.batch)
             updates, state = optimizer.update(jax.grad(loss)(params, *batch), state, params)
             return (optax.apply_updates(params, updates), state), None
 
         keys = jax.random.split(order, unit.steps)
         (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
-        test = jnp.asarray(task.test_inputs, unit.dtype), jnp.asarray(task.test_labels)
-        return {
-            "train_loss": loss(params, inputs, jnp.asarray(task.train_labels)),
-            "test_loss": loss(params, *test),
-        }
+        parts = zip(("train_loss", "test_loss"), task.scored(), strict=True)
+        return {name: loss(params, *map(jnp.asarray, part)) for name, part in parts}
 
     return train
 
@@ -160,11 +280,12 @@ def best(record: dict) -> np.ndarray:
 
 
 def groups(records: list[dict]) -> dict[tuple[str, bool], list[dict]]:
-    """Group the records by optimizer and form, standard or `mup`; each by width."""
+    """Group the records by network and optimizer, and by form, standard or `mup`; by width."""
     found: dict = {}
     for record in records:
         unit = record["unit"]
-        found.setdefault((unit["optimizer"], unit["scaled"]), []).append(record)
+        title = f"{unit['task']} from {unit['base']}, {unit['optimizer']}"
+        found.setdefault((title, unit["scaled"]), []).append(record)
     return found
 
 
@@ -184,28 +305,28 @@ def worse(narrow: dict, wide: dict) -> list[float]:
     return [rate for rate, a, b in zip(rates, one, other, strict=True) if np.isfinite(a) and b > a]
 
 
-def _name(optimizer: str, scaled: bool) -> str:
-    return f"{optimizer}, {'mup' if scaled else 'standard'}"
+def _name(title: str, scaled: bool) -> str:
+    return f"{title}, {'mup' if scaled else 'standard'}"
 
 
 def outcomes(records: list[dict]) -> list[Outcome]:
     """Say how far the best rate drifts with each optimizer, and which form drifts less."""
     drifts: dict[tuple[str, int], dict[str, np.ndarray]] = {}
-    for (optimizer, scaled), group in groups(records).items():
+    for (title, scaled), group in groups(records).items():
         narrow, wide = group[0], group[-1]
         growth = wide["unit"]["width"] // narrow["unit"]["width"]
         drift = best(wide) - best(narrow)
         form = "mup" if scaled else "standard"
-        drifts.setdefault((optimizer, growth), {})[form] = drift[np.isfinite(drift)]
+        drifts.setdefault((title, growth), {})[form] = drift[np.isfinite(drift)]
     found = []
-    for (optimizer, growth), forms in drifts.items():
+    for (title, growth), forms in drifts.items():
         sizes = {form: abs(np.median(drift)) for form, drift in forms.items() if len(drift)}
         winner = min(sizes, key=sizes.__getitem__, default="none")
         margin = ", ".join(
             f"{form} drifts {estimate(drift)} octaves" if len(drift) else f"{form} never trains"
             for form, drift in forms.items()
         )
-        found.append(Outcome(f"{optimizer}, {growth} times the width", winner, margin))
+        found.append(Outcome(f"{title}, {growth} times the width", winner, margin))
     return found
 
 
@@ -220,14 +341,14 @@ def table(records: list[dict]) -> list[list[str]]:
         "wider is worse",
     ]
     rows = [head]
-    for (optimizer, scaled), group in groups(records).items():
+    for (title, scaled), group in groups(records).items():
         for record in group:
             narrow = group[0]
             drift = best(record) - best(narrow)
             lost = worse(narrow, record) if record is not narrow else []
             rows.append(
                 [
-                    _name(optimizer, scaled),
+                    _name(title, scaled),
                     str(record["unit"]["width"]),
                     estimate(best(record)),
                     "" if record is narrow else estimate(drift),
@@ -242,33 +363,50 @@ def table(records: list[dict]) -> list[list[str]]:
 def plot(records: list[dict], title: str):
     """Test loss against rate, a line for each width."""
     found = groups(records)
-    finite = [x for record in records for x in losses(record).ravel() if np.isfinite(x)]
-    lowest = min(finite, default=0.0)
-    figure, axes = panels(title, len(found), sharey=True, columns=2)
-    for axis, ((optimizer, scaled), group) in zip(axes, found.items(), strict=True):
+    figure, axes = panels(title, len(found), columns=4, width=3.6, height=3.2)
+    for axis, ((network, scaled), group) in zip(axes, found.items(), strict=True):
         rates = group[0]["unit"]["learning_rates"]
         for n, record in enumerate(group):
             curves = losses(record)
             axis.plot(rates, np.median(curves, axis=1), label=record["unit"]["width"], **look(n))
         guess = group[0]["label_entropy"]
         axis.axhline(guess, color="black", ls=":", lw=1)
-        # Said, for the case that no loss is finite.
+        # Both forms of a network have one scale. It is said, for the case that no loss is finite.
+        both = [each for each in records if _alike(each, group[0])]
+        finite = [x for each in both for x in losses(each).ravel() if np.isfinite(x)]
         ends = rates[0] / 1.3, rates[-1] * 1.3
-        axis.set(xscale="log", xlim=ends, title=_name(optimizer, scaled), xlabel="learning rate")
-        axis.set_ylim(0.9 * lowest, 1.2 * guess)
-        axis.legend(title="width", frameon=False, fontsize=8)
-    axes[0].set_ylabel("test loss (nats)")
+        axis.set(xscale="log", xlim=ends, xlabel="learning rate")
+        axis.set_title(_name(network, scaled), fontsize=9)
+        axis.set_ylim(0.9 * min(finite, default=0.0), 1.2 * guess)
+        axis.legend(title="width", frameon=False, fontsize=7, title_fontsize=7)
+    for axis in axes[::4]:
+        axis.set_ylabel("test loss (nats)")
     return figure
 
 
+def _alike(one: dict, other: dict) -> bool:
+    names = ("task", "base", "optimizer")
+    return all(one["unit"][name] == other["unit"][name] for name in names)
+
+
 def caption(records: list[dict]) -> str:
-    unit = records[0]["unit"]
+    units = [record["unit"] for record in records]
+    titles = dict.fromkeys(f"{unit['task']}: {TASKS[unit['task']].title}" for unit in units)
+    steps, seeds, batches = (
+        listed(sorted({str(value) for value in values}, key=int))
+        for values in (
+            [unit["steps"] for unit in units],
+            [len(unit["seeds"]) for unit in units],
+            [unit["batch"] for unit in units],
+        )
+    )
     return (
-        f"MLP with two hidden layers on MNIST-1D, {unit['steps']} steps of {unit['batch']} "
-        f"examples, {len(unit['seeds'])} seeds. Best rate: the lowest point of a parabola through "
-        "three losses on the test data, by seed. Regret: the test loss at the base's best rate, "
-        "less the best at this width. A narrow network that cannot fit its data has another best "
-        "rate. What mup does not carry over: weight decay, length of training, batch size."
+        f"{'; '.join(titles)}. {steps} steps of {batches} examples, {seeds} seeds. Best rate: the "
+        "lowest point of a parabola through three losses on the test data, by seed. Regret: the "
+        "test loss at the base's best rate, less the best at this width. A narrow network that "
+        "cannot fit its data has another best rate, so a base of 32 is shown beside one of 64. "
+        "What mup does not carry over: weight decay, length of training, batch size, and the "
+        "embeddings of large vocabularies"
     )
 
 
