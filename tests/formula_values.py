@@ -61,7 +61,7 @@ SLOPES = {
     "softplus": lambda m, x: m.sigmoid(x),
     "normal_cdf": lambda m, x: m.exp(-(x**2) / 2) / m.sqrt(m.number(2 * math.pi)),
 }
-# Others, by their definitions.
+# The other functions, by their definitions.
 DEFINED = {
     "abs": "x * sign(x)",
     "relu": "where(x > 0, x, 0)",

@@ -24,7 +24,7 @@ def test_whatever_goes_in_an_answer_comes_out(batch):
     assert not found, "\n".join(map(str, found))
 
 
-# What it has found, and what becomes of that.
+# Formulas that once failed, and what becomes of them now.
 FOUND = {
     "cos(" * 20 + "x" + ")" * 20: "derived",
     "sinh(sin(x))": "derived",

@@ -14,7 +14,7 @@ from flaxinit.theory import CATALOGUE, derive
 
 MOMENTS = ("mean", "second_moment", "derivative_second_moment")
 
-# What JAX has, of functions that it does not make on call.
+# JAX's activations, but for those that a call makes.
 IN_JAX = [n for n, function in DEFINITIONS.items() if function.__module__.startswith("jax")]
 
 
@@ -29,7 +29,7 @@ CERTIFIED = [name for name in CATALOGUE if name not in CLOSED]
 
 def test_every_activation_is_a_case():
     assert set(DEFINITIONS) <= set(CATALOGUE)
-    # `jax.nn.gelu` is the form with tanh.
+    # By default, `jax.nn.gelu` is the form with tanh.
     assert {name for name in CATALOGUE if hasattr(jax.nn, name)} - {"gelu"} <= set(IN_JAX)
 
 

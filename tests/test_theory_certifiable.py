@@ -16,7 +16,7 @@ from flaxinit.theory.functions.ranges import Range, value_range
 from flaxinit.theory.functions.singularities import factored
 from flaxinit.theory.reading.vocabulary import normal_cdf
 
-# Gains that were computed elsewhere, to the digits given.
+# Gains computed by other programs, to the digits given.
 GAINS = {
     "cos(40 * x)": 2**0.5,
     "min(max(x * (27 + x**2) / (27 + 9 * x**2), -1), 1)": 1.562372119883221,
@@ -34,7 +34,7 @@ def test_a_gain_computed_elsewhere(text):
     assert derive(text).gain == pytest.approx(GAINS[text], rel=4e-16)
 
 
-# Relatives of them: each is held against another quadrature, with the places where it bends.
+# Similar functions. Each is compared with another quadrature.
 RELATIVES = {
     "logarithms of distributions": [
         "log(1 - normal_cdf(x))",
@@ -81,7 +81,7 @@ RELATIVES = {
 }
 
 
-# Those whose slope is the harder one.
+# Functions whose slope is harder to integrate than their values.
 STEEP = {
     "gates of polynomials": [
         "x / (1 + exp(-x * (x**2 + 1)))",
@@ -144,7 +144,7 @@ def test_a_slope_agrees_with_another_quadrature(text):
     check(found.derivative_second_moment, sympy.diff(found.expr, z))
 
 
-# Flat at the ends of their support, or singular there: (formula, ends).
+# Functions that are flat or singular at the ends of their support: (formula, ends).
 BUMPS = {
     "where(abs(x) < 1, exp(-1 / (1 - x**2)), 0)": (-1, 1),
     "where(abs(x) < 2, exp(-1 / (4 - x**2)), 0)": (-2, 2),
@@ -167,7 +167,7 @@ def test_a_function_that_ends_at_a_singular_point(text):
     (piece,) = (p for p in moment.pieces if p.expr != 0)
     f = sympy.lambdify(z, piece.expr, modules="mpmath")
     with mpmath.workdps(60):
-        # What lies so near to an end has no weight, and a node beyond it would be worth e^{+∞}.
+        # Points so near to an end carry no weight, but beyond the end the function is e^{+∞}.
         near = 1 - mpmath.mpf(10) ** -50
         low, high = (mpmath.mpf(str(sympy.N(end, 60))) * near for end in BUMPS[text])
         nodes = mpmath.linspace(low, high, 9)
@@ -247,7 +247,7 @@ def test_a_second_moment_that_no_float_holds_has_no_gain():
             getattr(derive(text), mode)
 
 
-# What a range claims, tried at points of the half-line.
+# Points of the half-line at which a range is tried.
 RANGED = [
     *(sympy.exp(-sympy.exp(z)), sympy.log(2 - sympy.exp(-sympy.exp(z)))),
     *(z**3 - 5 * z + 1, 1 / (1 + z**2), z / (1 + sympy.exp(-z)), (z - 3) ** 2),

@@ -205,7 +205,7 @@ def test_a_wrong_call_prints_the_usage(capsys, arguments):
     assert left.value.code == 2 and "usage: flaxinit" in capsys.readouterr().err
 
 
-# What the console script of an installed package does.
+# This is how the console script of an installed package starts.
 RUN = "import sys; from flaxinit.cli import main; sys.exit(main())"
 
 

@@ -67,7 +67,7 @@ def test_other_constants_in_float32_are_read_as_written():
 
 
 def test_half_precision_holds_what_it_holds():
-    # √(2/π) has no name in eight bits: the number that is computed with is 0.796875.
+    # In eight bits √(2/π) is 0.796875, a number without a name: JAX computes with it.
     assert read_constant(ml_dtypes.bfloat16(math.sqrt(2 / math.pi))) == Rational(796875, 10**6)
 
 
@@ -90,7 +90,7 @@ def test_a_ratio_of_small_numbers_is_read_exactly(format_):
 
 @pytest.mark.parametrize("format_", [np.float64, np.float32])
 def test_a_neighbor_is_another_number(format_):
-    # The negative control of recognition: one unit in the last place off is not √(2/π).
+    # Negative control: a number that is off by one unit in the last place is not √(2/π).
     value = np.nextafter(format_(math.sqrt(2 / math.pi)), format_(1))
     assert read_constant(value) == Rational(*float(value).as_integer_ratio())
 

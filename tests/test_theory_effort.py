@@ -138,7 +138,7 @@ def test_a_function_solved_by_newtons_iteration_has_an_answer(steps):
     assert time.process_time() - start < BUDGET
     if derived is not None:
         with jax.enable_x64(True):
-            # Of a function that is analytic around the line, the trapezoidal rule errs by rounding.
+            # The function is analytic around the line, so the trapezoidal rule only rounds.
             nodes, step = np.linspace(-12, 12, 4801, retstep=True)
             values = np.asarray(jax.vmap(function)(jnp.asarray(nodes)))
         measured = step * np.sum(values**2 * stats.norm.pdf(nodes))
@@ -189,7 +189,7 @@ def test_a_hundred_knots(build):
     with jax.enable_x64(True):
         values = np.asarray(function(jnp.asarray(inner)))
     widths = np.concatenate([np.diff(p) for p in points])
-    # The midpoint rule on eight panels between knots: of second order in panels of at most 1.2.
+    # The midpoint rule on eight panels between knots. Its error is of second order in their width.
     estimate = np.sum(values**2 * stats.norm.pdf(inner) * widths)
     assert derivation.second_moment.value == pytest.approx(estimate, rel=0.02)
 

@@ -19,7 +19,7 @@ from flaxinit.theory.functions.piecewise import split
 from flaxinit.theory.functions.singularities import continued
 from flaxinit.theory.moments.enclosure import enclose
 
-# Integrals of smooth functions that mpmath's quadrature knows to 40 digits as well.
+# Smooth functions, whose integrals mpmath's quadrature gives to 40 digits.
 INTEGRALS = {
     "tanh squared": (tanh(z) ** 2, lambda x: mpmath.tanh(x) ** 2),
     "log cosh": (log(cosh(z)), lambda x: mpmath.log(mpmath.cosh(x))),
@@ -49,7 +49,7 @@ def test_another_quadrature_agrees_to_thirty_digits(name):
         points = [mpmath.mpf(k) for k in range(-16, 17)]
         known = mpmath.quad(lambda x: function(x) * mpmath.npdf(x), points)
         low, high = balls.bounds(enclose(split(expr)))
-        # mpmath's own error is far below; beyond 16 deviations lies less than 1e-56 · 16⁴.
+        # mpmath's own error is far smaller, and less than 1e-56 · 16⁴ lies beyond 16 deviations.
         assert low - mpmath.mpf(10) ** -40 <= known <= high + mpmath.mpf(10) ** -40
 
 
@@ -174,7 +174,7 @@ def test_what_is_infinite_is_proven_so(text):
 
 
 ln2, third = log(2), Rational(1, 3)
-# Defined or analytic everywhere but at one point, where the integral exists all the same.
+# Functions that are not defined, or not analytic, at one point. Their integrals exist.
 SINGULAR = {
     "sinc": (sympy.sin(z) / z, 0),
     "slope of sinc": (sympy.diff(sympy.sin(z) / z, z) ** 2, 0),
@@ -280,7 +280,7 @@ def test_a_moment_without_a_proof_is_an_error(text):
 
 
 def test_a_wide_ball_around_zero_is_not_zero():
-    # With few evaluations allowed, all that is proven of E[sin eˣ] is a wide ball around 0.
+    # Few evaluations only prove that E[sin eˣ] lies in a wide ball around 0.
     with pytest.raises(NotCertifiable, match=r"settle|only"):
         enclose(split(sympy.sin(exp(z)) ** 2))
     zero = enclose(split(sympy.sin(z)))
@@ -338,7 +338,7 @@ def test_a_kink_does_not_cost_digits():
         assert ball.overlaps(balls.evaluate(exact)) and ball.rad() < arb(10) ** -DIGITS
 
 
-# What a growth claims, tried at points of the tail.
+# Points of the tail at which a growth is tried.
 GROWTHS = [
     z**3 - 5 * z + 1,
     exp(2 * z - 1),
@@ -385,7 +385,7 @@ def test_growths_are_bounds(expr, side):
             for t in (15, 16, 23, 40, 75):
                 value = abs(balls.evaluate(expr.subs(z, side * t)))
                 gap = size(growth, t) - value if above else value - size(growth, t)
-                # Equal up to the radius of the arithmetic, or on the right side of it.
+                # It is on the right side, or equal up to the rounding of the arithmetic.
                 assert gap > 0 or gap.contains(0), (t, above)
     assert proven >= 1
 

@@ -50,7 +50,7 @@ def balls_of(ball):
     return sympy.Integer(int(mantissa)) * sympy.Integer(2) ** int(exponent)
 
 
-# E[φ²], or E[φ], by symmetry alone.
+# Functions whose E[φ²], or E[φ], follows from symmetry alone.
 EVEN = {
     "x * sin(pi / 2 * sigmoid(x))": q / 2,
     "x * cos(pi / 2 * normal_cdf(x))": q / 2,
@@ -80,7 +80,7 @@ def test_a_mean_by_symmetry():
     assert is_odd(split(sympy.tanh(z))) and not is_odd(split(sympy.Max(z, 0)))
 
 
-# Of inverse powers in which the pole cancels, and of logarithms.
+# Functions with inverse powers whose poles cancel, and with logarithms.
 ERF = sqrt(pi / (2 * q))
 FORMS = {
     "sin(x) / x": ERF * sympy.erf(sqrt(2 * q)) - (1 - exp(-2 * q)) / (2 * q),

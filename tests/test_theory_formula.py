@@ -118,7 +118,7 @@ REFUSED = {
     "max(x > 0, 1)": "a condition is not a number",
 }
 
-# Texts on which a careless reader would spend its life; each has to be refused in a second.
+# Texts that would take a careless reader years. Each must be refused within a second.
 BOMBS = {
     "long": "x" * 100_000,
     "long sum": "+".join("x" * 100_000),

@@ -82,7 +82,7 @@ def test_a_gate_agrees_with_another_quadrature(name):
     gained = derive(GATES[name])
     with np.errstate(all="ignore"), jax.enable_x64(True):
         mean, second = gauss_hermite(GATES[name])
-    # Gauss–Hermite is exact but for the kink of the maximum, and the poles of the logistic.
+    # The Gauss–Hermite rule errs only at the kink of the maximum and by the poles of the logistic.
     tolerance = 1e-2 if name == "maximum" else 1e-6
     assert gained.mean.value == pytest.approx(mean, abs=tolerance)
     assert gained.second_moment.value == pytest.approx(second, abs=tolerance)

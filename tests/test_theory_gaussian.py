@@ -62,7 +62,7 @@ def test_polynomials(coefficients):
     assert sympy.expand(expect(polynomial) - known) == 0
 
 
-# Functions of every kind of term that the engine knows.
+# One function for each kind of term that the engine knows.
 SMOOTH = {
     "polynomial": z**4 - 3 * z + 2,
     "exponential": z * exp(z / 2),

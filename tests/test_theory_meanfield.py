@@ -171,7 +171,7 @@ def test_criticality_keeps_what_it_says(name):
     """At (K*, C_W, C_b): the variance is kept, and χ_∥ = χ_⊥ = 1."""
     maps = derive(name).maps
     for found in classify(maps):
-        # K* = 0 is approached: a corner in φ' leaves a correction of order √q.
+        # The search approaches K* = 0, where a corner in φ' leaves a correction of order √q.
         q = 1.0 if found.q is None else max(found.q, 1e-12)
         assert maps.qmap(q, found.sigma_w2, found.sigma_b2) == pytest.approx(q, rel=1e-5)
         assert maps.chi(q, found.sigma_w2) == pytest.approx(1, rel=1e-5)
@@ -239,7 +239,7 @@ def test_a_half_stable_point_is_a_fixed_point():
     (found,) = gelu_.maps.criticality
     points = gelu_.maps.fixed_points(found.sigma_w2, found.sigma_b2)
     touching = min(points, key=lambda p: abs(p.q - found.q))
-    # A double root is known to the root of the rounding.
+    # The error of a double root is the square root of the rounding error.
     assert touching.q == pytest.approx(found.q, rel=1e-6)
     assert touching.slope == pytest.approx(1, rel=1e-6)
 
@@ -254,7 +254,7 @@ def test_half_stable_points_scale(b):
     assert scaled.sigma_b2 * b**2 == pytest.approx(silu.sigma_b2, rel=1e-7)
 
 
-# Overflowing intermediate results, sharp steps and oscillations, each at a hard variance.
+# Functions that overflow on the way, have a sharp step or oscillate, each at a hard variance.
 HARD = {
     "silu": 1e4,
     "mish": 1e3,
@@ -386,7 +386,7 @@ def test_what_is_not_a_number_is_named_as_the_user_named_it(name, arguments, wro
         getattr(derive("relu").maps, name)(**arguments)
 
 
-# ξ_c where φ jumps: the C-map's slope is infinite at c = 1, so that correlations settle below 1.
+# ξ_c where φ jumps: there the C-map's slope is infinite at c = 1; correlations settle below 1.
 # E[φ(u)φ(v)] is (2/π) asin c for sign and 1/4 + asin(c)/2π for step; c* is a root of C(c) − c.
 JUMPS = {
     ("sign", 1.0, 0.0): (0.0, 2.2144),

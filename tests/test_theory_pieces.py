@@ -53,7 +53,7 @@ def test_kinks(name):
     assert all(left.high == right.low for left, right in pairwise(pieces))
 
 
-# Kinks without a formula: each where a function that mpmath knows as well changes its sign.
+# Kinks without a formula: each lies where a function that mpmath has, too, changes its sign.
 ISOLATED = {
     "dottie": (Max(z, sympy.cos(z)), [0.739]),
     "omega": (Max(z * exp(z), 1), [0.567]),
@@ -94,7 +94,7 @@ def test_an_isolated_kink_is_a_number():
         assert (
             abs(root.evalf(digits) - sympy.cos(root.evalf(digits))) < sympy.Float(10) ** -digits * 9
         )
-    # One switch read both ways round has one set of roots.
+    # A switch has the same roots from either side.
     both = Max(z, sympy.cos(z)) + Min(z, sympy.cos(z)) * Abs(sympy.cos(z) - z)
     assert [piece.high for piece in split(both)] == [root, oo]
 
@@ -119,7 +119,7 @@ def test_pieces_are_the_function(name):
         inside = (points > float(piece.low)) & (points < float(piece.high))
         rebuilt[inside] = values(piece.expr, points)[inside]
         assert not piece.expr.has(Max, Min, Abs, Piecewise, sign)
-    # Both are floating-point evaluations of one function, a few roundings apart.
+    # Both compute the same function in floating point; they differ by a few roundings.
     np.testing.assert_allclose(rebuilt, values(expr, points), rtol=1e-13, atol=1e-14)
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_cut_is_refused(expr, message):
         split(expr)
 
 
-# Functions whose sign changes where they have no zero, and zeros inside of other functions.
+# Functions that change their sign at a pole, and functions with a zero inside another function.
 LEAPS = {
     "hard_tanh(atan(0.1/x))": lambda x: max(-1, min(1, mpmath.atan(0.1 / x))),
     "max(atan(1/x), 0.5)": lambda x: max(mpmath.atan(1 / x), 0.5),

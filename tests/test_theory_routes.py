@@ -30,7 +30,7 @@ def closed(derivation):
 def test_every_closed_form_is_found():
     every = {name: len(closed(derive(name))) for name in CATALOGUE}
     assert {name for name, count in every.items() if count == len(MOMENTS)} == set(CLOSED)
-    # Of the others some moments are odd, and arctan's derivative is rational.
+    # The others are zero by symmetry, or rational as arctan's derivative is.
     some = {"tanh": 1, "sigmoid": 1, "tanhshrink": 1, "arctan": 2}
     assert {name: every[name] for name in some} == some
 
@@ -84,7 +84,7 @@ def errors(derivation, function) -> dict[str, float]:
     for name in MOMENTS:
         derived = getattr(derivation, name)
         spread = fourth_power(derived) - derived.value**2
-        # A constant square (sign, abs) has no spread; one rounding of the mean remains.
+        # A constant square (sign, abs) has no spread, so one rounding of the mean is allowed.
         error = max(np.sqrt(max(spread, 0) / SAMPLES), np.finfo(np.float64).eps)
         found[name] = abs(sampled[name].mean() - derived.value) / error
     return found

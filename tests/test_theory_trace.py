@@ -55,7 +55,7 @@ coefficients = np.array([0.5, -2.0, 3.0])
 polynomial = sympy.Rational(1, 2) - 2 * z + 3 * z**2
 lower = Piecewise((-z, z < 0), (z, z < 1), (1, True))
 
-# What is written, and the same function in SymPy.
+# Functions in JAX, each beside the same in SymPy.
 READ = {
     "exp": (jnp.exp, exp(z)),
     "exp2": (jnp.exp2, 2**z),
@@ -196,7 +196,7 @@ READ = {
 def same(read, meant) -> bool:
     points = np.linspace(-3, 3, 31) + 0.01
     both = [sympy.lambdify(z, e, modules=["scipy", "numpy"])(points) for e in (read, meant)]
-    # Two orders of evaluation of one function part by a few roundings.
+    # Two orders of evaluation differ by a few roundings.
     return np.allclose(*both, rtol=1e-13, atol=1e-13)
 
 
