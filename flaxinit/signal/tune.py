@@ -18,8 +18,8 @@ from flaxinit.signal.homogeneity import Key, named
 from flaxinit.signal.limits import Limits
 from flaxinit.signal.model import Programs, programs
 from flaxinit.signal.plan import plan
-from flaxinit.signal.signals import is_key
 from flaxinit.signal.printed import Printed, grid
+from flaxinit.signal.signals import is_key
 from flaxinit.signal.tuner import Finite, Tuner
 
 Keep = Literal["forward", "backward", "both"]
