@@ -103,6 +103,8 @@ STEEP = {
         "sqrt(exp(x) - 1 - x)",
         "sqrt(1 - exp(-x**2))",
         "sqrt(log(cosh(x)))",
+        "sqrt(1 - sin(x) / x)",
+        "sqrt(1 - tanh(x) / x)",
     ],
     "functions with an essential singularity inside": [
         "tanh(1 / x)",

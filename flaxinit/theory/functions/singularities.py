@@ -56,8 +56,7 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
     if expr.is_Pow and expr.exp.is_Integer and expr.exp.is_positive:
         root = continued(expr.base, point)  # its order is lower, so it is found much sooner
         return None if root is None else root**expr.exp
-    spend(_REWRITING * size(expr))
-    numerator, denominator = sympy.fraction(sympy.together(expr))
+    numerator, denominator = _fraction(expr)
     order = order_of_zero(denominator, point)
     if order == 0:  # 1/z − 1/z, for example, has become 0
         quotient = numerator / denominator
@@ -69,6 +68,11 @@ def continued(expr: Expr, point: Expr) -> Expr | None:
     return sympy.Mul(lowered(numerator, point, order), 1 / lowered(denominator, point, order))
 
 
+def _fraction(expr: Expr) -> tuple[Expr, Expr]:
+    spend(_REWRITING * size(expr))
+    return sympy.fraction(sympy.together(expr))
+
+
 def factored(expr: Expr, point: Expr) -> Expr:
     """Write each part that vanishes at the point as (z − p)^k times the rest.
 
@@ -76,12 +80,16 @@ def factored(expr: Expr, point: Expr) -> Expr:
     exp(-1/((-z - 1)*(z - 1)))
     """
 
-    def may_vanish(part: Expr) -> bool:
-        kind = part.is_Add or isinstance(part, sympy.Function)
-        return kind and part.has(z) and not isinstance(part, exp | Continued) and part != z - point
-
-    def drawn_out(part: Expr) -> Expr:
-        order = order_of_zero(part, point)
-        return (z - point) ** order * lowered(part, point, order) if order else part
-
-    return expr.replace(may_vanish, drawn_out)
+    if expr == z or not expr.has(z) or isinstance(expr, Continued):
+        return expr
+    if expr.is_Add or (isinstance(expr, sympy.Function) and not isinstance(expr, exp)):
+        order = order_of_zero(expr, point)
+        if order is None and expr.is_Add:  # such as 1 − sin(z)/z at 0
+            above, below = _fraction(expr)
+            zeros, poles = order_of_zero(above, point), order_of_zero(below, point)
+            if zeros is not None and poles:
+                rest = lowered(above, point, zeros) / lowered(below, point, poles)
+                return (z - point) ** (zeros - poles) * rest
+        elif order and expr != z - point:
+            return (z - point) ** order * lowered(expr, point, order)
+    return expr.func(*[factored(part, point) for part in expr.args])
