@@ -17,7 +17,7 @@ ACTIVATIONS = tuple(sorted(path.stem for path in _PAGES))
 
 THEOREMS = (
     *("linear_layer", "he", "glorot", "lecun", "truncated_normal", "uniform", "haar"),
-    *("arc_cosine", "edge_of_chaos", "gelu_criticality", "residual", "siren", "width"),
+    *("arc_cosine", "edge_of_chaos", "gelu_criticality", "mixing", "residual", "siren", "width"),
 )
 """Names of the theorem pages."""
 

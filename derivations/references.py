@@ -191,3 +191,11 @@ YANG_2023 = (
     "G. Yang, J. B. Simon, J. Bernstein (2023). A Spectral Condition for Feature Learning. "
     "arXiv:2310.17813."
 )
+BROCK_2021 = (
+    "A. Brock, S. De, S. L. Smith (2021). Characterizing signal propagation to close the "
+    "performance gap in unnormalized ResNets. ICLR."
+)
+COWSIK_2024 = (
+    "A. Cowsik, T. Nebabu, X.-L. Qi, S. Ganguli (2024). Geometric Dynamics of Signal Propagation "
+    "Predict Trainability of Transformers. arXiv:2403.02579."
+)

@@ -22,6 +22,7 @@ from flaxinit.initializers.depth import (
     residual_gamma as residual_gamma,
     tfixup_factor as tfixup_factor,
 )
+from flaxinit.initializers.embeddings import embedding as embedding
 from flaxinit.initializers.fourier import stft as stft
 from flaxinit.initializers.identity_sparse import identity as identity, sparse as sparse
 from flaxinit.initializers.low_rank import lora as lora
@@ -68,6 +69,7 @@ from flaxinit.kernels import (
     xavier_uniform as xavier_uniform,
 )
 from flaxinit.materialize import fast_init as fast_init
+from flaxinit.mixing import attention_gain as attention_gain, pooling_gain as pooling_gain
 from flaxinit.rules import Reinit as Reinit, reinit as reinit
 from flaxinit.signal import (
     Calibration as Calibration,

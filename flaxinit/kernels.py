@@ -41,7 +41,18 @@ def moments(activation: Activation) -> tuple[float, float]:
     return derive(activation).moments
 
 
-def gain(activation: Activation, mode: Mode = "fan_in") -> float:
+def mean(activation: Activation) -> float:
+    """Return ``E[φ(z)]`` for z ~ N(0, 1), which is derived: this loads SymPy.
+
+    >>> round(mean("relu") ** -2, 6)  # 2π
+    6.283185
+    """
+    from flaxinit.theory import derive
+
+    return derive(activation).mean.value
+
+
+def gain(activation: Activation, mode: Mode = "fan_in", *, centered: bool = False) -> float:
     """Return the factor on the standard deviation that makes up for an activation.
 
     ``fan_in`` gives ``1/√E[φ²]``, which keeps the forward signal; ``fan_out`` gives
@@ -51,6 +62,7 @@ def gain(activation: Activation, mode: Mode = "fan_in") -> float:
     Args:
         activation: any form that `flaxinit.he` takes.
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
+        centered: whether the kernel's entries sum to 0 over the fan, as in `he`.
 
     Returns:
         The gain, with which ``std(W) = gain / √fan``.
@@ -63,7 +75,7 @@ def gain(activation: Activation, mode: Mode = "fan_in") -> float:
 
     References: He, Zhang, Ren, Sun (2015).
     """
-    return he(activation, mode=mode, fan_in=1, fan_out=1).std((1, 1))
+    return he(activation, mode=mode, centered=centered, fan_in=1, fan_out=1).std((1, 1))
 
 
 @takes_options
@@ -72,6 +84,7 @@ def he(
     *,
     mode: Mode = "fan_in",
     distribution: Distribution = "truncated_normal",
+    centered: bool = False,
     **kernel: Unpack[KernelOptions],
 ) -> VarianceScaling:
     """Keep the signal's second moment: ``Var W = 1/(fan_in · E[φ(z)²])``.
@@ -79,10 +92,16 @@ def he(
     ``he()`` is ReLU's ``2/fan_in``. ``mode="fan_out"`` keeps the gradients' second moment instead:
     ``1/(fan_out · E[φ'(z)²])``. Pass the activation *before* this layer.
 
+    A kernel whose entries sum to 0 over its fan (weight standardization) does not see the mean of
+    the activation: it keeps the signal with ``Var W = 1/(fan_in · Var φ(z))``. A layer that
+    standardizes its kernel to unit variance takes ``gain(activation, centered=True)`` as the start
+    of its gain, over √fan_in.
+
     Args:
         activation: a catalogue name, a JAX function, a SymPy expression or a formula.
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
         distribution: ``"truncated_normal"``, ``"normal"`` or ``"uniform"``.
+        centered: whether the layer subtracts from the kernel its mean over the fan.
         **kernel: ``in_axis``, ``out_axis``, ``batch_axis``, ``dtype``, ``fan_in``, ``fan_out``,
             ``groups``, ``strides``, ``transposed``, as in `variance_scaling`.
 
@@ -98,11 +117,18 @@ def he(
     variance_scaling(2.0, 'fan_in', 'truncated_normal')
     >>> round(he("gelu").std((256, 128)), 6)
     0.095846
+    >>> round(he("relu", centered=True).variance((1, 1)), 3)  # 2π/(π - 1)
+    2.934
 
-    References: He, Zhang, Ren, Sun (2015).
+    References:
+        He, Zhang, Ren, Sun (2015). Brock, De, Smith (2021), Characterizing signal propagation to
+        close the performance gap in unnormalized ResNets, for centered kernels.
     """
+    forward, backward = moments(activation)
+    if centered:
+        forward -= mean(activation) ** 2
     return VarianceScaling.from_moments(
-        moments(activation), mode, distribution, activation=repr(activation), **kernel
+        (forward, backward), mode, distribution, activation=repr(activation), **kernel
     )
 
 

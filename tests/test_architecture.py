@@ -30,6 +30,7 @@ ROOMS = [
     ("flaxinit.theory",),
     ("flaxinit.kernels",),
     ("flaxinit.patterns",),
+    ("flaxinit.mixing",),
     ("flaxinit.rules",),
     ("flaxinit.recipes",),
     ("flaxinit.signal",),

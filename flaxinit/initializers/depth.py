@@ -14,6 +14,11 @@ def residual_factor(layers: int, branches: int = 1) -> float:
     variance. A transformer block adds two (attention and MLP), so its output
     projections take ``1/√(2L)``, as GPT-2's do.
 
+    The premise: without the factor each branch would add as much variance as the stream starts
+    with. A branch that reads the stream through a norm adds what its gains make, so the stream
+    must start at that: at 1, with an `embedding`, if its kernels keep the signal. Attention gives
+    less than it gets, which `attention_gain` makes up for. `tune` needs no premise.
+
     Args:
         layers: number L of residual blocks.
         branches: additions to the stream in each.
