@@ -210,15 +210,13 @@ def measure(unit: Unit, tick) -> dict:
 def _training(unit: Unit, model: nn.Module, task: Task):
     """From parameters, a key and rates to the losses at each rate."""
     inputs, labels = jnp.asarray(task.inputs), jnp.asarray(task.labels)
-    optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=0.0)
 
     def loss(params, inputs, labels):
         logits = jnp.asarray(model.apply(params, inputs), jnp.float32)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
     def train(params, key, rate):
-        state = optimizer.init(params)
-        state.hyperparams["learning_rate"] = rate
+        optimizer = optax.adam(rate)
 
         def step(carry, key):
             params, state = carry
@@ -228,7 +226,7 @@ def _training(unit: Unit, model: nn.Module, task: Task):
             return (optax.apply_updates(params, updates), state), value
 
         keys = jax.random.split(key, unit.steps)
-        (params, _), values = jax.lax.scan(step, (params, state), keys)
+        (params, _), values = jax.lax.scan(step, (params, optimizer.init(params)), keys)
         test = jnp.asarray(task.test_inputs), jnp.asarray(task.test_labels)
         return {
             "loss": values.reshape(-1, unit.window).mean(1),
