@@ -31,7 +31,7 @@ def embedding(tables: int = 1, *, multiplier: float = 1.0, dtype: Any = None) ->
     Raises:
         ValueError: a number that is not positive.
 
-    >>> embedding(2).variance((1000, 64))
+    >>> round(embedding(2).variance((1000, 64)), 6)
     0.5
     >>> embedding(multiplier=8.0).std((1000, 64))
     0.125
