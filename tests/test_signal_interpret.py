@@ -14,7 +14,7 @@ from benchmarks.bounds import z_score
 from flaxinit.signal.draws import gaussian
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.limits import Limits
-from flaxinit.signal.signals import WIDTH, Signal, exact
+from flaxinit.signal.signals import PLACE, WIDTH, Signal, exact
 from flaxinit.signal.windows import Window, gram, gram_of_patches, patches
 
 
@@ -241,3 +241,16 @@ def test_the_gradient_of_a_convolution(case):
         draws.mean(),
         abs=z * draws.std() / 8 + 0.02 * draws.mean(),  # and 1/√4096 of the particles
     )
+
+
+def test_a_slice_of_one_channel_is_the_same_for_all_channels():
+    """Exactly two of four channels are not less than the second largest."""
+    data = np.random.default_rng(0).standard_normal((64, 5, 4))
+    signal = Signal(data, (5, 4), (PLACE, WIDTH), frozenset({1}), None)
+
+    def chosen(x):
+        return x >= jnp.sort(x, axis=-1)[:, -2:-1]
+
+    program = jax.make_jaxpr(chosen)(jax.ShapeDtypeStruct((5, 4), "float32"))
+    (result,) = interpreter().run(program, [signal])
+    np.testing.assert_array_equal(result.data.sum(-1), 2)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxinit.compat import enable_x64
 from flaxinit.jaxpr import bind
 from flaxinit.signal.signals import CONSTANT, PLACE, Signal, expanded, joined, wide
 
@@ -50,9 +51,12 @@ def along(equation, signals: Sequence[Signal]) -> list[Signal] | None:
         data = signal.data[:replicas] if len(signal.shape) == full else signal.data[0]
         if len(operands) > 1 and len(signal.shape) == full:
             data = np.broadcast_to(data, (replicas, *held))
-        arrays.append(jnp.asarray(np.asarray(data), atom.aval.dtype))
+        floating = jnp.issubdtype(atom.aval.dtype, jnp.floating)
+        arrays.append(np.asarray(data, None if floating else atom.aval.dtype))
     many = [0 if len(signal.shape) == full else None for signal in signals]
-    results = jax.vmap(lambda *arrays: bind(equation, arrays), many)(*arrays)
+    # What is sorted out is compared with what it came from: all 64 bits of it.
+    with enable_x64(True):
+        results = jax.vmap(lambda *arrays: bind(equation, arrays), many)(*arrays)
     common = joined(signals)
     roles = [max(each) for each in zip(*(s.roles for s in operands), strict=True)]
     made = []

@@ -136,6 +136,8 @@ def cut(signal: Signal, axis: int, start: int, stop: int, stride: int = 1) -> Si
     size, held = signal.shape[axis], signal.held[axis]
     length = len(range(start, stop, stride))
     shape = tuple(length if i == axis else n for i, n in enumerate(signal.shape))
+    # One entry may meet many, and is then the same for all.
+    roles = tuple(CONSTANT if n == 1 else role for n, role in zip(shape, signal.roles, strict=True))
     if length == size and stride == 1:
         return signal
     data = signal.data
@@ -148,7 +150,7 @@ def cut(signal: Signal, axis: int, start: int, stop: int, stride: int = 1) -> Si
         count = max(1, length * held // size)
         data = np.take(data, np.arange(low, low + count) % held, axis=axis + 1)
     origin = stepped(signal.origin, (axis, start, stop, stride))
-    return signal.with_data(data, shape=shape, origin=origin)
+    return signal.with_data(data, shape=shape, roles=roles, origin=origin)
 
 
 def slice_(equation, signals: Sequence[Signal]) -> Signal:
