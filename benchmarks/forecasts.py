@@ -247,18 +247,18 @@ def main() -> None:
     parser.add_argument("--only", help="models with these words in their names; nothing is written")
     options = parser.parse_args()
     models = {**linen(options.width), **modules(options.width)}
+    found = {"environment": environment(), "width": options.width, "draws": options.draws}
     rows = []
     with jax.numpy_dtype_promotion("standard"):  # Flax's pooling divides by an integer
         for title, (model, inputs, keywords) in models.items():
             if options.only is None or options.only in title:
                 rows.append(row(title, model, inputs, keywords, options.draws))
                 print(text(rows[-1]), flush=True)
-    if options.only:
-        return
-    found = {"environment": environment(), "width": options.width, "draws": options.draws}
-    (RESULTS / "forecast.json").write_text(json.dumps({**found, "rows": rows}, indent=1) + "\n")
-    title = f"forecast against {options.draws} draws at width {options.width}"
-    plot(rows, title).savefig(RESULTS / "forecast.png", dpi=120)
+    if options.only is None:
+        text_of = json.dumps({**found, "rows": rows}, indent=1)
+        (RESULTS / "forecast.json").write_text(text_of + "\n")
+        title = f"forecast against {options.draws} draws at width {options.width}"
+        plot(rows, title).savefig(RESULTS / "forecast.png", dpi=120)
 
 
 if __name__ == "__main__":
