@@ -21,8 +21,14 @@ def scaled_init(init_fn: Callable, factors: Mapping[str, Any], maker: str) -> Ca
         maker: the function that made the factors, for errors.
 
     Raises:
-        ValueError: when called, if a parameter is missing in what the initialization returns.
+        ValueError: for an initialization that has such factors already; when called, if a
+            parameter is missing in what it returns.
     """
+    if getattr(init_fn, "scaled_by", None) == maker:
+        raise ValueError(
+            f"This initialization multiplies its draws by factors of {maker} already. Give it the "
+            "model's own initialization."
+        )
 
     @functools.wraps(init_fn)
     def init(*args, **kwargs):
@@ -34,6 +40,7 @@ def scaled_init(init_fn: Callable, factors: Mapping[str, Any], maker: str) -> Ca
             return made
         return multiplied(made, factors, maker, whole=True)
 
+    vars(init)["scaled_by"] = maker
     return init
 
 

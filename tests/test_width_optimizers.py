@@ -86,6 +86,27 @@ def test_updates_are_multiplied_by_the_factors(name):
     close(step(chain, params, gradients), expected)
 
 
+def test_factors_are_applied_once():
+    scale, params, gradients = made()
+    scaled = scale.optimizer(optax.adamw, 0.1)
+    for chain in (
+        optax.chain(scaled, scale.scale()),
+        optax.chain(optax.adam(0.1), scale.scale(), scale.scale()),
+        optax.chain(optax.masked(scaled, True), scale.scale()),
+    ):
+        for run in (step, jax.jit(lambda p, g, chain=chain: step(chain, p, g))):
+            args = (chain, params, gradients) if run is step else (params, gradients)
+            with pytest.raises(ValueError, match="have the factors of mup already"):
+                run(*args)
+    # The same gradients may be used again, and updates of one step as gradients of no other.
+    for _ in range(2):
+        step(optax.chain(optax.adam(0.1), scale.scale()), params, gradients)
+        step(scaled, params, gradients)
+    init = scale.init(mlp(32 * M).init)
+    with pytest.raises(ValueError, match="multiplies its draws by factors of mup already"):
+        scale.init(init)
+
+
 def test_each_step_decays_every_parameter_alike():
     """The rate of a parameter times its decay is the base's, with a schedule too."""
     scale, params, gradients = made()

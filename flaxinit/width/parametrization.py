@@ -1,6 +1,7 @@
 """Factors on the draws and learning rates of a model of another width."""
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from flaxinit.width.decay import decaying, without_decay
 from flaxinit.width.optimizers import check_family, deviation, muon_axes, rate
 from flaxinit.width.table import Row, table, written
 from flaxinit.width.values import product
+
+# Updates that have their factors, as long as they are in use.
+_SCALED: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +55,8 @@ class Parametrization:
             A function of the same arguments. It can be given to `fast_init`.
 
         Raises:
-            ValueError: when called, if a parameter of the model is missing in what it returns.
+            ValueError: for a function that has such factors; when called, if a parameter of the
+                model is missing in what it returns.
         """
         return scaled_init(init_fn, {row.path: row.init for row in self.rows}, "mup")
 
@@ -62,9 +67,10 @@ class Parametrization:
         Muon), and before weight decay that is not to be scaled.
 
         Raises:
-            ValueError: at ``init`` or ``update``, for parameters that the model does not have.
+            ValueError: at ``init`` or ``update``, for parameters that the model does not have, or
+                behind a transformation that has applied the factors.
         """
-        return self._scaled({row.path: row.rate for row in self.rows})
+        return _once(self._scaled({row.path: row.rate for row in self.rows}))
 
     def _scaled(self, factors: dict[str, float]):
         optax = _optax()
@@ -99,7 +105,8 @@ class Parametrization:
             options: of the factory.
 
         Raises:
-            ValueError: for an optimizer that follows another rule than these factors.
+            ValueError: for an optimizer that follows another rule than these factors; at
+                ``update``, behind a transformation that has applied them.
         """
         optax = _optax()
         check_family(factory, self.family)
@@ -122,7 +129,7 @@ class Parametrization:
                 return self.family != "muon" or (known(path, muon) is None) == adams
 
             parts.append(decaying(decay, independent_decay, chosen))
-        return optax.chain(*parts)
+        return _once(optax.chain(*parts))
 
     def clip_by_global_norm(self, max_norm: float):
         """Clip gradients by a norm that does not grow with the width.
@@ -186,6 +193,24 @@ def parametrization(
     own = [remark for each in parameters for remark in each.scaling.remarks]
     every = tuple(dict.fromkeys([*own, *remarks]))
     return Parametrization(tuple(rows), every, optimizer, tuple(parameters), tree)
+
+
+def _once(transformation):
+    """Refuse updates that come straight from another such transformation, which scaled them."""
+    optax = _optax()
+    transformation = optax.with_extra_args_support(transformation)
+
+    def update(updates, state, params=None, **extra):
+        if any(_SCALED.get(id(leaf)) is leaf for leaf in jax.tree.leaves(updates)):
+            raise ValueError(
+                "These updates have the factors of mup already: optimizer() applies them, and so "
+                "does scale(). Use one of both, once in a chain."
+            )
+        updates, state = transformation.update(updates, state, params, **extra)
+        _SCALED.update((id(leaf), leaf) for leaf in jax.tree.leaves(updates))
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(transformation.init, update)
 
 
 def _optax():

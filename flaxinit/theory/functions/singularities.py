@@ -79,7 +79,6 @@ def factored(expr: Expr, point: Expr) -> Expr:
     >>> factored(sympy.exp(-1 / (1 - z**2)), sympy.Integer(1))
     exp(-1/((-z - 1)*(z - 1)))
     """
-
     if expr == z or not expr.has(z) or isinstance(expr, Continued):
         return expr
     if expr.is_Add or (isinstance(expr, sympy.Function) and not isinstance(expr, exp)):
