@@ -24,7 +24,7 @@ def audit(
     /,
     *inputs: Any,
     backward: bool = True,
-    particles: int = 1024,
+    particles: int = 512,
     **options: Any,
 ) -> Report:
     """Measure the signal at every kernel of a model, and judge it.

@@ -114,7 +114,8 @@ def unlike_peers(report: "Report") -> Iterator[Finding]:
     """Find the one of three or more repeated kernels whose variance is half of theirs, or twice."""
     told = {path for finding in wrong_variance(report) for path in finding.paths}
     for group in repeats(report.layers):
-        some = [layer for layer in group if _is_judged(layer)]
+        # One that reads the inputs may have the gain of all others: a factor of 2, once.
+        some = [layer for layer in group if _is_judged(layer) and not layer.reads_input]
         ratios = [min(ratio_of(layer), key=lambda r: abs(math.log(r))) for layer in some]
         if len(some) < 3:
             continue

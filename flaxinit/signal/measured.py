@@ -1,14 +1,13 @@
 """One kernel at work: the moments that were measured, and how far chance takes them."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 # Random columns in the estimate of a spread, so that its relative error is at most √(2/32) / 2.
 _COLUMNS = 32
@@ -173,6 +172,16 @@ def geometry(equation, side: int, kernel: Any, signal: Any) -> Geometry:
     )
 
 
+@functools.lru_cache(maxsize=4)
+def _ones(shape: tuple[int, ...]) -> Any:
+    """Return ones as an argument of the compiled function.
+
+    XLA for CPUs returns garbage for products with large arrays of one number that it makes itself
+    (JAX 0.10.2 to 0.12).
+    """
+    return jnp.ones(shape, jnp.float32)
+
+
 @dataclass(frozen=True)
 class Raw:
     """A measurement whose numbers are still on the device, as mean squares with a scale."""
@@ -217,9 +226,7 @@ def product(equation, side: int, operands: Sequence[Any], result: Any) -> Raw:
         signal,
         list(operands[2:]),
         jnp.asarray(result),
-        # An argument of the compiled function: XLA for CPUs returns garbage for products with
-        # large arrays of one number (JAX 0.10.2 to 0.12).
-        np.ones(kernel.shape, np.float32),
+        _ones(kernel.shape),
     )
     return Raw(values, axes, kernel.shape, math.prod(result.shape), str(signal.dtype))
 
@@ -272,7 +279,7 @@ def moments(array):
     return jnp.mean(jnp.abs(unit) ** 2), scale, jnp.mean(unit).real
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _observed(primitive, params, side: int, axes: Geometry, kernel, signal, others, result, ones):
     unit, _ = _unit(signal)
 

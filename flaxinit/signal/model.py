@@ -1,5 +1,6 @@
 """A model as two programs: how its parameters are made, and what it does with them."""
 
+import functools
 import sys
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from flaxinit.paths import name
@@ -83,19 +84,19 @@ def traced(init: Callable, apply: Callable, inputs: Sequence[Any]) -> Programs:
     outputs = jax.tree.leaves(output)
 
     def pulled(variables, arrays, gradients):
-        leaves, tree = jax.tree.flatten((variables, arrays))
+        leaves = jax.tree.leaves((variables, arrays))
         floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
 
         def call(some):
             rest = iter(some)
             both = [next(rest) if f else leaf for leaf, f in zip(leaves, floating, strict=True)]
-            variables, arrays = tree.unflatten(both)
-            return jax.tree.leaves(apply(*variables, *whole(arrays)))
+            return jaxpr_as_fun(run)(*both)
 
         made, pull = jax.vjp(call, [leaf for leaf, f in zip(leaves, floating, strict=True) if f])
         slopes = iter(pull(gradients)[0])
         return [next(slopes) if f else jnp.zeros(()) for f in floating], made
 
+    @functools.cache
     def pullback():
         return part(jax.make_jaxpr(pulled)(variables, arrays, outputs))
 

@@ -51,10 +51,9 @@ def _table(columns: dict[str, list[str]]) -> str:
     left = ("kernel", "finding")
 
     def row(tag: str, cells: Sequence[tuple[str, str]]) -> str:
-        return "".join(
-            f"<{tag}{'' if heading in left else ' class=n'}>{escape(cell)}</{tag}>"
-            for heading, cell in cells
-        )
+        kinds = ["l" if heading in left else "n" for heading, _ in cells]
+        pairs = zip(kinds, cells, strict=True)
+        return "".join(f"<{tag} class='{kind}'>{escape(cell)}</{tag}>" for kind, (_, cell) in pairs)
 
     head = row("th", [(heading, heading) for heading in columns])
     rows = "".join(
