@@ -149,6 +149,37 @@ def test_each_parameter_is_treated_as_what_it_is():
     assert factors["params/again/kernel"] > 1
 
 
+def test_a_recurrent_cell_keeps_its_own_draws():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="head")(jnp.asarray(nn.RNN(nn.GRUCell(32, name="cell"))(x)))
+
+    x = jax.ShapeDtypeStruct((2, 5, 16), "float32")
+    rows = {row.path: row for row in flaxinit.tune(Net(), x, particles=512).factors.rows}
+    for name in ("hr", "hz", "hn"):
+        row = rows[f"params/cell/{name}/kernel"]
+        assert (row.value, row.why) == (1, "reads a state that starts at 0")
+    assert rows["params/head/kernel"].value > 1
+
+
+def test_a_residual_stream_has_no_gradient_to_keep():
+    """The kernels that read it have the factors of keep="forward"; the end of a branch has not."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for n in range(3):
+                h = nn.tanh(nn.Dense(64, name=f"in{n}")(nn.LayerNorm()(x)))
+                x = x + nn.Dense(128, name=f"out{n}")(h)
+            return x
+
+    x = jax.ShapeDtypeStruct((4, 128), "float32")
+    factors = flaxinit.tune(Net(), x, keep="backward").factors
+    for n in range(3):
+        assert factors[f"params/in{n}/kernel"] == pytest.approx(1, rel=0.02)
+
+
 def test_forms_of_a_model_have_one_initialization():
     x = jax.ShapeDtypeStruct((4, 64), "float32")
     key = jax.random.key(0)

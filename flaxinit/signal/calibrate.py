@@ -80,9 +80,9 @@ def calibrate(
 
     The B branches of a residual stream add at most 1/B of what the stream starts with, each; two
     fresh products that are added share one level. Left alone are embeddings that are looked up and
-    heads tied to them, kernels whose outputs a norm divides, kernels that start at 0, and what is
-    in a ``shard_map`` or a ``while`` loop. A kernel that is used several times is calibrated at its
-    first use.
+    heads tied to them, kernels whose outputs a norm divides, kernels that start at 0 or read a
+    recurrent state that does, and what is in a ``shard_map`` or a ``while`` loop. A kernel that is
+    used several times is calibrated at its first use.
 
     Args:
         apply: ``apply(params, *inputs, **options)``, such as ``module.apply``, of any library; or
@@ -175,7 +175,7 @@ class _Model:
 
     def calibrated(self, report: Report) -> Any:
         """Return the parameters times their factors; report if asked."""
-        fixed = frozenset(self.plan.free | self.plan.lookups)
+        fixed = self.plan.fixed
 
         @jax.jit
         def run(arrays):

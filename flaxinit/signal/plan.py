@@ -29,6 +29,7 @@ from flaxinit.signal.homogeneity import (
     row,
 )
 
+INPUT: Key = (-1, ())  # a maker that stands for the inputs
 KERNELS = ("dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general")
 
 
@@ -113,7 +114,8 @@ class Plan:
         products: the owner of the kernel of each product, by place.
         sums: branches, merges and biases, by place.
         lookups: parameters of which rows are looked up.
-        makers: the kernels that made a kernel's input, at its first use.
+        makers: the kernels that made a kernel's input, at its first use; `INPUT` for inputs.
+        states: kernels whose first input is 0: the state of a recurrent cell.
         free: parameters in which all outputs have degree 0.
         branches: the number of branches of a stream, by the place where it began.
         order: the parameters that are multiplied with signals, in order of use.
@@ -124,9 +126,15 @@ class Plan:
     sums: dict[Place, Branch | Merge | Bias] = field(default_factory=dict)
     lookups: set[Key] = field(default_factory=set)
     makers: dict[Key, frozenset[Key]] = field(default_factory=dict)
+    states: set[Key] = field(default_factory=set)
     free: set[Key] = field(default_factory=set)
     branches: dict[Place, int] = field(default_factory=dict)
     order: dict[Key, None] = field(default_factory=dict)
+
+    @property
+    def fixed(self) -> frozenset[Key]:
+        """Parameters that are left as they are."""
+        return frozenset(self.lookups | self.free | self.states)
 
     def why(self, key: Key, chosen: bool) -> str:
         """Say in words what a parameter's factor is for."""
@@ -134,6 +142,8 @@ class Plan:
             return "rows are looked up"
         if key in self.free:
             return "a norm divides its outputs"
+        if key in self.states:
+            return "reads a state that starts at 0"
         if key not in self.owners.values():
             return "the kernel is not proportional to it"
         if not chosen:
@@ -161,7 +171,7 @@ def plan(program: ClosedJaxpr, zeros: Sequence[bool], sizes: Sequence[int]) -> P
         for n, zero in enumerate(zeros)
     ]
     count = len(program.jaxpr.invars) - len(known)
-    inputs = [Value(signal=True, start=(-1, n)) for n in range(count)]
+    inputs = [Value(signal=True, start=(-1, n), makers=frozenset({INPUT})) for n in range(count)]
     walk = _Walk(sizes)
     results = walk.run(program, [*known, *inputs])
     made = walk.plan
@@ -212,6 +222,8 @@ class _Walk:
             return replace(made, start=values[0].start, whole=values[0].whole)
         if name == "add":
             self.bias(values, place)
+        if name in KERNELS and any(v.zero and v.is_constant for v in values):
+            self.plan.states |= {owner for v in values if (owner := self.owner(v)) is not None}
         if made.signal and made.degrees:
             made = self.met(name, values, made, place)
         return made

@@ -113,8 +113,9 @@ def tune(
 
     The factor is 1 for embeddings that are looked up (and for a head that is tied to one), for
     kernels whose outputs a norm divides, so that a factor would do nothing, for weight-standardized
-    kernels without a gain, and for what is not random: zeros, scales, biases. A kernel that is used
-    several times has one factor, chosen at its first use.
+    kernels without a gain, for kernels that read a recurrent state that starts at 0, and for what
+    is not random: zeros, scales, biases. A kernel that is used several times has one factor, chosen
+    at its first use.
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
@@ -216,7 +217,7 @@ class _Model:
 
     def forward(self, pinned: Mapping[Key, float], ratios: Mapping[Key, float]) -> Tuner:
         """Choose factors in one pass; `ratios` change the variance that each kernel wants."""
-        fixed = frozenset(pinned) | self.plan.free | self.plan.lookups
+        fixed = self.plan.fixed | set(pinned)
         given = {"factors": dict(pinned), "fixed": fixed, "ratios": ratios, "level": self.level}
         tuner = self._tuner(self.limits, **given)
         tuner.run(self.traced.apply, [*self.params, *self.given])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from flaxinit.signal.homogeneity import Group, Key, Place
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.meeting import Observer
-from flaxinit.signal.plan import KERNELS, Branch, Merge, Plan, Trail
+from flaxinit.signal.plan import INPUT, KERNELS, Branch, Merge, Plan, Trail
 from flaxinit.signal.signals import Origin, Signal
 
 
@@ -88,7 +88,7 @@ class Tuner(Interpreter):
             return
         square = result.second_moment()
         kept = signal.level if signal.level >= 0 else signal.second_moment()
-        if self.level is not None and not self.plan.makers[owner]:
+        if self.level is not None and self.plan.makers[owner] == {INPUT}:
             kept = self.level
         if not square or not kept or kernel.known:
             return
