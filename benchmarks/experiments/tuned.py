@@ -60,7 +60,7 @@ class Residual(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.Conv(self.width, (3, 3))(x)
-        for _ in range(4):
+        for _ in range(3):
             h = x
             for _ in range(2):
                 h = nn.Conv(self.width, (3, 3))(nn.relu(nn.GroupNorm(4)(h)))
@@ -78,7 +78,7 @@ class PostNorm(nn.Module):
         x = nn.Conv(self.width, (2, 2), (2, 2))(x)
         x = x.reshape(len(x), -1, self.width)
         x = x + self.param("places", nn.initializers.normal(0.02), x.shape[1:])
-        for _ in range(6):
+        for _ in range(4):
             x = nn.LayerNorm()(x + nn.MultiHeadDotProductAttention(4)(x))
             h = nn.gelu(nn.Dense(4 * self.width)(x))
             x = nn.LayerNorm()(x + nn.Dense(self.width)(h))
@@ -122,7 +122,7 @@ def _text(length: int = 32) -> Task:
 
 
 def _decoder(width: int) -> nn.Module:
-    return Decoder(width, blocks=3, vocabulary=len(data.documentation().characters))
+    return Decoder(width, blocks=2, vocabulary=len(data.documentation().characters))
 
 
 MODELS: dict[str, tuple[Callable[[int], nn.Module], Callable[[], Task]]] = {
@@ -159,7 +159,7 @@ class Unit:
 
 
 def units(size: str) -> list[Unit]:
-    width, steps, seeds = {"smoke": (8, 10, 1), "laptop": (16, 200, 3), "pod": (256, 5000, 8)}[size]
+    width, steps, seeds = {"smoke": (8, 10, 1), "laptop": (16, 100, 3), "pod": (256, 5000, 8)}[size]
     wider = {"MLP, 20 layers": 4, "ViT, post-LN": 2, "decoder, SwiGLU": 2}
     return [
         Unit(
