@@ -13,7 +13,9 @@ report itself calls rough are shown, and not counted.
 
 import argparse
 import json
+import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,8 +78,10 @@ def measured(model: nn.Module, *inputs, draws: int = 32, **options) -> Measured:
         return (
             jax.tree.map(lambda y: jnp.mean(y**2), outputs),
             jax.tree.map(lambda y: jnp.mean(y**2), slopes),
-            jax.tree.map(lambda y: _correlation(y, 1), outputs),
-            jax.tree.map(lambda y: _correlation(y, 0), outputs),
+            *(
+                jax.tree_util.tree_map_with_path(partial(_correlation, axis=axis), outputs)
+                for axis in (1, 0)
+            ),
         )
 
     keys = jax.random.split(jax.random.key(1), draws)
@@ -118,9 +122,11 @@ def _path(path) -> str:
     return "params/" + name(path).replace("__call__/0", "kernel")
 
 
-def _correlation(y, axis: int):
+def _correlation(path, y, axis: int):
     """Return the mean cosine of the channels at two samples, or at two positions of a sample."""
-    y = y.reshape(y.shape[0], -1, y.shape[-1])
+    heads = any(part in name(path) for part in ("query", "key", "value"))
+    channels = math.prod(y.shape[-2:] if heads else y.shape[-1:])
+    y = y.reshape(y.shape[0], -1, channels)
     count = y.shape[axis]
     y = y / jnp.sqrt(jnp.mean(y**2, axis=-1, keepdims=True))
     total, alone = jnp.mean(jnp.sum(y, axis=axis) ** 2), jnp.mean(y**2) * count

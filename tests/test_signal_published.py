@@ -1,6 +1,7 @@
 """forecast() has the kernels and moments that others derived."""
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -147,3 +148,150 @@ def test_gradients_of_a_deep_relu_network_keep_their_size():
     slopes = np.array([layer.gradient_out for layer in report.layers[1:]])
     # Each layer masks independently: E[δ²] is kept exactly in the mean over places and channels.
     np.testing.assert_allclose(slopes / slopes[-1], 1, rtol=0.05)
+
+
+def arc_cosine_matrix(gram):
+    """E[relu(u_i) relu(u_j)] for each pair of places."""
+    scale = np.sqrt(np.outer(np.diagonal(gram), np.diagonal(gram)))
+    c = np.clip(np.divide(gram, scale, out=np.zeros_like(gram), where=scale > 0), -1, 1)
+    return scale * (np.sqrt(1 - c * c) + c * (np.pi - np.arccos(c))) / (2 * np.pi)
+
+
+def mean_correlation(gram):
+    scale = np.sqrt(np.outer(np.diagonal(gram), np.diagonal(gram)))
+    c = gram / scale
+    return float((c.sum() - np.trace(c)) / (len(c) * (len(c) - 1)))
+
+
+def test_the_kernel_of_a_residual_network():
+    """K + σ_w² E[φ(u) φ(v)] after each block (Yang & Schoenholz 2017; Novak et al. 2020)."""
+
+    class Residual(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Dense(256, kernel_init=flaxinit.lecun())(x)
+            for _ in range(3):
+                x = x + nn.Dense(256, kernel_init=flaxinit.lecun())(nn.relu(x))
+            return nn.Dense(10, kernel_init=flaxinit.lecun())(x)
+
+    x = np.random.default_rng(0).standard_normal((6, 16))
+    gram = x @ x.T / 16
+    for _ in range(3):
+        gram = gram + arc_cosine_matrix(gram)
+    report = flaxinit.forecast(Residual(), jnp.asarray(x, jnp.float32), particles=PARTICLES)
+    bound = 4 * math.sqrt(3 * 3 / PARTICLES)
+    assert report.layers[-1].signal_out == pytest.approx(np.trace(gram) / 6, rel=bound)
+    assert report.layers[-1].samples == pytest.approx(mean_correlation(gram), abs=bound)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_the_kernel_of_a_convolutional_network(padding):
+    """K(i, j) is the mean over δ of E[φ(u_{i+δ}) φ(u_{j+δ})], and 0 beyond borders.
+
+    References: Novak et al. (2019), Bayesian deep convolutional networks with many channels are
+    Gaussian processes.
+    """
+
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for n in range(3):
+                conv = nn.Conv(256, (3,), padding=padding, kernel_init=flaxinit.lecun())
+                x = conv(nn.relu(x) if n else x)
+            return x
+
+    def windows(gram):
+        gram = np.pad(gram, 1) if padding == "SAME" else gram
+        size = len(gram) - 2
+        return sum(gram[k : k + size, k : k + size] for k in range(3)) / 3
+
+    x = np.random.default_rng(0).standard_normal((1, 9, 16))
+    gram = windows(x[0] @ x[0].T / 16)
+    for _ in range(2):
+        gram = windows(arc_cosine_matrix(gram))
+    report = flaxinit.forecast(Network(), jnp.asarray(x, jnp.float32), particles=PARTICLES)
+    bound = 4 * math.sqrt(3 * 2 / PARTICLES)
+    assert report.layers[-1].signal_out == pytest.approx(np.trace(gram) / len(gram), rel=bound)
+    assert report.layers[-1].positions == pytest.approx(mean_correlation(gram), abs=bound)
+
+
+@pytest.mark.parametrize("activation", [jax.nn.relu, jax.scipy.special.erf], ids=["relu", "erf"])
+def test_the_tangent_kernel_of_a_dense_network(activation):
+    """Θ' = K' + Θ σ_w² E[φ'(u)²], the sum of all gradients (Jacot, Gabriel, Hongler 2018).
+
+    With weights of variance σ_w²/fan_in, that is the sum of σ_w²/fan_in |∂f/∂W|².
+    """
+
+    def slope(q):  # E[φ'(u)²]
+        return 0.5 if activation is jax.nn.relu else 4 / math.pi / math.sqrt(1 + 4 * q)
+
+    def square(q):
+        dual = arc_cosine if activation is jax.nn.relu else arc_sine
+        return dual((q, q, q * (1 - 1e-12)))[0]
+
+    x = np.random.default_rng(0).standard_normal((1, 16))
+    q = float(np.mean(x**2))
+    tangent = q
+    for _ in range(3):
+        q, tangent = square(q), square(q) + tangent * slope(q)
+    inputs = jnp.asarray(x, jnp.float32)
+    network = dense(3, activation)
+    report = flaxinit.forecast(network, inputs, backward=True, particles=PARTICLES)
+    found = sum(
+        layer.sigma_w2 / layer.fan_in * math.prod(layer.shape) * layer.gradient_parameter
+        for layer in report.layers
+    )
+    # Each layer's term is a product of up to 7 means, of moments that are at most 3.
+    assert found / 256 == pytest.approx(tangent, rel=4 * math.sqrt(3 * 7 / PARTICLES))
+
+
+def test_angles_and_gradients_of_a_deep_network_have_one_exponent():
+    """Both change by χ = σ_w² E[φ'(u)²] a layer, at the fixed point where all inputs are alike.
+
+    Poole et al. (2016); Schoenholz et al. (2017); Cowsik et al. (2024) for transformers.
+    """
+    sigma_w2, depth = 0.8, 14
+    maps = flaxinit.derive("tanh").maps
+    network = dense(depth, jnp.tanh, gain=math.sqrt(sigma_w2))
+    # Inputs that are nearly alike, so that the angle is small from the start.
+    report = flaxinit.forecast(network, correlated(0.99), backward=True, particles=PARTICLES)
+    for n in range(2, depth, 4):
+        before, after = report.layers[n], report.layers[n + 1]
+        chi = maps.chi(before.signal_out, sigma_w2)
+        angle = (after.signal_out * (1 - after.samples)) / (
+            before.signal_out * (1 - before.samples)
+        )
+        assert angle == pytest.approx(chi, rel=0.01)
+        assert before.gradient_out / after.gradient_out == pytest.approx(chi, rel=0.01)
+
+
+def test_moments_of_the_parts_of_a_transformer():
+    """ReLU, GELU, dropout and a residual sum, as functions of σ² (Kedia et al. 2024, table 1)."""
+    sigma2 = 1.7
+
+    def part(function):
+        class Network(nn.Module):
+            @nn.compact
+            def __call__(self, x):
+                x = nn.Dense(256, kernel_init=flaxinit.lecun().times(math.sqrt(sigma2)))(x)
+                return nn.Dense(64, kernel_init=flaxinit.lecun())(function(x))
+
+        x = correlated(0.0, 64)
+        report = flaxinit.forecast(
+            Network(), x, particles=PARTICLES, rngs={"dropout": jax.random.key(0)}
+        )
+        return report.layers[1].signal_in
+
+    ratio = sigma2 / (1 + sigma2)
+    gelu = math.pi / 2 + math.asin(ratio) + 2 * ratio / math.sqrt(1 + 2 * sigma2)
+    bound = 4 * math.sqrt(3 / PARTICLES)
+    assert part(nn.relu) == pytest.approx(sigma2 / 2, rel=bound)
+    assert part(partial(nn.gelu, approximate=False)) == pytest.approx(
+        sigma2 * gelu / (2 * math.pi), rel=bound
+    )
+
+    def drop(x):
+        return nn.Dropout(0.3, deterministic=False)(x)
+
+    assert part(drop) == pytest.approx(sigma2 / 0.7, rel=bound)
+    assert part(lambda x: x + nn.relu(x)) == pytest.approx(sigma2 * 2.5, rel=bound)
