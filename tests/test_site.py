@@ -24,7 +24,9 @@ URLS = PROJECT["urls"]
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 # Pages that others write and test: the book (test_book), the cookbook of code bases (test_docs).
 OWN = [path for path in PAGES if path.parent.name != "book"]
-FENCE = re.compile(r"^```(?:python|\{code-cell\}.*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# Their models are compiled, which takes more than a few seconds of a processor.
+SLOW = {"cookbook.md", "models.md", "notebooks/activation.md", "notebooks/transformer.md"}
+FENCE = re.compile(r"^```(?:python|\{code-cell\}[^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OPTION = re.compile(r"^:[\w-]+:.*\n", re.MULTILINE)
 ENTRY = re.compile(
     r"^\.\. (?:auto)?(?:function|class|data|exception):: (flaxinit\.\S+)", re.MULTILINE
@@ -60,14 +62,14 @@ docstrings = load(DOCS / "_ext" / "docstrings.py")
 journey = load(DOCS / "_ext" / "journey.py")
 
 
-def with_examples(page: Path) -> bool:
-    text = page.read_text()
-    return bool(FENCE.search(text)) or ">>>" in text
+def pages_with_examples():
+    for page in OWN:
+        text, name = page.read_text(), str(page.relative_to(DOCS))
+        if FENCE.search(text) or ">>>" in text:
+            yield pytest.param(page, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
 
 
-@pytest.mark.parametrize(
-    "page", list(filter(with_examples, OWN)), ids=lambda page: str(page.relative_to(DOCS))
-)
+@pytest.mark.parametrize("page", list(pages_with_examples()))
 def test_the_examples_of_a_page_run(page, monkeypatch, tmp_path):
     """Top to bottom, as a reader would paste them; ``>>>`` also prints what the page says."""
     monkeypatch.chdir(tmp_path)
@@ -276,3 +278,11 @@ def test_an_indented_block_is_shown_as_written():
 
 def test_the_examples_of_the_scripts_run():
     assert doctest.testmod(check).failed == 0 < doctest.testmod(check).attempted
+
+
+def test_cells_of_notebooks_are_found():
+    text = "```{code-cell} ipython3\n:tags: [a]\nx = 1\n```\n\nText\n\n```python\ny = 2\n```\n"
+    first, second = FENCE.findall(text)
+    assert OPTION.sub("", first) == "x = 1\n" and second == "y = 2\n"
+    assert all(FENCE.search(page.read_text()) for page in DOCS.glob("notebooks/*.md"))
+    assert SLOW <= {str(page.relative_to(DOCS)) for page in OWN}
