@@ -11,6 +11,9 @@ from urllib.parse import unquote, urlsplit
 MEGABYTE = 1_000_000
 # Elements that make a browser load something, and the attribute that says what.
 _LOADS = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href"}
+_LITERAL = {"code", "pre", "script", "style", "title"}
+# What a formula looks like that was not read.
+_LATEX = re.compile(r"\$\$|\\(?:[a-zA-Z]+[{^_]|left|right|tag|frac|sqrt|thinspace)")
 _STYLE_URL = re.compile(r"url\(\s*[\"']?([^\"')]+)|@import\s+[\"']([^\"']+)")
 
 
@@ -24,11 +27,15 @@ class Page(HTMLParser):
         self.pictures: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.prose: list[str] = []
+        self._literal: list[str] = []  # the open elements whose text is shown as written
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag, attrs):
         """Note an element."""
         values = dict(attrs)
+        if tag in _LITERAL:
+            self._literal.append(tag)
         self.anchors |= {value for name in ("id", "name") if (value := values.get(name))}
         # Links to other pages of the site in the head load nothing.
         if tag == "link" and values.get("rel") not in ("stylesheet", "icon", "preload"):
@@ -39,6 +46,16 @@ class Page(HTMLParser):
                 self.pictures.append(target)
         elif tag == "a" and (target := values.get("href")):
             self.links.append(target)
+
+    def handle_endtag(self, tag):
+        """Note the end of an element."""
+        if self._literal and self._literal[-1] == tag:
+            self._literal.pop()
+
+    def handle_data(self, data):
+        """Note text that is neither code nor style."""
+        if not self._literal:
+            self.prose.append(data)
 
     def resolve(self, target: str) -> Path:
         """Return the file that a relative address names."""
@@ -96,6 +113,16 @@ def broken(pages: dict[Path, Page]) -> list[str]:
     return found
 
 
+def unread(pages: dict[Path, Page]) -> list[str]:
+    """Return a line for each page that shows a formula as LaTeX."""
+    found = ((page.path, _LATEX.search("".join(page.prose))) for page in pages.values())
+    return [
+        f"{path} shows the LaTeX {latex.string[latex.start() :][:40]!r}"
+        for path, latex in found
+        if latex
+    ]
+
+
 def without_entry(pages: dict[Path, Page], names: list[str]) -> list[str]:
     """Return a line for each public name that has no entry in the reference."""
     anchors = {anchor for page in pages.values() for anchor in page.anchors}
@@ -108,4 +135,5 @@ def problems(site: Path, names: list[str]) -> list[str]:
     pages = {path: Page(path) for path in sorted(site.resolve().rglob("*.html"))}
     if not pages:
         return [f"{site} has no pages"]
-    return [*network(pages), *heavy(pages), *broken(pages), *without_entry(pages, names)]
+    found = [*network(pages), *heavy(pages), *broken(pages), *unread(pages)]
+    return found + without_entry(pages, names)

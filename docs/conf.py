@@ -48,10 +48,12 @@ nb_execution_mode = "cache"
 nb_execution_timeout = -1  # none: a busy machine is no error
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # what a derivation shows has formulas
 nb_ipywidgets_js = {}  # they would come from the network
 
 html_theme = "furo"
 html_title = "flaxinit"
+html_baseurl = PROJECT["urls"]["Documentation"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False

@@ -242,6 +242,12 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     assert check.problems(tmp_path / "empty", []) and check.problems(tmp_path, ["he"])
 
 
+def test_a_formula_that_was_not_read_is_found(tmp_path):
+    assert check.unread(site(tmp_path, r"<p>so $$q = 1$$</p>"))
+    assert check.unread(site(tmp_path, r"<p>$\mathbb{E}$</p>"))
+    assert not check.unread(site(tmp_path, r"<code>$$ \mathbb{E}</code><p>It costs $1.</p>"))
+
+
 def test_mathml_core_has_what_the_book_writes():
     """Alphabets of Unicode, bars and signs without spaces, a space beside a function's name."""
     made = mathml.core(
