@@ -32,7 +32,7 @@ class Transformer(nn.Module):
         after_gelu = self.factor * flaxinit.he("gelu_tanh")
 
         def attention(x):
-            return nn.SelfAttention(4, kernel_init=plain, out_kernel_init=plain)(x)
+            return nn.MultiHeadDotProductAttention(4, kernel_init=plain, out_kernel_init=plain)(x)
 
         def mlp(x):
             h = nn.gelu(nn.Dense(4 * self.width, kernel_init=plain)(x))
