@@ -1,11 +1,7 @@
-"""The command `flaxinit`: derive an activation, or print the catalogue."""
+"""The commands `flaxinit derive`, `table` and `meanfield`: an activation, or the catalogue."""
 
-import argparse
-import importlib
 import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,51 +10,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flaxinit import __version__, command_audit
+from flaxinit import catalogue
+from flaxinit.cli.users import imported
 
 # What `flaxinit table --derive --json` printed when the book was written (`make book`).
-_KNOWN = Path(__file__).with_name("catalogue.json")
+_KNOWN = Path(catalogue.__file__).with_name("catalogue.json")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        The exit status: 0; 1 if flaxinit has a defect; 2 if the input cannot be used.
-    """
-    options = _parser().parse_args(_formulas(sys.argv[1:] if arguments is None else arguments))
-    try:
-        return options.run(options)
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        _complain(f"flaxinit: {error}")
-        return 2
-    except AssertionError as error:  # two routes to one number disagree
-        _complain(f"flaxinit contradicts itself. Please report it: {error}")
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
-def _formulas(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments, with a space before a formula such as -x.
-
-    Without it, argparse takes -x for an option. Only -h is an option of one letter.
-    """
-    for text in arguments:
-        yield f" {text}" if text[:1] == "-" and text[:2] not in ("--", "-h") else text
-
-
-def _complain(message: str) -> None:
-    Console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="flaxinit", description="Derive the variance of a weight for any activation."
-    )
-    parser.add_argument("--version", action="version", version=f"flaxinit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="command")
-
+def add(commands: Any) -> None:
+    """Add the commands to a parser's commands."""
     derive = commands.add_parser("derive", help="derive the gains of an activation")
     derive.add_argument(
         "activation",
@@ -87,40 +47,13 @@ def _parser() -> argparse.ArgumentParser:
         "--sigma-b2", type=float, help="bias variance; alone, find the edge of chaos at it"
     )
     meanfield.set_defaults(run=_meanfield)
-    command_audit.add(commands)
     for command in (derive, table, meanfield):
         command.add_argument("--json", action="store_true", help="print JSON for machines")
-    return parser
 
 
 def _activation(text: str):
     """Return a name or formula unchanged; import ``module:function``."""
     return imported(text, "jax.nn:gelu") if ":" in text else text
-
-
-def imported(text: str, example: str) -> Any:
-    """Return what ``module:name`` names; `example` is for the error."""
-    module, _, name = text.partition(":")
-    if not module or not name:
-        raise ValueError(f"{text!r} names no function. Write module:function, as in {example}.")
-    if (folder := str(Path.cwd())) not in sys.path:
-        sys.path.append(folder)  # last: a file there must not hide an installed module
-    try:
-        found = importlib.import_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a module may raise anything, SystemExit too
-        raise ImportError(
-            f"{text!r}: the module {module!r} cannot be imported ({type(error).__name__}: "
-            f"{error}). Run the command in the folder that holds it."
-        ) from None
-    for part in name.split("."):
-        try:
-            found = getattr(found, part)
-        except Exception:
-            owner = getattr(found, "__name__", found)
-            raise ValueError(f"{text!r}: {owner} has no {part!r}.") from None
-    return found
 
 
 def _facts(derivation) -> dict:

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from flaxinit.cli.users import imported
+
 _INPUT = re.compile(r"(?P<shape>\d+(?:,\d+)*)?(?::(?P<dtype>\w+))?(?:<(?P<below>\d+))?")
 
 
@@ -48,8 +50,6 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 1 if there is a finding."""
     from rich.console import Console
-
-    from flaxinit.cli import imported
 
     report = _report(imported(options.model, "flaxinit audit my_module:Model"), options)
     if options.html:
