@@ -62,6 +62,19 @@ def by_path(module: nnx.Linear) -> nnx.Linear:
     return flaxinit.reinit(module, [(nnx.Linear, flaxinit.he())], jax.random.key(0), report=True)
 
 
+def from_recipes(module: nnx.Linear) -> nnx.Linear:
+    layer = nn.Dense(
+        4,
+        kernel_init=flaxinit.recipes.pytorch_kernel(in_axis=0),
+        bias_init=flaxinit.recipes.pytorch_bias((3, 4)),
+    )
+    rules = flaxinit.recipes.gpt2(layers=2, projections=(nnx.Linear, "*/out/kernel"))
+    own = flaxinit.recipes.Rule("*/bias", flaxinit.zeros, must=None)
+    flaxinit.fast_init(layer.init, initializers=[own, *rules])
+    bias = flaxinit.recipes.like_kernel(flaxinit.he(), kernel=(3, 4)).times(0.5)
+    return flaxinit.reinit(module, [(("*", nnx.Linear), bias)], jax.random.key(0))
+
+
 def numbers() -> tuple[float, float, str]:
     maps = flaxinit.derive("gelu").maps
     return flaxinit.gain("gelu"), maps.qmap(q=1.0, sigma_w2=2.0), flaxinit.__version__
