@@ -153,6 +153,42 @@ def test_two_branches_of_one_stream_are_two():
         assert row.rate == rate, row.path
 
 
+@pytest.mark.parametrize("form", ["sequential", "parallel", "scanned", "jitted"])
+def test_rows_of_a_table_are_a_stream(form):
+    def branches(params, x):
+        norm = lambda x: x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-6)
+        if form == "parallel":
+            return x + norm(x) @ params["a"] + jnp.tanh(norm(x) @ params["b"]) @ params["c"]
+        x = x + norm(x) @ params["a"]
+        return x + jnp.tanh(norm(x) @ params["b"]) @ params["c"]
+
+    def make(depth, width=16):
+        def init(key, tokens):
+            table, *keys = jax.random.split(key, 4)
+            shape = (depth, width, width)
+            kernels = {n: jax.random.normal(k, shape) for n, k in zip("abc", keys, strict=True)}
+            if form != "scanned":
+                kernels = [{n: w[layer] for n, w in kernels.items()} for layer in range(depth)]
+            return {"table": jax.random.normal(table, (9, width)), "blocks": kernels}
+
+        def apply(params, tokens):
+            x = params["table"][tokens]
+            if form == "scanned":
+                step = lambda x, block: (branches(block, x), None)
+                return jax.lax.scan(step, x, params["blocks"])[0]
+            for block in params["blocks"]:
+                x = branches(block, x)
+            return x
+
+        return init, jax.jit(apply) if form == "jitted" else apply
+
+    scale = flaxinit.mup(make(8), jax.ShapeDtypeStruct((2, 5), "int32"), base=make(2), depth=True)
+    for row in scale.rows:
+        last = row.path[-1] in "ac"
+        assert row.rate == (1 if row.path == "table" else E**2 if last else E), row.path
+        assert row.init == (E if last and row.path != "table" else 1), row.path
+
+
 class Odd(nn.Module):
     depth: int
     form: str
@@ -180,7 +216,7 @@ class Odd(nn.Module):
     ("form", "match"),
     [
         ("plain", "add nothing to a stream"),
-        ("norm behind", "norm0/bias.* in a repeated block and in no branch"),
+        ("norm behind", "norm1/bias.* in a repeated block and in no branch"),
         ("shared", "shared/bias.* in several branches"),
         ("nested", "in a branch of a branch"),
     ],

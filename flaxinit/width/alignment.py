@@ -26,12 +26,10 @@ class Alignment:
         beside: for each equation of the target, the number of the base's.
         run: equations of the target that are repeated more often than in the base, and whatever
             is alike before and after.
-        blocks: those of whole blocks among them.
     """
 
     beside: Sequence[int]
     run: range = range(0)
-    blocks: range = range(0)
 
 
 def aligned(base: ClosedJaxpr, target: ClosedJaxpr) -> Alignment | None:
@@ -63,9 +61,8 @@ def aligned(base: ClosedJaxpr, target: ClosedJaxpr) -> Alignment | None:
     inside = [n for n in reversed(cuts) if start + period <= n <= stop - extra]
     cut = min(inside[:period], key=lambda n: live[n])
     more = [cut - period + n % period for n in range(extra)]
-    whole = cut - (cut - start) // period * period
     beside = [*range(cut), *more, *range(cut, len(one))]
-    return Alignment(beside, range(start, stop), range(whole, cut + extra))
+    return Alignment(beside, range(start, stop))
 
 
 def paired(base: ClosedJaxpr, target: ClosedJaxpr) -> dict[Var, Var]:

@@ -7,7 +7,6 @@ from typing import Any
 from flaxinit.signal.laws import Law, laws
 from flaxinit.signal.model import Programs, programs
 from flaxinit.width.alignment import paired
-from flaxinit.width.depth import within
 from flaxinit.width.interpreter import Different, Interpreter
 from flaxinit.width.meeting import settled
 from flaxinit.width.rules import apply
@@ -62,7 +61,7 @@ def compared(
     both = list(zip([narrow[n] for n in pairs], laws(large.init, len(pairs)), strict=True))
     axes = [growth(*each) for each in zip(shapes, large.shapes, strict=True)]
     walk = walked(small, large, axes, [law.drawn for _, law in both], deep)
-    depth, remarks = _branches(walk)
+    depth, remarks = _branches(walk, pairs)
     parameters = []
     for n, name in enumerate(large.names):
         uses = [use for use in walk.uses if use.parameter == n]
@@ -120,8 +119,12 @@ def walked(
     return walk
 
 
-def _branches(walk: Interpreter) -> tuple[float, list[str]]:
+def _branches(walk: Interpreter, pairs: Sequence[int]) -> tuple[float, list[str]]:
     """Mark the uses in branches; return by how much these grow in number, and remarks.
+
+    Args:
+        walk: through both programs.
+        pairs: for each parameter the number of the base's.
 
     Raises:
         ValueError: if the rule for branches does not cover the model.
@@ -155,10 +158,11 @@ def _branches(walk: Interpreter) -> tuple[float, list[str]]:
                 f"the branch of {names} does not end with a product: multiply what it makes by "
                 f"{factor / branch.size:.4g} in the model."
             )
+    repeated = {n for n, pair in enumerate(pairs) if pairs.count(pair) > 1} | depth.stacked
     apart = {
-        walk.names[parameter]
-        for (place, parameter), n in walk.numbers.items()
-        if within(place, depth.blocks) and not walk.uses[n].branch
+        walk.names[use.parameter]
+        for use in walk.uses
+        if not use.branch and use.parameter in repeated
     }
     if apart:
         raise ValueError(

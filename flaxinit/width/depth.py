@@ -17,6 +17,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -48,19 +49,21 @@ class Depth:
     Attributes:
         origins: for each place the place in the base.
         repeated: places that are repeated more often than in the base.
-        blocks: those in whole blocks.
         lengths: of loops, at the base and at the target, by place.
+        stacked: parameters of which each step of such a loop has its own part.
         additions: of branches, by place.
-        roots: for what a sum depends on, what its stream does: two branches of one stream may be
-            added one after the other.
+        tables: parameters whose rows are a stream.
+        roots: for the uses that a sum depends on, the parameters of its stream: two branches of one
+            stream may be added one after the other.
     """
 
     origins: dict[Place, Place] = field(default_factory=dict)
     repeated: set[Place] = field(default_factory=set)
-    blocks: set[Place] = field(default_factory=set)
     lengths: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    stacked: set[int] = field(default_factory=set)
     additions: dict[Place, Addition] = field(default_factory=dict)
-    roots: dict[int, int] = field(default_factory=dict)
+    tables: set[int] = field(default_factory=set)
+    roots: dict[int, set[int]] = field(default_factory=dict)
 
     def enter(self, place: Place, alignment: Alignment) -> None:
         """Note where the equations of a program stand in the base, and which are repeated."""
@@ -70,29 +73,44 @@ class Depth:
             self.origins[here] = (*origin, number)
             if n in alignment.run or within(place, self.repeated):
                 self.repeated.add(here)
-            if n in alignment.blocks or within(place, self.blocks):
-                self.blocks.add(here)
 
-    def loop(self, place: Place, base: int, target: int) -> None:
-        """Note the lengths of a loop."""
+    def loop(self, place: Place, base: int, target: int, stacked: set[int]) -> None:
+        """Note the lengths of a loop, and the parameters that are stacked along its steps."""
         self.lengths[place] = base, target
         if base != target:
             self.repeated.add(place)
-            self.blocks.add(place)
+            self.stacked |= stacked
 
     def origin(self, place: Place) -> Place:
         if not place or place in self.origins:
             return self.origins.get(place, ())
         return (*self.origin(place[:-1]), place[-1])
 
-    def added(self, place: Place, one: Value, other: Value, total: Value) -> None:
-        """Note a sum if one term depends on the other, as the output of a branch does."""
-        if not one.signal or not other.signal:
-            return
+    def added(
+        self, place: Place, one: Value, other: Value, total: Value, owners: Sequence[int]
+    ) -> None:
+        """Note a sum if one term depends on the other, as the output of a branch does.
+
+        Args:
+            place: of the sum.
+            one: a term.
+            other: the other term.
+            total: the sum.
+            owners: the parameter of each use.
+        """
+
+        def behind(bits: int) -> set[int]:
+            return {owner for n, owner in enumerate(owners) if bits >> n & 1}
+
         for stream, branch in ((one, other), (other, one)):
-            root = self.roots.get(stream.behind, stream.behind)
-            uses = branch.behind & ~stream.behind
-            if uses and not root & ~branch.behind:
+            # Rows of a table are a stream too; each use of them finds them again.
+            table = set(stream.parts) if stream.looked_up else set()
+            root = table or self.roots.get(stream.behind, behind(stream.behind))
+            again = (1 << n for n, owner in enumerate(owners) if owner in self.tables | table)
+            uses = branch.behind & ~(stream.behind | sum(again))
+            flows = branch.signal and (stream.signal or table) and root <= behind(branch.behind)
+            if flows and uses:
+                self.tables |= table
                 self.roots[total.behind] = root
                 last = frozenset(n for n in branch.scales if uses >> n & 1)
                 self.additions.setdefault(place, Addition(uses, last, branch.size))

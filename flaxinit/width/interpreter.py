@@ -132,7 +132,7 @@ class Interpreter:
         lengths = equation.base.params["length"], equation.params["length"]
         constants, carry, rows = scan_operands(equation.target, values)
         if self.depth is not None:
-            self.depth.loop(equation.place, *lengths)
+            self.depth.loop(equation.place, *lengths, {n for row in rows for n in row.parts})
         elif lengths[0] != lengths[1]:
             raise Different(
                 f"a loop has {lengths[0]} steps at the base width and {lengths[1]} at the other"
