@@ -176,6 +176,34 @@ def test_an_nnx_module_is_built_by_a_function_of_its_random_numbers():
     assert [layer.path for layer in report.layers if layer.sampled] == []
 
 
+class Keyword(nn.Module):
+    """Takes its inputs by keyword, as many public models do."""
+
+    @nn.compact
+    def __call__(self, *, inputs, mask, train):
+        y = nn.BatchNorm(use_running_average=not train)(nn.Dense(64)(inputs))
+        return nn.Dense(8)(nn.relu(y) * mask[:, None])
+
+
+def test_inputs_may_be_given_by_keyword():
+    model, key = Keyword(), jax.random.key(0)
+    call = {"inputs": jax.random.normal(key, (16, 32)), "mask": jnp.ones(16), "train": True}
+    found = flaxinit.forecast(model, **call, mutable=["batch_stats"], backward=True)
+    shapes = call | {"inputs": jax.ShapeDtypeStruct((16, 32), jnp.float32)}
+    params = model.init(key, **call)
+    measured = flaxinit.audit(model.apply, params, **call, mutable=["batch_stats"])
+    paths = ["params/Dense_0/kernel", "params/Dense_1/kernel"]
+    for report in (found, measured, flaxinit.forecast(model, **shapes)):
+        assert [layer.path for layer in report.layers] == paths
+        # BatchNorm makes 1 of any signal, and ReLU a half of it.
+        assert report.layers[1].signal_in == pytest.approx(0.5, abs=0.05)
+    assert set(flaxinit.tune(model, **call).factors) == set(paths)
+    fitted = flaxinit.calibrate(model.apply, params, **call, mutable=["batch_stats"])
+    assert jax.tree.structure(fitted) == jax.tree.structure(params)
+    with pytest.raises(TypeError, match="arrays in the place of shapes"):
+        flaxinit.audit(model.apply, params, **shapes)
+
+
 def test_scanned_layers_are_numbered():
     class Layer(nn.Module):
         @nn.compact

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit.signal import given
-from flaxinit.signal.forecast import arrays_of, input_signal, run as forecast
+from flaxinit.signal.forecast import input_signal, run as forecast
 from flaxinit.signal.measure import Held, Run, finished
 from flaxinit.signal.measured import Measured
-from flaxinit.signal.model import Programs, traced
+from flaxinit.signal.model import Programs, by_value, traced
 from flaxinit.signal.report import Layer, Report, Sum
 from flaxinit.signal.signals import exact
 
@@ -48,7 +48,7 @@ def audit(
             batch of them. Values that are not arrays are passed on unchanged.
         backward: whether to measure gradients too, for a unit Gaussian gradient of the output.
         particles: channels drawn at each kernel for the forecast, as in `forecast`.
-        options: keyword arguments of the model.
+        options: keyword arguments of the model: further inputs and settings.
 
     Returns:
         A `Report`.
@@ -66,7 +66,7 @@ def audit(
     (['params/kernel'], 1.0)
     """
     whole = _model(model, inputs, options)
-    operands = [*whole.params, *whole.state, *arrays_of(whole.inputs)]
+    operands = [*whole.params, *whole.state, *whole.programs.inputs]
     run, remarks = Run(whole.programs.names, whole.programs.shapes), []
     program, slopes = whole.programs.apply, []
     if backward:
@@ -104,12 +104,11 @@ def audit(
 
 @dataclass(frozen=True)
 class _Model:
-    """A model with its parameters: floating arrays, other arrays, inputs."""
+    """A model with its parameters: floating arrays, and others."""
 
     programs: Programs
     params: list[Any]
     state: list[Any]
-    inputs: Sequence[Any]
 
 
 def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model:
@@ -139,7 +138,9 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
 
 
 def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -> _Model:
-    shapes = [x for x in jax.tree.leaves((params, inputs)) if isinstance(x, jax.ShapeDtypeStruct)]
+    named, options = by_value(options)
+    leaves = jax.tree.leaves((params, inputs, named))
+    shapes = [x for x in leaves if isinstance(x, jax.ShapeDtypeStruct)]
     if shapes:
         raise TypeError(
             f"audit measures, and needs arrays in the place of shapes such as {shapes[0]}. From "
@@ -161,33 +162,33 @@ def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -
     state = [leaf for leaf, a, f in zip(leaves, arrays, floating, strict=True) if a and not f]
     weights = tree.unflatten(leaf if f else None for leaf, f in zip(leaves, floating, strict=True))
 
-    def apply(weights, state, *inputs):
+    def apply(weights, state, *inputs, **named):
         weights, state = iter(jax.tree.leaves(weights)), iter(state)
         whole = tree.unflatten(
             next(weights) if f else next(state) if a else leaf
             for leaf, a, f in zip(leaves, arrays, floating, strict=True)
         )
-        output = model(whole, *inputs, **options)
+        output = model(whole, *inputs, **named, **options)
         if options.get("mutable", False) is not False:  # Flax returns the state as well
             output = output[0]
         return [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
     try:
-        programs = traced(lambda key, *_: (weights, state), apply, inputs)
+        programs = traced(lambda key, *_, **__: (weights, state), apply, inputs, named)
     except Exception as error:
         error.add_note(
             "This came up while audit traced model(params, *inputs) as jax.jit does: parameters "
             "and inputs have to be those of the model, and it must not branch on their values."
         )
         raise
-    return _Model(programs, jax.tree.leaves(weights), state, inputs)
+    return _Model(programs, jax.tree.leaves(weights), state)
 
 
 def _forecast(whole: _Model, backward: bool, particles: int) -> tuple[list[Layer], list[Sum]]:
     rng, numbers = np.random.default_rng(0), itertools.count(1)
     params = given.laws(whole.params, numbers, rng)
     params += [exact(x) for x in whole.state]
-    inputs = [input_signal(x, rng) for x in arrays_of(whole.inputs)]
+    inputs = [input_signal(x, rng) for x in whole.programs.inputs]
     return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, {})
 
 

@@ -133,7 +133,7 @@ def calibrate(
         model = _Model(call, params, (state, *inputs), options, level, center)
         nnx.update(apply, model.calibrated(report))
         return apply
-    if len(inputs) < 2:
+    if not inputs or (len(inputs) == 1 and not options):
         raise TypeError(
             "calibrate needs the model's parameters and inputs: calibrate(apply, params, x)."
         )

@@ -52,7 +52,8 @@ def forecast(
             output.
         particles: channels drawn at each kernel. Their mean has a relative error of about
             1/√particles.
-        options: keyword arguments of the model, such as ``train=True`` and, for Linen, ``rngs``.
+        options: keyword arguments of the model: further inputs, settings such as ``train=True``
+            and, for Linen, ``rngs``.
 
     Returns:
         A `Report`.
@@ -75,9 +76,8 @@ def forecast(
     traced = programs(model, inputs, options)
     rng = np.random.default_rng(0)
     numbers = itertools.count(1)
-    arrays = arrays_of(inputs)
-    given = [input_signal(x, rng) for x in arrays]
-    params, drawn = laws.read(traced, arrays, given, numbers, rng)
+    given = [input_signal(x, rng) for x in traced.inputs]
+    params, drawn = laws.read(traced, traced.inputs, given, numbers, rng)
     rows, stream = run(traced, params, given, numbers, rng, backward, particles, drawn)
     if not rows:
         raise ValueError(
@@ -129,10 +129,6 @@ def run(
     else:
         interpreter.run(traced.apply, [*params, *given])
     return record.layers, record.stream
-
-
-def arrays_of(inputs: Sequence[Any]) -> list[Any]:
-    return [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
 
 
 def _curve(x: Signal) -> tuple[np.ndarray, np.ndarray] | None:

@@ -25,6 +25,7 @@ class Programs:
             inputs, 0 for those that are not floating; and the outputs.
         names: of the parameters, as `fast_init` writes them.
         shapes: of the parameters.
+        inputs: the arrays of the call, or their shapes: those given by keyword come last.
         outputs: shapes and dtypes of the output's arrays.
         tree: the structure of the parameters.
     """
@@ -34,6 +35,7 @@ class Programs:
     pullback: Callable[[], ClosedJaxpr]
     names: list[str]
     shapes: list[tuple[int, ...]]
+    inputs: list[Any]
     outputs: list[jax.ShapeDtypeStruct]
     tree: Any
 
@@ -54,18 +56,22 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
     Raises:
         TypeError: if the model is none of these.
     """
-    return traced(*_functions(model, options), inputs)
+    given, others = by_value(options)
+    return traced(*_functions(model, others), inputs, given)
 
 
-def traced(init: Callable, apply: Callable, inputs: Sequence[Any]) -> Programs:
+def traced(
+    init: Callable, apply: Callable, inputs: Sequence[Any], options: dict[str, Any]
+) -> Programs:
     """Trace an initialization, (key, *inputs) -> (parameters, state), and what uses its results.
 
     Args:
-        init: as above.
+        init: as above, with keyword arguments.
         apply: (parameters, state, *inputs) -> output.
         inputs: arrays, or their shapes; other values are passed on unchanged.
+        options: inputs that are given by keyword.
     """
-    leaves, tree = jax.tree.flatten(tuple(inputs))
+    leaves, tree = jax.tree.flatten((tuple(inputs), options))
     is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
     arrays = [leaf for leaf, a in zip(leaves, is_array, strict=True) if a]
 
@@ -74,13 +80,17 @@ def traced(init: Callable, apply: Callable, inputs: Sequence[Any]) -> Programs:
         pairs = zip(leaves, is_array, strict=True)
         return tree.unflatten(next(arrays) if a else leaf for leaf, a in pairs)
 
+    def made_by(key, arrays):
+        inputs, options = whole(arrays)
+        return init(key, *inputs, **options)
+
+    def used_by(variables, arrays):
+        inputs, options = whole(arrays)
+        return apply(*variables, *inputs, **options)
+
     key = jax.eval_shape(lambda: jax.random.key(0))
-    made, variables = jax.make_jaxpr(
-        lambda key, arrays: init(key, *whole(arrays)), return_shape=True
-    )(key, arrays)
-    run, output = jax.make_jaxpr(
-        lambda variables, arrays: apply(*variables, *whole(arrays)), return_shape=True
-    )(variables, arrays)
+    made, variables = jax.make_jaxpr(made_by, return_shape=True)(key, arrays)
+    run, output = jax.make_jaxpr(used_by, return_shape=True)(variables, arrays)
     outputs = jax.tree.leaves(output)
 
     def pulled(variables, arrays, gradients):
@@ -108,6 +118,7 @@ def traced(init: Callable, apply: Callable, inputs: Sequence[Any]) -> Programs:
         pullback,
         [name(path) or "params" for path, _ in paths],
         [tuple(leaf.shape) for _, leaf in paths],
+        arrays,
         outputs,
         jax.tree.structure(params),
     )
@@ -119,6 +130,23 @@ def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJa
     jaxpr, _ = dce_jaxpr(program.jaxpr, used, instantiate=True)
     kept = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     return ClosedJaxpr(jaxpr, [kept[var] for var in jaxpr.constvars])
+
+
+def by_value(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split keyword arguments into inputs and settings: a setting is no array, a number, or a key.
+
+    A number stays, because a model may branch on it.
+    """
+
+    def is_input(x: Any) -> bool:
+        shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", None)
+        return bool(shape) and not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+    found = {k for k, v in options.items() if any(map(is_input, jax.tree.leaves(v)))} - {"rngs"}
+    return (
+        {k: v for k, v in options.items() if k in found},
+        {k: v for k, v in options.items() if k not in found},
+    )
 
 
 # init(key, *inputs) -> (parameters, state), and apply(parameters, state, *inputs) -> output
@@ -146,17 +174,18 @@ def _linen(module: Any, options: dict[str, Any]) -> _Functions:
     from flax.core import DenyList
 
     options = dict(options)
+    options.pop("mutable", None)  # all state may change
     rngs = options.pop("rngs", {})
     rngs = rngs if isinstance(rngs, dict) else {"dropout": rngs}
     key = jax.random.key(0)  # of what is not given: what it draws does not matter
 
-    def init(key, *inputs):
-        variables = dict(module.init({**rngs, "params": key}, *inputs, **options))
+    def init(key, *inputs, **named):
+        variables = dict(module.init({**rngs, "params": key}, *inputs, **named, **options))
         return {"params": variables.pop("params", {})}, variables
 
-    def apply(params, state, *inputs):
-        every, rest = {"params": key, **rngs}, DenyList("params")
-        return module.apply({**params, **state}, *inputs, rngs=every, mutable=rest, **options)[0]
+    def apply(params, state, *inputs, **named):
+        every = {"rngs": {"params": key, **rngs}, "mutable": DenyList("params")}
+        return module.apply({**params, **state}, *inputs, **named, **every, **options)[0]
 
     return init, apply
 
@@ -164,8 +193,8 @@ def _linen(module: Any, options: dict[str, Any]) -> _Functions:
 def _pair(init: Callable, apply: Callable, options: dict[str, Any]) -> _Functions:
     structure: list[Any] = []
 
-    def split(key, *inputs):
-        leaves, tree = jax.tree.flatten(init(key, *inputs))
+    def split(key, *inputs, **named):
+        leaves, tree = jax.tree.flatten(init(key, *inputs, **named))
         floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
         structure[:] = [floating, tree]
         if all(floating):
@@ -174,11 +203,11 @@ def _pair(init: Callable, apply: Callable, options: dict[str, Any]) -> _Function
         params = tree.unflatten(leaf if f else None for leaf, f in pairs)
         return params, [leaf for leaf, f in pairs if not f]
 
-    def whole(params, state, *inputs):
+    def whole(params, state, *inputs, **named):
         floating, tree = structure
         params, state = iter(jax.tree.leaves(params)), iter(state)
         leaves = [next(params if f else state) for f in floating]
-        return apply(tree.unflatten(leaves), *inputs, **options)
+        return apply(tree.unflatten(leaves), *inputs, **named, **options)
 
     return split, whole
 
@@ -186,12 +215,12 @@ def _pair(init: Callable, apply: Callable, options: dict[str, Any]) -> _Function
 def _nnx(nnx: Any, build: Callable, options: dict[str, Any]) -> _Functions:
     graph: list[Any] = []
 
-    def init(key, *_):
+    def init(key, *_, **__):
         definition, params, state = nnx.split(build(nnx.Rngs(key)), nnx.Param, ...)
         graph[:] = [definition]
         return params, state
 
-    def apply(params, state, *inputs):
-        return nnx.merge(graph[0], params, state)(*inputs, **options)
+    def apply(params, state, *inputs, **named):
+        return nnx.merge(graph[0], params, state)(*inputs, **named, **options)
 
     return init, apply

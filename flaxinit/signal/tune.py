@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
-import jax
 import numpy as np
 
 from flaxinit.factors import by_path, scaled_init
@@ -142,7 +141,7 @@ def tune(
         ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
             ``keep`` or a path in ``factors`` is unknown, or a factor or the level is not positive.
 
-    >>> import flax.linen as nn
+    >>> import jax, flax.linen as nn
     >>> layers = [layer for _ in range(20) for layer in (nn.Dense(256), nn.relu)]
     >>> init = tune(nn.Sequential(layers), jax.ShapeDtypeStruct((4, 256), "float32"))
     >>> [round(factor**2, 1) for factor in init.factors.values()][:4]  # LeCun's draws before ReLU
@@ -159,7 +158,7 @@ def tune(
     if level is not None and not 0 < level < math.inf:
         raise ValueError(f"level must be positive and finite; received {level!r}.")
     traced = programs(model, inputs, options)
-    run = _Model(traced, inputs, Limits(particles=particles), level)
+    run = _Model(traced, Limits(particles=particles), level)
     pinned = run.pinned(factors)
     tuner = run.forward(pinned, {})
     if keep != "forward":
@@ -172,13 +171,12 @@ def tune(
 class _Model:
     """The programs of a model, the laws of its parameters, and the plan of its kernels."""
 
-    def __init__(self, traced: Programs, inputs: tuple, limits: Limits, level: float | None):
+    def __init__(self, traced: Programs, limits: Limits, level: float | None):
         self.traced, self.limits, self.level = traced, limits, level
         self.rng = np.random.default_rng(0)
         self.numbers = itertools.count(1)
-        arrays = [x for x in jax.tree.leaves(inputs) if hasattr(x, "shape") and hasattr(x, "dtype")]
-        self.given = [input_signal(x, self.rng) for x in arrays]
-        self.params, _ = laws.read(traced, arrays, self.given, self.numbers, self.rng)
+        self.given = [input_signal(x, self.rng) for x in traced.inputs]
+        self.params, _ = laws.read(traced, traced.inputs, self.given, self.numbers, self.rng)
         zeros = [
             each.known and not is_key(each.data) and not each.data.any() for each in self.params
         ]
