@@ -36,7 +36,7 @@ ROOMS = [
     ("flaxinit.signal",),
     ("flaxinit.width",),
     ("flaxinit.materialize",),
-    ("flaxinit.cli", "flaxinit.__main__"),
+    ("flaxinit.cli", "flaxinit.command_audit", "flaxinit.__main__"),
 ]
 OUTSIDE = ("derivations", "tests", "benchmarks")
 # What each room of the theory may import of the others.
@@ -54,7 +54,7 @@ MATERIALIZE = (
 )
 # Who may import what only some users have loaded.
 SYMPY = ("flaxinit.theory", "flaxinit.cli", "flaxinit.signal")
-FLAX = ("flaxinit.signal", "flaxinit.materialize", "flaxinit.cli")
+FLAX = ("flaxinit.signal", "flaxinit.materialize", "flaxinit.cli", "flaxinit.command_audit")
 
 
 def modules():

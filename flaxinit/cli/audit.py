@@ -77,7 +77,8 @@ def _report(model: Any, options: argparse.Namespace) -> Any:
     if options.nnx:
         if is_class and not issubclass(model, nnx.Module):
             raise TypeError(f"{options.model} is not an NNX module; leave --nnx out.")
-        built = model(rngs=nnx.Rngs(0)) if is_class else model(nnx.Rngs(0))
+        build: Any = model
+        built = build(rngs=nnx.Rngs(0)) if is_class else build(nnx.Rngs(0))
         return flaxinit.audit(built, *inputs, **further)
     if not (issubclass(model, nn.Module) if is_class else isinstance(model, nn.Module)):
         raise TypeError(

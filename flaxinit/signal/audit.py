@@ -12,7 +12,8 @@ import numpy as np
 
 from flaxinit.signal import given
 from flaxinit.signal.forecast import input_signal, run as forecast
-from flaxinit.signal.measure import Held, Run, finished
+from flaxinit.signal.held import Held
+from flaxinit.signal.measure import Run, finished
 from flaxinit.signal.measured import Measured
 from flaxinit.signal.model import Programs, by_value, traced
 from flaxinit.signal.report import Layer, Report, Sum
