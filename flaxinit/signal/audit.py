@@ -16,6 +16,7 @@ from flaxinit.signal.held import Held
 from flaxinit.signal.measure import Run, finished
 from flaxinit.signal.measured import Measured
 from flaxinit.signal.model import Programs, by_value, traced
+from flaxinit.signal.progress import Phase, phases
 from flaxinit.signal.report import Layer, Report, Sum
 from flaxinit.signal.signals import exact
 
@@ -66,34 +67,23 @@ def audit(
     >>> [layer.path for layer in report.layers], round(report.layers[0].sigma_w2, 1)
     (['params/kernel'], 1.0)
     """
-    whole = _model(model, inputs, options)
-    operands = [*whole.params, *whole.state, *whole.programs.inputs]
-    run, remarks = Run(whole.programs.names, whole.programs.shapes), []
-    program, slopes = whole.programs.apply, []
+    whole, remarks = _model(model, inputs, options), []
     if backward:
         try:
-            program = whole.programs.pullback()
+            whole.programs.pullback()
         except Exception as error:  # of JAX or of the model, which may have no gradient
             backward = False
             remarks.append(f"no gradients: {_reason(error)}")
-        else:
-            key = jax.random.key(0)
-            slopes = [jax.random.normal(key, x.shape, x.dtype) for x in whole.programs.outputs]
-    origins = [*(frozenset({(n, ())}) for n in range(len(whole.params)))]
-    held = [Held(x, origin) for x, origin in zip(whole.params, origins, strict=True)]
-    held += [Held(x, None) for x in operands[len(held) :]]
-    held += [Held(x, None, back=True) for x in slopes]
-    with jax.numpy_dtype_promotion("standard"):  # the model is traced; moments are in float32
-        results = run.program(program, held)
-        gradients = [each.value for each in results[: len(whole.params)]] if backward else []
-        measured = finished(run, whole.params, gradients)
-    if not measured:
-        raise ValueError(_nothing_met(whole.programs, run))
-    try:
-        rows, stream = _forecast(whole, backward, particles)
-    except Exception as error:  # an operation that theory does not know, or a size
-        rows, stream = [], []
-        remarks.append(f"no forecast: {_reason(error)}")
+    with phases() as phase:
+        run, measured = _measured(whole, backward, phase)
+        if not measured:
+            raise ValueError(_nothing_met(whole.programs, run))
+        phase("forecasting", None)
+        try:
+            rows, stream = _forecast(whole, backward, particles)
+        except Exception as error:  # an operation that theory does not know, or a size
+            rows, stream = [], []
+            remarks.append(f"no forecast: {_reason(error)}")
     return Report(
         _joined(measured, rows),
         tuple(stream),
@@ -183,6 +173,26 @@ def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -
         )
         raise
     return _Model(programs, jax.tree.leaves(weights), state)
+
+
+def _measured(whole: _Model, backward: bool, phase: Phase) -> tuple[Run, tuple[Measured, ...]]:
+    """Run the model, and with it the gradient for a unit Gaussian gradient of its outputs."""
+    programs, slopes = whole.programs, []
+    if backward:
+        key = jax.random.key(0)
+        slopes = [
+            jax.random.normal(jax.random.fold_in(key, n), x.shape, x.dtype)
+            for n, x in enumerate(programs.outputs)
+        ]
+    program = programs.pullback() if backward else programs.apply
+    run = Run(programs.names, programs.shapes, phase("measuring", len(program.jaxpr.eqns)))
+    held = [Held(x, frozenset({(n, ())})) for n, x in enumerate(whole.params)]
+    held += [Held(x, None) for x in (*whole.state, *whole.programs.inputs)]
+    held += [Held(x, None, back=True) for x in slopes]
+    with jax.numpy_dtype_promotion("standard"):  # the model is traced; moments are in float32
+        results = run.program(program, held)
+        gradients = [each.value for each in results[: len(whole.params)]] if backward else []
+        return run, finished(run, whole.params, gradients)
 
 
 def _forecast(whole: _Model, backward: bool, particles: int) -> tuple[list[Layer], list[Sum]]:

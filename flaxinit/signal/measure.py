@@ -21,6 +21,7 @@ from flaxinit.paths import part
 from flaxinit.signal.held import Held, kernel_of, made, parts, row, stacked
 from flaxinit.signal.measured import Measured
 from flaxinit.signal.observed import Raw, merged, moments, product, square
+from flaxinit.signal.progress import Advance
 from flaxinit.signal.signals import NOTHING, Origin
 
 
@@ -46,6 +47,7 @@ class Run:
     Attributes:
         names: of the parameters.
         shapes: of the parameters.
+        advance: is called after each equation of the whole program.
         found: the products of each kernel at one place, in order of use.
         met: the operation in which another parameter meets the signal.
         gradients: of the outputs of each kernel at one place.
@@ -55,6 +57,7 @@ class Run:
 
     names: list[str]
     shapes: list[tuple[int, ...]]
+    advance: Advance
     found: dict[Use, list[Raw]] = field(default_factory=dict)
     met: dict[int, str] = field(default_factory=dict)
     gradients: dict[Use, list[Any]] = field(default_factory=dict)
@@ -100,6 +103,8 @@ class Run:
         results = bind(equation, values)
         if signal:
             self.meet(equation, held, results[0], place)
+        if len(place) == 1:
+            self.advance()
         return parts(equation, held, results) or made(equation, held, results)
 
     def shards(self, equation, held: list[Held], place) -> list[Held]:
