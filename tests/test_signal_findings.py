@@ -10,6 +10,7 @@ import pytest
 
 import flaxinit
 from benchmarks.zoo import Mixer, ResidualMLP, ResNet, VisionTransformer
+from flaxinit.signal.gains import he_line
 
 
 class Plain(nn.Module):
@@ -173,6 +174,16 @@ def test_a_factor_before_a_norm_does_nothing_and_is_no_finding():
             return nn.Dense(10, kernel_init=flaxinit.he())(x)
 
     assert report(Normed()).findings == ()
+
+
+@pytest.mark.parametrize("name", ["relu", "linear", "tanh", None])
+@pytest.mark.parametrize("wanted", [1.0, 2.0, 9.0])
+@pytest.mark.parametrize("fan", ["", "fan_in=27"])
+def test_a_line_to_write_is_code_that_draws_what_is_wanted(name, wanted, fan):
+    line = he_line(name, wanted, fan)
+    kernel = eval(line.partition("=")[2], {"flaxinit": flaxinit})
+    # Its own gain serves an activation up to a factor of two.
+    assert 0.5 < kernel.variance((27, 8)) * 27 / wanted < 2
 
 
 def test_exploding():

@@ -79,7 +79,7 @@ def he_line(name: str | None, wanted: float, more: str = "") -> str:
     >>> he_line("relu", 2.0), he_line("linear", 1.0)
     ('kernel_init=flaxinit.he("relu")', 'kernel_init=flaxinit.lecun()')
     >>> he_line(None, 2.9)
-    'kernel_init=flaxinit.variance_scaling(2.9)'
+    'kernel_init=flaxinit.variance_scaling(2.9, "fan_in", "truncated_normal")'
     """
     more = f", {more}" if more else ""
     # The gain of an activation holds at q = 1; far from it, the number is written.
@@ -87,7 +87,8 @@ def he_line(name: str | None, wanted: float, more: str = "") -> str:
         return f"kernel_init=flaxinit.lecun({more[2:]})"
     if name in MOMENTS and abs(math.log(wanted * MOMENTS[name][0])) < math.log(2):
         return f'kernel_init=flaxinit.he("{name}"{more})'
-    return f"kernel_init=flaxinit.variance_scaling({wanted:.3g}{more})"
+    scale = f'{wanted:.3g}, "fan_in", "truncated_normal"'
+    return f"kernel_init=flaxinit.variance_scaling({scale}{more})"
 
 
 def other_fans(layer: "Layer") -> Iterator[tuple[float, str]]:
