@@ -117,10 +117,10 @@ def joined(values: Sequence[Value]) -> Value:
 def alike(values: Sequence[Value]) -> dict[Group, float]:
     """Return the degrees of a sum or a maximum.
 
-    A bias of 0, and a constant that is far smaller than all else, leave it as it is. A signal that
-    is 0 will not stay so.
+    A bias of 0 and an infinite mask have any degree, a constant that is far smaller than all else
+    leaves it as it is, NaN stands for what does not happen. A signal that is 0 will not stay so.
     """
-    nothing = [(value.zero and not value.signal) or _is_epsilon(value, values) for value in values]
+    nothing = [(value.zero and not value.signal) or _is_aside(value, values) for value in values]
     counted = [value for value, n in zip(values, nothing, strict=True) if not n]
     found = {group: set() for value in values for group in value.degrees}
     for group, each in found.items():
@@ -129,10 +129,12 @@ def alike(values: Sequence[Value]) -> dict[Group, float]:
     return {group: each.pop() if len(each) == 1 else math.nan for group, each in found.items()}
 
 
-def _is_epsilon(value: Value, others: Sequence[Value]) -> bool:
-    """Return whether a constant is there only to keep a divisor from 0."""
-    small = value.number is not None and 0 < value.number <= _EPSILON
-    return small and value.is_constant and any(other.degrees for other in others)
+def _is_aside(value: Value, others: Sequence[Value]) -> bool:
+    """Return whether a constant is not finite, or there only to keep a divisor from 0."""
+    if value.number is None or not value.is_constant:
+        return False
+    small = 0 < value.number <= _EPSILON and any(other.degrees for other in others)
+    return small or not math.isfinite(value.number)
 
 
 # The largest default of a norm's epsilon among common libraries (Keras).
