@@ -44,6 +44,16 @@ def test_a_hundred_layers_keep_the_signal(activation, level):
     assert abs(np.mean(last) - np.mean(first)) <= max(0.1 * np.mean(first), error)
 
 
+def test_a_signal_that_only_the_mean_keeps_is_remarked():
+    """GELU of unit variance has an unstable fixed point; tanh has a stable one."""
+    gelu, tanh = (
+        flaxinit.tune(plain(activation, 30), X, particles=1024).factors
+        for activation in (nn.gelu, nn.tanh)
+    )
+    assert "the fixed point is unstable" in gelu.remark and gelu.remark in str(gelu)
+    assert not tanh.remark
+
+
 class Block(nn.Module):
     """A block of a transformer, with its norms before or after the sums."""
 

@@ -43,9 +43,15 @@ class Factor:
 
 @dataclass(frozen=True, repr=False)
 class Factors(Printed, Mapping[str, float]):
-    """The factors on a model's kernels, by path; prints as a table."""
+    """The factors on a model's kernels, by path; prints as a table.
+
+    Attributes:
+        rows: one for each parameter that multiplies the signal.
+        remark: where the signal is kept in the mean over draws, but not in each; empty if nowhere.
+    """
 
     rows: tuple[Factor, ...]
+    remark: str = ""
 
     def __getitem__(self, path: str) -> float:
         for row in self.rows:
@@ -60,8 +66,12 @@ class Factors(Printed, Mapping[str, float]):
         return len(self.rows)
 
     def __rich__(self):
+        from rich.console import Group
+        from rich.text import Text
+
         rows = ((row.path, row.shape, row.value, row.why) for row in self.rows)
-        return grid(("parameter", "shape", "factor", "why"), rows)
+        table = grid(("parameter", "shape", "factor", "why"), rows)
+        return Group(table, Text(self.remark)) if self.remark else table
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,8 +109,9 @@ def tune(
     as `forecast` does, and each kernel's factor is chosen where it meets the signal:
 
     - Its outputs get the second moment of the pre-activation that its inputs were made of: what
-      an activation, a pooling or attention took away is made up for. A kernel that meets the
-      inputs themselves keeps their second moment, or makes it the ``level``.
+      an activation, a pooling or attention took away is made up for. That holds for the
+      mean over draws; single draws of deep networks without norms stray, which a remark says. A
+      kernel that meets the inputs themselves keeps their second moment, or makes it the ``level``.
     - The B branches of a residual stream add at most 1/B of what the stream starts with, each. So
       the stream at most doubles; a stream that is normalized after each sum counts all its sums.
     - Two fresh products that are added share the second moment of one.
@@ -165,7 +176,8 @@ def tune(
         tuner = run.backward(keep, pinned, tuner)
     rows = run.rows(tuner, pinned)
     arrays = by_path(traced.names, traced.shapes, tuner.factors)
-    return Tuned(Factors(rows), scaled_init(_init(model), arrays, "tune"))
+    remark = run.remark(tuner)
+    return Tuned(Factors(rows, remark), scaled_init(_init(model), arrays, "tune"))
 
 
 class _Model:
@@ -251,6 +263,12 @@ class _Model:
                 wanted = shrinking if keep == "backward" else (growth + shrinking) / 2
                 ratios[key] = growth / wanted
         return ratios
+
+    def remark(self, tuner: Tuner) -> str:
+        if not tuner.doubts:
+            return ""
+        key, doubt = next(iter(tuner.doubts.items()))
+        return f"The mean over draws is kept. From {self.path(key)} on, one draw is {doubt}."
 
     def rows(self, tuner: Tuner, pinned: Mapping[Key, float]) -> tuple[Factor, ...]:
         rows = []

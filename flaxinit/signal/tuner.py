@@ -13,6 +13,7 @@ from flaxinit.signal.homogeneity import Group, Key, Place
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.meeting import Observer
 from flaxinit.signal.plan import INPUT, KERNELS, Branch, Merge, Plan, Trail
+from flaxinit.signal.report import undetermined
 from flaxinit.signal.signals import Origin, Signal
 
 
@@ -28,6 +29,7 @@ class Tuner(Interpreter):
         level: the second moment of what kernels make of the inputs; None keeps theirs.
         chooses: whether factors are chosen, or all are given.
         growth: E[y²] of what each kernel makes over what would keep the signal, without a factor.
+        doubts: why a forecast says nothing of one draw, for kernels where it does not.
         gradients: E[δ²] of the gradient of what each kernel makes, at its first use.
     """
 
@@ -38,6 +40,7 @@ class Tuner(Interpreter):
     level: float | None = None
     chooses: bool = True
     growth: dict[Key, float] = field(default_factory=dict)
+    doubts: dict[Key, str] = field(default_factory=dict)
     gradients: dict[Key, float] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -93,6 +96,8 @@ class Tuner(Interpreter):
         if not square or not kept or kernel.known:
             return
         self.growth[owner] = square / kept
+        if doubt := undetermined(result.strays):
+            self.doubts[owner] = doubt
         if self.chooses and owner not in self.fixed:
             self.factors[owner] = math.sqrt(self.ratios.get(owner, 1.0) * kept / square)
 
