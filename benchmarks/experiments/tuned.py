@@ -59,7 +59,7 @@ class Residual(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.Conv(self.width, (3, 3))(x)
+        x = nn.Conv(self.width, (3, 3), (2, 2))(x)
         for _ in range(3):
             h = x
             for _ in range(2):
