@@ -273,6 +273,73 @@ def test_a_narrow_terminal_shows_whole_paths_and_fewer_columns():
     assert "E[y²]" in lines[1] and "shape" not in lines[1]
 
 
+class Scores(nn.Module):
+    """Attention over so many positions that one sample of its weights does not fit."""
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("query", flaxinit.lecun(), (64, 64))
+        q, k = x @ w, x @ self.param("key", flaxinit.lecun(), (64, 64))
+        return nn.softmax(jnp.einsum("btc,bsc->bts", q, k)) @ x
+
+
+class Factored(nn.Module):
+    """An operation without a rule on an array that is too large to be held whole."""
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("kernel", flaxinit.lecun(), (64, 2**20))
+        return jnp.linalg.svd(x @ w, compute_uv=False)
+
+
+@pytest.mark.parametrize("bits", ["bfloat16", "float16", "float32"])
+def test_the_bits_of_a_number_are_those_of_its_dtype(bits):
+    """Clearing the last bit of a number changes it by less than its precision."""
+    whole = jnp.uint32 if bits == "float32" else jnp.uint16
+
+    class Bits(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            h = nn.Dense(256, kernel_init=flaxinit.lecun())(x).astype(bits)
+            word = jax.lax.bitcast_convert_type(h, whole)
+            h = jax.lax.bitcast_convert_type((word >> 1) << 1, bits)
+            return nn.Dense(8)(h.astype("float32"))
+
+    first, second = flaxinit.forecast(Bits(), x(4, 16)).layers
+    precision = float(jnp.finfo(bits).eps)
+    assert second.signal_in == pytest.approx(first.signal_out, rel=2 * precision)
+    # A cleared bit makes numbers smaller.
+    assert second.signal_in < first.signal_out
+
+
+def test_a_model_on_shards():
+    """What stands inside a shard_map over one device is read; parts of a signal are refused."""
+
+    def init(key, x):
+        keys = jax.random.split(key)
+        return [flaxinit.lecun()(keys[0], (16, 256)), flaxinit.he()(keys[1], (256, 8))]
+
+    def forecast_on(count):
+        axes, devices = (jax.sharding.AxisType.Auto,), jax.devices()[:count]
+        mesh = jax.make_mesh((count,), ("data",), axes, devices=devices)
+        spec, every = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+
+        def one(x, w):
+            return jax.nn.relu(x @ w[0]) @ w[1]
+
+        def apply(w, x):
+            return jax.shard_map(one, mesh=mesh, in_specs=(spec, every), out_specs=spec)(x, w)
+
+        return flaxinit.forecast((init, apply), x(4, 16), backward=True)
+
+    with pytest.raises(ValueError, match="over 2 devices"):
+        forecast_on(2)
+    report = forecast_on(1)
+    square = float(jnp.mean(x(4, 16) ** 2))
+    for layer in report.layers:
+        assert layer.signal_out == pytest.approx(square, rel=0.02) and layer.gradient_parameter
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "message"),
     [
@@ -280,6 +347,8 @@ def test_a_narrow_terminal_shows_whole_paths_and_fewer_columns():
         (nn.Embed(3, 4), (jax.ShapeDtypeStruct((2,), jnp.int32),), "has no standard values"),
         (nn.LayerNorm(), (np.ones((2, 3), np.float32),), "found no kernel at work"),
         (nn.Dense(3), (np.full((2, 3), np.nan, np.float32),), "meets params/kernel is not finite"),
+        (Scores(), (jax.ShapeDtypeStruct((4, 2**14, 64), "float32"),), "GB.*after params/key"),
+        (Factored(), (jax.ShapeDtypeStruct((4, 64), "float32"),), "large.*after params/kernel"),
     ],
 )
 def test_bad_input_is_named(model, inputs, message):

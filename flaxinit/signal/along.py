@@ -1,5 +1,6 @@
 """Operations along some axes that leave the others alone: JAX runs them on the sample."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from flaxinit.compat import enable_x64
 from flaxinit.jaxpr import bind
+from flaxinit.signal.limits import must_fit
 from flaxinit.signal.signals import CONSTANT, PLACE, Signal, expanded, joined, wide
 
 
@@ -46,6 +48,11 @@ def along(equation, signals: Sequence[Signal]) -> list[Signal] | None:
         return None
     replicas = min((s.replicas for s in operands if s.replicas > 1), default=1)
     held = [max(sizes) for sizes in zip(*(s.held for s in operands), strict=True)]
+    for var in equation.outvars:
+        others = (n for axis, n in enumerate(held) if axis not in axes)
+        along_them = (var.aval.shape[axis] for axis in axes)
+        entries = replicas * math.prod(others) * math.prod(along_them)
+        must_fit(entries, equation.primitive.name, var.aval.shape)
     arrays = []
     for signal, atom in zip(signals, equation.invars, strict=True):
         data = signal.data[:replicas] if len(signal.shape) == full else signal.data[0]

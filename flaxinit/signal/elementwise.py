@@ -8,6 +8,7 @@ and the latter holds for a signal that another one masks, too. A sample has thes
 to an error of 1/√particles, which would grow with depth.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ import numpy as np
 from flaxinit.signal.alignment import aligned, independent, moments, roles
 from flaxinit.signal.fluctuation import Fluctuation, total
 from flaxinit.signal.functions import function
-from flaxinit.signal.limits import Limits
+from flaxinit.signal.limits import Limits, must_fit
 from flaxinit.signal.signals import WIDTH, Base, Signal, all_bases, joined, wide
 
 
@@ -29,9 +30,15 @@ def elementwise(
     if run is None:
         return None
     signals = aligned(signals, limits, rng)
+    sizes = zip(*(signal.data.shape for signal in signals), strict=True)
+    aval = equation.outvars[0].aval
+    must_fit(math.prod(map(max, sizes)), name, aval.shape)
+    if name == "bitcast_convert_type":  # the bits are those of its dtype, not of 64 bits
+        if aval.dtype.itemsize != equation.invars[0].aval.dtype.itemsize:
+            return None
+        signals = [signals[0].with_data(signals[0].data.astype(equation.invars[0].aval.dtype))]
     with np.errstate(all="ignore"):
         data = np.asarray(run(*(signal.data for signal in signals)))
-    aval = equation.outvars[0].aval
     if aval.dtype.kind in "biu":
         data = data.astype(aval.dtype, copy=False)
     result = Signal(wide(data), tuple(aval.shape), roles(signals), **joined(signals))

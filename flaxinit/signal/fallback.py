@@ -14,7 +14,7 @@ import numpy as np
 
 from flaxinit.jaxpr import bind
 from flaxinit.signal.alignment import resized
-from flaxinit.signal.limits import Limits
+from flaxinit.signal.limits import Limits, TooLargeError, must_fit
 from flaxinit.signal.signals import (
     CONSTANT,
     PLACE,
@@ -45,7 +45,7 @@ def run(
     """Run an equation with each operand held whole, and return its results.
 
     Raises:
-        ValueError: if an operand is held in part and too large to be held whole.
+        TooLargeError: if an operand is held in part and too large to be held whole.
     """
     signals = [expanded(signal, range(len(signal.shape))) for signal in signals]
     if not all(map(is_whole, signals)):
@@ -58,6 +58,9 @@ def run(
     ]
     if any(many):
         axes = [0 if each else None for each in many]
+        for var in equation.outvars:
+            entries = replicas * math.prod(var.aval.shape)
+            must_fit(entries, equation.primitive.name, var.aval.shape)
         results = jax.vmap(lambda *arrays: bind(equation, arrays), axes)(*arrays)
     else:
         results = [result[None] for result in bind(equation, arrays)]
@@ -77,7 +80,7 @@ def run(
 def _whole(signal: Signal, name: str, limits: Limits, rng: np.random.Generator) -> Signal:
     size = math.prod(signal.shape)
     if size > limits.whole:
-        raise ValueError(
+        raise TooLargeError(
             f"forecast has no rule for {name}, and an array of shape {signal.shape} is too large "
             "to run it on a sample. Forecast a narrower model."
         )

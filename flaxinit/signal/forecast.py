@@ -17,7 +17,7 @@ from flaxinit.signal.draws import gaussian
 from flaxinit.signal.fluctuation import Fluctuation
 from flaxinit.signal.interpret import Interpreter
 from flaxinit.signal.kernels import Law
-from flaxinit.signal.limits import Limits
+from flaxinit.signal.limits import Limits, TooLargeError
 from flaxinit.signal.meeting import Observer
 from flaxinit.signal.model import Programs, programs
 from flaxinit.signal.movement import MOVEMENTS
@@ -40,7 +40,7 @@ def forecast(
     and the operations between kernels run on such channels: the limit of wide layers. For
     gradients, the transposed kernel is taken to be independent of the kernel. That is least true
     of depthwise and token-mixing kernels, of cells that use a kernel many times, and of queries
-    and keys whose tokens become alike: there gradients may be a third off at width 256.
+    and keys whose tokens become alike: `Layer.rough` names these.
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
@@ -61,7 +61,7 @@ def forecast(
     Raises:
         TypeError: if the model is none of these, or an input without values is not floating.
         ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, or
-            if an operation without a rule would need too large an array.
+            if an operation would need more than 4 GB.
 
     >>> import flax.linen as nn, flaxinit
     >>> model = nn.Sequential([nn.Dense(2000, kernel_init=flaxinit.lecun()), nn.relu, nn.Dense(10)])
@@ -122,12 +122,16 @@ def run(
     if backward:
         limits = bounded(limits, traced.apply)
     interpreter = Interpreter(limits, rng, numbers, record)
-    if backward:
-        slopes = [cotangent(x, interpreter) for x in traced.outputs]
-        results = interpreter.run(traced.pullback(), [*params, *given, *slopes])
-        record.differentiated(results[: len(traced.names)])
-    else:
-        interpreter.run(traced.apply, [*params, *given])
+    try:
+        if backward:
+            slopes = [cotangent(x, interpreter) for x in traced.outputs]
+            results = interpreter.run(traced.pullback(), [*params, *given, *slopes])
+            record.differentiated(results[: len(traced.names)])
+        else:
+            interpreter.run(traced.apply, [*params, *given])
+    except TooLargeError as error:
+        after = f"after {record.layers[-1].path}" if record.layers else "before the first kernel"
+        raise TooLargeError(f"{error} It stands {after}.") from None
     return record.layers, record.stream
 
 

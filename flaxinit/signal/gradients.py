@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flaxinit.signal.limits import Limits
+from flaxinit.signal.limits import Limits, must_fit
 from flaxinit.signal.movement import permuted
 from flaxinit.signal.products import axes_of
 from flaxinit.signal.signals import CONSTANT, WIDTH, Signal, expanded, joined
@@ -53,6 +53,7 @@ def of_kernel(
         batch, places = math.prod(data.shape[1 : 1 + b]), math.prod(data.shape[1 + b : 1 + b + s])
         data = np.moveaxis(data.reshape(len(data), batch, places, -1), 1, 0)
         data = np.swapaxes(data, 1, 2).reshape(batch, places, -1)
+        must_fit(batch * places**2, "the gradient of a kernel", equation.outvars[0].aval.shape)
         grams.append(data @ np.swapaxes(data, 1, 2) / data.shape[-1])
         if not signal.backward:
             terms = range(start, start + len(axes.free))

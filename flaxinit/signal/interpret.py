@@ -30,6 +30,8 @@ from flaxinit.signal.signals import (
     is_key,
 )
 
+_SUMS = {"psum", "psum_invariant"}  # over devices, of which there is one
+
 
 @dataclass
 class Interpreter:
@@ -59,9 +61,15 @@ class Interpreter:
         return evaluate(program, operands, self.equation, lambda atom, value: exact(value))
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
+        name = equation.primitive.name
+        if name == "shard_map" and equation.params["mesh"].size > 1:
+            raise ValueError(
+                f"A shard_map over {equation.params['mesh'].size} devices sees parts of a signal. "
+                "Forecast the model with a mesh of one device: its signal is the same."
+            )
         if body := called(equation):
             return self.run(body, signals)
-        if equation.primitive.name in IDENTITIES:
+        if name in IDENTITIES or name in _SUMS:
             return signals
         found = self.control(equation, signals) or self.rule(equation, signals)
         if found is None:

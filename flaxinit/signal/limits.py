@@ -5,6 +5,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+class TooLargeError(ValueError):
+    """An operation needs too large an array."""
+
+
+_LARGEST = 2**29  # entries of 64 bits: four gigabytes
+
+
+def must_fit(entries: float, operation: str, shape: Sequence[int]) -> None:
+    """Refuse an array that would not fit in memory.
+
+    Raises:
+        TooLargeError: if an operation would make more than four gigabytes.
+
+    >>> must_fit(2**20, "dot_general", (4, 8, 2**15))
+    """
+    if entries > _LARGEST:
+        raise TooLargeError(
+            f"{operation} of shape {tuple(shape)} would take {8 * entries / 1e9:.0f} GB to "
+            "forecast, and 4 GB is the most: forecast fewer samples or positions, or a narrower "
+            "model."
+        )
+
+
 @dataclass(frozen=True)
 class Limits:
     """Sizes of samples.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flaxinit.signal.limits import must_fit
 from flaxinit.signal.movement import permuted
 from flaxinit.signal.signals import WIDTH, Signal, expanded, joined
 
@@ -58,6 +59,8 @@ def contracted(equation, left: Signal, right: Signal) -> Signal:
         second = second.sum(-1, keepdims=True)
     elif second.shape[-1] != terms:
         first = first.sum(-1, keepdims=True)
+    entries = max(map(len, arrays)) * math.prod(left.held[i] for i in parts[0].batch)
+    must_fit(entries * first.shape[-2] * second.shape[-2], "dot_general", shape)
     with np.errstate(all="ignore"):
         data = first @ np.swapaxes(second, -1, -2) * share
     kept = tuple(
