@@ -225,7 +225,7 @@ class Recurrent(nn.Module):
     """A cell over `scan`."""
 
     width: int
-    cell: type[nn.RNNCellBase] = nn.LSTMCell
+    cell: Callable[[int], nn.RNNCellBase] = nn.LSTMCell
 
     @nn.compact
     def __call__(self, x):
