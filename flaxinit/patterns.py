@@ -20,14 +20,9 @@ Pattern = str | re.Pattern[str] | type | Matcher | tuple["Pattern", ...]
 class Found(NamedTuple):
     """An array of a model, and the arrays of the same module that have more axes."""
 
-    path: tuple[Any, ...]
+    name: str
     array: jax.ShapeDtypeStruct
     kernels: dict[str, tuple[int, ...]]
-
-    @property
-    def name(self) -> str:
-        """The path as text."""
-        return paths.name(self.path)
 
 
 def find(arrays: dict[int, tuple[Any, Any]]) -> dict[int, Found]:
@@ -42,7 +37,7 @@ def find(arrays: dict[int, tuple[Any, Any]]) -> dict[int, Found]:
     for i, (path, array) in described.items():
         beside = modules[path[:-1]].items()
         kernels = {name: shape for name, shape in beside if len(shape) > len(array.shape)}
-        found[i] = Found(path, array, kernels)
+        found[i] = Found(paths.name(path), array, kernels)
     return found
 
 

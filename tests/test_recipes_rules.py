@@ -121,6 +121,7 @@ def cut(stddev, at=2):
     return stddev * math.sqrt(1 - 2 * at * density / math.erf(at / math.sqrt(2)))
 
 
+DEFAULTS_OF_NORMS = {"*scale": (1.0,), "LayerNorm*": (0.0,)}
 LAWS = PARENTS | {"cut at 3": stats.truncnorm(-3, 3, scale=1 / cut(1, 3))}
 DEFAULTS = {"*scale": (1.0,), "*bias": (0.0,)}
 # For each array, by the first glob: a distribution and its deviation, or a constant.
@@ -240,6 +241,17 @@ CASES = {
             "*Attention*/out/*": ("uniform", u(WIDTH)),
             "*Attention*": ("uniform", glorot(WIDTH, 3 * WIDTH)),
             "Embed*": ("normal", 1.0),
+        },
+    ),
+    "equinox": (
+        PYTORCH,
+        recipes.equinox(),
+        {
+            **DEFAULTS_OF_NORMS,
+            "Dense_0/*": ("uniform", u(48)),
+            "Conv*": ("uniform", u(9 * 8)),
+            "Embed*": ("normal", 1.0),
+            "*": ("uniform", u(WIDTH)),
         },
     ),
     "haiku": (

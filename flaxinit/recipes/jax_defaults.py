@@ -4,14 +4,22 @@ import re
 from typing import Any
 
 from flaxinit import sampling
-from flaxinit.initializers.like_kernel import like_kernel
 from flaxinit.initializers.lstm import forget_bias
 from flaxinit.initializers.orthogonal_kernels import orthogonal
 from flaxinit.initializers.random import normal, truncated_normal, uniform
 from flaxinit.initializers.scaling import variance_scaling
 from flaxinit.patterns import Pattern
 from flaxinit.recipes.pytorch_defaults import cells
-from flaxinit.recipes.roles import BIAS, EMBEDDING, KERNEL, PLAIN, kernels, named, needed, optional
+from flaxinit.recipes.roles import (
+    EMBEDDING,
+    KERNEL,
+    PLAIN,
+    biases,
+    kernels,
+    named,
+    needed,
+    optional,
+)
 from flaxinit.rules import Rule
 
 
@@ -124,6 +132,6 @@ def equinox(
         *optional((embedding, normal(1.0))),
         *cells(variance_scaling(gates / 3, "fan_out", "uniform", **stored), recurrent),
         *kernels(kernel),
-        *optional((BIAS, like_kernel(kernel))),
+        *biases(kernel),
         *PLAIN,
     ]

@@ -15,6 +15,7 @@ from flaxinit.recipes.roles import (
     INPUT,
     KERNEL,
     PLAIN,
+    biases,
     heads,
     kernels,
     optional,
@@ -129,7 +130,7 @@ def pytorch(
         ),
         *cells(variance_scaling(gates / 3, "fan_out", "uniform", **stored), recurrent),
         *kernels(linear),
-        *optional((BIAS, like_kernel(linear))),
+        *biases(linear),
         *PLAIN,
     ]
 

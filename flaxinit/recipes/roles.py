@@ -6,6 +6,8 @@ import jax
 
 from flaxinit.initializers.base import AnyAxes, Initializer
 from flaxinit.initializers.constants import ones, zeros
+from flaxinit.initializers.entrywise import Entrywise
+from flaxinit.initializers.like_kernel import like_kernel
 from flaxinit.patterns import Pattern
 from flaxinit.rules import Rule
 
@@ -40,7 +42,9 @@ BIAS = named("bias", "b", "bias_n")
 EMBEDDING = named("embedding", "embeddings", "wte", "wpe")
 NORM = named("scale", "gamma")
 SHIFT = named("offset", "beta")
-INPUT = kernel_of("query", "key", "value", "[qkv]", "[qkv]_proj", "qkv", "qkv_proj", "c_attn")
+INPUTS = "query", "key", "value", "[qkv]", "[qkv]_proj", "qkv", "qkv_proj", "c_attn"
+INPUT = kernel_of(*INPUTS)
+INPUT_BIAS = named(*(rf"{module}/(bias|b)" for module in INPUTS))
 HEAD = kernel_of("head", "lm_head", "logits_dense", "output")
 OUTPUT = kernel_of("out", "o_proj", "attention_output")
 # The last kernels of a transformer's residual branches: of attention, and of the MLP.
@@ -70,6 +74,12 @@ def kernels(init: Initializer, *where: Pattern) -> list[Rule]:
         *optional(((*where, *INPUT, heads), reads[0]), ((*where, *OUTPUT, heads), reads[1])),
         *rules,
     ]
+
+
+def biases(init: Entrywise) -> list[Rule]:
+    """Return rules for biases like their kernels, also of attention with an axis of heads."""
+    with_heads = like_kernel(init.with_axes(0, (1, 2)))
+    return optional(((INPUT_BIAS, matrix), with_heads), (BIAS, like_kernel(init)))
 
 
 # What nearly all models share.
