@@ -127,9 +127,10 @@ def checked_rules(rules: Any) -> list[Rule]:
     iterable = isinstance(rules, Mapping | Iterable)
     pairs = list(rules.items() if isinstance(rules, Mapping) else rules if iterable else ())
     if not pairs or not all(isinstance(pair, Rule) or _is_pair(pair) for pair in pairs):
+        call = f" Call it: {rules.__name__}(...)." if hasattr(rules, "__name__") else ""
         raise TypeError(
             'rules must be pairs of a pattern and an initializer, such as {"*/kernel": he()}; got '
-            f"{rules!r}."
+            f"{rules!r}.{call}"
         )
     return [_checked_rule(Rule(*pair)) for pair in pairs]
 

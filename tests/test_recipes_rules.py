@@ -330,12 +330,15 @@ def test_on_models_of_linen_and_nnx():
     params = Transformer().init(KEY, jnp.zeros((1, 3), int))
     ends = recipes.gpt2(2, projections=re.compile(r"(attn_\d+/out|_out)/kernel"))
     reports = []
-    drawn = reinit(params, ends, NEW, report=reports.append)
+    reinit(params, ends, NEW, report=reports.append)
     assert not reports[0].left
     assert len(reports[0].redrawn[0][1]) == 4  # two in each block
-    made = flaxinit.fast_init(Transformer().init, initializers=ends)(NEW, jnp.zeros((1, 3), int))
-    for ours, theirs in zip(*map(jax.tree.leaves, (drawn, made)), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    tokens = jnp.zeros((1, 3), int)
+    for rules in (ends, recipes.pytorch()):  # which draws biases by their kernels
+        drawn = reinit(Transformer().init(NEW, tokens), rules, NEW)
+        made = flaxinit.fast_init(Transformer().init, initializers=rules)(NEW, tokens)
+        for ours, theirs in zip(*map(jax.tree.leaves, (drawn, made)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
     rules = recipes.pytorch(
         transposed=nnx.ConvTranspose,

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import AxisType
 
 import flaxinit
-from flaxinit import paths, reinit
+from flaxinit import paths, recipes, reinit
 from flaxinit.recipes import Rule, like_kernel
 from flaxinit.rules import path_key
 
@@ -392,6 +392,7 @@ BAD = {
     "a name": ({"*": "hee_normal"}, ValueError, "Did you mean 'he_normal'"),
     "another shape": ({"*": lambda key, shape, dtype: jnp.ones(3)}, ValueError, "made float32"),
     "no rule": ({}, TypeError, "rules must be pairs"),
+    "a recipe": (recipes.gpt2, TypeError, r"Call it: gpt2\(\.\.\.\)"),
     "no pairs": (["*"], TypeError, "rules must be pairs"),
     "three": ([("*", SMALL, False)], TypeError, "rules must be pairs"),
     "no parts": ({(): SMALL}, TypeError, "A pattern must be a glob"),

@@ -110,7 +110,8 @@ class semi_orthogonal(orthogonal):
     """Draw an orthogonal matrix whose singular values are ``scale · √(columns/rows)``.
 
     If columns are outputs and rows are inputs, weights and updates with this spectral norm keep
-    the size of features at every width. Arguments and errors are those of `orthogonal`.
+    the size of features at every width. It fits Muon, whose updates have equal singular values too.
+    Arguments and errors are those of `orthogonal`.
 
     >>> semi_orthogonal().singular_value((64, 256))
     2.0
