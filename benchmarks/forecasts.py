@@ -27,7 +27,7 @@ from flax import nnx
 
 import flaxinit
 from benchmarks.store import environment
-from benchmarks.view import COLORS, panels
+from benchmarks.view import COLORS, panels, save
 from benchmarks.zoo import StandardizedConv, linen, modules
 from flaxinit.jaxpr import bind, evaluate
 from flaxinit.paths import name
@@ -227,7 +227,8 @@ def text(found: dict) -> str:
 
 def plot(rows: list[dict], title: str):
     """Draw an error bar for each kernel, grouped by model; rough ones are hollow."""
-    figure, axes = panels(title, 4, width=4.2, height=0.36 * len(rows) + 1.5, sharey=True)
+    height = 0.36 * len(rows) + 1.5
+    figure, axes = panels(title, 4, width=5.2, height=height, columns=2, sharey=True)
     labels = {"positions": "correlation of positions", "samples": "correlation of samples"}
     for axis, way in zip(axes, ("forward", "backward", "positions", "samples"), strict=True):
         for place, found in enumerate(reversed(rows)):
@@ -265,7 +266,7 @@ def main() -> None:
         text_of = json.dumps({**found, "rows": rows}, indent=1)
         (RESULTS / "forecast.json").write_text(text_of + "\n")
         title = f"forecast against {options.draws} draws at width {options.width}"
-        plot(rows, title).savefig(RESULTS / "forecast.png", dpi=120)
+        save(plot(rows, title), RESULTS / "forecast.png")
 
 
 if __name__ == "__main__":
