@@ -127,7 +127,8 @@ def checked_rules(rules: Any) -> list[Rule]:
     iterable = isinstance(rules, Mapping | Iterable)
     pairs = list(rules.items() if isinstance(rules, Mapping) else rules if iterable else ())
     if not pairs or not all(isinstance(pair, Rule) or _is_pair(pair) for pair in pairs):
-        call = f" Call it: {rules.__name__}(...)." if hasattr(rules, "__name__") else ""
+        name = getattr(rules, "__name__", None)
+        call = f" Call it: {name}(...)." if name else ""
         raise TypeError(
             'rules must be pairs of a pattern and an initializer, such as {"*/kernel": he()}; got '
             f"{rules!r}.{call}"
