@@ -201,13 +201,16 @@ def _once(transformation):
     transformation = optax.with_extra_args_support(transformation)
 
     def update(updates, state, params=None, **extra):
-        if any(_SCALED.get(id(leaf)) is leaf for leaf in jax.tree.leaves(updates)):
+        given = {id(leaf): leaf for leaf in jax.tree.leaves(updates)}
+        if any(_SCALED.get(n) is leaf for n, leaf in given.items()):
             raise ValueError(
                 "These updates have the factors of mup already: optimizer() applies them, and so "
                 "does scale(). Use one of both, once in a chain."
             )
         updates, state = transformation.update(updates, state, params, **extra)
-        _SCALED.update((id(leaf), leaf) for leaf in jax.tree.leaves(updates))
+        # A factor of 1 leaves the caller's own array, which may be used again.
+        made = {id(leaf): leaf for leaf in jax.tree.leaves(updates)}
+        _SCALED.update({n: leaf for n, leaf in made.items() if n not in given})
         return updates, state
 
     return optax.GradientTransformationExtraArgs(transformation.init, update)
