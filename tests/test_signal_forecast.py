@@ -146,6 +146,27 @@ def test_a_kernel_that_is_used_again_is_the_same_kernel():
     assert rolled == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("width", [48, 64, 100])
+def test_a_kernel_may_meet_the_inputs_and_then_what_it_made(width):
+    dense, x = nn.Dense(width), jax.random.normal(jax.random.key(0), (8, width))
+    model = nn.Sequential([dense, nn.tanh, dense, nn.tanh, dense])
+    found = [layer.signal_out for layer in flaxinit.forecast(model, x).layers]
+
+    def draw(key):
+        kernel, squares, h = model.init(key, x)["params"]["layers_0"]["kernel"], [], x
+        for _ in found:
+            squares.append(jnp.mean((h @ kernel) ** 2))
+            h = jnp.tanh(h @ kernel)
+        return jnp.stack(squares)
+
+    draws = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(1), 64)))
+    error = draws.std(axis=0) / np.sqrt(len(draws))
+    # The theory is that of wide layers: a share of 1/width is what it may miss.
+    assert np.all(
+        np.abs(draws.mean(axis=0) - found) < z_score(3) * error + 2 / width * draws.mean(axis=0)
+    )
+
+
 def test_a_tied_head_knows_the_rows_that_were_looked_up():
     """Of 20 logits one is √width |e|, the others are of unit second moment."""
 

@@ -68,6 +68,21 @@ class Used:
         return self.inputs.size + self.outputs.size
 
 
+def _aligned(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bring two uses of a kernel to the same terms.
+
+    A signal with values has each channel once, and one that is held by particles has it in each
+    replica. Without such a relation the two count as orthogonal.
+    """
+    few, many = sorted((x.shape[1], z.shape[1]))
+    if many % few:
+        none = np.zeros((len(x), z.shape[1])), np.zeros((len(z), x.shape[1]))
+        return np.concatenate([x, none[0]], axis=1), np.concatenate([none[1], z], axis=1)
+    times = [many // each.shape[1] for each in (x, z)]
+    x, z = (np.tile(each, n) / math.sqrt(n) for each, n in zip((x, z), times, strict=True))
+    return x, z
+
+
 @dataclass
 class Kernels:
     """The draws of what kernels make of signals, with a memory of earlier uses.
@@ -106,8 +121,9 @@ class Kernels:
             fresh = self._fresh(terms, count, squares)
             self._remember(key, Used(terms, fresh))
             return fresh
-        fresh = self._again(earlier, terms)
-        inputs = np.concatenate([earlier.inputs, terms])
+        before, terms = _aligned(earlier.inputs, terms)
+        fresh = self._again(before, earlier.outputs, terms)
+        inputs = np.concatenate([before, terms])
         self._remember(key, Used(inputs, np.concatenate([earlier.outputs, fresh], axis=1)))
         return fresh
 
@@ -125,12 +141,11 @@ class Kernels:
             terms = terms[:, some] * math.sqrt(terms.shape[1] / len(some))
         return gaussian(self.rng, terms[None], count, squares)[0]
 
-    def _again(self, earlier: Used, terms: np.ndarray) -> np.ndarray:
-        x, z = earlier.inputs, terms
+    def _again(self, x: np.ndarray, outputs: np.ndarray, z: np.ndarray) -> np.ndarray:
         # The part of z that lies in the span of x is known, the rest is not.
         solved, *_ = np.linalg.lstsq(x.T, z.T, rcond=None)
         rest = z - solved.T @ x
-        y = earlier.outputs @ solved
+        y = outputs @ solved
         if np.sum(rest**2) > _ROUNDING * np.sum(z**2):
             y = y + gaussian(self.rng, rest[None], len(y))[0]
         return rescaled(y, np.sum(z**2, axis=1)[None], (0,))
