@@ -31,7 +31,7 @@ from benchmarks.view import COLORS, panels, save
 from benchmarks.zoo import StandardizedConv, linen, modules
 from flaxinit.jaxpr import bind, evaluate
 from flaxinit.paths import name
-from flaxinit.signal.model import programs
+from flaxinit.signal.reading.model import programs
 
 RESULTS = Path(__file__).parent / "results"
 KERNELS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose, StandardizedConv)

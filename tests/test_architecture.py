@@ -47,6 +47,15 @@ THEORY = {
     "meanfield": {"functions", "moments"},
     "report": {"functions", "moments", "meanfield"},
 }
+# What each room of the signal may import of the others; `audit` and `forecast` stand above them.
+SIGNAL = {
+    "samples": set(),
+    "rules": {"samples"},
+    "reading": {"samples", "rules"},
+    "measuring": {"samples"},
+    "reports": {"samples", "measuring"},
+    "tuning": {"samples", "rules", "reading", "reports", "forecast"},
+}
 # The steps of fast_init, and what they need, in the order in which they may import each other.
 MATERIALIZE = (
     *("shardings", "fingerprint", "eager_calls", "leaks", "report", "layouts", "trace", "flatten"),
@@ -122,6 +131,16 @@ def test_a_room_of_the_theory_imports_what_it_may(name):
             if imported.startswith("flaxinit.theory"):
                 assert imported.split(".")[2] in THEORY[name] | {name}, f"{module}: {imported}"
             assert not in_any(imported, ("jax", "flaxinit.jaxpr")) or name == "reading", module
+
+
+@pytest.mark.parametrize("name", SIGNAL)
+def test_a_room_of_the_signal_imports_what_it_may(name):
+    files = [(n, path) for n, path in modules() if n.startswith(f"flaxinit.signal.{name}.")]
+    assert files
+    for module, path in files:
+        for imported in imports(path, module):
+            if imported.startswith("flaxinit.signal"):
+                assert imported.split(".")[2] in SIGNAL[name] | {name}, f"{module}: {imported}"
 
 
 def test_a_step_of_fast_init_imports_none_after_it():

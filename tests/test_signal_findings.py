@@ -10,7 +10,7 @@ import pytest
 
 import flaxinit
 from benchmarks.zoo import Mixer, ResidualMLP, ResNet, VisionTransformer
-from flaxinit.signal.gains import he_line
+from flaxinit.signal.reports.gains import he_line
 
 
 class Plain(nn.Module):

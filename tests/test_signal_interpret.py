@@ -11,11 +11,11 @@ from jax import lax
 
 import flaxinit
 from benchmarks.bounds import z_score
-from flaxinit.signal.draws import gaussian
-from flaxinit.signal.interpret import Interpreter
-from flaxinit.signal.limits import Limits
-from flaxinit.signal.signals import PLACE, WIDTH, Signal, exact
-from flaxinit.signal.windows import Window, gram, gram_of_patches, patches
+from flaxinit.signal.rules.interpret import Interpreter
+from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
+from flaxinit.signal.samples.draws import gaussian
+from flaxinit.signal.samples.limits import Limits
+from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact
 
 
 def interpreter(**limits):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flaxinit.jaxpr import evaluate
-from flaxinit.signal.homogeneity import Value, applied, constant
-from flaxinit.signal.plan import Bias, Branch, Merge, plan
+from flaxinit.signal.tuning.homogeneity import Value, applied, constant
+from flaxinit.signal.tuning.plan import Bias, Branch, Merge, plan
 
 X = jax.random.normal(jax.random.key(0), (6, 8))
 W = jax.random.normal(jax.random.key(1), (8, 8))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import flaxinit
-from flaxinit.signal.functions import PLAIN
-from flaxinit.signal.laws import laws, read
-from flaxinit.signal.model import programs
-from flaxinit.signal.reader import ONE, of_sphere
-from flaxinit.signal.signals import exact
+from flaxinit.signal.reading.laws import laws, read
+from flaxinit.signal.reading.model import programs
+from flaxinit.signal.reading.reader import ONE, of_sphere
+from flaxinit.signal.rules.functions import PLAIN
+from flaxinit.signal.samples.signals import exact
 
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 # Of the midpoint rule, for the variance of a normal.

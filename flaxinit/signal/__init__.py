@@ -1,14 +1,13 @@
-"""The signal in a model: measured, and forecast from theory alone.
+"""The signal in a model: forecast from theory alone, measured, judged and set.
 
-`audit` runs a model on real parameters (`interpreter`, `layer`). `forecast` runs its program on
-samples (`signals`, with sizes from `limits`) that stand for all draws:
-
-    model -> two programs (model) -> laws of the parameters (laws) -> apply's program (interpret)
-          -> kernels and sums that were met (forecast) -> a table (report)
-
-`interpret` has a rule for each operation: `elementwise`, `movement`, `reduction`, `assembly`,
-`along`, `lookup`, `products`; `meeting` and `kernels` where a signal meets weights, `tied` and
-`gradients` beside them; `fallback` for the rest.
+    reading     a model as two programs (model), and the laws of its parameters (laws)
+    samples     what is known of a signal: a sample that stands for all draws
+    rules       what each operation makes of signals; `interpret` runs a program by them
+    forecast    kernels and sums that a run met, in expectation over draws
+    measuring   the same of a model that has parameters
+    audit       a measurement beside its forecast
+    reports     both as a table, findings, a plot, a page
+    tuning      factors on kernels: from theory (tune), from real inputs (calibrate)
 """
 
 from flaxinit.compat import WHOLE, require
@@ -16,8 +15,8 @@ from flaxinit.compat import WHOLE, require
 require("audit and forecast", **WHOLE)  # before what needs it is imported
 
 from flaxinit.signal.audit import audit as audit
-from flaxinit.signal.calibrate import Calibration as Calibration, calibrate as calibrate
 from flaxinit.signal.forecast import forecast as forecast
-from flaxinit.signal.measured import Measured as Measured
-from flaxinit.signal.report import Layer as Layer, Report as Report, Sum as Sum
-from flaxinit.signal.tune import Factors as Factors, Tuned as Tuned, tune as tune
+from flaxinit.signal.measuring.measured import Measured as Measured
+from flaxinit.signal.reports.report import Layer as Layer, Report as Report, Sum as Sum
+from flaxinit.signal.tuning.calibrate import Calibration as Calibration, calibrate as calibrate
+from flaxinit.signal.tuning.tune import Factors as Factors, Tuned as Tuned, tune as tune

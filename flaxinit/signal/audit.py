@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxinit.signal import given
 from flaxinit.signal.forecast import input_signal, run as forecast
-from flaxinit.signal.held import Held
-from flaxinit.signal.measure import Run, finished
-from flaxinit.signal.measured import Measured
-from flaxinit.signal.model import Programs, by_value, traced
-from flaxinit.signal.progress import Phase, phases
-from flaxinit.signal.report import Layer, Report, Sum
-from flaxinit.signal.signals import exact
+from flaxinit.signal.measuring.held import Held
+from flaxinit.signal.measuring.measure import Run, finished
+from flaxinit.signal.measuring.measured import Measured
+from flaxinit.signal.measuring.progress import Phase, phases
+from flaxinit.signal.reading import given
+from flaxinit.signal.reading.model import Programs, by_value, traced
+from flaxinit.signal.reports.report import Layer, Report, Sum
+from flaxinit.signal.samples.signals import exact
 
 
 def audit(

@@ -12,18 +12,18 @@ from jax.extend.core import ClosedJaxpr
 
 from flaxinit.jaxpr import called, closed
 from flaxinit.paths import part
-from flaxinit.signal import laws
-from flaxinit.signal.draws import gaussian
-from flaxinit.signal.fluctuation import Fluctuation
-from flaxinit.signal.interpret import Interpreter
-from flaxinit.signal.kernels import Law
-from flaxinit.signal.limits import Limits, TooLargeError
-from flaxinit.signal.meeting import Observer
-from flaxinit.signal.model import Programs, programs
-from flaxinit.signal.movement import MOVEMENTS
-from flaxinit.signal.report import Layer, Report, Sum, undetermined
-from flaxinit.signal.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
-from flaxinit.signal.statistics import correlations, count_samples
+from flaxinit.signal.reading import laws
+from flaxinit.signal.reading.model import Programs, programs
+from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
+from flaxinit.signal.rules.interpret import Interpreter
+from flaxinit.signal.rules.kernels import Law
+from flaxinit.signal.rules.meeting import Observer
+from flaxinit.signal.rules.movement import MOVEMENTS
+from flaxinit.signal.samples.draws import gaussian
+from flaxinit.signal.samples.fluctuation import Fluctuation
+from flaxinit.signal.samples.limits import Limits, TooLargeError
+from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
+from flaxinit.signal.samples.statistics import correlations, count_samples
 
 
 def forecast(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flaxinit.signal.laws import Law, laws
-from flaxinit.signal.model import Programs, programs
+from flaxinit.signal.reading.laws import Law, laws
+from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.width.alignment import paired
 from flaxinit.width.interpreter import Different, Interpreter
 from flaxinit.width.meeting import settled

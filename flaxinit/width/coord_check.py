@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from flaxinit.signal.model import Programs, programs
+from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.width.activations import products, recording
 from flaxinit.width.coordinates import CoordinateCheck, coordinate
 from flaxinit.width.depth import Place

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flaxinit.jaxpr import IDENTITIES
-from flaxinit.signal.functions import ELEMENTWISE
+from flaxinit.signal.rules.functions import ELEMENTWISE
 from flaxinit.width.elementwise import elementwise, nonlinear
 from flaxinit.width.interpreter import Equation, Interpreter
 from flaxinit.width.meeting import refuse, settled

@@ -1,0 +1,1 @@
+"""The signal of a model that has parameters, as it is."""

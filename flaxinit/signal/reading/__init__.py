@@ -1,0 +1,1 @@
+"""A model as programs, and the laws of its parameters."""

@@ -1,0 +1,163 @@
+"""The law of each parameter, read off the program that makes it.
+
+Random bits become a sample of the uniform distribution that is as even as possible. The program's
+elementwise operations run on this sample: its moments are those of the law. No parameter is drawn,
+whatever its size, unless its entries depend on each other. The entries of an orthogonal matrix do,
+but their law is known.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Var
+
+from flaxinit.jaxpr import aval, bind, evaluate, variables
+from flaxinit.signal.reading.model import Programs, part
+from flaxinit.signal.reading.reader import ENTRIES, ONE, Reader
+from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact
+
+_EPS = float(np.finfo(np.float32).eps)
+_DRAWN = 2**24  # entries of a parameter that is drawn to read its law, at most
+
+
+@dataclass(frozen=True)
+class Law:
+    """The law of an entry of a parameter.
+
+    Attributes:
+        mean: E[w]; nan if it is not known.
+        square: E[w²]; nan if it is not known.
+        drawn: whether random numbers are in it.
+        unread: why it is not known; empty if it is.
+    """
+
+    mean: float = math.nan
+    square: float = math.nan
+    drawn: bool = False
+    unread: str = ""
+
+    @property
+    def centered(self) -> bool:
+        """Whether the mean is 0, up to what 24 bits leave of a sum of many terms that cancel."""
+        return self.mean**2 <= _EPS * self.square
+
+
+def laws(program: ClosedJaxpr, count: int) -> list[Law]:
+    """Return the law of an entry for each of the first results of an initialization.
+
+    Args:
+        program: (key, arrays of the inputs) -> parameters, and other arrays.
+        count: of parameters.
+
+    >>> def init(key):
+    ...     return 3 * jax.random.uniform(key, (10**6, 10**6)), jnp.ones(7)
+    >>> drawn, fixed = laws(jax.make_jaxpr(init)(jax.random.key(0)), 2)
+    >>> round(drawn.mean, 4), round(drawn.square, 4), fixed.mean, fixed.drawn
+    (1.5, 3.0, 1.0, False)
+    """
+    program = part(program, range(count))
+    reader = Reader(ONE, np.random.default_rng(0))
+    shapes = [aval(var).shape for var in program.jaxpr.invars[1:]]
+    inputs = [reader.unread(shape, "it depends on the values of the inputs") for shape in shapes]
+    # The caller may be traced; the laws are numbers all the same.
+    with jax.ensure_compile_time_eval(), jax.numpy_dtype_promotion("standard"):
+        made = reader.run(program, [exact(jax.random.key(0)), *inputs])
+        return [
+            _measured(part(program, [n]), why) if (why := reader.why(each)) else _law(each)
+            for n, each in enumerate(made)
+        ]
+
+
+def read(
+    programs: Programs,
+    inputs: Sequence[Any],
+    given: Sequence[Signal],
+    numbers: Iterator[int],
+    rng: np.random.Generator,
+) -> tuple[list[Signal], dict[int, tuple[int, ...]]]:
+    """Read samples of the parameters, each with its own origin, then of the state.
+
+    Args:
+        programs: of the model.
+        inputs: its arrays.
+        given: the inputs as signals.
+        numbers: names draws.
+        rng: random numbers.
+
+    Returns:
+        The parameters and then the state, as signals; and the shapes of draws by number.
+
+    Raises:
+        ValueError: if a parameter whose entries depend on each other is too large.
+    """
+    reader = Reader(ENTRIES, rng, numbers)
+    made = reader.run(programs.init, [exact(jax.random.key(0)), *given])
+    made = [
+        _drawn(programs, n, inputs, next(numbers), why) if (why := reader.why(each)) else each
+        for n, each in enumerate(made)
+    ]
+    count = len(programs.names)
+    params = [replace(each, origin=frozenset({(n, ())})) for n, each in enumerate(made[:count])]
+    return [*params, *made[count:]], reader.drawn
+
+
+def _law(signal: Signal) -> Law:
+    data = signal.data.astype(np.result_type(signal.data, np.float64))
+    mean, square = np.mean(data), np.mean(np.abs(data) ** 2)
+    return Law(float(np.real(mean)), float(square), bool(signal.sources))
+
+
+def _measured(program: ClosedJaxpr, why: str) -> Law:
+    """Measure a law that could not be read, if entries drawn at two keys have one mean square.
+
+    Those of orthogonal matrices do, although they are not independent. For other laws, two draws
+    give no number that could be trusted.
+
+    Args:
+        program: makes this parameter alone.
+        why: it could not be read.
+    """
+    size, inputs = math.prod(aval(program.jaxpr.outvars[0]).shape), program.jaxpr.invars[1:]
+    used = {var for equation in program.eqns for var in variables(equation)}
+    if used & set(inputs) or not 0 < size <= _DRAWN:
+        return Law(drawn=True, unread=why)
+    one, other = (np.asarray(_value(program, seed, inputs), np.float64) for seed in (0, 1))
+    squares = float(np.mean(one**2)), float(np.mean(other**2))
+    if abs(squares[0] - squares[1]) > _EPS * math.sqrt(size) * squares[1]:
+        return Law(drawn=True, unread=why)
+    mean = float(np.mean([one, other]))
+    # The mean of 2·size entries strays by at most 5 of its standard deviations.
+    centered = mean**2 <= 25 * squares[0] / (2 * size)
+    return Law(0.0 if centered else mean, squares[0], drawn=True)
+
+
+def _value(program: ClosedJaxpr, seed: int, inputs: Sequence[Any]) -> Any:
+    """Run the program of one parameter; inputs without values are zero."""
+    arrays = [x if isinstance(x, jax.Array | np.ndarray) else _zeros(x) for x in inputs]
+    (value,) = evaluate(program, [jax.random.key(seed), *arrays], bind)
+    return value
+
+
+def _zeros(x: Any) -> jax.Array:
+    like = aval(x) if isinstance(x, Var) else x
+    return jnp.zeros(like.shape, like.dtype)
+
+
+def _drawn(programs: Programs, number: int, inputs: Sequence[Any], source: int, why: str) -> Signal:
+    """Draw a parameter once, at its true size, and mark it as sampled."""
+    program = part(programs.init, [number])
+    shape = aval(program.jaxpr.outvars[0]).shape
+    if math.prod(shape) > _DRAWN:
+        name = programs.names[number] if number < len(programs.names) else "the state"
+        raise ValueError(
+            f"The entries of {name} depend on each other ({why}), and it is too large "
+            f"to be drawn for its law: {shape}. Forecast a narrower model."
+        )
+    drawn = exact(_value(program, 0, inputs))
+    roles = tuple(WIDTH if role == PLACE else role for role in drawn.roles)
+    return replace(drawn, roles=roles, sources=frozenset({source}), sampled=True)

@@ -1,0 +1,1 @@
+"""What a forecast and a measurement say: tables, findings, plots, pages."""

@@ -1,0 +1,108 @@
+"""Which activation a curve is, which gain a variance is, and the line that writes it."""
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flaxinit.catalogue import CATALOGUE, MOMENTS
+
+if TYPE_CHECKING:
+    from flaxinit.signal.reports.report import Layer
+
+_ROUNDING = 1e-6  # of programs in 32 bits
+
+
+def activation(curve: tuple[np.ndarray, np.ndarray] | None) -> str | None:
+    """Return the name of the activation that makes y of u, for a curve (u, y); None if unknown.
+
+    >>> u = np.linspace(-2, 2, 9)
+    >>> activation((u, np.maximum(u, 0))), activation((u, np.tanh(u))), activation((u, u + 0.5))
+    ('relu', 'tanh', None)
+    """
+    if curve is None:
+        return None
+    u, y = curve
+    size = np.max(np.abs(y)) or 1.0
+    for name in CATALOGUE:
+        with np.errstate(all="ignore"):
+            if np.all(np.abs(_function(name)(u) - y) <= _ROUNDING * size):
+                return name
+    return None
+
+
+@cache
+def _function(name: str) -> Any:
+    if name in _PLAIN:
+        return _PLAIN[name]
+    from sympy import lambdify
+
+    from flaxinit.theory.functions.symbols import z
+    from flaxinit.theory.reading.catalogue import catalogue_expr
+
+    return lambdify(z, catalogue_expr(name), ["scipy", "numpy"])
+
+
+_PLAIN = {"linear": lambda x: x, "relu": lambda x: np.maximum(x, 0)}  # without SymPy
+
+
+def name_of(layer: "Layer") -> str | None:
+    """Return the activation before a kernel; None if it is not known."""
+    return "linear" if layer.reads_input else activation(layer.curve)
+
+
+def ratio_of(layer: "Layer") -> tuple[float, float]:
+    """Return σ_w² over the one that is wanted here, and over the one of the activation at q = 1."""
+    wanted = layer.sigma_w2_wanted or math.nan
+    name = name_of(layer)
+    usual = 1 / MOMENTS[name][0] if name in MOMENTS else wanted
+    return layer.sigma_w2 / wanted, layer.sigma_w2 / usual
+
+
+def gain_of(sigma_w2: float, error: float) -> str | None:
+    """Return the activations whose σ_w² this is, up to a relative error; None if it is nobody's.
+
+    >>> gain_of(1.0, 0.01), gain_of(2.0, 0.01), gain_of(123.0, 0.01)
+    ('linear', 'relu', None)
+    """
+    for name in ("linear", "relu", *MOMENTS):  # the common ones first
+        if abs(math.log(sigma_w2 * MOMENTS[name][0])) < error:
+            return name
+    return None
+
+
+def he_line(name: str | None, wanted: float, more: str = "") -> str:
+    """Return the line that draws a kernel with this σ_w².
+
+    >>> he_line("relu", 2.0), he_line("linear", 1.0)
+    ('kernel_init=flaxinit.he("relu")', 'kernel_init=flaxinit.lecun()')
+    >>> he_line(None, 2.9)
+    'kernel_init=flaxinit.variance_scaling(2.9, "fan_in", "truncated_normal")'
+    """
+    more = f", {more}" if more else ""
+    # The gain of an activation holds at q = 1; far from it, the number is written.
+    if name == "linear" and abs(math.log(wanted)) < math.log(2):
+        return f"kernel_init=flaxinit.lecun({more[2:]})"
+    if name in MOMENTS and abs(math.log(wanted * MOMENTS[name][0])) < math.log(2):
+        return f'kernel_init=flaxinit.he("{name}"{more})'
+    scale = f'{wanted:.3g}, "fan_in", "truncated_normal"'
+    return f"kernel_init=flaxinit.variance_scaling({scale}{more})"
+
+
+def other_fans(layer: "Layer") -> Iterator[tuple[float, str]]:
+    """Yield fans that an initializer may have taken for the true one, each with its name."""
+    shape, true = layer.shape, layer.fan_in
+    guesses = [
+        (layer.fan_in_seen, "seen by the initializer"),
+        (float(math.prod(shape[:-1])), "all axes but the last"),
+        (float(math.prod(shape[1:])), "all axes but the first"),
+        (float(shape[-1]), "the outputs"),
+        (float(shape[0]), "the first axis"),
+    ]
+    told: set[float] = set()
+    for fan, name in guesses:
+        if fan and fan != true and fan not in told:
+            told.add(fan)
+            yield fan, name

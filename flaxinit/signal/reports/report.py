@@ -1,0 +1,245 @@
+"""Report: the signal of a model, kernel by kernel and along the residual stream."""
+
+import math
+import sys
+from dataclasses import dataclass, field, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from flaxinit.signal.measuring.measured import Measured
+from flaxinit.signal.reports.findings import Finding, find
+from flaxinit.signal.samples.fluctuation import Fluctuation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kernel at work, and the signal around it, expected over draws.
+
+    A kernel that is at work several times (in a recurrent cell) has an entry for each.
+
+    Attributes:
+        path: where the kernel is in the parameters; several where it is computed from several.
+        shape: of the parameter.
+        fan_in: the number of terms summed into one output.
+        fan_in_seen: the fan of the shape that was drawn, as JAX counts it; None if that is not
+            known. It differs where a layer draws a kernel in one shape and uses it in another.
+        sigma_w2: fan_in times the variance of an entry.
+        sigma_w2_wanted: the one with which the outputs would have the second moment of the
+            pre-activation that the inputs were made of: 2 after ReLU. None if that is not known.
+        signal_in: E[x²] of its inputs.
+        signal_out: E[y²] of its outputs.
+        mean: E[y].
+        positions: correlation of the outputs at two positions of a sample, E[y y'] / E[y²].
+        samples: correlation at two samples.
+        log_sd: standard deviation of the logarithm of signal_out over draws, to first order.
+        sampled: whether signal_in, or the law of the kernel, rests on an operation that was sampled
+            for want of a rule.
+        gradient_out: E[δ²] of the gradient of its outputs, where the output of the model has a
+            unit Gaussian gradient; None where gradients were not forecast, or none arrives.
+        gradient_parameter: E[dW²] of the gradient of the parameter.
+        sensitivity: ∂ log signal_out / ∂ log E[x₀²], where x₀ are the inputs: the product of the
+            slopes of all layers before; above 1 at an unstable fixed point, 0 after a norm.
+        undetermined: why signal_out says nothing of one draw, in words; empty if it does say
+            something. A second moment is undetermined if, at one sample, its standard deviation
+            over draws exceeds its mean. It is smaller in wider layers.
+        gradient_undetermined: the same of the gradients.
+        rough: what the kernel does, if its gradient is forecast only roughly at moderate widths;
+            empty otherwise. It then depends on the kernel itself, or on products of its outputs.
+        gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
+        reads_input: whether the kernel reads the model's inputs, and not what a kernel made.
+        curve: a sample of pre-activations and of the inputs that were made of them, if these are
+            a function of those, entry by entry.
+        measured: the same of one draw, on real inputs; None in a forecast.
+        findings: what is wrong at this kernel.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    fan_in: float
+    sigma_w2: float
+    fan_in_seen: float | None = None
+    sigma_w2_wanted: float | None = None
+    signal_in: float = math.nan
+    signal_out: float = math.nan
+    mean: float = math.nan
+    positions: float | None = None
+    samples: float | None = None
+    log_sd: float = 0.0
+    sampled: bool = False
+    gradient_out: float | None = None
+    gradient_parameter: float | None = None
+    sensitivity: float = 0.0
+    undetermined: str = ""
+    gradient_undetermined: str = ""
+    rough: str = ""
+    gradient_log_sd: float = 0.0
+    reads_input: bool = False
+    curve: Any = field(default=None, repr=False, compare=False)
+    measured: Measured | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def typical(self) -> float:
+        """The median of signal_out over draws, which are log-normal: exp(-s²/2) of the mean."""
+        return self.signal_out * math.exp(-(self.log_sd**2) / 2)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """What 95 % of draws are between: two standard deviations of the logarithm."""
+        return _band(self.signal_out, self.log_sd)
+
+    @property
+    def gradient_band(self) -> tuple[float, float] | None:
+        """The same of gradient_out; None where it is."""
+        return None if self.gradient_out is None else _band(self.gradient_out, self.gradient_log_sd)
+
+
+def _band(mean: float, log_sd: float) -> tuple[float, float]:
+    low, high = (_exp(k * log_sd - log_sd**2 / 2) for k in (-2, 2))
+    return mean * low, mean * high
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < _LARGEST else math.inf
+
+
+_LARGEST = math.log(sys.float_info.max)
+
+
+def undetermined(strays: Fluctuation, gradient: bool = False) -> str:
+    """Return why the standard deviation of a second moment exceeds its mean; empty if it does not.
+
+    A log-normal has the relative variance exp(s²) - 1, where s² is the variance of its logarithm;
+    that exceeds 1 if s² > log 2.
+
+    >>> import numpy as np
+    >>> undetermined(Fluctuation(np.ones((1, 1))))
+    'undetermined: one standard deviation of one draw is a factor of 2.7 at these widths'
+    """
+    if strays.one <= math.log(2):
+        return ""
+    reason = (
+        f"undetermined: one standard deviation of one draw is a factor of "
+        f"{_factor(math.sqrt(strays.one))} at these widths"
+    )
+    more = f"{strays.sensitivity:.2f}"
+    if not gradient and float(more) > 1:
+        reason += f"; the fixed point is unstable, 1 % more at the start is {more} % more here"
+    return reason
+
+
+def _factor(logarithm: float) -> str:
+    """Write exp of a number that may be large."""
+    return f"{math.exp(logarithm):.2g}" if logarithm < 20 else f"10^{logarithm / math.log(10):.0f}"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The residual stream after one branch was added to it.
+
+    Attributes:
+        after: path of the kernel at work before.
+        second_moment: of the sum.
+        positions: correlation at two positions of a sample.
+        samples: correlation at two samples.
+        start: second moment of the stream before.
+    """
+
+    after: str
+    second_moment: float
+    positions: float | None
+    samples: float | None
+    start: float
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The signal of a model: forecast, or measured beside its forecast; prints as a table.
+
+    Attributes:
+        layers: the kernels, in order of use.
+        stream: the sums of independent signals, in order: the residual stream.
+        attention: sums of weights that sum to 1, as a softmax makes them: the kernel before, the
+            mean of Σp², and that of n Σp² - 1 over the n weights that are not 0.
+        others: each parameter that is in no layer, with the operation in which it first meets the
+            signal ("add" for a bias); "" where it never does.
+        remarks: what else to know.
+        findings: what is wrong, with what to write instead.
+    """
+
+    layers: tuple[Layer, ...]
+    stream: tuple[Sum, ...] = ()
+    attention: tuple[tuple[str, float, float | None], ...] = ()
+    others: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = field(init=False)
+
+    def __post_init__(self):
+        found = find(self)
+        layers = tuple(
+            replace(layer, findings=tuple(f for f in found if layer.path in f.paths))
+            for layer in self.layers
+        )
+        object.__setattr__(self, "findings", found)
+        object.__setattr__(self, "layers", layers)
+
+    @property
+    def outside(self) -> tuple[Layer, ...]:
+        """The layers whose E[y²] is not that of independent weights: trained, tied, not random.
+
+        Of a hundred models with independent weights of mean 0, at most one has any.
+        """
+        level = _LEVEL / max(1, len(self.layers))
+        return tuple(x for x in self.layers if x.measured and x.measured.is_outside(level))
+
+    def check(self) -> None:
+        """Raise if there is any finding.
+
+        Raises:
+            ValueError: with all findings.
+        """
+        if self.findings:
+            lines = "".join(f"\n- {finding}" for finding in self.findings)
+            raise ValueError(f"{len(self.findings)} findings in the signal of the model:{lines}")
+
+    def to_json(self) -> str:
+        """Return everything that the report knows, as JSON; what is not finite is null."""
+        from flaxinit.signal.reports.export import to_json
+
+        return to_json(self)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw signal, gradient and stream by order of use, to a PNG, PDF or SVG file.
+
+        The forecast is a line; a band shows where 19 of 20 draws are; dots are measured.
+        """
+        from flaxinit.signal.reports.plot import plot
+
+        plot(self, path)
+
+    def html(self, path: str | Path) -> None:
+        """Write the report as one HTML file, which needs no network."""
+        from flaxinit.signal.reports.page import page
+
+        Path(path).write_text(page(self), "utf-8")
+
+    def __rich_console__(self, console, options):
+        from flaxinit.signal.reports.table import render
+
+        yield from render(self, options.max_width)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        file = StringIO()
+        console = Console(file=file, color_system=None, width=_ENDLESS)
+        console.print(self)
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+    __repr__ = __str__
+
+
+# Of the tables of models whose weights are independent, the share that marks any layer.
+_LEVEL = 0.01
+_ENDLESS = 10_000  # columns, where nothing is folded

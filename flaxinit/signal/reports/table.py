@@ -1,0 +1,175 @@
+"""A report as a table on a terminal, in a file or in a string."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from flaxinit.signal.reports.repeats import repeats, together
+
+if TYPE_CHECKING:
+    from flaxinit.signal.reports.report import Layer, Report
+
+# Rows that a screen shows; in longer tables, repeated layers share a row.
+_SCREEN = 40
+_READABLE = 32  # columns of a path on a narrow terminal
+# What a narrow terminal does without, in this order.
+_DISPENSABLE = (
+    *(
+        "shape",
+        "one draw",
+        "E[dW²]",
+        "samples",
+        "positions",
+        "fan seen",
+        "δ² forecast",
+        "in forecast",
+    ),
+    *("fan_in", "E[δ²]", "out forecast", "wanted", "E[x²]"),
+)
+
+
+def render(report: "Report", width: int) -> Iterator:
+    """Yield what Rich prints in this width."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text  # plain: in markup, [x²] and [2] are styles
+
+    columns = columns_of(report)
+    room = width - 2 - min(_READABLE, max(map(len, columns["kernel"]), default=0))
+    for heading in _DISPENSABLE:
+        if sum(map(_width, list(columns.items())[1:])) > room:
+            columns.pop(heading, None)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in columns:
+        path = heading == "kernel"
+        left = heading in ("kernel", "finding")
+        table.add_column(
+            Text(heading),
+            justify="left" if left else "right",
+            no_wrap=not path,
+            overflow="fold",
+        )
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
+    yield table
+    for remark in remarks(report):
+        yield Text(remark)
+
+
+def groups_of(report: "Report") -> list[list["Layer"]]:
+    """Return the layers of each row."""
+    if len(report.layers) <= _SCREEN:
+        return [[layer] for layer in report.layers]
+    return repeats(report.layers)
+
+
+def columns_of(report: "Report") -> dict[str, list[str]]:
+    """Return the cells of each column that has any, by heading."""
+    groups = groups_of(report)
+
+    def each(value: Callable[["Layer"], float | None]) -> list[str]:
+        return [_range([value(layer) for layer in group]) for group in groups]
+
+    def seen(name: str) -> list[str]:
+        return each(lambda layer: getattr(layer.measured, name, None))
+
+    def expected(name: str) -> list[str]:
+        return each(lambda layer: getattr(layer, name))
+
+    def determined(name: str, why_not: str) -> list[str]:
+        cells = zip(expected(name), groups, strict=True)
+        return ["undetermined" if getattr(g[-1], why_not) else cell for cell, g in cells]
+
+    columns = {
+        "kernel": [together(layer.path for layer in group) for group in groups],
+        "shape": [str(group[0].shape).replace(" ", "") for group in groups],
+        "fan_in": [f"{group[0].fan_in:g}" for group in groups],
+        "fan seen": each(lambda x: None if x.fan_in_seen == x.fan_in else x.fan_in_seen),
+        "σ_w²": expected("sigma_w2"),
+        "wanted": expected("sigma_w2_wanted"),
+    }
+    if any(layer.measured for layer in report.layers):
+        outside = set(map(id, report.outside))
+        marks = ["*" if any(id(x) in outside for x in group) else "" for group in groups]
+        outputs = seen("signal_out")
+        columns |= {
+            "E[x²]": seen("signal_in"),
+            "in forecast": _marked(expected("signal_in"), groups),
+            "E[y²]": [a + b for a, b in zip(outputs, marks, strict=True)],
+            "out forecast": determined("signal_out", "undetermined"),
+            "one draw": [_band(group[-1]) for group in groups],
+            "E[δ²]": seen("gradient_out"),
+            "δ² forecast": determined("gradient_out", "gradient_undetermined"),
+            "E[dW²]": seen("gradient_parameter"),
+            "positions": seen("positions"),
+            "samples": seen("samples"),
+        }
+    else:
+        columns |= {
+            "E[x²]": _marked(expected("signal_in"), groups),
+            "E[y²]": determined("signal_out", "undetermined"),
+            "one draw": [_band(group[-1]) for group in groups],
+            "E[δ²]": determined("gradient_out", "gradient_undetermined"),
+            "E[dW²]": _rough(determined("gradient_parameter", "gradient_undetermined"), groups),
+            "positions": expected("positions"),
+            "samples": expected("samples"),
+        }
+    numbers = {id(finding): n for n, finding in enumerate(report.findings, 1)}
+    columns["finding"] = [
+        ",".join(str(n) for n in sorted({numbers[id(f)] for x in group for f in x.findings}))
+        for group in groups
+    ]
+    return {heading: cells for heading, cells in columns.items() if any(cells)}
+
+
+def _marked(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[str]:
+    sampled = ["~" if any(layer.sampled for layer in group) else "" for group in groups]
+    return [a + b for a, b in zip(cells, sampled, strict=True)]
+
+
+def _rough(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[str]:
+    rough = ["≈" if any(layer.rough for layer in group) else "" for group in groups]
+    return [cell and cell + mark for cell, mark in zip(cells, rough, strict=True)]
+
+
+def _range(values: Sequence[float | None]) -> str:
+    """Return the first value and the last, if they differ."""
+    known = [f"{value:.3g}" for value in values if value is not None and value == value]
+    if not known:
+        return ""
+    return known[0] if known[0] == known[-1] else f"{known[0]}→{known[-1]}"
+
+
+def _band(layer: "Layer") -> str:
+    """Write what 95 % of draws are between, where that is not one number."""
+    low, high = (f"{value:.2g}" for value in layer.band)
+    return "" if layer.undetermined or low == high else f"{low}…{high}"
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    heading, cells = column
+    return 2 + max(map(len, [heading, *cells]))
+
+
+def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
+    """Yield what stands below a table: the findings and all else."""
+    for n, finding in enumerate(report.findings if findings else (), 1):
+        yield f"{n}. {finding.what} ({together(finding.paths)}): {finding.text}"
+        yield f"   write: {finding.write}"
+    if report.stream:
+        first, last = report.stream[0].second_moment, report.stream[-1].second_moment
+        yield f"residual stream: E[x²] {first:.3g} after the first sum, {last:.3g} at the end"
+    if any(layer.sampled for layer in report.layers):
+        yield "~ rests on an operation that has no rule of its own and was sampled"
+    forecast = [layer for layer in report.layers if layer.gradient_parameter is not None]
+    if kinds := sorted({layer.rough for layer in forecast if layer.rough and not layer.measured}):
+        yield f"≈ of a kernel that {' or '.join(kinds)}: off by more than others, at small widths"
+    if report.outside:
+        yield "* not by chance: weights depend on their input or each other, or have a mean"
+    for operation in dict.fromkeys(report.others.values()):
+        names = [name for name, each in report.others.items() if each == operation]
+        if operation:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"not measured, meets the signal in {operation}: {names[0]}{more}"
+        else:
+            yield f"not measured, never meets the signal: {together(names)}"
+    yield from report.remarks

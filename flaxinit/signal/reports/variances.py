@@ -1,0 +1,179 @@
+"""Findings of variances: kernels that are drawn wrong, and what that does over the depth."""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from flaxinit.signal.reports.finding import DEPTHS, Finding
+from flaxinit.signal.reports.gains import gain_of, he_line, name_of, other_fans, ratio_of
+from flaxinit.signal.reports.repeats import repeats
+
+if TYPE_CHECKING:
+    from flaxinit.signal.reports.report import Layer, Report
+
+_TUNE = "init = flaxinit.tune(model, x), and draw the parameters with init"
+
+# Of a kernel before a norm, Σ W dW is 0 but for rounding; of another one, it is of the size of
+# √Σ (δ y)², and less than a thousandth of it in one of 1250 draws.
+_IDLE = 1e-3
+_ERRORS = 4.0  # standard errors; chance passes them once in 16,000 kernels
+
+
+def wrong_variance(report: "Report") -> Iterator[Finding]:
+    """Find kernels that change the second moment by more than e: six of them lose the signal.
+
+    Only kernels whose inputs are a known function of a pre-activation are judged, and not those on
+    which a factor does nothing, because a norm follows. Where the variance is that of the
+    activation at q = 1, it is right, and the signal has another size.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for layer in report.layers:
+        if _is_judged(layer):
+            ratio, error = ratio_of(layer), _error(layer)
+            if min(map(abs, map(math.log, ratio))) > 1 + _ERRORS * error:
+                found.setdefault(_told(layer, error), []).append(layer.path)
+    for (what, text, write), paths in found.items():
+        yield Finding(what, tuple(paths), text, write)
+
+
+def unlike_peers(report: "Report") -> Iterator[Finding]:
+    """Find the one of three or more repeated kernels whose variance is half of theirs, or twice."""
+    told = {path for finding in wrong_variance(report) for path in finding.paths}
+    for group in repeats(report.layers):
+        # One that reads the inputs may have the gain of all others: a factor of 2, once.
+        some = [layer for layer in group if _is_judged(layer) and not layer.reads_input]
+        ratios = [min(ratio_of(layer), key=lambda r: abs(math.log(r))) for layer in some]
+        if len(some) < 3:
+            continue
+        middle = statistics.median_low(ratios)
+        error = _error(some[0])
+        far = [
+            layer
+            for layer, ratio in zip(some, ratios, strict=True)
+            if min(abs(math.log(ratio / middle)), abs(math.log(ratio)))
+            > math.log(2) - _ERRORS * error
+        ]
+        if len(far) == 1 and far[0].path not in told:
+            what, text, write = _told(far[0], error)
+            yield Finding(what, (far[0].path,), text, write)
+
+
+def _is_judged(layer: "Layer") -> bool:
+    seen = layer.measured
+    return bool(
+        seen
+        and layer.sigma_w2_wanted
+        and layer.sigma_w2 > 1e-5 * seen.sigma_w2  # not of equal entries
+        and seen.along is not None
+        and abs(seen.along) > _IDLE
+        and (layer.reads_input or layer.curve is not None)
+    )
+
+
+def _error(layer: "Layer") -> float:
+    """Return the standard error of log σ_w², for normal entries."""
+    return math.sqrt(2 / layer.measured.entries) if layer.measured else 0.0
+
+
+def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
+    """Say what is wrong with a variance, by its likely cause, and what to write."""
+    drawn, wanted = layer.sigma_w2, layer.sigma_w2_wanted or 1.0
+    name = name_of(layer)
+    change = f"the second moment becomes {drawn / wanted:.2g} times what it was."
+    for fan, which in other_fans(layer):
+        if abs(math.log(drawn * fan / (wanted * layer.fan_in))) < _ERRORS * error:
+            text = (
+                f"the variance is that of fan {fan:g} ({which}), {layer.fan_in / fan:.3g} times "
+                f"too {'large' if fan < layer.fan_in else 'small'}: {layer.fan_in:g} terms are "
+                f"summed, and {change}"
+            )
+            return "wrong fan", text, he_line(name, wanted, f"fan_in={layer.fan_in:g}")
+    if (other := gain_of(drawn, _ERRORS * error)) and other != name:
+        text = (
+            f"σ_w² is {drawn:.2g}, the gain of {other}, but the inputs are those of "
+            f"{name or 'another function'}, which needs {wanted:.3g}: {change}"
+        )
+        return "gain of another activation", text, he_line(name, wanted)
+    text = f"σ_w² is {drawn:.2g}, where {wanted:.3g} keeps the signal: {change}"
+    return "wrong variance", text, he_line(name, wanted)
+
+
+def vanishing_or_exploding(report: "Report") -> Iterator[Finding]:
+    """Find repeated layers whose signal, or gradient, changes by more than e⁶ from end to end."""
+    for group in repeats(report.layers):
+        for name, value, order in (
+            ("signal", _signal, group),
+            ("gradient", _gradient, group[::-1]),
+        ):
+            numbers = [(layer, value(layer)) for layer in order]
+            some = [(layer, x) for layer, x in numbers if x is not None and math.isfinite(x)]
+            if len(some) < 2 or not some[0][1]:
+                continue
+            if name == "gradient" and not some[-1][1] and shut(report):
+                continue
+            (first, start), (last, end) = some[0], some[-1]
+            change = math.log(end / start) if end else -math.inf
+            # What one draw strays by does not count: two standard deviations of it.
+            chance = 2 * math.hypot(first.log_sd, last.log_sd)
+            if abs(change) - chance > DEPTHS:
+                word = "vanishing" if change < 0 else "exploding"
+                cause, write = _cause(group)
+                yield Finding(
+                    f"{word} {name}",
+                    tuple(layer.path for layer, _ in some),
+                    f"its second moment goes from {start:.2g} at {first.path} to {end:.2g} at "
+                    f"{last.path}.{cause}",
+                    write,
+                )
+
+
+def gains_add_up(report: "Report") -> Iterator[Finding]:
+    """Find repeated layers with the gain of another activation, where the signal shows it."""
+    lost = {path for f in vanishing_or_exploding(report) for path in f.paths}
+    for group in repeats(report.layers):
+        cause, write = _cause(group)
+        start, end = _signal(group[0]), _signal(group[-1])
+        if cause and start and end and group[0].path not in lost:
+            chance = 2 * math.hypot(group[0].log_sd, group[-1].log_sd)
+            if abs(math.log(end / start)) - chance > 1:
+                other = "the gain of" in cause
+                yield Finding(
+                    "gain of another activation" if other else "wrong variance",
+                    tuple(layer.path for layer in group),
+                    f"the second moment goes from {start:.2g} to {end:.2g}.{cause}",
+                    write,
+                )
+
+
+def shut(report: "Report") -> bool:
+    """Return whether a kernel starts at zero, which is a choice: no gradient passes it yet."""
+    return any(layer.measured and not layer.measured.kernel for layer in report.layers)
+
+
+def _signal(layer: "Layer") -> float | None:
+    return layer.measured.signal_in if layer.measured else layer.signal_in
+
+
+def _gradient(layer: "Layer") -> float | None:
+    return layer.measured.gradient_out if layer.measured else layer.gradient_out
+
+
+def _cause(group: Sequence["Layer"]) -> tuple[str, str]:
+    """Return why a signal changes along a group, "" if that is not known, and what to write."""
+    off = [
+        layer
+        for layer in group
+        if layer.curve is not None
+        and layer.sigma_w2_wanted
+        and layer.sigma_w2
+        and min(map(abs, map(math.log, ratio_of(layer)))) > math.log(2) / 2
+    ]
+    if len(off) < max(1, len(group) - 1):  # the first may read the inputs
+        return "", _TUNE
+    layer = off[0]
+    drawn, wanted, name = layer.sigma_w2, layer.sigma_w2_wanted or 1.0, name_of(layer)
+    other = gain_of(drawn, math.log(1.1))
+    whose = f", the gain of {other}" if other and other != name else ""
+    cause = f" σ_w² is {drawn:.2g}{whose}; after {name or 'this function'} {wanted:.3g} keeps it."
+    return cause, he_line(name, wanted)

@@ -1,0 +1,121 @@
+"""Elementwise operations, run on the sample and corrected by what theory knows.
+
+Sums and products of independent signals have the second moments
+
+    E[(x ± y)²] = E[x²] + E[y²] ± 2 E[x] E[y],    E[(x y)²] = E[x²] E[y²],
+
+and the latter holds for a signal that another one masks, too. A sample has these moments only up
+to an error of 1/√particles, which would grow with depth.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from flaxinit.signal.rules.functions import function
+from flaxinit.signal.samples.alignment import aligned, independent, moments, roles
+from flaxinit.signal.samples.fluctuation import Fluctuation, total
+from flaxinit.signal.samples.limits import Limits, must_fit
+from flaxinit.signal.samples.signals import WIDTH, Base, Signal, all_bases, joined, wide
+
+
+def elementwise(
+    equation, signals: Sequence[Signal], limits: Limits, rng: np.random.Generator
+) -> Signal | None:
+    """Return the result of an elementwise operation; None if it is another operation."""
+    name = equation.primitive.name
+    run = function(name, equation.params)
+    if run is None:
+        return None
+    signals = aligned(signals, limits, rng)
+    sizes = zip(*(signal.data.shape for signal in signals), strict=True)
+    aval = equation.outvars[0].aval
+    must_fit(math.prod(map(max, sizes)), name, aval.shape)
+    if name == "bitcast_convert_type":  # the bits are those of its dtype, not of 64 bits
+        if aval.dtype.itemsize != equation.invars[0].aval.dtype.itemsize:
+            return None
+        signals = [signals[0].with_data(signals[0].data.astype(equation.invars[0].aval.dtype))]
+    with np.errstate(all="ignore"):
+        data = np.asarray(run(*(signal.data for signal in signals)))
+    if aval.dtype.kind in "biu":
+        data = data.astype(aval.dtype, copy=False)
+    result = Signal(wide(data), tuple(aval.shape), roles(signals), **joined(signals))
+    result = replace(result, bases=all_bases(signals))
+    if name == "select_n" and _masked(signals, result):
+        result = _matched(result, _kept(signals, result.widths()))
+    elif name in _MOMENTS and independent(signals, result.roles):
+        result = _matched(result, _expected(name, signals, result.widths()))
+    return _leveled(name, signals, result)
+
+
+_MOMENTS = ("add", "add_any", "sub", "mul")
+
+
+def _expected(name: str, signals: Sequence[Signal], widths: tuple[int, ...]) -> np.ndarray:
+    (mean, square), (other_mean, other_square) = (moments(signal, widths) for signal in signals)
+    if name == "mul":
+        return square * other_square
+    cross = 2 * np.real(mean * np.conj(other_mean))
+    return square + other_square + (-cross if name == "sub" else cross)
+
+
+def _masked(signals: Sequence[Signal], result: Signal) -> bool:
+    """Return whether one of two signals is chosen by a signal that is independent of both."""
+    which, *cases = signals
+    drawn = frozenset().union(*(case.sources for case in cases))
+    both = len(cases) == 2 and bool(which.sources) and bool(drawn)
+    return both and WIDTH in result.roles and not which.sources & drawn
+
+
+def _kept(signals: Sequence[Signal], widths: tuple[int, ...]) -> np.ndarray:
+    which, *cases = signals
+    second, _ = moments(which, widths)  # how often the second case is chosen
+    (_, zero), (_, one) = (moments(case, widths) for case in cases)
+    return (1 - second) * zero + second * one
+
+
+def _matched(signal: Signal, wanted: np.ndarray) -> Signal:
+    """Rescale a signal to these second moments at each place."""
+    _, found = moments(signal, signal.widths())
+    usable = (found > 0) & np.isfinite(found) & np.isfinite(wanted) & (wanted > 0)
+    ratio = np.divide(wanted, found, out=np.ones(np.shape(found)), where=usable)
+    return signal.with_data(signal.data * np.sqrt(ratio), bases=signal.bases)
+
+
+def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
+    """Set the level and the spread that follow from those of the operands.
+
+    A sum of signals, or of a signal and a bias, is a new pre-activation. So is a quotient by a
+    norm: its second moment is the same in each draw. Any other operation on a pre-activation is
+    part of the activation.
+    """
+    if result.origin is not None or not result.sources:
+        return result
+    if name in ("add", "add_any", "sub"):
+        known = result.backward or any(signal.is_parameter for signal in signals)
+        if not known and not independent(signals, result.roles):
+            return result
+        squares = [signal.second_moment() for signal in signals]
+        shares = [square / (sum(squares) or 1.0) for square in squares]
+        pairs = zip(signals, shares, strict=True)
+        return _pre_activation(result, total(x.carried().scaled(share) for x, share in pairs))
+    if result.backward:
+        return result
+    if name in ("mul", "div") and any(_is_statistic(signal, result) for signal in signals):
+        return _pre_activation(result, Fluctuation())
+    return result
+
+
+def _pre_activation(signal: Signal, strays: Fluctuation) -> Signal:
+    level, bases = signal.second_moment(), (Base(signal.data, strays),)
+    return replace(signal, level=level, strays=strays, bases=bases)
+
+
+def _is_statistic(signal: Signal, result: Signal) -> bool:
+    """Return whether an operand was computed from inputs, one number for several entries."""
+    if signal.origin is not None or not signal.sources:
+        return False
+    pairs = zip(signal.held, result.held, strict=True)
+    return any(mine == 1 and size > 1 for mine, size in pairs)

@@ -1,0 +1,179 @@
+"""An interpreter that runs a program on signals, with one rule for each operation."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from flaxinit.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
+from flaxinit.signal.rules import fallback
+from flaxinit.signal.rules.along import ALONG, along
+from flaxinit.signal.rules.assembly import along_new_axis, concatenated, stacked
+from flaxinit.signal.rules.elementwise import elementwise
+from flaxinit.signal.rules.gradients import is_gradient, of_convolution, of_kernel, of_table
+from flaxinit.signal.rules.kernels import Kernels
+from flaxinit.signal.rules.lookup import Rows, dynamic_slice, gather
+from flaxinit.signal.rules.meeting import Meetings, Observer
+from flaxinit.signal.rules.movement import MOVEMENTS, row
+from flaxinit.signal.rules.products import axes_of, contracted
+from flaxinit.signal.rules.reduction import REDUCTIONS, reduced
+from flaxinit.signal.samples.draws import bits
+from flaxinit.signal.samples.limits import Limits
+from flaxinit.signal.samples.signals import (
+    CONSTANT,
+    PLACE,
+    WIDTH,
+    Signal,
+    exact,
+    is_key,
+)
+
+_SUMS = {"psum", "psum_invariant"}  # over devices, of which there is one
+
+
+@dataclass
+class Interpreter:
+    """One run of a program.
+
+    Attributes:
+        limits: sizes of samples.
+        rng: random numbers; the key is fixed.
+        numbers: names draws.
+        observer: is told of kernels and sums.
+        drawn: the shapes of random bits, by number.
+    """
+
+    limits: Limits
+    rng: np.random.Generator
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    observer: Observer = field(default_factory=Observer)
+    drawn: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.rows: Rows = {}
+        kernels = Kernels(self.limits, self.rng)
+        self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer)
+
+    def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:
+        """Run a program and return its results."""
+        return evaluate(program, operands, self.equation, lambda atom, value: exact(value))
+
+    def equation(self, equation, signals: list[Signal]) -> list[Signal]:
+        name = equation.primitive.name
+        if name == "shard_map" and equation.params["mesh"].size > 1:
+            raise ValueError(
+                f"A shard_map over {equation.params['mesh'].size} devices sees parts of a signal. "
+                "Forecast the model with a mesh of one device: its signal is the same."
+            )
+        if body := called(equation):
+            return self.run(body, signals)
+        if name in IDENTITIES or name in _SUMS:
+            return signals
+        found = self.control(equation, signals) or self.rule(equation, signals)
+        if found is None:
+            return self.without_rule(equation, signals)
+        return [found] if isinstance(found, Signal) else found
+
+    def without_rule(self, equation, signals: list[Signal]) -> list[Signal]:
+        return fallback.run(equation, signals, self.limits, self.rng)
+
+    def control(self, equation, signals: list[Signal]) -> list[Signal] | None:
+        """Run a loop or a branch; the first entry of the sample decides which way it goes."""
+        params = equation.params
+        match equation.primitive.name:
+            case "scan" if params["length"]:
+                return unroll_scan(equation, signals, self.run, row, self.stacked)
+            case "while":
+                return run_while(equation, signals, self.holds, self.run)
+            case "cond":
+                which, *operands = signals
+                branch = closed(params["branches"][int(which.data.flat[0])])
+                results = self.run(branch, operands)
+                return [replace(x, sampled=True) for x in results] if which.sources else results
+        return None
+
+    def holds(self, test: ClosedJaxpr, operands: list[Signal]) -> bool:
+        return bool(self.run(test, operands)[0].data.flat[0])
+
+    def stacked(self, steps: Sequence[Signal]) -> Signal:
+        return stacked(steps, self.limits, self.rng)
+
+    def rule(self, equation, signals: list[Signal]) -> list[Signal] | Signal | None:
+        """Apply the rule for an operation; return None if there is none or it does not apply."""
+        name, params = equation.primitive.name, equation.params
+        if name == "random_bits":
+            (out,) = equation.outvars  # there may be several keys
+            return self.random_bits(tuple(out.aval.shape), params["bit_width"])
+        if name.startswith("random_") or any(is_key(signal.data) for signal in signals):
+            return None
+        if name in MOVEMENTS:
+            return MOVEMENTS[name](equation, signals)
+        if name in REDUCTIONS:
+            return reduced(equation, signals)
+        if name in ALONG:
+            return along(equation, signals)
+        match name:
+            case "dot_general":
+                return self.dot_general(equation, signals)
+            case "conv_general_dilated":
+                return self.convolution(equation, signals)
+            case "concatenate":
+                return concatenated(signals, params["dimension"], self.limits, self.rng)
+            case "stack":
+                return along_new_axis(signals, params["axis"], self.limits, self.rng)
+            case "gather":
+                return gather(equation, signals, self.limits, self.rng, self.rows)
+            case "dynamic_slice":
+                return dynamic_slice(equation, signals)
+            case "scatter-add" | "scatter_add" if signals[-1].backward:
+                return of_table(equation, signals, self.numbers, self.rng)
+        return self.elementwise(equation, signals)
+
+    def elementwise(self, equation, signals: Sequence[Signal]) -> Signal | None:
+        result = elementwise(equation, signals, self.limits, self.rng)
+        if equation.primitive.name == "add" and result and not result.backward:
+            one, other = signals
+            apart = one.origin is other.origin is None and not one.sources & other.sources
+            if apart and result.sources:
+                self.observer.added(result, signals)
+        return result
+
+    def random_bits(self, shape: tuple[int, ...], width: int) -> Signal:
+        held, replicas = self.limits.bits(shape)
+        roles = [WIDTH if axis == len(shape) - 1 else PLACE for axis in range(len(shape))]
+        roles = [CONSTANT if n == 1 else role for n, role in zip(shape, roles, strict=True)]
+        number = next(self.numbers)
+        self.drawn[number] = shape
+        data = bits(self.rng, (replicas, *held), width)
+        return Signal(data, shape, tuple(roles), frozenset({number}))
+
+    def dot_general(self, equation, signals: Sequence[Signal]) -> Signal:
+        side = _kernel(signals)
+        if side is not None:
+            return self.meetings.dot_general(equation, signals, side)
+        if is_gradient(equation, signals, self.limits):
+            return of_kernel(equation, signals, self.numbers, self.rng)
+        one, other = signals
+        summed = axes_of(equation, 0, len(one.shape)).summed
+        drawn = one.sources and other.sources and not (one.backward or other.backward)
+        if drawn and any(one.roles[axis] == WIDTH for axis in summed):
+            self.observer.scored(one, other)
+        return contracted(equation, one, other)
+
+    def convolution(self, equation, signals: Sequence[Signal]) -> Signal | None:
+        if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:
+            return self.meetings.convolution(equation, signals)
+        one, other = signals
+        if one.origin is other.origin is None and one.backward != other.backward:
+            return of_convolution(equation, signals, self.limits, self.numbers, self.rng)
+        return None
+
+
+def _kernel(signals: Sequence[Signal]) -> int | None:
+    """Return which of two operands is a parameter that meets a signal; None if neither is."""
+    sides = [side for side, signal in enumerate(signals) if signal.is_parameter]
+    if len(sides) != 1 or signals[1 - sides[0]].origin is not None:
+        return None
+    return sides[0]

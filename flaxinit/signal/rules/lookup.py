@@ -1,0 +1,97 @@
+"""Rows of arrays by index: embeddings, tables of positions, and slices at a computed place.
+
+A table of weights is as long as a vocabulary. Only the rows that are looked up are made, and each
+is made once: it is the same row wherever it is looked up again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from flaxinit.signal.rules.movement import cut
+from flaxinit.signal.samples.limits import Limits
+from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, expanded, joined
+
+Rows = dict[tuple[Any, int], np.ndarray]
+
+
+def axis_looked_up(equation) -> int | None:
+    """Return the one axis from which a gather takes whole slices; None for another gather."""
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    shape = equation.invars[0].aval.shape
+    mapped = tuple(numbers.start_index_map)
+    others = [axis for axis in range(len(shape)) if axis not in mapped]
+    simple = (
+        len(mapped) == 1
+        and tuple(numbers.collapsed_slice_dims) == mapped
+        and not numbers.operand_batching_dims
+        and all(sizes[axis] == shape[axis] for axis in others)
+    )
+    return mapped[0] if simple else None
+
+
+def gather(
+    equation, signals: Sequence[Signal], limits: Limits, rng: np.random.Generator, rows: Rows
+) -> Signal | None:
+    """Return the rows of an array at known indices; None if it is not a lookup along one axis."""
+    table, indices = signals
+    axis = axis_looked_up(equation)
+    if axis is None or indices.sources:
+        return None
+    number = np.clip(indices.data[0, ..., 0].astype(np.int64), 0, table.shape[axis] - 1)
+    number = np.broadcast_to(number, indices.shape[:-1])
+    offset = tuple(equation.params["dimension_numbers"].offset_dims)
+    shape = tuple(equation.outvars[0].aval.shape)
+    places = [i for i in range(len(shape)) if i not in offset]
+    if table.is_parameter and not table.known:
+        data, held_roles = _drawn(table, axis, number, limits, rng, rows)
+    else:
+        whole = expanded(table, [axis])
+        if whole.held[axis] != whole.shape[axis]:
+            return None
+        data = np.take(whole.data, number.reshape(-1), axis=axis + 1)
+        held_roles = tuple(role for i, role in enumerate(table.roles) if i != axis)
+        data = np.moveaxis(data, axis + 1, 1)
+    data = data.reshape(data.shape[0], *number.shape, *data.shape[2:])
+    order = np.argsort([*places, *offset])
+    data = np.transpose(data, (0, *(1 + order)))
+    roles = [PLACE] * len(shape)
+    for place, role in zip(offset, held_roles, strict=True):
+        roles[place] = role
+    kept = tuple(CONSTANT if n == 1 else role for n, role in zip(shape, roles, strict=True))
+    found = Signal(data, shape, kept, **joined(signals))
+    # The level of indices says nothing of what they point to.
+    return replace(found, level=found.second_moment() if table.is_parameter else table.level)
+
+
+def _drawn(table, axis: int, number: np.ndarray, limits: Limits, rng, rows: Rows):
+    """Draw rows of a table of weights, replicas × places × held entries, and return their roles."""
+    others = tuple(n for i, n in enumerate(table.shape) if i != axis)
+    held = limits.hold(others, number.size)
+    replicas = limits.replicas(held, number.size)
+    law = table.data.reshape(-1)
+    square = float(np.mean(np.abs(law) ** 2))
+    for row in np.unique(number):
+        if (table.origin, int(row)) not in rows:
+            entries = rng.choice(law, (replicas, *held))
+            found = float(np.mean(np.abs(entries) ** 2))
+            rows[table.origin, int(row)] = entries * math.sqrt(square / found if found else 1.0)
+    some = [rows[table.origin, int(row)] for row in number.reshape(-1)]
+    replicas = min(len(row) for row in some)
+    roles = [WIDTH if i == len(others) - 1 else PLACE for i in range(len(others))]
+    return np.stack([row[:replicas] for row in some], axis=1), roles
+
+
+def dynamic_slice(equation, signals: Sequence[Signal]) -> Signal | None:
+    """Return a slice at a computed place; None if the place depends on a draw."""
+    signal, *starts = signals
+    if any(start.sources for start in starts):
+        return None
+    sizes = equation.params["slice_sizes"]
+    for axis, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        first = int(np.clip(start.data.reshape(-1)[0], 0, signal.shape[axis] - size))
+        signal = cut(signal, axis, first, first + size)
+    return signal

@@ -1,0 +1,222 @@
+"""Signal: what is known of an array when parameters are drawn at random.
+
+A signal is a sample of the array. Each of its axes is held in one of three ways:
+
+- *whole*: every entry is there. So are the samples of a batch and its positions.
+- *constant*: one entry stands for all, because they are equal. A broadcast makes such an axis.
+- *in part*: ``held`` entries stand for ``size`` exchangeable ones. So are axes wider than the cap.
+
+The first axis of the data is not one of the array: it counts *replicas*, independent networks whose
+kernels all have the same law. The mean over replicas and width axes estimates an expectation.
+
+The *role* of an axis says what its entries are to each other: those of a ``WIDTH`` axis are
+exchangeable (channels that come out of a random kernel); those of a ``PLACE`` axis (samples,
+positions, the inputs' own channels) are not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flaxinit.signal.samples.fluctuation import Fluctuation, total, widest
+
+CONSTANT, WIDTH, PLACE = 0, 1, 2  # the greater role wins where two arrays meet
+# Parameters by number, each with the steps (slices, rows) that were taken of it.
+Origin = frozenset[tuple[int, tuple[Any, ...]]]
+NOTHING: Origin = frozenset()
+
+
+class Base(NamedTuple):
+    """A pre-activation: its sample, and how its second moment differs from draw to draw."""
+
+    data: np.ndarray
+    strays: Fluctuation
+
+    def slope(self, signal: "Signal") -> float:
+        """Return ∂ log E[x²] / ∂ log q for x = φ(u, ...), with u ~ N(0, q) at each place.
+
+        Integration by parts gives E[x² (u²/q - 1)] / 2 E[x²]. The estimate E[u² (u²/q - 1)] / q
+        from the same sample replaces the 2: the errors of both cancel, all of them after ReLU.
+        """
+        if signal.data is self.data:
+            return 1.0
+        few = some(signal)
+        x, u = (np.square(np.abs(y), dtype=np.float64) for y in (few, self.data[: len(few)]))
+        channels = (0, *(axis + 1 for axis in signal.widths()))
+        q = np.mean(u, axis=channels, keepdims=True)
+        change = np.divide(u, q, out=np.ones_like(u), where=q > 0) - 1
+        two = np.mean(u * change) / np.mean(u) if np.any(u) else 0.0
+        mean = np.mean(x)
+        return float(np.mean(x * change) / (mean * two)) if mean and two else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """A sample of an array.
+
+    Attributes:
+        data: replicas × held entries; floating numbers have 64 bits.
+        shape: the true shape of the array.
+        roles: CONSTANT, WIDTH or PLACE, for each axis.
+        sources: the draws that its entries depend on; if two signals have disjoint sources, the
+            expectation of their product is the product of their expectations.
+        origin: the parameters, if it was computed from these alone; None if inputs take part.
+        sampled: whether it rests on an operation that has no rule of its own.
+        level: second moment of the pre-activation that it was made of; nan if of none.
+        strays: how its second moment differs from draw to draw; `carried` says it if it is a
+            function of known pre-activations.
+        backward: whether it is a gradient.
+        bases: the pre-activations that it is a function of, entry by entry; none if that is not
+            known.
+    """
+
+    data: Any
+    shape: tuple[int, ...]
+    roles: tuple[int, ...]
+    sources: frozenset[int] = frozenset()
+    origin: Origin | None = NOTHING
+    sampled: bool = False
+    level: float = math.nan
+    strays: Fluctuation = Fluctuation()
+    backward: bool = False
+    bases: tuple[Base, ...] = ()
+
+    def __post_init__(self):
+        if not len(self.shape) == len(self.roles) == self.data.ndim - 1:
+            raise ValueError(f"{self.held} entries of an array of shape {self.shape}.")
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        return tuple(self.data.shape[1:])
+
+    @property
+    def replicas(self) -> int:
+        return self.data.shape[0]
+
+    @property
+    def known(self) -> bool:
+        """Whether nothing in it was drawn."""
+        return not self.sources
+
+    @property
+    def is_parameter(self) -> bool:
+        return bool(self.origin)
+
+    def with_data(self, data, **changes: Any) -> "Signal":
+        """Return the signal with other data, whose bases are not known unless they are given."""
+        return replace(self, data=data, **{"strays": self.carried(), "bases": ()} | changes)
+
+    def carried(self) -> Fluctuation:
+        """Return how the second moment strays with those of the pre-activations it is made of."""
+        if not self.bases or any(base.data.shape != self.data.shape for base in self.bases):
+            return self.strays
+        return total(base.strays.scaled(base.slope(self)) for base in self.bases)
+
+    def share(self, axes: Sequence[int]) -> float:
+        """Return how many true entries each held entry stands for, on these axes."""
+        count = 1.0
+        for axis in axes:
+            count *= self.shape[axis] / self.held[axis]
+        return count
+
+    def widths(self) -> tuple[int, ...]:
+        return tuple(i for i, role in enumerate(self.roles) if role == WIDTH)
+
+    def second_moment(self) -> float:
+        flat = self.data.ravel("K")
+        return float(np.vdot(flat, flat).real) / flat.size if flat.size else 0.0
+
+    def mean(self) -> float:
+        return float(np.mean(self.data).real) if self.data.size else 0.0
+
+
+def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
+    """Return the signal of an array whose values are known.
+
+    >>> exact(np.ones((2, 3), np.float32)).data.dtype
+    dtype('float64')
+    """
+    if is_key(value):
+        return Signal(value[None], tuple(value.shape), (PLACE,) * value.ndim, origin=origin)
+    array = wide(np.asarray(value))
+    roles = tuple(CONSTANT if size == 1 else PLACE for size in array.shape)
+    level = (
+        math.nan if origin is not None else float(np.mean(np.abs(array.astype(np.float64)) ** 2))
+    )
+    strays = Fluctuation(sensitivity=float(origin is None))
+    return Signal(array[np.newaxis], array.shape, roles, origin=origin, level=level, strays=strays)
+
+
+def is_key(value: Any) -> bool:
+    """Return whether an array holds keys of random numbers, which NumPy does not know."""
+    import jax
+
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def wide(array: np.ndarray) -> np.ndarray:
+    """Widen floating and complex numbers to 64 bits: no rounding, and no overflow at 1e38."""
+    kind = array.dtype.kind
+    if kind == "c":
+        return array.astype(np.complex128, copy=False)
+    if kind in "fV":  # NumPy calls the 8- and 16-bit floats of JAX void
+        return array.astype(np.float64, copy=False)
+    return array
+
+
+def some(signal: Signal) -> np.ndarray:
+    """Return as many replicas as a statistic for a report needs."""
+    each = max(1, signal.data.size // signal.replicas)
+    return signal.data[: max(1, _ENTRIES // each)]
+
+
+_ENTRIES = 2**20
+
+
+def joined(signals: Sequence[Signal]) -> dict[str, Any]:
+    """Return all fields but data, shape and roles of what is computed from these signals."""
+    origins = [signal.origin for signal in signals]
+    known = [origin for origin in origins if origin is not None]
+    backward = any(signal.backward for signal in signals)
+    return {
+        "sources": frozenset().union(*(signal.sources for signal in signals)),
+        "origin": NOTHING.union(*known) if len(known) == len(origins) else None,
+        # How the law of a parameter was read says nothing of the signal that meets it.
+        "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
+        "level": _geometric([signal.level for signal in signals]),
+        "strays": widest(s.carried() for s in signals if s.backward or not backward),
+        "backward": backward,
+    }
+
+
+def all_bases(signals: Sequence[Signal]) -> tuple[Base, ...]:
+    """Return the bases of a function of these signals; none if those of one are not known."""
+    each = [signal.bases for signal in signals if signal.sources and signal.origin is None]
+    if not all(each):
+        return ()
+    return tuple({id(base.strays): base for bases in each for base in bases}.values())
+
+
+def _geometric(levels: Sequence[float]) -> float:
+    known = [level for level in levels if level > 0]  # a branch of zeros has none
+    return math.prod(known) ** (1 / len(known)) if known else math.nan
+
+
+def expanded(signal: Signal, axes: Sequence[int], sizes: Sequence[int] | None = None) -> Signal:
+    """Write out the constant ones of these axes to their true or to the given sizes."""
+    if is_key(signal.data):
+        return signal
+    sizes = [signal.shape[axis] for axis in axes] if sizes is None else sizes
+    shape = list(signal.data.shape)
+    for axis, size in zip(axes, sizes, strict=True):
+        if signal.held[axis] == 1:
+            shape[axis + 1] = size
+    return signal.with_data(np.broadcast_to(signal.data, shape))
+
+
+def is_whole(signal: Signal) -> bool:
+    return all(h in (1, n) for h, n in zip(signal.held, signal.shape, strict=True))

@@ -1,0 +1,1 @@
+"""Factors on kernels that keep the signal, from theory and from data."""

@@ -1,0 +1,292 @@
+"""tune(): an initialization of a model that keeps its signal, without an edit of the model."""
+
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from flaxinit.factors import by_path, scaled_init
+from flaxinit.signal.forecast import bounded, cotangent, input_signal
+from flaxinit.signal.reading import laws
+from flaxinit.signal.reading.model import Programs, programs
+from flaxinit.signal.reports.printed import Printed, grid
+from flaxinit.signal.samples.limits import Limits
+from flaxinit.signal.samples.signals import is_key
+from flaxinit.signal.tuning.homogeneity import Key, named
+from flaxinit.signal.tuning.plan import plan
+from flaxinit.signal.tuning.tuner import Finite, Tuner
+
+Keep = Literal["forward", "backward", "both"]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The factor on the draw of one parameter, or of the part that one step of a loop reads.
+
+    Attributes:
+        path: as `fast_init` writes it, with the steps of loops: ``params/layers/kernel[3]``.
+        shape: of the parameter.
+        value: the factor.
+        why: the reason, in words.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    value: float
+    why: str
+
+
+@dataclass(frozen=True, repr=False)
+class Factors(Printed, Mapping[str, float]):
+    """The factors on a model's kernels, by path; prints as a table.
+
+    Attributes:
+        rows: one for each parameter that multiplies the signal.
+        remark: where the signal is kept in the mean over draws, but not in each; empty if nowhere.
+    """
+
+    rows: tuple[Factor, ...]
+    remark: str = ""
+
+    def __getitem__(self, path: str) -> float:
+        for row in self.rows:
+            if row.path == path:
+                return row.value
+        raise KeyError(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.path for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __rich__(self):
+        from rich.console import Group
+        from rich.text import Text
+
+        rows = ((row.path, row.shape, row.value, row.why) for row in self.rows)
+        table = grid(("parameter", "shape", "factor", "why"), rows)
+        return Group(table, Text(self.remark)) if self.remark else table
+
+
+@dataclass(frozen=True, repr=False)
+class Tuned:
+    """The initialization of a model with a factor on each kernel.
+
+    Attributes:
+        factors: the table of factors.
+    """
+
+    factors: Factors
+    _init: Callable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Initialize: the arguments and the result are those of the model's own init function."""
+        return self._init(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self.factors)
+
+
+def tune(
+    model: Any,
+    /,
+    *inputs: Any,
+    keep: Keep = "forward",
+    level: float | None = None,
+    factors: Mapping[str, float] | None = None,
+    particles: int = 4096,
+    **options: Any,
+) -> Tuned:
+    """Return an initialization of a model that keeps its signal: its own draws, times factors.
+
+    No parameter is drawn to find the factors. The model's program is run on the law of the signal,
+    as `forecast` does, and each kernel's factor is chosen where it meets the signal:
+
+    - Its outputs get the second moment of the pre-activation that its inputs were made of: what
+      an activation, a pooling or attention took away is made up for. That holds for the
+      mean over draws; single draws of deep networks without norms stray, which a remark says. A
+      kernel that meets the inputs themselves keeps their second moment, or makes it the ``level``.
+    - The B branches of a residual stream add at most 1/B of what the stream starts with, each. So
+      the stream at most doubles; a stream that is normalized after each sum counts all its sums.
+    - Two fresh products that are added share the second moment of one.
+
+    ``keep="backward"`` keeps the second moment of the gradients of the pre-activations instead,
+    from each kernel to the one before it (not along a residual stream), and ``keep="both"`` takes
+    the compromise ``2 / (1/v_forward + 1/v_backward)`` of the variances, as Glorot's. Branches
+    have the same bound.
+
+    The factor is 1 for embeddings that are looked up (and for a head that is tied to one), for
+    kernels whose outputs a norm divides, so that a factor would do nothing, for weight-standardized
+    kernels without a gain, for kernels that read a recurrent state that starts at 0, and for what
+    is not random: zeros, scales, biases. A kernel that is used several times has one factor, chosen
+    at its first use.
+
+    Args:
+        model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
+            ``(init, apply)`` of functions, with ``init(key, *inputs)`` and
+            ``apply(params, *inputs)``.
+        inputs: the model's inputs, a batch of them. `jax.ShapeDtypeStruct` stands for unit
+            Gaussian ones.
+        keep: ``"forward"``, ``"backward"`` or ``"both"``.
+        level: the second moment that the inputs get in the kernels that they meet; None keeps
+            theirs. Some activations are not stable at 1: GELU makes small signals smaller and
+            large ones larger, so 100 layers without a norm need 100 or more.
+        factors: of parameters that are not to be chosen, by path; 1.0 leaves a parameter as it is.
+            The ``factors`` of an earlier call are taken, too.
+        particles: channels drawn at each kernel, as in `forecast`.
+        options: keyword arguments of the model, such as ``train=True`` and, for Linen, ``rngs``.
+
+    Returns:
+        An initialization with the arguments and the result of the model's own: ``model.init``, the
+        function that builds the module, ``init``. It can be given to `fast_init`. Its ``factors``
+        are a mapping from paths, and print as a table.
+
+    Raises:
+        TypeError: if the model is none of these, or an input without values is not floating.
+        ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
+            ``keep`` or a path in ``factors`` is unknown, or a factor or the level is not positive.
+
+    >>> import jax, flax.linen as nn
+    >>> layers = [layer for _ in range(20) for layer in (nn.Dense(256), nn.relu)]
+    >>> init = tune(nn.Sequential(layers), jax.ShapeDtypeStruct((4, 256), "float32"))
+    >>> [round(factor**2, 1) for factor in init.factors.values()][:4]  # LeCun's draws before ReLU
+    [1.0, 2.0, 2.0, 2.0]
+    >>> params = init(jax.random.key(0), jax.numpy.ones((4, 256)))
+
+    References:
+        Mishkin and Matas (2016), All you need is a good init. Bingham and Miikkulainen (2023),
+        AutoInit. De and Smith (2020), for the branches of a residual stream.
+    """
+    if keep not in get_args(Keep):
+        names = ", ".join(map(repr, get_args(Keep)))
+        raise ValueError(f"keep must be one of {names}; received {keep!r}.")
+    if level is not None and not 0 < level < math.inf:
+        raise ValueError(f"level must be positive and finite; received {level!r}.")
+    traced = programs(model, inputs, options)
+    run = _Model(traced, Limits(particles=particles), level)
+    pinned = run.pinned(factors)
+    tuner = run.forward(pinned, {})
+    if keep != "forward":
+        tuner = run.backward(keep, pinned, tuner)
+    rows = run.rows(tuner, pinned)
+    arrays = by_path(traced.names, traced.shapes, tuner.factors)
+    remark = run.remark(tuner)
+    return Tuned(Factors(rows, remark), scaled_init(_init(model), arrays, "tune"))
+
+
+class _Model:
+    """The programs of a model, the laws of its parameters, and the plan of its kernels."""
+
+    def __init__(self, traced: Programs, limits: Limits, level: float | None):
+        self.traced, self.limits, self.level = traced, limits, level
+        self.rng = np.random.default_rng(0)
+        self.numbers = itertools.count(1)
+        self.given = [input_signal(x, self.rng) for x in traced.inputs]
+        self.params, _ = laws.read(traced, traced.inputs, self.given, self.numbers, self.rng)
+        zeros = [
+            each.known and not is_key(each.data) and not each.data.any() for each in self.params
+        ]
+        self.plan = plan(traced.apply, zeros, [math.prod(shape) for shape in traced.shapes])
+        self.owners = {owner for owner in self.plan.owners.values() if owner is not None}
+        if not self.plan.owners:
+            raise ValueError(
+                "tune found no kernel at work: the model has to multiply its inputs by arrays that "
+                f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
+            )
+
+    def path(self, key: Key) -> str:
+        return named(self.traced.names, key)
+
+    def pinned(self, factors: Mapping[str, float] | None) -> dict[Key, float]:
+        """Return the factors that are given, by key."""
+        names = {self.path(key): key for key in self.owners | self.plan.lookups}
+        found = {}
+        for path, factor in (factors or {}).items():
+            if path not in names:
+                near = get_close_matches(path, names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"factors has {path!r}, which is not a kernel or an embedding of this model."
+                    f"{hint} They are: {', '.join(sorted(names))}."
+                )
+            if not (isinstance(factor, int | float) and 0 < factor < math.inf):
+                raise ValueError(f"A factor is a positive number; that of {path} is {factor!r}.")
+            found[names[path]] = float(factor)
+        return found
+
+    def _tuner(self, limits: Limits, **options: Any) -> Tuner:
+        rng = np.random.default_rng(0)  # the same in each run: factors differ, not chance
+        observer = Finite(self.traced.names)
+        return Tuner(limits, rng, self.numbers, observer, plan=self.plan, **options)
+
+    def forward(self, pinned: Mapping[Key, float], ratios: Mapping[Key, float]) -> Tuner:
+        """Choose factors in one pass; `ratios` change the variance that each kernel wants."""
+        fixed = self.plan.fixed | set(pinned)
+        given = {"factors": dict(pinned), "fixed": fixed, "ratios": ratios, "level": self.level}
+        tuner = self._tuner(self.limits, **given)
+        tuner.run(self.traced.apply, [*self.params, *self.given])
+        return tuner
+
+    def backward(self, keep: Keep, pinned: Mapping[Key, float], tuner: Tuner) -> Tuner:
+        """Change factors by what gradients are forecast with them, until they stay as they are.
+
+        A kernel's gradient depends on the factors of the kernels before it, by the slope of the
+        activation, so that each round sets right at least one more kernel.
+        """
+        program = self.traced.pullback()
+        limits = bounded(self.limits, self.traced.apply)
+        ratios: dict[Key, float] = {}
+        for _ in range(_ROUNDS):
+            run = self._tuner(limits, factors=tuner.factors, chooses=False)
+            slopes = [cotangent(x, run) for x in self.traced.outputs]
+            run.run(program, [*self.params, *self.given, *slopes])
+            before, ratios = ratios, self._ratios(keep, run)
+            tuner = self.forward(pinned, ratios)
+            if all(abs(math.log(ratios[k] / before.get(k, 1.0))) < _SETTLED for k in ratios):
+                return tuner
+        return tuner
+
+    def _ratios(self, keep: Keep, run: Tuner) -> dict[Key, float]:
+        ratios = {}
+        for key, growth in run.growth.items():
+            makers = self.plan.makers.get(key, frozenset())
+            before = run.gradients.get(next(iter(makers))) if len(makers) == 1 else None
+            after, factor = run.gradients.get(key), run.factors.get(key, 1.0)
+            if before and after:
+                shrinking = before / after / factor**2
+                wanted = shrinking if keep == "backward" else (growth + shrinking) / 2
+                ratios[key] = growth / wanted
+        return ratios
+
+    def remark(self, tuner: Tuner) -> str:
+        if not tuner.doubts:
+            return ""
+        key, doubt = next(iter(tuner.doubts.items()))
+        return f"The mean over draws is kept. From {self.path(key)} on, one draw is {doubt}."
+
+    def rows(self, tuner: Tuner, pinned: Mapping[Key, float]) -> tuple[Factor, ...]:
+        rows = []
+        for key in dict.fromkeys([*self.plan.order, *tuner.factors]):
+            why = "given" if key in pinned else self.plan.why(key, key in tuner.factors)
+            shape = self.traced.shapes[key[0]]
+            rows.append(Factor(self.path(key), shape, tuner.factors.get(key, 1.0), why))
+        return tuple(rows)
+
+
+# Rounds of gradients: a net of tanh converges by a factor of ten in each. A change of the variance
+# by less than a percent is less than what chance does to one draw.
+_ROUNDS, _SETTLED = 12, 1e-2
+
+
+def _init(model: Any) -> Callable:
+    """Return the function of a model that initializes it."""
+    if isinstance(model, tuple):
+        return model[0]
+    linen = sys.modules.get("flax.linen")
+    return model.init if linen is not None and isinstance(model, linen.Module) else model
