@@ -167,6 +167,27 @@ def test_a_kernel_may_meet_the_inputs_and_then_what_it_made(width):
     )
 
 
+def test_rows_that_are_sorted_by_expert_meet_a_kernel_each():
+    def init(key, x):
+        experts = flaxinit.lecun(batch_axis=0)(key, (4, 32, 64))
+        return experts, flaxinit.he()(jax.random.fold_in(key, 1), (64, 8))
+
+    def apply(w, x):
+        return jax.nn.relu(jax.lax.ragged_dot(x, w[0], jnp.array([5, 3, 0, 8]))) @ w[1]
+
+    x = jax.random.normal(jax.random.key(0), (16, 32))
+    layers = flaxinit.forecast((init, apply), x, backward=True).layers
+    assert [layer.path for layer in layers] == ["0[0]", "0[1]", "0[3]", "1"]  # one has no rows
+    assert layers[-1].signal_in == pytest.approx(np.mean(np.square(x)) / 2, rel=0.01)
+    # Of 1/2 · σ_w² Σ δ²/64, over rows of each expert: E[dW²] is the mean over all kernels.
+    slope = 0.5 * 2 * 8 / 64
+    assert layers[0].gradient_parameter == pytest.approx(
+        4 * slope * np.mean(np.square(x)), rel=0.05
+    )
+    measured = flaxinit.audit(apply, init(jax.random.key(1), x), x).layers[0]
+    assert measured.path == "0" and measured.signal_out == pytest.approx(1, rel=0.1)
+
+
 def test_a_tied_head_knows_the_rows_that_were_looked_up():
     """Of 20 logits one is √width |e|, the others are of unit second moment."""
 

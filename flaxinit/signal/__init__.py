@@ -1,13 +1,13 @@
 """The signal in a model: forecast from theory alone, measured, judged and set.
 
-    reading     a model as two programs (model), and the laws of its parameters (laws)
-    samples     what is known of a signal: a sample that stands for all draws
-    rules       what each operation makes of signals; `interpret` runs a program by them
-    forecast    kernels and sums that a run met, in expectation over draws
-    measuring   the same of a model that has parameters
-    audit       a measurement beside its forecast
-    reports     both as a table, findings, a plot, a page
-    tuning      factors on kernels: from theory (tune), from real inputs (calibrate)
+- `reading`: a model as two programs (`model`), and the laws of its parameters (`laws`).
+- `samples`: what is known of a signal, as a sample that stands for all draws.
+- `rules`: what each operation makes of signals; `interpret` runs a program by them.
+- `forecast`: the kernels and sums that a run met, in expectation over draws.
+- `measuring`: the same of a model that has parameters.
+- `audit`: a measurement beside its forecast.
+- `reports`: both as a table, findings, a plot and a page.
+- `tuning`: factors on kernels, from theory (`tune`) and from real inputs (`calibrate`).
 """
 
 from flaxinit.compat import WHOLE, require

@@ -19,8 +19,10 @@ from flaxinit.signal.reading import given
 from flaxinit.signal.reading.model import Programs, by_value, traced
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
+from flaxinit.signal.samples.threads import one_thread
 
 
+@one_thread
 def audit(
     model: Callable[..., Any],
     /,
@@ -213,7 +215,7 @@ def _joined(measured: Sequence[Measured], rows: Sequence[Layer]) -> tuple[Layer,
         counts[each.path] = counts.get(each.path, 0) + 1
     layers = []
     for each in measured:
-        found = by_path.get(each.path, [])
+        found = by_path.get(each.path) or _parts(by_path, each.path)
         if len(found) == counts[each.path]:
             row = found.pop(0)
             counts[each.path] -= 1
@@ -221,6 +223,11 @@ def _joined(measured: Sequence[Measured], rows: Sequence[Layer]) -> tuple[Layer,
             row = _mean(found) if found else _unknown(each)
         layers.append(replace(row, path=each.path, shape=each.shape, measured=each))
     return tuple(layers)
+
+
+def _parts(rows: dict[str, list[Layer]], path: str) -> list[Layer]:
+    """Return the rows of a kernel's parts: experts that are measured together, forecast apart."""
+    return [row for name, some in rows.items() if name.startswith(f"{path}[") for row in some]
 
 
 _MEANS = ("signal_in", "signal_out", "mean", "gradient_out")

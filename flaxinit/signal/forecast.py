@@ -24,8 +24,10 @@ from flaxinit.signal.samples.fluctuation import Fluctuation
 from flaxinit.signal.samples.limits import Limits, TooLargeError
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.samples.statistics import correlations, count_samples
+from flaxinit.signal.samples.threads import one_thread
 
 
+@one_thread
 def forecast(
     model: Any, /, *inputs: Any, backward: bool = False, particles: int = 4096, **options: Any
 ) -> Report:

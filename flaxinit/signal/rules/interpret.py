@@ -18,6 +18,7 @@ from flaxinit.signal.rules.lookup import Rows, dynamic_slice, gather
 from flaxinit.signal.rules.meeting import Meetings, Observer
 from flaxinit.signal.rules.movement import MOVEMENTS, row
 from flaxinit.signal.rules.products import axes_of, contracted
+from flaxinit.signal.rules.ragged import ragged
 from flaxinit.signal.rules.reduction import REDUCTIONS, reduced
 from flaxinit.signal.samples.draws import bits
 from flaxinit.signal.samples.limits import Limits
@@ -123,6 +124,8 @@ class Interpreter:
                 return concatenated(signals, params["dimension"], self.limits, self.rng)
             case "stack":
                 return along_new_axis(signals, params["axis"], self.limits, self.rng)
+            case "ragged_dot_general":
+                return ragged(equation, signals, self.run, self.limits, self.rng)
             case "gather":
                 return gather(equation, signals, self.limits, self.rng, self.rows)
             case "dynamic_slice":

@@ -17,6 +17,7 @@ from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import is_key
+from flaxinit.signal.samples.threads import one_thread
 from flaxinit.signal.tuning.homogeneity import Key, named
 from flaxinit.signal.tuning.plan import plan
 from flaxinit.signal.tuning.tuner import Finite, Tuner
@@ -93,6 +94,7 @@ class Tuned:
         return repr(self.factors)
 
 
+@one_thread
 def tune(
     model: Any,
     /,
