@@ -22,7 +22,7 @@ from sympy import (
 )
 
 from flaxinit.theory.functions import balls
-from flaxinit.theory.functions.effort import remembered, size, spend
+from flaxinit.theory.functions.effort import remembered, size, spend, weight
 from flaxinit.theory.functions.ranges import Range, value_range
 from flaxinit.theory.functions.symbols import z
 
@@ -30,6 +30,7 @@ MAX_TERMS = 2000
 _HALF = sympy.Rational(1, 2)
 _REWRITING = 20  # units of work for each part of an expression
 _EXPANDING = 300  # and for each term that is multiplied out
+_RANGING = 3  # for each part of each part, where the range of each is asked for
 
 _SIMPLIFYING = 500  # units of work for each part of what SymPy simplifies
 _MULTIPLE = 100  # the largest n of a tanh(nu) that SymPy may write in powers of tanh u
@@ -209,7 +210,7 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
     """
     if expr.is_polynomial(z):
         return expr
-    spend(_REWRITING * size(expr))
+    spend(_REWRITING * size(expr) + _RANGING * weight(expr))
 
     def taken_out(total: Expr) -> Expr:
         parts = [_exponential(term) for term in total.args]
