@@ -21,7 +21,7 @@ class Plain(nn.Module):
     activation: object = nn.relu
     kernel: object = flaxinit.he()
     inits: tuple = ()
-    bias: float = 0.0
+    bias: object = nn.initializers.zeros
     dtype: object = None
 
     @nn.compact
@@ -31,7 +31,7 @@ class Plain(nn.Module):
             x = nn.Dense(
                 self.width,
                 kernel_init=inits.get(n, self.kernel),
-                bias_init=nn.initializers.constant(self.bias),
+                bias_init=self.bias,
                 dtype=self.dtype,
             )(self.activation(x) if n else x)
         return x
@@ -120,8 +120,24 @@ def test_relu_with_the_gain_of_linear_vanishes_and_says_what_to_write():
 
 def test_a_short_network_with_the_gain_of_linear():
     (finding,) = report(Plain(depth=6, kernel=flaxinit.lecun())).findings
-    assert finding.what == "gain of another activation" and "gain of linear" in finding.text
+    assert finding.what == "gain of another activation" and "that of linear" in finding.text
     assert finding.write == 'kernel_init=flaxinit.he("relu")'
+    # The first kernel reads the inputs: its variance is right.
+    assert finding.paths == tuple(f"params/Dense_{n}/kernel" for n in range(1, 6))
+
+
+def test_all_that_vanishes_has_one_cause_and_one_remedy():
+    """Where the signal is tiny, all smooth activations look alike, and none is named."""
+    made = report(Plain(depth=30, activation=nn.gelu, kernel=flaxinit.lecun()))
+    assert {each.what for each in made.findings} == {"vanishing signal", "vanishing gradient"}
+    assert {each.write for each in made.findings} == {'kernel_init=flaxinit.he("gelu_tanh")'}
+
+
+def test_a_critical_network_has_no_finding():
+    kernel, bias, q = flaxinit.critical("gelu_tanh")
+    first = flaxinit.variance_scaling(q - bias.variance(()), "fan_in", "truncated_normal")
+    model = Plain(activation=nn.gelu, kernel=kernel, bias=bias, inits=((0, first),))
+    assert report(model).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +215,9 @@ def test_tokens_become_one():
 
 
 def test_inputs_become_one():
-    finding = found(Plain(depth=40, activation=jnp.tanh, bias=1.0))["inputs become one"]
+    finding = found(Plain(depth=40, activation=jnp.tanh, bias=nn.initializers.constant(1.0)))[
+        "inputs become one"
+    ]
     assert len(finding.paths) == 39
 
 
@@ -211,7 +229,7 @@ def test_equal_entries():
 
 
 def test_dead_and_saturated_units():
-    assert "dead units" in found(Plain(depth=3, bias=-10.0))
+    assert "dead units" in found(Plain(depth=3, bias=nn.initializers.constant(-10.0)))
     tanh = Plain(depth=3, activation=jnp.tanh, kernel=flaxinit.normal(10.0))
     assert "params/Dense_2/kernel" in found(tanh)["saturated units"].paths
 
@@ -224,9 +242,11 @@ def test_streams():
 
 
 def test_a_mean_that_takes_the_bits():
-    finding = found(Plain(depth=4, bias=100.0, dtype=jnp.bfloat16))["mean drift"]
+    finding = found(Plain(depth=4, bias=nn.initializers.constant(100.0), dtype=jnp.bfloat16))[
+        "mean drift"
+    ]
     assert "bfloat16" in finding.text
-    assert "mean drift" not in found(Plain(depth=4, bias=100.0))
+    assert "mean drift" not in found(Plain(depth=4, bias=nn.initializers.constant(100.0)))
 
 
 def test_attention_that_is_uniform_or_one_hot():
@@ -236,7 +256,12 @@ def test_attention_that_is_uniform_or_one_hot():
 
 
 def test_single_draws_stray():
-    assert "single draws stray" in found(Plain(depth=30, width=8))
+    narrow, x = Plain(depth=30, width=8), jnp.zeros((4, 8))
+    forecast = {each.what: each for each in flaxinit.forecast(narrow, x + 1).findings}
+    assert "critical" in forecast["single draws stray"].write
+    # Of a draw that is there, it is no finding but a remark.
+    assert "single draws stray" not in found(narrow)
+    assert "another draw may differ from this one" in str(report(narrow))
 
 
 def test_the_first_kernel_that_is_not_finite_is_named():

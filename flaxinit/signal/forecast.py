@@ -251,8 +251,11 @@ class _Record(Observer):
                 self.layers[n] = replace(
                     self.layers[n],
                     gradient_out=x.second_moment(),
+                    gradient_undetermined=undetermined(x.carried(), gradient=True),
                     # E[dW²] is a product of E[δ²] and E[x²].
-                    gradient_undetermined=undetermined(x.carried() + self.inputs[n], gradient=True),
+                    parameter_undetermined=undetermined(
+                        x.carried() + self.inputs[n], gradient=True
+                    ),
                     gradient_log_sd=math.sqrt(x.carried().variance(count_samples(x))),
                 )
             return

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.finding import DEPTHS, Finding as Finding
+from flaxinit.signal.reports.gains import name_of
 from flaxinit.signal.reports.repeats import repeats
 from flaxinit.signal.reports.variances import (
     gains_add_up,
@@ -225,15 +226,17 @@ _ONE_HOT = 0.9
 
 
 def stray(report: "Report") -> Iterator[Finding]:
-    """Find fans so small that one draw says nothing of the mean: it is undetermined."""
-    some = [layer for layer in report.layers if layer.undetermined]
+    """Find fans so small that one draw says nothing of the mean, before any is drawn."""
+    some = [layer for layer in report.layers if layer.undetermined and not layer.measured]
     if some:
         median = math.exp(-(some[-1].log_sd ** 2) / 2)
+        name = name_of(some[-1])
         yield Finding(
             "single draws stray",
             tuple(layer.path for layer in some),
-            f"E[y²] is {some[-1].undetermined}, and its median is {median:.2g} of the mean.",
-            "wider layers, or a norm between them",
+            f"E[y²] is {some[-1].undetermined}. The median draw has {median:.2g} of the mean.",
+            "wider layers, a norm between them"
+            + (f', or kernel, bias, q = flaxinit.critical("{name}")' if name else ""),
         )
 
 

@@ -43,7 +43,8 @@ class Layer:
         undetermined: why signal_out says nothing of one draw, in words; empty if it does say
             something. A second moment is undetermined if, at one sample, its standard deviation
             over draws exceeds its mean. It is smaller in wider layers.
-        gradient_undetermined: the same of the gradients.
+        gradient_undetermined: the same of gradient_out.
+        parameter_undetermined: the same of gradient_parameter.
         rough: what the kernel does, if its gradient is forecast only roughly at moderate widths;
             empty otherwise. It then depends on the kernel itself, or on products of its outputs.
         gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
@@ -72,6 +73,7 @@ class Layer:
     sensitivity: float = 0.0
     undetermined: str = ""
     gradient_undetermined: str = ""
+    parameter_undetermined: str = ""
     rough: str = ""
     gradient_log_sd: float = 0.0
     reads_input: bool = False
@@ -115,18 +117,22 @@ def undetermined(strays: Fluctuation, gradient: bool = False) -> str:
 
     >>> import numpy as np
     >>> undetermined(Fluctuation(np.ones((1, 1))))
-    'undetermined: one standard deviation of one draw is a factor of 2.7 at these widths'
+    'undetermined: at these widths draws differ by a factor of 2.7 (one standard deviation)'
     """
     if strays.one <= math.log(2):
         return ""
     reason = (
-        f"undetermined: one standard deviation of one draw is a factor of "
-        f"{_factor(math.sqrt(strays.one))} at these widths"
+        f"undetermined: at these widths draws differ by a factor of "
+        f"{_factor(math.sqrt(strays.one))} (one standard deviation)"
     )
-    more = f"{strays.sensitivity:.2f}"
-    if not gradient and float(more) > 1:
+    if not gradient and strays.sensitivity > _UNSTABLE:
+        more = f"{strays.sensitivity:.2g}"
         reason += f"; the fixed point is unstable, 1 % more at the start is {more} % more here"
     return reason
+
+
+# At a fixed point that neither attracts nor repels, a deviation stays about as it is.
+_UNSTABLE = 2.0
 
 
 def _factor(logarithm: float) -> str:

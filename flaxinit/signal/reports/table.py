@@ -109,7 +109,7 @@ def columns_of(report: "Report") -> dict[str, list[str]]:
             "E[y²]": determined("signal_out", "undetermined"),
             "one draw": [_band(group[-1]) for group in groups],
             "E[δ²]": determined("gradient_out", "gradient_undetermined"),
-            "E[dW²]": _rough(determined("gradient_parameter", "gradient_undetermined"), groups),
+            "E[dW²]": _rough(determined("gradient_parameter", "parameter_undetermined"), groups),
             "positions": expected("positions"),
             "samples": expected("samples"),
         }
@@ -163,6 +163,10 @@ def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
     forecast = [layer for layer in report.layers if layer.gradient_parameter is not None]
     if kinds := sorted({layer.rough for layer in forecast if layer.rough and not layer.measured}):
         yield f"≈ of a kernel that {' or '.join(kinds)}: off by more than others, at small widths"
+    strays = [layer for layer in report.layers if layer.measured and layer.undetermined]
+    if strays:
+        reason = strays[-1].undetermined.removeprefix("undetermined: ")
+        yield f"another draw may differ from this one at {strays[-1].path}: {reason}"
     if report.outside:
         yield "* not by chance: weights depend on their input or each other, or have a mean"
     for operation in dict.fromkeys(report.others.values()):

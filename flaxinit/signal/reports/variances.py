@@ -17,6 +17,8 @@ _TUNE = "init = flaxinit.tune(model, x), and draw the parameters with init"
 # Of a kernel before a norm, Σ W dW is 0 but for rounding; of another one, it is of the size of
 # √Σ (δ y)², and less than a thousandth of it in one of 1250 draws.
 _IDLE = 1e-3
+# SiLU is critical at K* = 14.3, and no activation of the catalogue is further from 1.
+_FURTHEST = 15.0
 _ERRORS = 4.0  # standard errors; chance passes them once in 16,000 kernels
 
 
@@ -25,14 +27,18 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
 
     Only kernels whose inputs are a known function of a pre-activation are judged, and not those on
     which a factor does nothing, because a norm follows. Where the variance is that of the
-    activation at q = 1, it is right, and the signal has another size.
+    activation at q = 1, it is right, and the signal has another size. The first kernel may bring
+    the inputs to the variance at which the activation is critical.
     """
+    lost = {path for finding in vanishing_or_exploding(report) for path in finding.paths}
     found: dict[tuple[str, str, str], list[str]] = {}
     for layer in report.layers:
-        if _is_judged(layer):
+        if _is_judged(layer) and layer.path not in lost:
             ratio, error = ratio_of(layer), _error(layer)
-            if min(map(abs, map(math.log, ratio))) > 1 + _ERRORS * error:
-                found.setdefault(_told(layer, error), []).append(layer.path)
+            told, change = _told(layer, error), min(map(abs, map(math.log, ratio)))
+            first = layer.reads_input and told[0] != "wrong fan"
+            if change > (math.log(_FURTHEST) if first else 1) + _ERRORS * error:
+                found.setdefault(told, []).append(layer.path)
     for (what, text, write), paths in found.items():
         yield Finding(what, tuple(paths), text, write)
 
@@ -91,7 +97,7 @@ def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
             return "wrong fan", text, he_line(name, wanted, f"fan_in={layer.fan_in:g}")
     if (other := gain_of(drawn, _ERRORS * error)) and other != name:
         text = (
-            f"σ_w² is {drawn:.2g}, the gain of {other}, but the inputs are those of "
+            f"σ_w² is {drawn:.2g}, that of {other}, but the inputs are those of "
             f"{name or 'another function'}, which needs {wanted:.3g}: {change}"
         )
         return "gain of another activation", text, he_line(name, wanted)
@@ -118,7 +124,7 @@ def vanishing_or_exploding(report: "Report") -> Iterator[Finding]:
             chance = 2 * math.hypot(first.log_sd, last.log_sd)
             if abs(change) - chance > DEPTHS:
                 word = "vanishing" if change < 0 else "exploding"
-                cause, write = _cause(group)
+                cause, write, _ = _cause(group)
                 yield Finding(
                     f"{word} {name}",
                     tuple(layer.path for layer, _ in some),
@@ -132,15 +138,16 @@ def gains_add_up(report: "Report") -> Iterator[Finding]:
     """Find repeated layers with the gain of another activation, where the signal shows it."""
     lost = {path for f in vanishing_or_exploding(report) for path in f.paths}
     for group in repeats(report.layers):
-        cause, write = _cause(group)
+        cause, write, off = _cause(group)
         start, end = _signal(group[0]), _signal(group[-1])
         if cause and start and end and group[0].path not in lost:
             chance = 2 * math.hypot(group[0].log_sd, group[-1].log_sd)
             if abs(math.log(end / start)) - chance > 1:
-                other = "the gain of" in cause
+                other = "that of" in cause
+                like = [x for x in report.layers if x not in off and _is_like(x, off[0])]
                 yield Finding(
                     "gain of another activation" if other else "wrong variance",
-                    tuple(layer.path for layer in group),
+                    tuple(layer.path for layer in (*off, *like)),
                     f"the second moment goes from {start:.2g} to {end:.2g}.{cause}",
                     write,
                 )
@@ -159,21 +166,33 @@ def _gradient(layer: "Layer") -> float | None:
     return layer.measured.gradient_out if layer.measured else layer.gradient_out
 
 
-def _cause(group: Sequence["Layer"]) -> tuple[str, str]:
-    """Return why a signal changes along a group, "" if that is not known, and what to write."""
-    off = [
-        layer
-        for layer in group
-        if layer.curve is not None
+def _is_off(layer: "Layer") -> bool:
+    """Return whether a known function comes before, and the variance is not that of its gain."""
+    return bool(
+        layer.curve is not None
         and layer.sigma_w2_wanted
         and layer.sigma_w2
         and min(map(abs, map(math.log, ratio_of(layer)))) > math.log(2) / 2
-    ]
+    )
+
+
+def _is_like(layer: "Layer", other: "Layer") -> bool:
+    """Return whether a layer of another shape is wrong in the same way."""
+    return (
+        _is_off(layer)
+        and name_of(layer) == name_of(other)
+        and abs(math.log(layer.sigma_w2 / other.sigma_w2)) < math.log(2) / 2
+    )
+
+
+def _cause(group: Sequence["Layer"]) -> tuple[str, str, list["Layer"]]:
+    """Return why a signal changes along a group, what to write, and which kernels are the cause."""
+    off = [layer for layer in group if _is_off(layer)]
     if len(off) < max(1, len(group) - 1):  # the first may read the inputs
-        return "", _TUNE
+        return "", _TUNE, off
     layer = off[0]
     drawn, wanted, name = layer.sigma_w2, layer.sigma_w2_wanted or 1.0, name_of(layer)
     other = gain_of(drawn, math.log(1.1))
-    whose = f", the gain of {other}" if other and other != name else ""
+    whose = f", that of {other}" if other and other != name else ""
     cause = f" σ_w² is {drawn:.2g}{whose}; after {name or 'this function'} {wanted:.3g} keeps it."
-    return cause, he_line(name, wanted)
+    return cause, he_line(name, wanted), off
