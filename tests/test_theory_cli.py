@@ -205,6 +205,16 @@ def test_a_wrong_call_prints_the_usage(capsys, arguments):
     assert left.value.code == 2 and "usage: flaxinit" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["table"], ["derive", "relu", "--json"]])
+def test_a_reader_that_has_enough_is_no_error(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        command = [sys.executable, "-m", "flaxinit", *arguments]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 # This is how the console script of an installed package starts.
 RUN = "import sys; from flaxinit.cli import main; sys.exit(main())"
 

@@ -1,6 +1,7 @@
 """The command `flaxinit`: a parser, and a module for each kind of command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -14,11 +15,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit status: 0; 1 if flaxinit has a defect; 2 if the input cannot be used.
+        The exit status: 0; 1 if flaxinit has a defect, if an audit has a finding, or if the output
+        is not read to its end; 2 if the input cannot be used.
     """
     options = _parser().parse_args(_formulas(sys.argv[1:] if arguments is None else arguments))
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()  # a closed pipe is noticed here, not at exit
+        return status
+    except BrokenPipeError:  # such as `| head`: its reader has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, TypeError, ImportError, OSError) as error:
         _complain(f"flaxinit: {error}")
         return 2
