@@ -7,6 +7,7 @@ the functions in `vocabulary` are turned into SymPy. Everything else is refused.
 import ast
 import difflib
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
@@ -37,6 +38,13 @@ RESERVED = {
 
 
 CONSTANTS = {"pi": pi, "e": EULER}
+
+# How other notations, which Python cannot parse, are written here.
+_NOTATIONS = {
+    r"\|": "Write |x| as abs(x)",
+    r"[²³]": "Write x² as x**2",
+    r"\b\d+[a-zA-Z]": "Write 2x as 2*x",
+}
 
 _COMPARISONS = {
     ast.Gt: lambda a, b: a > b,
@@ -108,7 +116,7 @@ class _Reader(ast.NodeVisitor):
                 return left / right
             case ast.Pow():
                 return self.power(node, left, right)
-        self.refuse(node, "the only operators are + - * / and **")
+        self.refuse(node, "the only operators are + - * / and **, and x^2 is written x**2")
 
     def number(self, node: ast.AST) -> Expr:
         value = self.visit(node)
@@ -218,7 +226,9 @@ def read_formula(text: str, functions: Mapping[str, Callable] = FUNCTIONS) -> Ex
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"Formula {_short(text)} is not an expression: {error}.") from None
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        hints = "".join(f" {hint}." for sign, hint in _NOTATIONS.items() if re.search(sign, text))
+        raise ValueError(f"Formula {_short(text)} is not an expression: {reason}.{hints}") from None
     if _depth(tree) > MAX_DEPTH:
         raise ValueError(
             f"Formula {_short(text)} nests calls more than {MAX_DEPTH} deep. Derive a simpler one."
