@@ -132,8 +132,8 @@ class CoordinateCheck:
         findings = self.findings if moved else ("nothing moved: raise the learning rate",)
         if findings:
             raise ValueError(
-                "Training depends on the width: " + "; ".join(findings) + ". Where the interval "
-                "is wide, take more seeds or widths."
+                "Training depends on the width, or may: " + "; ".join(findings) + ". Where the "
+                "interval is wide, take more seeds or widths."
             )
 
     def plot(self, path: str) -> None:
