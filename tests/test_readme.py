@@ -34,5 +34,9 @@ def test_the_text_says_what_the_picture_shows():
         assert words.format(power.translate(raised)) in text
     low, high = (round(derived[end][-1], -1) for end in ("lowest", "highest"))
     assert f"ends between {low:.0f} and {high:.0f}" in text
+    activation = " ".join((README.parent / "docs" / "activation.md").read_text().split())
+    ends = [f"{derived[end][19]:.2g}" for end in ("lowest", "highest")]
+    assert f"between {ends[0]} and {ends[1]} after 20" in activation
+    assert f"between {low:.0f} and {high:.0f} after 50" in activation
     low, high = math.floor(min(critical["lowest"])), math.ceil(max(critical["highest"]))
     assert f"stays between {low} and {high}" in text

@@ -34,17 +34,23 @@ def add(commands: Any) -> None:
     table.set_defaults(run=_table)
 
     meanfield = commands.add_parser(
-        "meanfield", help="find criticality, fixed points and the edge of chaos"
+        "meanfield",
+        help="find critical points, fixed points and the edge of chaos",
+        description="Find the critical points of an activation: the variances of kernel and bias "
+        "that keep signal and gradient. With --sigma-w2, find the fixed points and depth scales "
+        "at this variance of the kernel too; with --sigma-b2 alone, the edge of chaos.",
     )
     meanfield.add_argument("activation", help="as for derive")
     meanfield.add_argument(
         "--plot", nargs="?", const="", metavar="FILE", help="plot it (default NAME_meanfield.png)"
     )
     meanfield.add_argument(
-        "--sigma-w2", type=float, help="find fixed points and depth scales at this weight variance"
+        "--sigma-w2",
+        type=float,
+        help="find fixed points and depth scales at this variance of the kernel",
     )
     meanfield.add_argument(
-        "--sigma-b2", type=float, help="bias variance; alone, find the edge of chaos at it"
+        "--sigma-b2", type=float, help="variance of the bias; alone, find the edge of chaos at it"
     )
     meanfield.set_defaults(run=_meanfield)
     for command in (derive, table, meanfield):
