@@ -45,14 +45,14 @@ class Curve:
 def panels(report: "Report") -> dict[str, list[Curve]]:
     """Return the curves by the title of their panel; only panels that have any."""
     found = {
-        "signal: E[y²] of a kernel's outputs": _curves(report, _signal),
-        "gradient: E[δ²] of a kernel's outputs": _curves(report, _gradient),
+        "signal: E[y²] of kernels' outputs, in order of use": _curves(report, _signal),
+        "gradient: E[δ²] of kernels' outputs, in order of use": _curves(report, _gradient),
     }
     if len(report.stream) > 1:
         order = tuple(range(len(report.stream)))
         sums = tuple(_positive(each.second_moment) for each in report.stream)
         none = (None,) * len(order)
-        found["residual stream: E[x²] after each sum"] = [
+        found["residual stream: E[x²] after each sum, in order"] = [
             Curve("stream", COLORS[0], order, sums, none, none, none)
         ]
     return {

@@ -50,7 +50,6 @@ def plot(report: "Report", path: str | Path) -> None:
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_title(title, loc="left", fontsize=10)
         ax.grid(alpha=0.25)
-    axes[-1].set_xlabel("order of use")
     labels = {curve.label: curve.color for curve in next(iter(found.values()), [])}
     if len(labels) <= _MOST:
         axes[0].legend(fontsize=7, ncols=2)
