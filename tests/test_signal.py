@@ -508,3 +508,14 @@ def test_experts_are_seen():
 def test_no_kernel_is_an_error():
     with pytest.raises(ValueError, match=r"no kernel at work.*scale \(mul\)"):
         flaxinit.audit(lambda p, v: p["scale"] * v, {"scale": jnp.ones(3)}, x(2, 3))
+
+
+def test_what_is_computed_from_nothing_is_neither_kernel_nor_signal():
+    def model(w, x):
+        return x @ (w + jnp.eye(16, 8)) + jnp.arange(8.0)
+
+    w = x(16, 8)
+    (layer,) = flaxinit.audit(model, w, x(4, 16)).layers
+    wanted = np.mean(np.square(x(4, 16) @ (w + jnp.eye(16, 8))))
+    assert (layer.shape, layer.fan_in) == ((16, 8), 16)
+    assert layer.measured.signal_out == pytest.approx(wanted, rel=1e-5)

@@ -45,6 +45,8 @@ def kernel_of(equation, held: Sequence[Held]) -> int | None:
 
 def parts(equation, held: Sequence[Held], results) -> list[Held] | None:
     """Return parts of a parameter, which are kernels of their own; None if it was not cut."""
+    if not held:  # as of iota
+        return None
     whole, name, params = held[0], equation.primitive.name, equation.params
     if not whole.origin or whole.moved or any(each.origin is None for each in held):
         return None
