@@ -269,3 +269,21 @@ def test_the_first_kernel_that_is_not_finite_is_named():
     finding = found(model)["not finite"]
     assert finding.paths == ("params/Dense_1/kernel",) and "entries" in finding.text
     assert "no forecast" in report(model).remarks[0]
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["drawn", "known"])
+def test_a_mask_does_not_make_an_activation_flat(known):
+    class Masked(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = nn.relu(nn.Dense(64, kernel_init=flaxinit.lecun())(x))
+            mask = jnp.arange(64) % 10 > 0
+            y = jnp.where(mask, y, 0) if known else nn.Dropout(0.1, deterministic=False)(y)
+            return nn.Dense(8, kernel_init=flaxinit.he())(y)
+
+    rngs = {"dropout": jax.random.key(2)}
+    params = Masked().init({"params": jax.random.key(1), **rngs}, X)
+    audited = flaxinit.audit(Masked().apply, params, X, rngs=rngs)
+    for made in (audited, flaxinit.forecast(Masked(), X, rngs=rngs)):
+        assert [layer.masked for layer in made.layers] == [False, True]
+        assert [str(finding) for finding in made.findings] == []

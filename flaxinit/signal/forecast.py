@@ -293,6 +293,7 @@ class _Record(Observer):
                 undetermined=undetermined(y.strays),
                 reads_input=x.known,
                 curve=_curve(x),
+                masked=not all(base.alone for base in x.bases),
                 rough=small,
             )
         )

@@ -123,7 +123,7 @@ def idle_units(report: "Report") -> Iterator[Finding]:
 
 
 def _is_flat(layer: "Layer") -> bool:
-    if layer.curve is None:
+    if layer.curve is None or layer.masked:  # a mask makes jumps, and they are not slopes
         return False
     import numpy as np
 

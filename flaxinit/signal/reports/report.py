@@ -51,6 +51,7 @@ class Layer:
         reads_input: whether the kernel reads the model's inputs, and not what a kernel made.
         curve: a sample of pre-activations and of the inputs that were made of them, if these are
             a function of those, entry by entry.
+        masked: whether that function differs from entry to entry, as behind the mask of Dropout.
         measured: the same of one draw, on real inputs; None in a forecast.
         findings: what is wrong at this kernel.
     """
@@ -78,6 +79,7 @@ class Layer:
     gradient_log_sd: float = 0.0
     reads_input: bool = False
     curve: Any = field(default=None, repr=False, compare=False)
+    masked: bool = field(default=False, repr=False, compare=False)
     measured: Measured | None = None
     findings: tuple[Finding, ...] = ()
 

@@ -30,10 +30,17 @@ NOTHING: Origin = frozenset()
 
 
 class Base(NamedTuple):
-    """A pre-activation: its sample, and how its second moment differs from draw to draw."""
+    """A pre-activation, as a base of a signal.
+
+    Attributes:
+        data: its sample.
+        strays: how its second moment differs from draw to draw.
+        alone: whether the signal is the same function of it at all entries; a mask ends that.
+    """
 
     data: np.ndarray
     strays: Fluctuation
+    alone: bool = True
 
     def slope(self, signal: "Signal") -> float:
         """Return ∂ log E[x²] / ∂ log q for x = φ(u, ...), with u ~ N(0, q) at each place.
@@ -198,7 +205,14 @@ def all_bases(signals: Sequence[Signal]) -> tuple[Base, ...]:
     each = [signal.bases for signal in signals if signal.sources and signal.origin is None]
     if not all(each):
         return ()
-    return tuple({id(base.strays): base for bases in each for base in bases}.values())
+    bases = [base for bases in each for base in bases]
+    others = [signal.data for signal in signals if not signal.bases] if bases else []
+    alone = all(base.alone for base in bases) and not any(map(_varies, others))
+    return tuple({id(base.strays): base._replace(alone=alone) for base in bases}.values())
+
+
+def _varies(data: np.ndarray) -> bool:
+    return data.size > 1 and bool(np.any(data != data.flat[0]))
 
 
 def _geometric(levels: Sequence[float]) -> float:
