@@ -519,3 +519,13 @@ def test_what_is_computed_from_nothing_is_neither_kernel_nor_signal():
     wanted = np.mean(np.square(x(4, 16) @ (w + jnp.eye(16, 8))))
     assert (layer.shape, layer.fan_in) == ((16, 8), 16)
     assert layer.measured.signal_out == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_signal_of_zeros_is_measured_under_debug_nans():
+    model, zeros = nn.Dense(8), jnp.zeros((4, 16))
+    params = model.init(jax.random.key(1), zeros)
+    with jax.debug_nans(True):
+        (layer,) = flaxinit.audit(model.apply, params, zeros).layers
+        (one,) = flaxinit.audit(model.apply, params, x(1, 16)).layers
+    assert layer.measured.signal_out == 0
+    assert layer.measured.samples is layer.measured.positions is one.measured.samples is None

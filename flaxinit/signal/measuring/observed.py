@@ -95,9 +95,10 @@ def _ones(shape: tuple[int, ...]) -> Any:
     """Return ones as an argument of the compiled function.
 
     XLA for CPUs returns garbage for products with large arrays of one number that it makes itself
-    (JAX 0.10.2 to 0.12).
+    (JAX 0.10.2 to 0.12). They are never a tracer, which would outlive its transformation here.
     """
-    return jnp.ones(shape, jnp.float32)
+    with jax.ensure_compile_time_eval():
+        return jnp.ones(shape, jnp.float32)
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,12 @@ def mean(moments) -> float:
     return float(moments[2]) * float(moments[1])
 
 
+# In the place of a cosine that there is not: nan would stop a run under jax.debug_nans.
+_NONE = 2.0
+
+
 def known(value) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return None if math.isnan(value) or value == _NONE else float(value)
 
 
 def _unit(array):
@@ -241,7 +246,7 @@ def _amplification(apply, ones, outputs: int, signal):
 
 
 def _cosines(result, axes: Geometry):
-    """Return mean cosines of the outputs at two positions, and at two samples; nan without two."""
+    """Return mean cosines of the outputs at two positions, and at two samples, or `_NONE`."""
     unit, _ = _unit(result)
     y = jnp.moveaxis(unit, axes.out, range(len(axes.out)))
     places = [a for a in range(result.ndim) if a not in axes.out]
@@ -252,11 +257,13 @@ def _cosines(result, axes: Geometry):
         where = tuple(len(axes.out) + places.index(axis) for axis in axes_of)
         count = math.prod(y.shape[axis] for axis in where)
         if count < 2:
-            return jnp.nan
+            return _NONE
         channels = tuple(range(len(axes.out)))
         total = jnp.sum(jnp.abs(jnp.sum(y, axis=where, keepdims=True)) ** 2, axis=channels)
         alone = jnp.sum(jnp.abs(y) ** 2, axis=(*channels, *where), keepdims=True)
         pairs = (jnp.mean(total) - jnp.mean(alone)) / (count * (count - 1))
-        return jnp.where(jnp.mean(alone) > 0, pairs * count / jnp.mean(alone), jnp.nan)
+        mean = jnp.mean(alone)
+        cosine = pairs * count / jnp.where(mean == 0, 1, mean)
+        return jnp.where(mean == 0, _NONE, cosine)
 
     return alike(axes.positions), alike([] if axes.samples is None else [axes.samples])
