@@ -1,5 +1,7 @@
 """Tuned draws: what a factor on each kernel keeps, held against real draws."""
 
+import sys
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -223,6 +225,68 @@ def test_gradients_are_kept(keep):
     ratio = 2 if keep == "backward" else 4 / 3  # of variances; fan_in is twice fan_out
     found = [factors[f"params/layers_{n}/kernel"] ** 2 / 2 for n in (2, 4)]
     np.testing.assert_allclose(found, ratio, rtol=0.03)
+
+
+class Stem(nn.Module):
+    """Three blocks after a kernel or not, of attention or not, on a residual stream or not."""
+
+    stem: bool = True
+    attends: bool = False
+    adds: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(64, name="stem")(x) if self.stem else x
+        for n in range(3):
+            h = nn.LayerNorm()(x)
+            if self.attends:
+                y = nn.MultiHeadDotProductAttention(4, name=f"attention{n}")(h)
+            else:
+                up, down = nn.Dense(256, name=f"up{n}"), nn.Dense(64, name=f"down{n}")
+                y = down(nn.gelu(up(h)))
+            x = x + y if self.adds else y
+        return nn.Dense(10, name="head")(x.mean(1))
+
+
+@pytest.mark.parametrize("keep", ["backward", "both"])
+def test_a_block_after_a_stem_is_tuned_as_one_without(keep):
+    """The gradient of the stem is that of the stream, not that of the first branch."""
+    x = jax.ShapeDtypeStruct((4, 8, 64), "float32")
+    first, other = (
+        flaxinit.tune(Stem(stem), x, keep=keep, particles=1024).factors for stem in (True, False)
+    )
+    for name in ("up", "down"):
+        for n in range(3):
+            path = f"params/{name}{n}/kernel"
+            assert first[path] == pytest.approx(other[path], rel=0.03)
+    assert first["params/up0/kernel"] == pytest.approx(1, rel=0.02)
+    assert not first.remark
+
+
+@pytest.mark.parametrize("keep", ["backward", "both"])
+@pytest.mark.parametrize("adds", [True, False])
+def test_kernels_that_read_one_signal_keep_their_forward_factors(keep, adds):
+    """Queries, keys and values read what one kernel made: its gradient is a sum of theirs."""
+    x, model = jax.ShapeDtypeStruct((4, 8, 16), "float32"), Stem(attends=True, adds=adds)
+    forward, found = (
+        flaxinit.tune(model, x, keep=k, particles=256).factors for k in ("forward", keep)
+    )
+    for n in range(3):
+        for name in ("query", "key", "value"):
+            path = f"params/attention{n}/{name}/kernel"
+            assert found[path] == pytest.approx(forward[path], rel=1e-6)
+
+
+def test_factors_that_do_not_settle_are_remarked(monkeypatch):
+    """The factors of tanh change over more than one round, since its slope depends on them."""
+    x = jax.ShapeDtypeStruct((4, 256), "float32")
+
+    def remark():
+        return flaxinit.tune(plain(nn.tanh, 4), x, keep="backward", particles=512).factors.remark
+
+    assert not remark()
+    monkeypatch.setattr(sys.modules["flaxinit.signal.tuning.tune"], "_ROUNDS", 1)
+    assert "after 1 rounds the variance of params/layers_" in remark()
 
 
 def test_factors_are_pinned():

@@ -9,6 +9,7 @@ One walk over the program finds
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -115,6 +116,8 @@ class Plan:
         sums: branches, merges and biases, by place.
         lookups: parameters of which rows are looked up.
         makers: the kernels that made a kernel's input, at its first use; `INPUT` for inputs.
+        readers: how many kernels and outputs read what a kernel made, at all its uses; a residual
+            stream has several.
         states: kernels whose first input is 0: the state of a recurrent cell.
         free: parameters in which all outputs have degree 0.
         branches: the number of branches of a stream, by the place where it began.
@@ -126,6 +129,7 @@ class Plan:
     sums: dict[Place, Branch | Merge | Bias] = field(default_factory=dict)
     lookups: set[Key] = field(default_factory=set)
     makers: dict[Key, frozenset[Key]] = field(default_factory=dict)
+    readers: Counter[Key] = field(default_factory=Counter)
     states: set[Key] = field(default_factory=set)
     free: set[Key] = field(default_factory=set)
     branches: dict[Place, int] = field(default_factory=dict)
@@ -135,6 +139,17 @@ class Plan:
     def fixed(self) -> frozenset[Key]:
         """Parameters that are left as they are."""
         return frozenset(self.lookups | self.free | self.states)
+
+    def before(self, key: Key) -> Key | None:
+        """Return the one kernel whose outputs go to this kernel and nowhere else, if there is one.
+
+        The gradients of the two are those of one path. Where more read the same outputs, as from
+        a residual stream, the gradient of these is a sum over paths.
+        """
+        makers = self.makers.get(key, frozenset())
+        maker = next(iter(makers)) if len(makers) == 1 else INPUT
+        alone = self.readers[maker] == 1 and maker not in self.lookups | {INPUT}
+        return maker if alone else None
 
     def why(self, key: Key, chosen: bool) -> str:
         """Say in words what a parameter's factor is for."""
@@ -176,6 +191,8 @@ def plan(program: ClosedJaxpr, zeros: Sequence[bool], sizes: Sequence[int]) -> P
     results = walk.run(program, [*known, *inputs])
     made = walk.plan
     outputs = [value for value in results if value.signal]
+    for value in outputs:
+        made.readers.update(value.makers)
     owners = {owner for owner in made.owners.values() if owner is not None}
     made.free = {
         key
@@ -250,6 +267,7 @@ class _Walk:
             new = keys - {key for key in keys if key in made.met}
             if owner is not None and owner not in self.plan.makers:
                 self.plan.makers[owner] = made.makers
+            self.plan.readers.update(made.makers)
             self.plan.owners[keys] = owner
             self.plan.order.update(dict.fromkeys([owner] if owner else sorted(keys)))
             met = made.met | new

@@ -48,7 +48,8 @@ class Factors(Printed, Mapping[str, float]):
 
     Attributes:
         rows: one for each parameter that multiplies the signal.
-        remark: where the signal is kept in the mean over draws, but not in each; empty if nowhere.
+        remark: where the signal is kept in the mean over draws, but not in each, and where factors
+            still changed in the last round; empty if nowhere.
     """
 
     rows: tuple[Factor, ...]
@@ -119,9 +120,10 @@ def tune(
     - Two fresh products that are added share the second moment of one.
 
     ``keep="backward"`` keeps the second moment of the gradients of the pre-activations instead,
-    from each kernel to the one before it (not along a residual stream), and ``keep="both"`` takes
-    the compromise ``2 / (1/v_forward + 1/v_backward)`` of the variances, as Glorot's. Branches
-    have the same bound.
+    from each kernel to the one before it, and ``keep="both"`` takes the compromise
+    ``2 / (1/v_forward + 1/v_backward)`` of the variances, as Glorot's. Where other kernels read
+    the same outputs too, as from a residual stream, the gradient there is a sum over all of them:
+    a kernel that reads such outputs keeps its forward factor. Branches have the same bound.
 
     The factor is 1 for embeddings that are looked up (and for a head that is tied to one), for
     kernels whose outputs a norm divides, so that a factor would do nothing, for weight-standardized
@@ -173,12 +175,12 @@ def tune(
     traced = programs(model, inputs, options)
     run = _Model(traced, Limits(particles=particles), level)
     pinned = run.pinned(factors)
-    tuner = run.forward(pinned, {})
+    tuner, unsettled = run.forward(pinned, {}), ""
     if keep != "forward":
-        tuner = run.backward(keep, pinned, tuner)
+        tuner, unsettled = run.backward(keep, pinned, tuner)
     rows = run.rows(tuner, pinned)
     arrays = by_path(traced.names, traced.shapes, tuner.factors)
-    remark = run.remark(tuner)
+    remark = " ".join(filter(None, (unsettled, run.remark(tuner))))
     return Tuned(Factors(rows, remark), scaled_init(_init(model), arrays, "tune"))
 
 
@@ -235,35 +237,51 @@ class _Model:
         tuner.run(self.traced.apply, [*self.params, *self.given])
         return tuner
 
-    def backward(self, keep: Keep, pinned: Mapping[Key, float], tuner: Tuner) -> Tuner:
+    def backward(self, keep: Keep, pinned: Mapping[Key, float], tuner: Tuner) -> tuple[Tuner, str]:
         """Change factors by what gradients are forecast with them, until they stay as they are.
 
         A kernel's gradient depends on the factors of the kernels before it, by the slope of the
         activation, so that each round sets right at least one more kernel.
+
+        Returns:
+            The run with the factors, and a remark if they did not settle.
         """
         program = self.traced.pullback()
         limits = bounded(self.limits, self.traced.apply)
         ratios: dict[Key, float] = {}
+        changes: dict[Key, float] = {}
         for _ in range(_ROUNDS):
             run = self._tuner(limits, factors=tuner.factors, chooses=False)
             slopes = [cotangent(x, run) for x in self.traced.outputs]
             run.run(program, [*self.params, *self.given, *slopes])
             before, ratios = ratios, self._ratios(keep, run)
             tuner = self.forward(pinned, ratios)
-            if all(abs(math.log(ratios[k] / before.get(k, 1.0))) < _SETTLED for k in ratios):
-                return tuner
-        return tuner
+            changes = {k: abs(math.log(ratios[k] / before.get(k, 1.0))) for k in ratios}
+            if all(change < _SETTLED for change in changes.values()):
+                return tuner, ""
+        key = max(changes, key=lambda k: changes[k])
+        return tuner, (
+            f"Gradients are not kept: after {_ROUNDS} rounds the variance of {self.path(key)} still "
+            f"changed by a factor of {math.exp(changes[key]):.3g}."
+        )
 
     def _ratios(self, keep: Keep, run: Tuner) -> dict[Key, float]:
         ratios = {}
         for key, growth in run.growth.items():
-            makers = self.plan.makers.get(key, frozenset())
-            before = run.gradients.get(next(iter(makers))) if len(makers) == 1 else None
+            maker = self.plan.before(key)
+            before = None if maker is None else run.gradients.get(maker)
             after, factor = run.gradients.get(key), run.factors.get(key, 1.0)
             if before and after:
                 shrinking = before / after / factor**2
                 wanted = shrinking if keep == "backward" else (growth + shrinking) / 2
-                ratios[key] = growth / wanted
+                ratio = growth / wanted if wanted else math.inf
+                if not 0 < ratio < math.inf:
+                    raise ValueError(
+                        f"No factor on {self.path(key)} keeps its gradients: they are {after:.3g}, "
+                        f"and {before:.3g} one kernel before. Give it one in factors, or use "
+                        "keep='forward'."
+                    )
+                ratios[key] = ratio
         return ratios
 
     def remark(self, tuner: Tuner) -> str:
