@@ -189,6 +189,43 @@ def test_rows_of_a_table_are_a_stream(form):
         assert row.init == (E if last and row.path != "table" else 1), row.path
 
 
+class Language(nn.Module):
+    """The stream is rows of a table, and a norm is the first to read them."""
+
+    width: int
+    depth: int
+    form: str
+
+    @nn.compact
+    def __call__(self, tokens):
+        table = nn.Embed(100, self.width, name="table", embedding_init=NORMAL)
+        x = table(tokens)
+        for n in range(self.depth):
+            y = nn.LayerNorm(name=f"norm{n}")(x)
+            if self.form == "attention":
+                heads = self.width // 8
+                y = nn.MultiHeadDotProductAttention(heads, kernel_init=NORMAL, name=f"out{n}")(y, y)
+            else:
+                y = nn.Dense(self.width, kernel_init=NORMAL, name=f"out{n}")(y)
+            x = x + y
+        return table.attend(x) if self.form == "tied" else nn.Dense(10, name="last")(x)
+
+
+@pytest.mark.parametrize("form", ["product", "attention", "tied"])
+@pytest.mark.parametrize("base", [1, 3])
+def test_the_lookups_of_a_norm_are_no_branch(form, base):
+    tokens = jax.ShapeDtypeStruct((4, 8), "int32")
+    model, small = (Language(16 * m, base * n, form) for m, n in ((M, TIMES), (1, 1)))
+    rows = flaxinit.mup(model, tokens, base=small, depth=True).rows
+    for row in rows:
+        last = re.search(r"out\d+/(out/)?(kernel|bias)", row.path)
+        rate = E**2 if last else E if re.search(r"norm|out", row.path) else 1
+        sums = "kernel" in row.path
+        assert row.rate == pytest.approx(rate / M if sums else rate), row.path
+        if "table" in row.path:
+            assert (row.kind, row.init) == ("input", 1)
+
+
 class Odd(nn.Module):
     depth: int
     form: str

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from flaxinit.width.alignment import Alignment
+from flaxinit.width.uses import Use
 from flaxinit.width.values import Value
 
 Place = tuple[int, ...]  # an equation, by its number in each of the programs around it
@@ -87,7 +88,7 @@ class Depth:
         return (*self.origin(place[:-1]), place[-1])
 
     def added(
-        self, place: Place, one: Value, other: Value, total: Value, owners: Sequence[int]
+        self, place: Place, one: Value, other: Value, total: Value, uses: Sequence[Use]
     ) -> None:
         """Note a sum if one term depends on the other, as the output of a branch does.
 
@@ -96,24 +97,28 @@ class Depth:
             one: a term.
             other: the other term.
             total: the sum.
-            owners: the parameter of each use.
+            uses: of parameters so far.
         """
 
         def behind(bits: int) -> set[int]:
-            return {owner for n, owner in enumerate(owners) if bits >> n & 1}
+            return {use.parameter for n, use in enumerate(uses) if bits >> n & 1}
+
+        lookups = sum(1 << n for n, use in enumerate(uses) if use.how == "gather")
 
         for stream, branch in ((one, other), (other, one)):
-            # Rows of a table are a stream too; each use of them finds them again.
+            # Rows of a table are a stream too. Each use of them finds them again: the mean and the
+            # mean square in a norm are two lookups of one stream, and neither is a branch.
             table = set(stream.parts) if stream.looked_up else set()
             root = table or self.roots.get(stream.behind, behind(stream.behind))
-            again = (1 << n for n, owner in enumerate(owners) if owner in self.tables | table)
-            uses = branch.behind & ~(stream.behind | sum(again))
+            tables = self.tables | table | behind(stream.behind & lookups)
+            again = sum(1 << n for n, use in enumerate(uses) if use.parameter in tables)
+            inside = branch.behind & ~(stream.behind | again)
             flows = branch.signal and (stream.signal or table) and root <= behind(branch.behind)
-            if flows and uses:
+            if flows and inside:
                 self.tables |= table
                 self.roots[total.behind] = root
-                last = frozenset(n for n in branch.scales if uses >> n & 1)
-                self.additions.setdefault(place, Addition(uses, last, branch.size))
+                last = frozenset(n for n in branch.scales if inside >> n & 1)
+                self.additions.setdefault(place, Addition(inside, last, branch.size))
                 return
 
     @property

@@ -31,8 +31,7 @@ def elementwise(walk: Interpreter, equation: Equation, values: list[Value]) -> V
     if name in _SUMS:
         total = added(walk, equation, values)
         if walk.depth is not None:
-            owners = [use.parameter for use in walk.uses]
-            walk.depth.added(equation.place, values[0], values[1], total, owners)
+            walk.depth.added(equation.place, values[0], values[1], total, walk.uses)
         return total
     if name == "mul":
         return multiplied(walk, equation, values)
