@@ -259,6 +259,47 @@ def test_constants_keep_their_value():
     assert jax.tree.all(jax.tree.map(jnp.array_equal, before, after))
 
 
+def constant_kernel(width, init, use="kernel"):
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Dense(width)(x))
+            if use == "kernel":
+                x = nn.LayerNorm()(nn.Dense(width, kernel_init=init, name="middle")(x))
+                return nn.Dense(10)(x)
+            if use == "head":
+                return nn.Dense(10, kernel_init=init, name="middle")(x)
+            gain = self.param("gain", init, (width, 1))
+            return x @ (gain * self.param("last", nn.initializers.normal(0.1), (width, 10)))
+
+    return Net()
+
+
+SAME = [nn.initializers.constant(0.1), nn.initializers.ones, nn.initializers.constant(-2.0)]
+
+
+@pytest.mark.parametrize("init", [*SAME, lambda _, shape, dtype: jnp.tri(*shape, dtype=dtype)])
+@pytest.mark.parametrize("use", ["kernel", "head"])
+def test_a_kernel_of_constants_that_sums_to_more_is_refused(init, use):
+    """Its sums grow as the number of terms, and no factor on a draw or a rate makes up for it."""
+    shapes = [(n, n if use == "kernel" else 10) for n in (64, 16)]
+    wide, narrow = (init(None, shape, jnp.float32).sum(0).mean() for shape in shapes)
+    with pytest.raises(ValueError, match=f"middle/kernel starts .* {wide / narrow:.4g} times as"):
+        flaxinit.mup(constant_kernel(64, init, use), FEATURES, base=constant_kernel(16, init, use))
+
+
+@pytest.mark.parametrize("use", ["kernel", "head", "gain"])
+def test_constants_that_sum_to_the_same_are_kept(use):
+    inits = [nn.initializers.zeros, lambda _, shape, dtype: jnp.full(shape, 1 / shape[0], dtype)]
+    inits += [lambda _, shape, dtype: jnp.eye(*shape, dtype=dtype)]
+    for init in SAME if use == "gain" else inits:
+        for widths in ((48, 16), (49, 7)):
+            wide, narrow = (constant_kernel(width, init, use) for width in widths)
+            rows = flaxinit.mup(wide, FEATURES, base=narrow).rows
+            name = "params/gain" if use == "gain" else "params/middle/kernel"
+            assert [row.init for row in rows if row.path == name] == [1]
+
+
 def test_at_the_base_width_every_factor_is_1_and_it_says_so():
     for make, inputs, _ in MODELS.values():
         scale = flaxinit.mup(make(32), inputs, base=make(32))

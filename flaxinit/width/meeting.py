@@ -70,8 +70,8 @@ def meeting(
         ):
             # A gain on a kernel: it is repeated along an axis that grows, and sums over nothing.
             contracted, produced, contracts = ONE, contracted * produced, False
-        how = equation.name
-        use = Use(number, how, contracted, produced, contracts, scale, part.bent)
+        how, alone = equation.name, len(kernel.parts) == 1
+        use = Use(number, how, contracted, produced, contracts, scale, part.bent, alone=alone)
         bit = walk.use(use, equation.place)
         scales[bit] = scale
         behind |= 1 << bit

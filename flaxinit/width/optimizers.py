@@ -51,14 +51,18 @@ def deviation(parameter: Parameter) -> float:
     """Return the factor on a draw: what its deviation should grow by, over what it does grow by.
 
     Raises:
-        ValueError: if the draw is not known, has a mean, or no factor on it is one on the signal.
+        ValueError: if the draw is not known, has a mean, or no factor on it is one on the signal;
+            if a constant sums to more.
     """
     base, law = parameter.laws
     name, wanted = parameter.name, parameter.scaling
     sums = wanted.kind in ("hidden", "output")
     if wanted.bent and sums:
         raise _bent(name, wanted.bent)
-    if not law.drawn or wanted.kind == "unused":
+    if wanted.kind == "unused":
+        return 1.0
+    if not law.drawn:
+        _check_constant(parameter)
         return 1.0
     for each in (base, law):
         if each.unread:
@@ -75,6 +79,25 @@ def deviation(parameter: Parameter) -> float:
             "grows. Draw it with mean 0."
         )
     return factor
+
+
+def _check_constant(parameter: Parameter) -> None:
+    """Refuse a kernel that is not drawn if its mean sums to more than at the base.
+
+    The mean of an identity, 1/n, does not, nor does 1/n in every entry.
+    """
+    base, law = parameter.laws
+    deviates = law.square - law.mean**2
+    if law.unread or base.unread or not law.mean or law.mean**2 < deviates:
+        return
+    grown = exact(abs(law.mean / base.mean)) if base.mean else math.inf
+    more = rounded(grown * parameter.scaling.summed)
+    if parameter.scaling.summed != 1 and more > 1:
+        raise ValueError(
+            f"{parameter.name} starts with mean {law.mean:.3g} and is not drawn: it would sum to "
+            f"{more:.4g} times as much as at the base. Draw it with mean 0, as flaxinit.lecun() "
+            "does, let it start at zeros, or divide its values by the number of terms that it sums."
+        )
 
 
 def _bent(name: str, operation: str) -> ValueError:

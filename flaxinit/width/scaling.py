@@ -41,6 +41,7 @@ class Scaling:
         size: by how much what it makes grows; 1 unless the model multiplies that by its inverse.
         why: in words.
         bent: the operation before its use that is not linear in it, if there is one.
+        summed: by how much more entries it sums over, where no other parameter is in its kernel.
         remarks: what a factor on draws and rates cannot do, and what to write in the model.
     """
 
@@ -53,6 +54,7 @@ class Scaling:
     size: float
     why: str
     bent: str = ""
+    summed: float = 1.0
     remarks: tuple[str, ...] = ()
 
 
@@ -134,6 +136,7 @@ def _of_use(name: str, use: Use, constant: bool, depth: float) -> Scaling:
         size=rounded(last * r),
         why=_why(use, c, depth),
         bent=use.bent,
+        summed=a if use.alone else 1.0,
         remarks=tuple(remarks),
     )
 
