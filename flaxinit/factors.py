@@ -69,10 +69,13 @@ def multiplied(
                 unknown.append(paths.name(path))
             return leaf
         met.add(found)
-        factor = jnp.asarray(factors[found], leaf.dtype)
+        # A factor may be out of the range of a dtype that has room for the product.
+        wide = np.promote_types(leaf.dtype, np.float32)
+        factor = jnp.asarray(factors[found], wide)
         if only_check or (factor.ndim == 0 and factors[found] == 1):
             return leaf
-        return leaf * factor.reshape(*factor.shape, *(1,) * (leaf.ndim - factor.ndim))
+        factor = factor.reshape(*factor.shape, *(1,) * (leaf.ndim - factor.ndim))
+        return (leaf.astype(wide) * factor).astype(leaf.dtype)
 
     result = jax.tree_util.tree_map_with_path(one, tree)
     missing = sorted(set(factors) - met) if whole else []

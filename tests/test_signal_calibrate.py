@@ -1,6 +1,7 @@
 """Calibration on real inputs: what each kernel makes, and what stays as it is."""
 
 import flax.linen as nn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,5 +109,99 @@ def test_what_cannot_be_calibrated_is_refused():
         flaxinit.calibrate(model.apply, params, X, level=-1)
     with pytest.raises(ValueError, match=r"found no kernel at work.*params/kernel"):
         flaxinit.calibrate(lambda params, x: x, params, X)
-    with pytest.raises(ValueError, match=r"params/kernel makes of the inputs is not finite"):
-        flaxinit.calibrate(model.apply, params, X.at[0, 0].set(jnp.inf))
+
+
+def test_what_is_no_model_with_arrays_is_refused():
+    model = nn.Dense(3)
+    params = model.init(jax.random.key(0), X)
+    function = r"calibrate takes a function .* received "
+    with pytest.raises(TypeError, match=function + "the class Dense"):
+        flaxinit.calibrate(nn.Dense, params, X)
+    transformed = hk.transform(lambda x: hk.Linear(3)(x))
+    with pytest.raises(TypeError, match=function + "Transformed"):
+        flaxinit.calibrate(transformed, transformed.init(jax.random.key(0), X), X)
+    with pytest.raises(TypeError, match=r"ShapeDtypeStruct.*flaxinit\.tune\("):
+        flaxinit.calibrate(model.apply, params, jax.ShapeDtypeStruct(X.shape, X.dtype))
+
+
+@pytest.mark.parametrize("name", ["level", "report", "center"])
+@pytest.mark.parametrize("value", ["1", None])
+def test_options_of_another_type_are_refused(name, value):
+    model = nn.Dense(3)
+    with pytest.raises(TypeError, match=f"{name} must be "):
+        flaxinit.calibrate(model.apply, model.init(jax.random.key(0), X), X, **{name: value})
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_signal_that_is_not_finite_is_refused(value, center):
+    """It is named by the first kernel that it meets, a kernel that is left alone among them."""
+    model = nn.Sequential([nn.Dense(8), nn.LayerNorm(), nn.Dense(3)])
+    params = model.init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"layers_0/kernel makes of the inputs is not finite"):
+        flaxinit.calibrate(model.apply, params, X.at[0, 0].set(value), center=center)
+    kernel = params["params"]["layers_2"]["kernel"]
+    params["params"]["layers_2"]["kernel"] = kernel.at[0, 0].set(value)
+    with pytest.raises(ValueError, match=r"layers_2/kernel makes of the inputs is not finite"):
+        flaxinit.calibrate(model.apply, params, X, center=center)
+
+
+def test_an_empty_batch_is_refused():
+    model = nn.Dense(3)
+    with pytest.raises(ValueError, match=r"params/kernel makes has shape \(0, 3\), no entries"):
+        flaxinit.calibrate(model.apply, model.init(jax.random.key(0), X), X[:0])
+
+
+def linear(params, x):
+    return x @ params["w"]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_squares_need_not_be_in_range(size):
+    """Of float32, which holds no 1e±60."""
+    x = size * X
+    params = {"w": jax.random.normal(jax.random.key(0), (16, 8))}
+    y = linear(flaxinit.calibrate(linear, params, x), x)
+    assert float(jnp.mean(y**2)) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_kernel_out_of_the_range_of_its_dtype_is_refused():
+    """A factor out of it is not, if the kernel is in it."""
+    w = jax.random.normal(jax.random.key(0), (16, 8))
+    x = (1e-6 * X).astype(jnp.float16)
+    with pytest.raises(ValueError, match=r"w has entries up to .* leaves the range of float16"):
+        flaxinit.calibrate(linear, {"w": w.astype(jnp.float16)}, x)
+    rows = []
+    params = {"w": (1e-3 * w).astype(jnp.float16)}
+    x = (7e-4 * X).astype(jnp.float16)
+    y = linear(flaxinit.calibrate(linear, params, x, report=rows.append), x)
+    assert float(jnp.mean(y.astype(jnp.float32) ** 2)) == pytest.approx(1, rel=0.01)
+    assert rows[0].rows[0].factor > float(jnp.finfo(jnp.float16).max)
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_models_of_strict_types_are_calibrated(center):
+    model = nn.Sequential([nn.Dense(64), nn.relu, nn.Dense(64)])
+    x = X.astype(jnp.bfloat16)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model.init(jax.random.key(0), X))
+    with jax.numpy_dtype_promotion("strict"):
+        made = flaxinit.calibrate(model.apply, params, x, center=center)
+        y = model.apply(made, x)
+    assert y.dtype == jnp.bfloat16
+    assert float(jnp.mean(y.astype(jnp.float32) ** 2)) == pytest.approx(1, rel=0.02)
+
+
+@pytest.mark.parametrize("x", [X[:1], jnp.broadcast_to(X[:1], X.shape)], ids=["one", "alike"])
+def test_what_does_not_vary_is_not_centered(x):
+    model = nn.Dense(3)
+    params = model.init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"params/kernel makes is the same for all inputs"):
+        flaxinit.calibrate(model.apply, params, x, center=True)
+
+
+def test_outputs_of_0_are_reported_and_left_alone():
+    rows = []
+    params = {"w": jax.random.normal(jax.random.key(0), (16, 8))}
+    made = flaxinit.calibrate(linear, params, 0 * X, report=rows.append)
+    assert jnp.array_equal(made["w"], params["w"])
+    assert [row.why for row in rows[0].rows] == ["makes 0 of the inputs"]

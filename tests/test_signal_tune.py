@@ -306,12 +306,36 @@ def test_factors_are_pinned():
         ({"keep": "forwards"}, "keep must be one of"),
         ({"level": 0}, "level must be positive"),
         ({"factors": {"params/layers_2/kernl": 1.0}}, "Did you mean 'params/layers_2/kernel'"),
-        ({"factors": {"params/layers_2/kernel": -1.0}}, "A factor is a positive number"),
+        (
+            {"factors": {"params/layers_2/kernel": -1.0}},
+            "The factor of params/layers_2/kernel must",
+        ),
+        ({"particles": 0}, "particles must be a positive integer"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         flaxinit.tune(plain(nn.relu, 3), X, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": "1"}, "level must be a number"),
+        ({"factors": [1.0]}, "factors must be a mapping from paths"),
+        ({"factors": {2: 1.0}}, "factors must be a mapping from paths"),
+        ({"factors": {"params/layers_2/kernel": "2"}}, "The factor of params/layers_2/kernel must"),
+    ],
+)
+def test_options_of_another_type_are_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        flaxinit.tune(plain(nn.relu, 3), X, **options)
+
+
+def test_what_tune_returned_is_no_table_of_factors():
+    init = flaxinit.tune(plain(nn.relu, 2), X, particles=64)
+    with pytest.raises(TypeError, match=r"factors=init\.factors"):
+        flaxinit.tune(plain(nn.relu, 2), X, factors=init)
 
 
 def test_models_that_cannot_be_tuned_are_refused():

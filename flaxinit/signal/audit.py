@@ -16,6 +16,7 @@ from flaxinit.signal.measuring.measure import Run, finished
 from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.measuring.progress import Phase, phases
 from flaxinit.signal.reading import given
+from flaxinit.signal.reading.call import check_call
 from flaxinit.signal.reading.model import Programs, by_value, traced
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
@@ -105,12 +106,8 @@ class _Model:
 
 
 def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model:
-    nnx, linen = sys.modules.get("flax.nnx"), sys.modules.get("flax.linen")
-    if linen is not None and isinstance(model, linen.Module):
-        raise TypeError(
-            f"A Linen module holds no parameters, so that audit cannot run "
-            f"{type(model).__name__} itself: use audit(module.apply, params, x)."
-        )
+    check_call("audit", "forecast", model, inputs, options)
+    nnx = sys.modules.get("flax.nnx")
     if nnx is not None and isinstance(model, nnx.Module):
         # Keys and counts of random numbers are not weights: what they make is part of the signal.
         graph, random, params = nnx.split(model, nnx.RngState, ...)
@@ -119,26 +116,11 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
             return nnx.merge(graph, random, params)(*inputs, **options)
 
         return _with_params(call, params, (random, *inputs), options)
-    if isinstance(model, type) or not callable(model):
-        raise TypeError(
-            "audit takes a function of parameters and inputs, audit(module.apply, params, x), or "
-            f"an NNX module, audit(module, x); received {'the class ' * isinstance(model, type)}"
-            f"{getattr(model, '__name__', type(model).__name__)}."
-        )
-    if not inputs:
-        raise TypeError("audit needs the model's parameters and inputs: audit(model, params, x).")
     return _with_params(model, inputs[0], inputs[1:], options)
 
 
 def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -> _Model:
     named, options = by_value(options)
-    leaves = jax.tree.leaves((params, inputs, named))
-    shapes = [x for x in leaves if isinstance(x, jax.ShapeDtypeStruct)]
-    if shapes:
-        raise TypeError(
-            f"audit measures, and needs arrays in the place of shapes such as {shapes[0]}. From "
-            "shapes alone, use flaxinit.forecast(model, *inputs)."
-        )
     leaves, tree = jax.tree.flatten(params)
     arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
     floating = [

@@ -1,5 +1,6 @@
 """calibrate(): kernels rescaled by what they make of real inputs, in one pass."""
 
+import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -13,10 +14,15 @@ from jax.extend.core import ClosedJaxpr
 
 from flaxinit import paths
 from flaxinit.factors import by_path, multiplied
+from flaxinit.initializers.checks import checked_flag, checked_number
 from flaxinit.jaxpr import bind, called, evaluate, unroll_scan
+from flaxinit.signal.reading.call import check_call
 from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.tuning.homogeneity import Group, Key, Place, named
-from flaxinit.signal.tuning.plan import KERNELS, Bias, Branch, Merge, Plan, Trail, plan
+from flaxinit.signal.tuning.plan import KERNELS, Bias, Branch, Merge, Trail, plan
+
+# The model is traced as its user wants types to promote; sizes are in float32.
+_standard = functools.partial(jax.numpy_dtype_promotion, "standard")
 
 Report = bool | Callable[["Calibration"], None]
 
@@ -100,10 +106,11 @@ def calibrate(
         The parameters, in the tree and the layout that they came in.
 
     Raises:
-        TypeError: if the model is a Linen module in the place of its ``apply``, or there are no
-            inputs.
-        ValueError: if no kernel meets the inputs, if what a kernel makes is not finite, or if the
-            level is not positive.
+        TypeError: if the model is no function, such as a Linen module in the place of its
+            ``apply``, if there are no inputs, or if one is a shape.
+        ValueError: if no kernel meets the inputs, if what a kernel makes has no entries, is not
+            finite or, with ``center``, is the same for all inputs, if a kernel of unit outputs
+            leaves the range of its dtype, or if the level is not positive.
 
     >>> import flax.linen as nn
     >>> model = nn.Sequential([nn.Dense(64), nn.relu, nn.Dense(64), nn.relu, nn.Dense(8)])
@@ -116,14 +123,11 @@ def calibrate(
         Mishkin and Matas (2016), All you need is a good init. Krähenbühl, Doersch, Donahue and
         Darrell (2016), Data-dependent initializations, for the centering.
     """
-    if not 0 < level < math.inf:
-        raise ValueError(f"level must be positive and finite; received {level!r}.")
-    nnx, linen = sys.modules.get("flax.nnx"), sys.modules.get("flax.linen")
-    if linen is not None and isinstance(apply, linen.Module):
-        raise TypeError(
-            f"A Linen module holds no parameters, so that calibrate cannot run "
-            f"{type(apply).__name__} itself: use calibrate(module.apply, params, x)."
-        )
+    level = checked_number("level", level, above=0)
+    center = checked_flag("center", center)
+    report = report if callable(report) else checked_flag("report", report)
+    check_call("calibrate", "tune", apply, inputs, options)
+    nnx = sys.modules.get("flax.nnx")
     if nnx is not None and isinstance(apply, nnx.Module):
         graph, params, state = nnx.split(apply, nnx.Param, ...)
 
@@ -133,7 +137,7 @@ def calibrate(
         model = _Model(call, params, (state, *inputs), options, level, center)
         nnx.update(apply, model.calibrated(report))
         return apply
-    if not inputs or (len(inputs) == 1 and not options):
+    if len(inputs) == 1 and not options:
         raise TypeError(
             "calibrate needs the model's parameters and inputs: calibrate(apply, params, x)."
         )
@@ -179,24 +183,43 @@ class _Model:
 
         @jax.jit
         def run(arrays):
-            walk = _Walk(self.plan, fixed, self.level, self.center)
+            walk = _Walk(self, fixed, self.center)
             walk.run(self.program, arrays)
-            return walk.factors, walk.shifts
+            tops = {(n, steps): jnp.max(jnp.abs(arrays[n][steps])) for n, steps in walk.factors}
+            return walk.factors, walk.shifts, walk.sizes, walk.spreads, tops
 
-        factors, shifts = jax.tree.map(np.asarray, run(self.arrays))
+        with _standard():
+            factors, shifts, sizes, spreads, tops = jax.tree.map(np.asarray, run(self.arrays))
         for key in self.plan.order:
-            # An infinite signal has the factor 0.
-            if not 0 < factors.get(key, 1.0) < math.inf:
+            if not math.isfinite(sizes.get(key, 0.0)):
                 raise ValueError(
-                    f"What {self.path(key)} makes of the inputs is not finite. Look at the inputs "
-                    "and at the parameters before this kernel."
+                    f"What {self.path(key)} makes of the inputs is not finite. Look at the inputs, "
+                    "at this kernel and at the parameters before it."
                 )
+            if not spreads.get(key, True):
+                raise ValueError(
+                    f"What {self.path(key)} makes is the same for all inputs, so that center=True "
+                    "leaves nothing of it. Give a batch of several different inputs."
+                )
+            if factors.get(key, 1.0) != 1:
+                self._check_fits(key, float(factors[key]), float(tops[key]))
         params = self._shifted(shifts)
         params = multiplied(params, self._arrays(factors), "calibrate", whole=True)
         if report:
             calibration = self._calibration(params, factors)
             print(calibration) if report is True else report(calibration)
         return params
+
+    def _check_fits(self, key: Key, factor: float, top: float) -> None:
+        """Check that a kernel times its factor is in the range of its dtype."""
+        dtype = self.arrays[key[0]].dtype
+        limits = jnp.finfo(dtype)
+        if not float(limits.tiny) <= factor * top <= float(limits.max):
+            raise ValueError(
+                f"{self.path(key)} has entries up to {top:.3g} and needs the factor {factor:.3g}, "
+                f"which leaves the range of {dtype.name}. Scale the inputs, or calibrate with "
+                "parameters of another dtype."
+            )
 
     def path(self, key: Key) -> str:
         return named(self.names, key)
@@ -220,14 +243,15 @@ class _Model:
 
         @jax.jit
         def measured(arrays):
-            walk = _Walk(self.plan, frozenset(self.plan.order), self.level, False)
+            walk = _Walk(self, frozenset(self.plan.order), False)
             walk.run(self.program, arrays)
-            return walk.squares
+            return walk.sizes
 
-        before, after = (
-            jax.tree.map(float, measured([*own, *self.arrays[len(own) :]]))
-            for own in (self.arrays[: len(self.names)], leaves)
-        )
+        with _standard():
+            before, after = (
+                jax.tree.map(lambda x: float(x) ** 2, measured([*own, *self.arrays[len(own) :]]))
+                for own in (self.arrays[: len(self.names)], leaves)
+            )
         rows = [
             Calibrated(
                 self.path(key),
@@ -235,7 +259,7 @@ class _Model:
                 before[key],
                 after[key],
                 float(factors.get(key, 1.0)),
-                self.plan.why(key, key in factors),
+                self.plan.why(key, key in factors) if before[key] else "makes 0 of the inputs",
             )
             for key in self.plan.order
             if key in before
@@ -246,12 +270,15 @@ class _Model:
 class _Walk:
     """A run of the program, traced, in which kernels are divided by what they make."""
 
-    def __init__(self, plan: Plan, fixed: frozenset[Key], level: float, center: bool):
-        self.plan, self.fixed, self.level, self.center = plan, fixed, level, center
+    def __init__(self, model: _Model, fixed: frozenset[Key], center: bool):
+        self.plan, self.path, self.fixed, self.center = model.plan, model.path, fixed, center
+        self.wanted = math.sqrt(model.level)
         self.trail = Trail()
         self.factors: dict[Key, Any] = {}
         self.shifts: dict[Key, Any] = {}
-        self.squares: dict[Key, Any] = {}  # of what each kernel makes at its first use
+        # Of what each kernel makes at its first use: its root mean square, and whether it varies.
+        self.sizes: dict[Key, Any] = {}
+        self.spreads: dict[Key, Any] = {}
         self.uses: dict[Key, int] = {}
         self.begun: dict[Place, Any] = {}
 
@@ -282,9 +309,14 @@ class _Walk:
         first = owner not in self.uses
         self.uses[owner] = self.uses.get(owner, 0) + 1
         if kernel and first:
-            self.squares[owner] = square = _mean_square(y)
+            if not y.size:
+                raise ValueError(
+                    f"What {self.path(owner)} makes has shape {y.shape}, no entries. Give a batch "
+                    "of inputs that is not empty."
+                )
+            self.sizes[owner] = size = _size(y)
             if owner not in self.fixed:
-                self.factors[owner] = _root(self.level, square)
+                self.factors[owner] = _ratio(self.wanted, size)
         return _times(y, self.factors.get(owner, 1.0))
 
     def bias(self, event: Bias, values: list[Any]) -> list[Any]:
@@ -296,7 +328,11 @@ class _Walk:
         over = tuple(axis for axis, size in enumerate(bias.shape) if size == 1)
         wide = jnp.promote_types(y.dtype, jnp.float32)
         mean = jnp.mean(y.astype(wide), axis=over, keepdims=True)
-        factor = _root(self.level, _mean_square(y - mean))
+        size, spread = _size(y), _size(y - mean)
+        # The mean of n equal numbers, added in pairs, is wrong by log2(n) roundings and one more.
+        rounding = float(jnp.finfo(wide).eps) * (1 + math.log2(y.size))
+        self.spreads[event.owner] = (spread > rounding * size) | (size == 0)
+        factor = _ratio(self.wanted, spread)
         self.factors[event.owner] *= factor
         shift = -mean * factor - bias
         self.shifts[event.bias] = shift
@@ -308,12 +344,11 @@ class _Walk:
     def branch(self, event: Branch, values: list[Any]) -> list[Any]:
         """Bound what a branch adds to the stream by its share of what the stream started with."""
         stream, y = values[1 - event.side], values[event.side]
-        start = self.begun.setdefault(event.start, _mean_square(stream))
-        share = start / self.plan.branches[event.stream]
+        start = self.begun.setdefault(event.start, _size(stream))
+        share = start / math.sqrt(self.plan.branches[event.stream])
+        bound = jnp.where(share == 0, 1.0, jnp.minimum(1, _ratio(share, _size(y))))
         values = list(values)
-        values[event.side] = self.rescaled(
-            event.end, y, jnp.minimum(1, _root(share, _mean_square(y)))
-        )
+        values[event.side] = self.rescaled(event.end, y, bound)
         return values
 
     def merge(self, event: Merge, values: list[Any]) -> list[Any]:
@@ -338,15 +373,17 @@ class _Walk:
         return _times(y, factor)
 
 
-def _mean_square(y: Any) -> Any:
-    wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-    return jnp.mean(jnp.abs(wide) ** 2)
+def _size(y: Any) -> Any:
+    """Return the root mean square, by parts of the largest entry, whose squares are in range."""
+    wide = jnp.abs(y.astype(jnp.promote_types(y.dtype, jnp.float32)))
+    top = jnp.max(wide)
+    top = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
+    return top * jnp.sqrt(jnp.mean((wide / top) ** 2))
 
 
-def _root(wanted: Any, found: Any) -> Any:
-    """Return the root of a ratio; 1 where nothing was found that could be scaled."""
-    some = found > 0
-    return jnp.where(some | jnp.isnan(found), jnp.sqrt(wanted / jnp.where(some, found, 1)), 1.0)
+def _ratio(wanted: Any, found: Any) -> Any:
+    """Return a factor that makes the wanted of what was found; 1 where that is 0."""
+    return jnp.where(found == 0, 1.0, wanted / jnp.where(found == 0, 1, found))
 
 
 def _times(y: Any, factor: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from flaxinit.factors import by_path, scaled_init
+from flaxinit.initializers.checks import checked_count, checked_number
 from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.reading import laws
 from flaxinit.signal.reading.model import Programs, programs
@@ -152,9 +153,11 @@ def tune(
         are a mapping from paths, and print as a table.
 
     Raises:
-        TypeError: if the model is none of these, or an input without values is not floating.
+        TypeError: if the model is none of these, if an input without values is not floating, or
+            ``factors`` is no mapping from paths.
         ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
-            ``keep`` or a path in ``factors`` is unknown, or a factor or the level is not positive.
+            ``keep`` or a path in ``factors`` is unknown, if a factor, the level or ``particles`` is
+            not positive, or if no factor keeps the gradients.
 
     >>> import jax, flax.linen as nn
     >>> layers = [layer for _ in range(20) for layer in (nn.Dense(256), nn.relu)]
@@ -170,8 +173,9 @@ def tune(
     if keep not in get_args(Keep):
         names = ", ".join(map(repr, get_args(Keep)))
         raise ValueError(f"keep must be one of {names}; received {keep!r}.")
-    if level is not None and not 0 < level < math.inf:
-        raise ValueError(f"level must be positive and finite; received {level!r}.")
+    level = None if level is None else checked_number("level", level, above=0)
+    particles = checked_count("particles", particles)
+    factors = _checked_factors(factors)
     traced = programs(model, inputs, options)
     run = _Model(traced, Limits(particles=particles), level)
     pinned = run.pinned(factors)
@@ -182,6 +186,22 @@ def tune(
     arrays = by_path(traced.names, traced.shapes, tuner.factors)
     remark = " ".join(filter(None, (unsettled, run.remark(tuner))))
     return Tuned(Factors(rows, remark), scaled_init(_init(model), arrays, "tune"))
+
+
+def _checked_factors(factors: Any) -> dict[str, float]:
+    if isinstance(factors, Tuned):
+        raise TypeError("factors is what tune returned: give its table, factors=init.factors.")
+    if not isinstance(factors, Mapping | None) or not all(
+        isinstance(k, str) for k in factors or {}
+    ):
+        raise TypeError(
+            "factors must be a mapping from paths to numbers, such as "
+            f"{{'params/layers_0/kernel': 1.0}}; received {factors!r}."
+        )
+    return {
+        path: checked_number(f"The factor of {path}", factor, above=0)
+        for path, factor in (factors or {}).items()
+    }
 
 
 class _Model:
@@ -207,11 +227,11 @@ class _Model:
     def path(self, key: Key) -> str:
         return named(self.traced.names, key)
 
-    def pinned(self, factors: Mapping[str, float] | None) -> dict[Key, float]:
+    def pinned(self, factors: Mapping[str, float]) -> dict[Key, float]:
         """Return the factors that are given, by key."""
         names = {self.path(key): key for key in self.owners | self.plan.lookups}
         found = {}
-        for path, factor in (factors or {}).items():
+        for path, factor in factors.items():
             if path not in names:
                 near = get_close_matches(path, names, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -219,9 +239,7 @@ class _Model:
                     f"factors has {path!r}, which is not a kernel or an embedding of this model."
                     f"{hint} They are: {', '.join(sorted(names))}."
                 )
-            if not (isinstance(factor, int | float) and 0 < factor < math.inf):
-                raise ValueError(f"A factor is a positive number; that of {path} is {factor!r}.")
-            found[names[path]] = float(factor)
+            found[names[path]] = factor
         return found
 
     def _tuner(self, limits: Limits, **options: Any) -> Tuner:
@@ -261,8 +279,8 @@ class _Model:
                 return tuner, ""
         key = max(changes, key=lambda k: changes[k])
         return tuner, (
-            f"Gradients are not kept: after {_ROUNDS} rounds the variance of {self.path(key)} still "
-            f"changed by a factor of {math.exp(changes[key]):.3g}."
+            f"Gradients are not kept: after {_ROUNDS} rounds the variance of {self.path(key)} "
+            f"still changed by a factor of {math.exp(changes[key]):.3g}."
         )
 
     def _ratios(self, keep: Keep, run: Tuner) -> dict[Key, float]:
