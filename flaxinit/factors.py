@@ -69,11 +69,11 @@ def multiplied(
                 unknown.append(paths.name(path))
             return leaf
         met.add(found)
+        if only_check or (np.ndim(factors[found]) == 0 and factors[found] == 1):
+            return leaf
         # A factor may be out of the range of a dtype that has room for the product.
         wide = np.promote_types(leaf.dtype, np.float32)
         factor = jnp.asarray(factors[found], wide)
-        if only_check or (factor.ndim == 0 and factors[found] == 1):
-            return leaf
         factor = factor.reshape(*factor.shape, *(1,) * (leaf.ndim - factor.ndim))
         return (leaf.astype(wide) * factor).astype(leaf.dtype)
 

@@ -101,8 +101,6 @@ def test_sharded_parameters_stay_where_they_are():
 def test_what_cannot_be_calibrated_is_refused():
     model = nn.Dense(3)
     params = model.init(jax.random.key(0), X)
-    with pytest.raises(TypeError, match=r"calibrate\(module\.apply, params, x\)"):
-        flaxinit.calibrate(model, params, X)
     with pytest.raises(TypeError, match="needs the model's parameters and inputs"):
         flaxinit.calibrate(model.apply, params)
     with pytest.raises(ValueError, match="level must be positive"):
@@ -111,17 +109,23 @@ def test_what_cannot_be_calibrated_is_refused():
         flaxinit.calibrate(lambda params, x: x, params, X)
 
 
-def test_what_is_no_model_with_arrays_is_refused():
+@pytest.mark.parametrize(("name", "other"), [("calibrate", "tune"), ("audit", "forecast")])
+def test_what_is_no_model_with_arrays_is_refused(name, other):
+    measure = getattr(flaxinit, name)
     model = nn.Dense(3)
     params = model.init(jax.random.key(0), X)
-    function = r"calibrate takes a function .* received "
+    function = f"{name} takes a function .* received "
+    with pytest.raises(TypeError, match=rf"use {name}\(module\.apply, params, x\)"):
+        measure(model, params, X)
+    with pytest.raises(TypeError, match=f"{name} needs the model's parameters and inputs"):
+        measure(model.apply)
     with pytest.raises(TypeError, match=function + "the class Dense"):
-        flaxinit.calibrate(nn.Dense, params, X)
+        measure(nn.Dense, params, X)
     transformed = hk.transform(lambda x: hk.Linear(3)(x))
     with pytest.raises(TypeError, match=function + "Transformed"):
-        flaxinit.calibrate(transformed, transformed.init(jax.random.key(0), X), X)
-    with pytest.raises(TypeError, match=r"ShapeDtypeStruct.*flaxinit\.tune\("):
-        flaxinit.calibrate(model.apply, params, jax.ShapeDtypeStruct(X.shape, X.dtype))
+        measure(transformed, transformed.init(jax.random.key(0), X), X)
+    with pytest.raises(TypeError, match=rf"ShapeDtypeStruct.*flaxinit\.{other}\("):
+        measure(model.apply, params, jax.ShapeDtypeStruct(X.shape, X.dtype))
 
 
 @pytest.mark.parametrize("name", ["level", "report", "center"])
@@ -191,6 +195,17 @@ def test_models_of_strict_types_are_calibrated(center):
     assert float(jnp.mean(y.astype(jnp.float32) ** 2)) == pytest.approx(1, rel=0.02)
 
 
+def test_parameters_of_8_bits_are_calibrated():
+    w = jax.random.normal(jax.random.key(0), (16, 8)).astype(jnp.float8_e4m3fn)
+    x = X.astype(w.dtype)
+    y = linear(flaxinit.calibrate(linear, {"w": w}, x), x)
+    assert y.dtype == w.dtype
+    # An entry is rounded by at most 1/16 of itself, in the kernel and in the product.
+    assert float(jnp.mean(y.astype(jnp.float32) ** 2)) == pytest.approx(
+        1, rel=(1 + 1 / 16) ** 4 - 1
+    )
+
+
 @pytest.mark.parametrize("x", [X[:1], jnp.broadcast_to(X[:1], X.shape)], ids=["one", "alike"])
 def test_what_does_not_vary_is_not_centered(x):
     model = nn.Dense(3)
@@ -205,3 +220,15 @@ def test_outputs_of_0_are_reported_and_left_alone():
     made = flaxinit.calibrate(linear, params, 0 * X, report=rows.append)
     assert jnp.array_equal(made["w"], params["w"])
     assert [row.why for row in rows[0].rows] == ["makes 0 of the inputs"]
+
+
+def test_a_stream_of_0_bounds_no_branch():
+    def net(params, x):
+        stream = 0.0 * jax.nn.relu(x @ params["a"])
+        return (stream + (1 + stream) @ params["b"]) @ params["c"]
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {n: jax.random.normal(key, (16, 16)) for n, key in zip("abc", keys, strict=True)}
+    reports = []
+    flaxinit.calibrate(net, params, X, report=reports.append)
+    assert [row.after for row in reports[0].rows] == pytest.approx([1, 1, 1], rel=1e-5)

@@ -326,18 +326,18 @@ class _Walk:
         if not self.center or not own or bias.ndim != y.ndim:
             return values
         over = tuple(axis for axis, size in enumerate(bias.shape) if size == 1)
-        wide = jnp.promote_types(y.dtype, jnp.float32)
-        mean = jnp.mean(y.astype(wide), axis=over, keepdims=True)
-        size, spread = _size(y), _size(y - mean)
+        product = _wide(y)
+        mean = jnp.mean(product, axis=over, keepdims=True)
+        size, spread = _size(y), _size(product - mean)
         # The mean of n equal numbers, added in pairs, is wrong by log2(n) roundings and one more.
-        rounding = float(jnp.finfo(wide).eps) * (1 + math.log2(y.size))
+        rounding = float(jnp.finfo(product.dtype).eps) * (1 + math.log2(y.size))
         self.spreads[event.owner] = (spread > rounding * size) | (size == 0)
         factor = _ratio(self.wanted, spread)
         self.factors[event.owner] *= factor
-        shift = -mean * factor - bias
+        shift = -mean * factor - _wide(bias)
         self.shifts[event.bias] = shift
         values = list(values)
-        values[event.side] = (bias + shift).astype(bias.dtype)
+        values[event.side] = (_wide(bias) + shift).astype(bias.dtype)
         values[1 - event.side] = _times(y, factor)
         return values
 
@@ -373,9 +373,13 @@ class _Walk:
         return _times(y, factor)
 
 
+def _wide(y: Any) -> Any:
+    return y.astype(np.promote_types(y.dtype, np.float32))  # JAX promotes no 8 bits
+
+
 def _size(y: Any) -> Any:
     """Return the root mean square, by parts of the largest entry, whose squares are in range."""
-    wide = jnp.abs(y.astype(jnp.promote_types(y.dtype, jnp.float32)))
+    wide = jnp.abs(_wide(y))
     top = jnp.max(wide)
     top = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
     return top * jnp.sqrt(jnp.mean((wide / top) ** 2))
@@ -387,4 +391,4 @@ def _ratio(wanted: Any, found: Any) -> Any:
 
 
 def _times(y: Any, factor: Any) -> Any:
-    return y if isinstance(factor, float) and factor == 1.0 else (y * factor).astype(y.dtype)
+    return y if isinstance(factor, float) and factor == 1.0 else (_wide(y) * factor).astype(y.dtype)
