@@ -10,13 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxinit.initializers.checks import checked_count
 from flaxinit.signal.forecast import input_signal, run as forecast
 from flaxinit.signal.measuring.held import Held
 from flaxinit.signal.measuring.measure import Run, finished
 from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.measuring.progress import Phase, phases
 from flaxinit.signal.reading import given
-from flaxinit.signal.reading.call import check_call
+from flaxinit.signal.reading.checked import (
+    check_batch,
+    check_call,
+    check_function,
+    check_inputs,
+    check_values,
+    misplaced,
+)
 from flaxinit.signal.reading.model import Programs, by_value, traced
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
@@ -59,9 +67,10 @@ def audit(
         A `Report`.
 
     Raises:
-        ValueError: if no kernel of the parameters meets the inputs, or none is floating.
+        ValueError: if no kernel of the parameters meets the inputs, or none is floating, if the
+            batch is empty, or ``particles`` is no positive integer.
         TypeError: if the model is no function, such as a Linen module in the place of its
-            ``apply``, or if an input is a shape.
+            ``apply``, if an input is a shape or a tracer, or none is an array.
 
     >>> import jax, jax.numpy as jnp, flax.linen as nn, flaxinit
     >>> model = nn.Dense(2000, kernel_init=flaxinit.lecun(), use_bias=False)
@@ -70,6 +79,7 @@ def audit(
     >>> [layer.path for layer in report.layers], round(report.layers[0].sigma_w2, 1)
     (['params/kernel'], 1.0)
     """
+    particles = checked_count("particles", particles)
     whole, remarks = _model(model, inputs, options), []
     if backward:
         try:
@@ -115,12 +125,18 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
         def call(params, random, *inputs, **options):
             return nnx.merge(graph, random, params)(*inputs, **options)
 
-        return _with_params(call, params, (random, *inputs), options)
+        return _with_params(call, params, inputs, options, (random,))
+    check_function(model, "audit")
     return _with_params(model, inputs[0], inputs[1:], options)
 
 
-def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -> _Model:
+def _with_params(
+    model: Callable, params: Any, inputs: Sequence[Any], options: dict[str, Any], before=()
+) -> _Model:
+    """Trace a model; it takes what is `before` between parameters and inputs."""
+    check_values(params, options)
     named, options = by_value(options)
+    check_inputs(inputs, named)
     leaves, tree = jax.tree.flatten(params)
     arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
     floating = [
@@ -149,13 +165,16 @@ def _with_params(model: Callable, params: Any, inputs: Sequence[Any], options) -
         return [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
     try:
-        programs = traced(lambda key, *_, **__: (weights, state), apply, inputs, named)
+        programs = traced(lambda key, *_, **__: (weights, state), apply, (*before, *inputs), named)
     except Exception as error:
+        if why := misplaced(params, inputs, "audit"):
+            raise TypeError(why) from error
         error.add_note(
             "This came up while audit traced model(params, *inputs) as jax.jit does: parameters "
             "and inputs have to be those of the model, and it must not branch on their values."
         )
         raise
+    check_batch(programs.outputs)
     return _Model(programs, jax.tree.leaves(weights), state)
 
 

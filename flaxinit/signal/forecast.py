@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from flaxinit.initializers.checks import checked_count
 from flaxinit.jaxpr import called, closed
 from flaxinit.paths import part
 from flaxinit.signal.reading import laws
@@ -61,9 +62,11 @@ def forecast(
         A `Report`.
 
     Raises:
-        TypeError: if the model is none of these, or an input without values is not floating.
-        ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, or
-            if an operation would need more than 4 GB.
+        TypeError: if the model is none of these, if an input without values is not floating or is
+            a tracer, or no input is an array.
+        ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
+            an operation would need more than 4 GB, if the batch is empty, or ``particles`` is no
+            positive integer.
 
     >>> import flax.linen as nn, flaxinit
     >>> model = nn.Sequential([nn.Dense(2000, kernel_init=flaxinit.lecun()), nn.relu, nn.Dense(10)])
@@ -75,6 +78,7 @@ def forecast(
         Yang (2019), Wide feedforward or recurrent neural networks of any architecture are Gaussian
         processes. Yang (2020), Tensor programs III. Novak et al. (2020), Neural Tangents.
     """
+    particles = checked_count("particles", particles)
     traced = programs(model, inputs, options)
     rng = np.random.default_rng(0)
     numbers = itertools.count(1)

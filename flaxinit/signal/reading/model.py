@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from flaxinit.paths import name
+from flaxinit.signal.reading.checked import check_batch, check_inputs, is_array
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,15 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
         options: keyword arguments of its call, among them ``rngs`` of a Linen module.
 
     Raises:
-        TypeError: if the model is none of these.
+        TypeError: if the model is none of these, if an input is traced, or none is an array.
+        ValueError: if the batch is empty.
     """
     given, others = by_value(options)
-    return traced(*_functions(model, others), inputs, given)
+    functions = _functions(model, others)
+    check_inputs(inputs, given)
+    whole = traced(*functions, inputs, given)
+    check_batch(whole.outputs)
+    return whole
 
 
 def traced(
@@ -72,12 +78,12 @@ def traced(
         options: inputs that are given by keyword.
     """
     leaves, tree = jax.tree.flatten((tuple(inputs), options))
-    is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
-    arrays = [leaf for leaf, a in zip(leaves, is_array, strict=True) if a]
+    which = [is_array(leaf) for leaf in leaves]
+    arrays = [leaf for leaf, a in zip(leaves, which, strict=True) if a]
 
     def whole(arrays):
         arrays = iter(arrays)
-        pairs = zip(leaves, is_array, strict=True)
+        pairs = zip(leaves, which, strict=True)
         return tree.unflatten(next(arrays) if a else leaf for leaf, a in pairs)
 
     def made_by(key, arrays):
@@ -155,18 +161,21 @@ _Functions = tuple[Callable[..., tuple[Any, Any]], Callable[..., Any]]
 
 def _functions(model: Any, options: dict[str, Any]) -> _Functions:
     linen, nnx, haiku = (sys.modules.get(n) for n in ("flax.linen", "flax.nnx", "haiku"))
-    if haiku is not None and isinstance(model, haiku.Transformed):
-        model = haiku.without_apply_rng(model)
+    if haiku is not None and isinstance(model, haiku.Transformed | haiku.TransformedWithState):
+        return _haiku(haiku, model, options)
     if linen is not None and isinstance(model, linen.Module):
         return _linen(model, options)
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         return _pair(*model, options)
-    if nnx is not None and callable(model) and not isinstance(model, nnx.Module):
+    is_class = isinstance(model, type)
+    built = is_class and not (nnx is not None and issubclass(model, nnx.Module))
+    if nnx is not None and callable(model) and not isinstance(model, nnx.Module) and not built:
         return _nnx(nnx, model, options)
+    received = f"the class {model.__name__}: build it" if is_class else f"a {type(model).__name__}"
     raise TypeError(
         "A model is a Linen module, a function of nnx.Rngs that builds an NNX module "
-        "(lambda rngs: Model(rngs=rngs)), or a pair (init, apply) of functions; received a "
-        f"{type(model).__name__}."
+        "(lambda rngs: Model(rngs=rngs)), or a pair (init, apply) of functions; received "
+        f"{received}."
     )
 
 
@@ -190,11 +199,31 @@ def _linen(module: Any, options: dict[str, Any]) -> _Functions:
     return init, apply
 
 
+def _haiku(haiku: Any, model: Any, options: dict[str, Any]) -> _Functions:
+    model = haiku.without_apply_rng(model)
+    init = functools.partial(model.init, **options)  # takes what apply takes
+    if isinstance(model, haiku.Transformed):
+        return _pair(init, model.apply, options)
+
+    def apply(variables, *inputs, **named):
+        return model.apply(*variables, *inputs, **named)[0]
+
+    return _pair(init, apply, options)
+
+
 def _pair(init: Callable, apply: Callable, options: dict[str, Any]) -> _Functions:
     structure: list[Any] = []
 
     def split(key, *inputs, **named):
-        leaves, tree = jax.tree.flatten(init(key, *inputs, **named))
+        made = init(key, *inputs, **named)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(made):
+            if not is_array(leaf):
+                raise TypeError(
+                    f"init has to return arrays; {name(path) or 'what it returns'} is a "
+                    f"{type(leaf).__name__}. Of an Equinox module, return "
+                    "equinox.filter(module, equinox.is_array)."
+                )
+        leaves, tree = jax.tree.flatten(made)
         floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
         structure[:] = [floating, tree]
         if all(floating):

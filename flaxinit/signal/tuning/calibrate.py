@@ -16,7 +16,15 @@ from flaxinit import paths
 from flaxinit.factors import by_path, multiplied
 from flaxinit.initializers.checks import checked_flag, checked_number
 from flaxinit.jaxpr import bind, called, evaluate, unroll_scan
-from flaxinit.signal.reading.call import check_call
+from flaxinit.signal.reading.checked import (
+    check_batch,
+    check_call,
+    check_function,
+    check_inputs,
+    check_values,
+    misplaced,
+)
+from flaxinit.signal.reading.model import by_value
 from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.tuning.homogeneity import Group, Key, Place, named
 from flaxinit.signal.tuning.plan import KERNELS, Bias, Branch, Merge, Trail, plan
@@ -107,9 +115,9 @@ def calibrate(
 
     Raises:
         TypeError: if the model is no function, such as a Linen module in the place of its
-            ``apply``, if there are no inputs, or if one is a shape.
-        ValueError: if no kernel meets the inputs, if what a kernel makes has no entries, is not
-            finite or, with ``center``, is the same for all inputs, if a kernel of unit outputs
+            ``apply``, if no input is an array, or one is a shape or a tracer.
+        ValueError: if no kernel meets the inputs, if the batch is empty, if what a kernel makes is
+            not finite or, with ``center``, is the same for all inputs, if a kernel of unit outputs
             leaves the range of its dtype, or if the level is not positive.
 
     >>> import flax.linen as nn
@@ -134,13 +142,16 @@ def calibrate(
         def call(params, state, *inputs, **options):
             return nnx.merge(graph, params, state)(*inputs, **options)
 
+        check_inputs(inputs, by_value(options)[0])
         model = _Model(call, params, (state, *inputs), options, level, center)
         nnx.update(apply, model.calibrated(report))
         return apply
+    check_function(apply, "calibrate")
     if len(inputs) == 1 and not options:
         raise TypeError(
             "calibrate needs the model's parameters and inputs: calibrate(apply, params, x)."
         )
+    check_inputs(inputs[1:], by_value(options)[0])
     return _Model(apply, inputs[0], inputs[1:], options, level, center).calibrated(report)
 
 
@@ -148,6 +159,7 @@ class _Model:
     """A model's program on its parameters and inputs."""
 
     def __init__(self, apply, params, inputs, options, level: float, center: bool):
+        check_values(params, options)
         leaves, tree = jax.tree_util.tree_flatten_with_path((params, inputs, options))
         traced = [isinstance(leaf, jax.Array | np.ndarray) for _, leaf in leaves]
 
@@ -165,7 +177,13 @@ class _Model:
         where = [path for (path, _), t in zip(leaves, traced, strict=True) if t]
         first = jax.tree_util.SequenceKey(0)
         self.names = [paths.name(path[1:]) or "params" for path in where if path[0] == first]
-        self.program = jax.make_jaxpr(call)(self.arrays)
+        try:
+            self.program = jax.make_jaxpr(call)(self.arrays)
+        except Exception as error:
+            if why := misplaced(params, inputs, "calibrate"):
+                raise TypeError(why) from error
+            raise
+        check_batch(self.program.out_avals)
         count = len(self.names)
         own = self.arrays[:count]
         zeros = jax.jit(lambda arrays: [~jnp.any(x) for x in arrays])(own)

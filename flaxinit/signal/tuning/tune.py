@@ -153,11 +153,11 @@ def tune(
         are a mapping from paths, and print as a table.
 
     Raises:
-        TypeError: if the model is none of these, if an input without values is not floating, or
-            ``factors`` is no mapping from paths.
+        TypeError: if the model is none of these, if an input without values is not floating or is
+            a tracer, if no input is an array, or ``factors`` is no mapping from paths.
         ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
             ``keep`` or a path in ``factors`` is unknown, if a factor, the level or ``particles`` is
-            not positive, or if no factor keeps the gradients.
+            not positive, if the batch is empty, or if no factor keeps the gradients.
 
     >>> import jax, flax.linen as nn
     >>> layers = [layer for _ in range(20) for layer in (nn.Dense(256), nn.relu)]

@@ -1,0 +1,125 @@
+"""Checks of what a model is called with, for all that run one: forecast, tune, audit, calibrate."""
+
+import math
+import reprlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxinit.sampling import is_traced
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array or the shape of one."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def check_values(*trees: Any) -> None:
+    """Raise TypeError for a tracer, which has no values."""
+    for leaf in jax.tree.leaves(trees):
+        if is_traced(leaf):
+            raise TypeError(
+                f"A parameter or an input is traced, {leaf.aval.str_short()}: inside jax.jit, "
+                "jax.grad and jax.vmap it has no values to run a model on. Make this call outside "
+                "of them."
+            )
+
+
+def check_inputs(inputs: Sequence[Any], options: dict[str, Any]) -> None:
+    """Raise an error unless some inputs are arrays, with values or shapes that hold a sample."""
+    check_values(inputs, options)
+    arrays = [leaf for leaf in jax.tree.leaves((inputs, options)) if is_array(leaf)]
+    if not arrays:
+        given = ", ".join(map(reprlib.repr, inputs)) or "none"
+        raise TypeError(
+            f"No input is an array; received {given}. A model needs a batch of inputs, such as "
+            'jnp.asarray(x); forecast and tune take jax.ShapeDtypeStruct((8, 16), "float32"), too.'
+        )
+    check_batch(arrays)
+
+
+def check_batch(arrays: Sequence[Any]) -> None:
+    """Raise ValueError if inputs, or outputs, have no entries.
+
+    One of several may have none, as a memory that is still empty.
+    """
+    arrays = [x for x in arrays if x.shape]
+    if arrays and all(math.prod(x.shape) == 0 for x in arrays):
+        raise ValueError(
+            f"The batch is empty: {arrays[0].dtype} of shape {tuple(arrays[0].shape)} has no "
+            "entries. Give the model at least one sample."
+        )
+
+
+def check_function(model: Any, caller: str) -> None:
+    """Raise TypeError for a function that is a tree of weights itself, as an Equinox module is."""
+    if isinstance(model, jax.tree_util.Partial):
+        return
+    leaves = [x for x in jax.tree.leaves(model) if isinstance(x, jax.Array | np.ndarray)]
+    if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves):
+        raise TypeError(
+            f"{type(model).__name__} holds its parameters itself, and {caller} takes them as an "
+            f"argument: {caller}(lambda module, x: jax.vmap(module)(x), module, x), without "
+            "jax.vmap if the module takes batches."
+        )
+
+
+def misplaced(params: Any, inputs: Sequence[Any], caller: str) -> str:
+    """Return what to say if parameters seem to come after an input; empty if they do not."""
+    if not is_array(params):
+        return ""
+    for n, each in enumerate(inputs):
+        if not is_array(each) and any(map(is_array, jax.tree.leaves(each))):
+            return (
+                f"Parameters come first: {caller}(model, params, *inputs). Here the first argument "
+                f"after the model is one array, {params.dtype} of shape {tuple(params.shape)}, and "
+                f"argument {n + 2} is a {type(each).__name__} of arrays."
+            )
+    return ""
+
+
+def check_call(
+    maker: str, other: str, model: Any, inputs: Sequence[Any], options: Mapping[str, Any]
+) -> None:
+    """Check that a model can be run on what is given with it.
+
+    Args:
+        maker: the function that measures, for errors.
+        other: the one that does without arrays.
+        model: a function of parameters and inputs, or an NNX module.
+        inputs: the parameters (not of an NNX module), then the inputs.
+        options: keyword arguments of the model.
+
+    Raises:
+        TypeError: if the model is neither, such as a Linen module in the place of its ``apply``, if
+            nothing is given with a function, or if a shape stands for an array.
+    """
+    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
+    if linen is not None and isinstance(model, linen.Module):
+        raise TypeError(
+            f"A Linen module holds no parameters, so that {maker} cannot run "
+            f"{type(model).__name__} itself: use {maker}(module.apply, params, x)."
+        )
+    if nnx is None or not isinstance(model, nnx.Module):
+        if isinstance(model, type) or not callable(model):
+            raise TypeError(
+                f"{maker} takes a function of parameters and inputs, {maker}(module.apply, params, "
+                f"x), or an NNX module, {maker}(module, x); received "
+                f"{'the class ' * isinstance(model, type)}"
+                f"{getattr(model, '__name__', type(model).__name__)}."
+            )
+        if not inputs:
+            raise TypeError(
+                f"{maker} needs the model's parameters and inputs: {maker}(model, params, x)."
+            )
+    leaves = jax.tree.leaves((inputs, options))
+    shapes = [x for x in leaves if isinstance(x, jax.ShapeDtypeStruct)]
+    if shapes:
+        raise TypeError(
+            f"{maker} measures, and needs arrays in the place of shapes such as {shapes[0]}. From "
+            f"shapes alone, use flaxinit.{other}(model, *inputs)."
+        )
