@@ -3,6 +3,7 @@
 import io
 from dataclasses import fields
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -529,3 +530,64 @@ def test_a_signal_of_zeros_is_measured_under_debug_nans():
         (one,) = flaxinit.audit(model.apply, params, x(1, 16)).layers
     assert layer.measured.signal_out == 0
     assert layer.measured.samples is layer.measured.positions is one.measured.samples is None
+
+
+def test_a_tracer_is_refused_and_leaves_nothing_behind():
+    model, inputs = nn.Dense(8), x(4, 24)  # of a shape that no other test measures
+    params = model.init(jax.random.key(1), inputs)
+    for refused in (flaxinit.audit, flaxinit.calibrate):
+        with pytest.raises(TypeError, match=r"traced, float32\[8\].*outside"):
+            jax.jit(lambda params, refused=refused: refused(model.apply, params, inputs))(params)
+        with pytest.raises(TypeError, match=r"traced, float32\[24\].*outside"):
+            jax.vmap(lambda x, refused=refused: refused(model.apply, params, x))(inputs)
+    (layer,) = flaxinit.audit(model.apply, params, inputs).layers
+    wanted = np.mean(np.square(inputs @ params["params"]["kernel"]))
+    assert layer.measured.signal_out == pytest.approx(wanted, rel=1e-5)
+
+
+def test_values_that_are_known_under_jit_are_measured_there():
+    model, inputs = nn.Dense(8), x(4, 40)  # of a shape that no other test measures
+    params = model.init(jax.random.key(1), inputs)
+
+    def measured():
+        (layer,) = flaxinit.audit(model.apply, params, inputs).layers
+        return layer.measured.signal_out
+
+    assert jax.jit(measured)() == measured()
+
+
+@pytest.mark.parametrize("caller", [flaxinit.audit, flaxinit.calibrate])
+def test_what_is_measured_has_parameters_first_and_a_batch_of_inputs(caller):
+    model, inputs = nn.Dense(8), x(4, 16)
+    params = model.init(jax.random.key(1), inputs)
+    with pytest.raises(TypeError, match=r"Parameters come first.*argument 2 is a dict"):
+        caller(model.apply, inputs, params)
+    with pytest.raises(TypeError, match=r"No input is an array; received \(4, 16\)"):
+        caller(model.apply, params, (4, 16))
+    with pytest.raises(ValueError, match=r"batch is empty: float32 of shape \(0, 16\)"):
+        caller(model.apply, params, inputs[:0])
+    with pytest.raises(ValueError, match=r"batch is empty: float32 of shape \(0, 8\)"):
+        caller(lambda p, x, table: model.apply(p, x) + table, params, inputs[:0], jnp.ones(8))
+    with pytest.raises(ValueError, match="batch is empty"):
+        caller(nnx.Linear(16, 8, rngs=nnx.Rngs(0)), inputs[:0])
+    with pytest.raises(TypeError, match=f"{caller.__name__}.lambda module, x: jax.vmap"):
+        caller(eqx.nn.Linear(16, 8, key=jax.random.key(0)), inputs)
+
+
+def test_an_empty_memory_beside_a_batch_is_an_input():
+    def model(w, x, memory):
+        return jnp.concatenate([memory, x]) @ w
+
+    (layer,) = flaxinit.audit(model, x(16, 8), x(4, 16), jnp.zeros((0, 16))).layers
+    assert layer.measured.signal_in == pytest.approx(float(jnp.mean(x(4, 16) ** 2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("particles", [0, -1, 1e3])
+def test_particles_are_a_count(particles):
+    for call, model in [
+        (flaxinit.forecast, (nn.Dense(8),)),
+        (flaxinit.tune, (nn.Dense(8),)),
+        (flaxinit.audit, (lambda p, x: x @ p, x(16, 8))),
+    ]:
+        with pytest.raises(ValueError, match="particles must be a positive integer"):
+            call(*model, x(4, 16), particles=particles)

@@ -2,7 +2,9 @@
 
 import io
 
+import equinox as eqx
 import flax.linen as nn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -386,6 +388,16 @@ def test_a_model_on_shards():
     ("model", "inputs", "message"),
     [
         (3, (), "A model is a Linen module"),
+        (nn.Dense, (np.ones((2, 3), np.float32),), "the class Dense: build it"),
+        (nn.Dense(3), ((8, 16),), r"No input is an array; received \(8, 16\)"),
+        (nn.Dense(3), ([[1.0, 2.0]],), r"No input is an array; received \[\[1.0, 2.0\]\]"),
+        (nn.Dense(3), (np.ones((0, 3), np.float32),), r"batch is empty.*\(0, 3\)"),
+        (nn.Dense(3), (jax.ShapeDtypeStruct((0, 3), "float32"),), r"batch is empty.*\(0, 3\)"),
+        (
+            (lambda key, x: eqx.nn.MLP(3, 3, 3, 1, key=key), lambda m, x: jax.vmap(m)(x)),
+            (np.ones((2, 3), np.float32),),
+            r"activation is a .*equinox\.filter\(module, equinox\.is_array\)",
+        ),
         (nn.Embed(3, 4), (jax.ShapeDtypeStruct((2,), jnp.int32),), "has no standard values"),
         (nn.LayerNorm(), (np.ones((2, 3), np.float32),), "found no kernel at work"),
         (nn.Dense(3), (np.full((2, 3), np.nan, np.float32),), "meets params/kernel is not finite"),
@@ -396,3 +408,28 @@ def test_a_model_on_shards():
 def test_bad_input_is_named(model, inputs, message):
     with pytest.raises((TypeError, ValueError), match=message):
         flaxinit.forecast(model, *inputs)
+
+
+def test_a_tracer_has_no_values_to_forecast_from():
+    with pytest.raises(TypeError, match=r"traced, float32\[4,16\].*outside"):
+        jax.jit(lambda x: flaxinit.forecast(nn.Dense(8), x).layers[0].signal_out)(x(4, 16))
+
+
+def test_a_haiku_model_with_state_is_a_model():
+    def network(x, is_training):
+        x = hk.Linear(8, w_init=flaxinit.for_haiku(flaxinit.lecun()))(x)
+        return hk.Linear(4)(hk.BatchNorm(True, True, 0.9)(x, is_training))
+
+    model, inputs = hk.transform_with_state(network), x(16, 64)
+    with jax.numpy_dtype_promotion("standard"):  # Haiku multiplies integers and floats
+        report = flaxinit.forecast(model, inputs, is_training=True)
+        init = flaxinit.tune(model, inputs, is_training=True)
+        made, state = init(jax.random.key(0), inputs, is_training=True)
+        plain, _ = model.init(jax.random.key(0), inputs, is_training=True)
+    first, second = report.layers
+    assert (first.path, second.path) == ("0/linear/w", "0/linear_1/w")
+    assert first.signal_out == pytest.approx(first.signal_in, rel=0.05)
+    assert second.signal_in == pytest.approx(1, rel=0.05)  # behind the norm
+    assert set(init.factors) == {"0/linear/w", "0/linear_1/w"} and state
+    wanted = init.factors["0/linear_1/w"] * plain["linear_1"]["w"]
+    np.testing.assert_allclose(made["linear_1"]["w"], wanted, rtol=1e-6)

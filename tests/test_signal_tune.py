@@ -339,6 +339,10 @@ def test_what_tune_returned_is_no_table_of_factors():
 
 
 def test_models_that_cannot_be_tuned_are_refused():
+    with pytest.raises(ValueError, match="batch is empty"):
+        flaxinit.tune(nn.Dense(3), jax.ShapeDtypeStruct((0, 8), "float32"))
+    with pytest.raises(TypeError, match="No input is an array"):
+        flaxinit.tune(nn.Dense(3), (4, 8))
     with pytest.raises(ValueError, match="no kernel at work"):
         flaxinit.tune(nn.Sequential([nn.relu]), X)
     with pytest.raises(ValueError, match="params/kernel is not finite"):

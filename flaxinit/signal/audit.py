@@ -87,7 +87,8 @@ def audit(
         except Exception as error:  # of JAX or of the model, which may have no gradient
             backward = False
             remarks.append(f"no gradients: {_reason(error)}")
-    with phases() as phase:
+    # All values are known, so that a jax.jit around this call has nothing to trace.
+    with phases() as phase, jax.ensure_compile_time_eval():
         run, measured = _measured(whole, backward, phase)
         if not measured:
             raise ValueError(_nothing_met(whole.programs, run))
