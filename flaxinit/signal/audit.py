@@ -22,7 +22,7 @@ from flaxinit.signal.reading.checked import (
     check_call,
     check_function,
     check_inputs,
-    check_values,
+    check_runs,
     misplaced,
 )
 from flaxinit.signal.reading.model import Programs, by_value, traced
@@ -87,8 +87,7 @@ def audit(
         except Exception as error:  # of JAX or of the model, which may have no gradient
             backward = False
             remarks.append(f"no gradients: {_reason(error)}")
-    # All values are known, so that a jax.jit around this call has nothing to trace.
-    with phases() as phase, jax.ensure_compile_time_eval():
+    with phases() as phase:
         run, measured = _measured(whole, backward, phase)
         if not measured:
             raise ValueError(_nothing_met(whole.programs, run))
@@ -135,7 +134,7 @@ def _with_params(
     model: Callable, params: Any, inputs: Sequence[Any], options: dict[str, Any], before=()
 ) -> _Model:
     """Trace a model; it takes what is `before` between parameters and inputs."""
-    check_values(params, options)
+    check_runs(params, options)
     named, options = by_value(options)
     check_inputs(inputs, named)
     leaves, tree = jax.tree.flatten(params)

@@ -29,6 +29,16 @@ def check_values(*trees: Any) -> None:
             )
 
 
+def check_runs(*trees: Any) -> None:
+    """Raise TypeError where these have no values, or nothing that is computed has any."""
+    check_values(trees)
+    if is_traced(jnp.zeros(())):
+        raise TypeError(
+            "This call runs a model, and is made where jax.jit, or another transformation, only "
+            "traces operations. Make it outside of them."
+        )
+
+
 def check_inputs(inputs: Sequence[Any], options: dict[str, Any]) -> None:
     """Raise an error unless some inputs are arrays, with values or shapes that hold a sample."""
     check_values(inputs, options)

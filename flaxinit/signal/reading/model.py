@@ -50,7 +50,7 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
-            ``(init, apply)`` of functions, such as Haiku's ``transform`` makes.
+            ``(init, apply)`` of functions, such as Haiku makes.
         inputs: its inputs: arrays, or their shapes.
         options: keyword arguments of its call, among them ``rngs`` of a Linen module.
 

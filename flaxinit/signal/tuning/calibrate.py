@@ -21,7 +21,7 @@ from flaxinit.signal.reading.checked import (
     check_call,
     check_function,
     check_inputs,
-    check_values,
+    check_runs,
     misplaced,
 )
 from flaxinit.signal.reading.model import by_value
@@ -159,7 +159,7 @@ class _Model:
     """A model's program on its parameters and inputs."""
 
     def __init__(self, apply, params, inputs, options, level: float, center: bool):
-        check_values(params, options)
+        check_runs(params, options)
         leaves, tree = jax.tree_util.tree_flatten_with_path((params, inputs, options))
         traced = [isinstance(leaf, jax.Array | np.ndarray) for _, leaf in leaves]
 
