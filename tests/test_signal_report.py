@@ -1,5 +1,6 @@
 """Reports as tables, JSON, plots and pages, and the command that makes them."""
 
+import fnmatch
 import io
 import json
 import xml.etree.ElementTree as ET
@@ -121,9 +122,91 @@ def test_the_command_audits_linen_and_nnx(capsys, tmp_path):
         (["Head", "--input", "4"], "add --nnx"),
         (["Deep", "--nnx", "--input", "4"], "leave --nnx out"),
         (["Nothing", "--input", "4"], "has no 'Nothing'"),
+        (["Deep", "--input", ""], "'' is no input. Write a shape"),
+        (["Deep", "--input", "4:bool"], "inputs are floats or integers, not bool"),
+        (["Deep", "--input", "4:complex64"], "inputs are floats or integers, not complex64"),
+        (["Head", "--nnx", "--input", "4:int32<0"], "For int32, write one from 1 to 2147483647"),
+        (["Head", "--nnx", "--input", "4:int8<128"], "For int8, write one from 1 to 127"),
+        (["Head", "--nnx", "--input", "4:int64<2147483648"], "from 1 to 2147483647"),
+        (["Head", "--nnx", "--input", "4:int8"], "integers need a bound, such as 4:int8<127"),
+        (["head", "--nnx", "--input", "4"], "head is an instance of Head. With --nnx, name a"),
+        (["X", "--nnx", "--input", "4"], "With --nnx, name a class or a function of nnx.Rngs"),
+        (["built", "--nnx", "--input", "4"], "built returns an instance of list"),
     ],
 )
 def test_the_command_says_what_it_needs(arguments, message, capsys):
     model, *rest = arguments
     assert main(["audit", f"{__name__}:{model}", *rest]) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+class Raising(nn.Module):
+    """A model of a user, which raises what its form says."""
+
+    form: str = "argument"
+
+    @nn.compact
+    def __call__(self, x):
+        if self.form == "key":
+            raise KeyError("gone")
+        if self.form == "assert":
+            raise AssertionError("rank\nof x\n\nand more")
+        if self.form == "tokens":
+            x = nn.Embed(9, 4)(x)
+        elif self.form == "streams":
+            x = x + jax.random.normal(self.make_rng("noise"), x.shape)
+        return nn.Dense(3)(x)
+
+
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(nn.Dense(8)(x)))
+
+
+class Unbuilt(nnx.Module):
+    def __init__(self, rngs):
+        raise KeyError("gone")
+
+
+by_key, by_assert, tokens, noisy = map(Raising, ("key", "assert", "tokens", "streams"))
+head, built = Head(nnx.Rngs(0)), lambda rngs: []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Dropping", "--train"], "Dropping raises InvalidRngError: * Add --rngs dropout.\n"),
+        (["noisy", "--rngs", "x"], "noisy raises InvalidRngError: * Add --rngs x,noise.\n"),
+        (
+            ["by_key", "--train"],
+            "by_key raises TypeError: * argument 'train'. Leave --train out.\n",
+        ),
+        (["by_key"], "by_key raises KeyError: 'gone'.\n"),
+        (["by_assert"], "by_assert raises AssertionError: rank of x.\n"),
+        (["tokens"], "tokens raises ValueError: * --input '4,8:int32<100', below the *.\n"),
+        (["Unbuilt", "--nnx"], "Unbuilt raises KeyError: 'gone'.\n"),
+        (["Head", "--nnx"], "Head raises *Error: * --input '4,8:int32<100', below the *.\n"),
+    ],
+)
+def test_what_a_model_raises_is_one_line(arguments, message, capsys):
+    """And exit status 2: 1 would say that there is a finding."""
+    model, *rest = arguments
+    assert main(["audit", f"{__name__}:{model}", "--input", "4,8", *rest]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and fnmatch.fnmatchcase(said, f"flaxinit: {__name__}:{message}")
+
+
+def test_a_stream_that_is_named_is_there(capsys):
+    arguments = ["--input", "4,8", "--train", "--rngs", "dropout"]
+    assert main(["audit", f"{__name__}:Dropping", *arguments]) in (0, 1)
+    assert "Dense_1/kernel" in capsys.readouterr().out
+
+
+def test_a_defect_of_an_audit_is_not_laid_on_the_model(monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(flaxinit, "audit", broken)
+    with pytest.raises(KeyError, match="a defect"):
+        main(["audit", f"{__name__}:Deep", "--input", "16,64"])

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flaxinit.cli.users import imported
+from flaxinit.cli.users import blamed, imported
 
 _INPUT = re.compile(r"(?P<shape>\d+(?:,\d+)*)?(?::(?P<dtype>\w+))?(?:<(?P<below>\d+))?")
 
@@ -64,39 +64,93 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(model: Any, options: argparse.Namespace) -> Any:
-    import jax
-
     import flaxinit
 
     inputs = [array(text, n) for n, text in enumerate(options.inputs)]
-    further: dict[str, Any] = {"train": True} if options.train else {}
-    further["backward"] = not options.forward
+    call: dict[str, Any] = {"train": True} if options.train else {}
+    make = _nnx if options.nnx else _linen
+    arguments, further = make(model, inputs, call, options)
+    return flaxinit.audit(*arguments, *inputs, **call, **further, backward=not options.forward)
+
+
+def _nnx(model: Any, inputs: list[Any], call: dict[str, Any], options: argparse.Namespace):
+    """Return the first arguments of `audit`, and options; the model runs once, as a trace.
+
+    What the model raises is raised here: an error in `audit` after that is one of flaxinit.
+    """
+    import jax
     from flax import linen as nn, nnx
 
     is_class = isinstance(model, type)
-    if options.nnx:
-        if is_class and not issubclass(model, nnx.Module):
-            raise TypeError(f"{options.model} is not an NNX module; leave --nnx out.")
+    if is_class and not issubclass(model, nnx.Module):
+        raise TypeError(f"{options.model} is not an NNX module; leave --nnx out.")
+    if isinstance(model, nnx.Module | nn.Module) or not callable(model):
+        raise TypeError(
+            f"{options.model} is {_an(model)}. With --nnx, name a class or a function of nnx.Rngs, "
+            "which the command calls with nnx.Rngs(0)."
+        )
+    with blamed(options.model, _hint(inputs, options)):
         build: Any = model
         built = build(rngs=nnx.Rngs(0)) if is_class else build(nnx.Rngs(0))
-        return flaxinit.audit(built, *inputs, **further)
+    if not isinstance(built, nnx.Module):
+        raise TypeError(f"{options.model} returns {_an(built)}, which is not an NNX module.")
+    with blamed(options.model, _hint(inputs, options)):
+        graphdef, state = nnx.split(built)
+        jax.eval_shape(lambda state, *x: nnx.merge(graphdef, state)(*x, **call), state, *inputs)
+    return (built,), {}
+
+
+def _linen(model: Any, inputs: list[Any], call: dict[str, Any], options: argparse.Namespace):
+    """Return the same of a Linen module."""
+    import jax
+    from flax import linen as nn
+
+    is_class = isinstance(model, type)
     if not (issubclass(model, nn.Module) if is_class else isinstance(model, nn.Module)):
         raise TypeError(
             f"{options.model} is not a Linen module. For an NNX model, a class or a function of "
             "nnx.Rngs, add --nnx."
         )
-    module = model() if is_class else model
-    names = [name for name in options.rngs.split(",") if name]
-    rngs = {name: jax.random.key(n + 2) for n, name in enumerate(names)}
-    call = {"train": True} if options.train else {}
-    params = jax.jit(lambda key: module.init({**rngs, "params": key}, *inputs, **call))(
-        jax.random.key(1)
-    )
-    if rngs:
-        further["rngs"] = rngs
-    if set(params) - {"params"}:
-        further["mutable"] = sorted(set(params) - {"params"})
-    return flaxinit.audit(module.apply, params, *inputs, **further)
+    rngs = {name: jax.random.key(n + 2) for n, name in enumerate(_names(options))}
+    further: dict[str, Any] = {"rngs": rngs} if rngs else {}
+    with blamed(options.model, _hint(inputs, options)):
+        module = model() if is_class else model
+        init = jax.jit(lambda key: module.init({**rngs, "params": key}, *inputs, **call))
+        params = init(jax.random.key(1))
+        if set(params) - {"params"}:
+            further["mutable"] = sorted(set(params) - {"params"})
+        jax.eval_shape(
+            lambda params, *x: module.apply(params, *x, **call, **further), params, *inputs
+        )
+    return (module.apply, params), further
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    return [name for name in options.rngs.split(",") if name]
+
+
+def _an(value: Any) -> str:
+    return f"an instance of {type(value).__name__}"
+
+
+def _hint(inputs: list[Any], options: argparse.Namespace):
+    """Return a function from what a model raises to the option that is missing or too much."""
+    import jax.numpy as jnp
+    from flax.errors import InvalidRngError
+
+    def hint(error: Exception, message: str) -> str:
+        stream = re.search(r'PRNG for "(\w+)"', message)
+        if isinstance(error, InvalidRngError) and stream:
+            return f"Add --rngs {','.join([*_names(options), stream[1]])}."
+        if isinstance(error, TypeError) and "keyword argument 'train'" in message:
+            return "Leave --train out."
+        floating = [x for x in inputs if jnp.issubdtype(x.dtype, jnp.floating)]
+        if floating and "integer" in message:
+            shape = ",".join(map(str, floating[0].shape))
+            return f"Tokens are integers: --input '{shape}:int32<100', below the vocabulary's size."
+        return ""
+
+    return hint
 
 
 def array(text: str, number: int = 0) -> Any:
@@ -109,7 +163,7 @@ def array(text: str, number: int = 0) -> Any:
     import jax.numpy as jnp
 
     found = _INPUT.fullmatch(text.replace(" ", ""))
-    if found is None:
+    if found is None or not text.strip():
         raise ValueError(
             f"{text!r} is no input. Write a shape such as 8,32,32,3, or a shape with a dtype and a "
             "bound such as '4,32:int32<1000' (in quotes, or the shell reads <)."
@@ -124,9 +178,21 @@ def array(text: str, number: int = 0) -> Any:
         ) from None
     key = jax.random.fold_in(jax.random.key(0), number)
     if jnp.issubdtype(dtype, jnp.integer):
+        dtype = jax.dtypes.canonicalize_dtype(dtype)
+        most = int(jnp.iinfo(dtype).max)
         if not found["below"]:
-            raise ValueError(f"{text!r}: integers need a bound, such as {text}<1000.")
-        return jax.random.randint(key, shape, 0, int(found["below"]), dtype)
+            raise ValueError(f"{text!r}: integers need a bound, such as {text}<{min(1000, most)}.")
+        below = int(found["below"])
+        if not 0 < below <= most:
+            raise ValueError(
+                f"{text!r}: the bound is {below}. For {dtype.name}, write one from 1 to {most}."
+            )
+        return jax.random.randint(key, shape, 0, below, dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"{text!r}: inputs are floats or integers, not {name}. Write float32, bfloat16 or "
+            "int32."
+        )
     if found["below"]:
         raise ValueError(
             f"{text!r}: a bound is for integers. Write {shape}:int32<{found['below']}."

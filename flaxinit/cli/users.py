@@ -2,6 +2,8 @@
 
 import importlib
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,19 @@ def imported(text: str, example: str) -> Any:
             owner = getattr(found, "__name__", found)
             raise ValueError(f"{text!r}: {owner} has no {part!r}.") from None
     return found
+
+
+@contextmanager
+def blamed(text: str, hint: Callable[[Exception, str], str]) -> Iterator[None]:
+    """Turn whatever a user's code raises into a ValueError of one line.
+
+    Args:
+        text: names the code.
+        hint: what to do, from the error and its message; empty if that is not known.
+    """
+    try:
+        yield
+    except Exception as error:
+        message = " ".join(str(error).strip().split("\n\n")[0].split())
+        line = f"{text} raises {type(error).__name__}: {message.rstrip('.')}."
+        raise ValueError(f"{line} {hint(error, message)}".rstrip()) from None
