@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from flaxinit import paths
 from flaxinit.initializers.base import Initializer, checked_initializer
 from flaxinit.initializers.checks import check_key, checked_choice
 from flaxinit.initializers.config import get
@@ -84,9 +85,10 @@ def reinit(
 
     Raises:
         TypeError: what is no key, pattern or initializer.
-        ValueError: a rule that matches no floating array (the nearest paths are named), or only
-            what rules before it take; an initializer that an array's shape or dtype does not fit.
-            Everything is matched before anything is drawn.
+        ValueError: a tree without floating arrays, such as a Linen module; arrays of
+            ``jax.eval_shape`` that no rule draws; a rule that matches no floating array (the
+            nearest paths are named), or only what rules before it take; an initializer that an
+            array's shape or dtype does not fit. Everything is matched before anything is drawn.
 
     >>> import flaxinit
     >>> params = {"c_proj": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}
@@ -100,6 +102,12 @@ def reinit(
     leaves, treedef = jax.tree_util.tree_flatten_with_path(arrays)
     floating = {i: item for i, item in enumerate(leaves) if _is_floating(item[1])}
     found = find(floating)
+    if not found:
+        raise ValueError(
+            f"reinit finds no floating arrays in {_named(tree)}. Hand in what holds the arrays: of "
+            "a Linen module its variables, module.init(key, x); an NNX or Equinox module; or any "
+            "pytree of arrays."
+        )
     chosen: dict[int, Rule] = {}
     matched: list[list[int]] = []
     for rule in checked:
@@ -112,6 +120,14 @@ def reinit(
         matched.append(list(fresh))
         chosen.update(fresh)
 
+    values = {i for i, rule in chosen.items() if rule.init is not None}
+    for i, (path, leaf) in enumerate(leaves):
+        if isinstance(leaf, jax.ShapeDtypeStruct) and i not in values:
+            raise ValueError(
+                f"{paths.name(path)} is a jax.ShapeDtypeStruct, a shape without values, and no "
+                "rule draws it. To draw a model by its init function and by rules, write "
+                "fast_init(init, initializers=rules)(key, ...)."
+            )
     drawn = {i: _drawn(rule, found[i].name, leaves[i][1], key) for i, rule in chosen.items()}
     result = rebuild(treedef.unflatten(drawn.get(i, leaf) for i, (_, leaf) in enumerate(leaves)))
     if report:
@@ -158,7 +174,15 @@ def _taken_apart(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 
 def _is_floating(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    array = hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, type)
+    return array and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _named(tree: Any) -> str:
+    if tree is None or isinstance(tree, type):
+        return "None" if tree is None else tree.__name__
+    kind = type(tree).__name__
+    return f"an empty {kind}" if hasattr(tree, "__len__") and not len(tree) else f"this {kind}"
 
 
 def _fitted(rule: Rule, at: Found) -> Rule | None:

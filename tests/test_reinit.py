@@ -408,8 +408,36 @@ def test_a_wrong_rule_is_an_error(case):
         reinit(linen(), rules, NEW)
 
 
-def test_what_holds_no_floating_array():
-    with pytest.raises(ValueError, match=r"none of the 0 floating arrays. There are none"):
-        reinit({"steps": jnp.arange(3)}, {"*": SMALL}, NEW)
+def test_what_is_no_key():
     with pytest.raises(TypeError, match="needs one key"):
         reinit(linen(), {"*": SMALL}, 3)
+
+
+@pytest.mark.parametrize(
+    ("tree", "named"),
+    [
+        (nn.Dense(3), "this Dense"),
+        (nn.Dense, "Dense"),
+        (np.float32, "float32"),
+        (None, "None"),
+        ({}, "an empty dict"),
+        ({"n": jnp.arange(3)}, "this dict"),
+        (nnx.Dropout(0.5), "this Dropout"),
+    ],
+)
+@pytest.mark.parametrize("rules", [{"*/kernel": "zeros"}, recipes.pytorch()])
+def test_what_holds_no_floating_array_is_named(tree, named, rules):
+    with pytest.raises(ValueError, match=rf"arrays in {named}\. .* Linen module its variables"):
+        reinit(tree, rules, KEY)
+
+
+@pytest.mark.parametrize("rules", [{"*/kernel": "zeros"}, [("*/kernel", SMALL), ("*", None)]])
+def test_shapes_without_values_are_drawn_or_refused(rules):
+    shapes = jax.eval_shape(linen)
+    with pytest.raises(ValueError, match=r"bias is a jax\.ShapeDtypeStruct.*fast_init\(init, init"):
+        reinit(shapes, rules, KEY)
+    made = nnx.eval_shape(lambda: Layers(nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"fast_init\(init, initializers=rules\)"):
+        reinit(made, rules, KEY)
+    both = [reinit(tree, {"*": SMALL}, KEY) for tree in (shapes, linen())]
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, *both))
