@@ -20,8 +20,8 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# The tests start this script as separate processes; importing it would set its devices here.
-collect_ignore = ["materialize_process.py"]
+# Scripts: importing the first would set its devices here, and the second needs PyTorch.
+collect_ignore = ["materialize_process.py", "mup_for_pytorch.py"]
 
 
 @pytest.fixture

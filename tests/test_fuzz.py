@@ -29,7 +29,7 @@ FOUND = {
     "cos(" * 20 + "x" + ")" * 20: "derived",
     "sinh(sin(x))": "derived",
     "sigmoid(321503**4) * x": "derived",
-    "cos(sinh(x) + 1/x)": "refused by SymPy",
+    "cos(sinh(x) + 1/x)": "refused",
     "where(x == 0, a, 1 - x)": "derived",
     "erf(x if x < 10 else 1.702) + erf(min(x, x)) / x**4": "refused",
     "tanh(2e-97*x)": "derived",

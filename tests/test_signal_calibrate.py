@@ -152,7 +152,7 @@ def test_a_signal_that_is_not_finite_is_refused(value, center):
 
 def test_an_empty_batch_is_refused():
     model = nn.Dense(3)
-    with pytest.raises(ValueError, match=r"params/kernel makes has shape \(0, 3\), no entries"):
+    with pytest.raises(ValueError, match="The batch is empty"):
         flaxinit.calibrate(model.apply, model.init(jax.random.key(0), X), X[:0])
 
 
