@@ -240,6 +240,27 @@ def test_the_default_of_an_embedding_shrinks_and_is_made_up_for():
     assert (init, rate) == pytest.approx((M**0.5, 1), rel=1e-6)
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, None])
+def test_whatever_reads_looked_up_rows_reads_one_value(norm):
+    """Rows times √width are a stream: the norm that reads them first sets no scale of theirs."""
+
+    class Net(nn.Module):
+        width: int
+
+        @nn.compact
+        def __call__(self, tokens):
+            table = nn.Embed(50, self.width, name="table", embedding_init=nn.initializers.normal(1))
+            x = table(tokens) * np.float32(self.width**0.5)
+            y = norm()(x) if norm else x
+            x = x + nn.Dense(self.width, name="branch")(y)
+            return nn.Dense(3)(nn.relu(x))
+
+    scale = flaxinit.mup(Net(32 * M), TOKENS, base=Net(32))
+    assert not scale.remarks
+    row = factors(scale, "kind", "init", "rate")["params/table/embedding"]
+    assert row[0] == "input" and row[1:] == pytest.approx((M**-0.5, M**-0.5))
+
+
 def test_constants_keep_their_value():
     class Net(nn.Module):
         width: int

@@ -53,7 +53,6 @@ class Depth:
         lengths: of loops, at the base and at the target, by place.
         stacked: parameters of which each step of such a loop has its own part.
         additions: of branches, by place.
-        tables: parameters whose rows are a stream.
         roots: for the uses that a sum depends on, the parameters of its stream: two branches of one
             stream may be added one after the other.
     """
@@ -63,7 +62,6 @@ class Depth:
     lengths: dict[Place, tuple[int, int]] = field(default_factory=dict)
     stacked: set[int] = field(default_factory=set)
     additions: dict[Place, Addition] = field(default_factory=dict)
-    tables: set[int] = field(default_factory=set)
     roots: dict[int, set[int]] = field(default_factory=dict)
 
     def enter(self, place: Place, alignment: Alignment) -> None:
@@ -103,19 +101,14 @@ class Depth:
         def behind(bits: int) -> set[int]:
             return {use.parameter for n, use in enumerate(uses) if bits >> n & 1}
 
-        lookups = sum(1 << n for n, use in enumerate(uses) if use.how == "gather")
-
         for stream, branch in ((one, other), (other, one)):
-            # Rows of a table are a stream too. Each use of them finds them again: the mean and the
-            # mean square in a norm are two lookups of one stream, and neither is a branch.
+            # Rows of a table are a stream too, and the branch reads them.
             table = set(stream.parts) if stream.looked_up else set()
             root = table or self.roots.get(stream.behind, behind(stream.behind))
-            tables = self.tables | table | behind(stream.behind & lookups)
-            again = sum(1 << n for n, use in enumerate(uses) if use.parameter in tables)
-            inside = branch.behind & ~(stream.behind | again)
+            rows = sum(1 << n for n, use in enumerate(uses) if use.parameter in table)
+            inside = branch.behind & ~(stream.behind | rows)
             flows = branch.signal and (stream.signal or table) and root <= behind(branch.behind)
             if flows and inside:
-                self.tables |= table
                 self.roots[total.behind] = root
                 last = frozenset(n for n in branch.scales if inside >> n & 1)
                 self.additions.setdefault(place, Addition(inside, last, branch.size))

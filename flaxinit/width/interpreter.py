@@ -5,7 +5,7 @@ and what a parameter does is read off the equation in which it meets the signal.
 in the model mean nothing here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -202,7 +202,7 @@ class Interpreter:
             first = [joined(a, b) for a, b in zip(first, other, strict=True)]
         return first
 
-    def use(self, use: Use, place: Place) -> int:
+    def use(self, use: Use, place: Hashable) -> int:
         """Note a use, which later rounds of a loop find again, and return its number."""
         key = (place, use.parameter)
         if key in self.numbers:

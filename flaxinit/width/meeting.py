@@ -33,7 +33,9 @@ def settled(walk: Interpreter, equation: Equation, n: int, value: Value) -> Valu
     for number, part in value.parts.items():
         produced = product(part.axes)
         use = Use(number, how, ONE, produced, value.looked_up, value.size, part.bent)
-        bit = walk.use(use, (*equation.place, n))
+        # Whatever reads the rows that were looked up reads one value: their lookup is one use.
+        place = (*equation.place, n) if part.lookup is None else (part.lookup, produced)
+        bit = walk.use(use, place)
         scales[bit] = value.size
         behind |= 1 << bit
     return Value(signal=True, size=value.size, scales=scales, behind=behind)

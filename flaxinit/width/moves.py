@@ -54,7 +54,7 @@ def _cut(walk, equation: Equation, values):
 
         result = moving.moved(moved)
         if chosen:
-            result = replace(result, looked_up=moving.parametric, signal=not moving.parametric)
+            result = replace(_chosen(equation, result), signal=not moving.parametric)
         results.append(result)
     return results
 
@@ -104,7 +104,15 @@ def _gather(walk, equation: Equation, values):
         placed = dict(zip(numbers.offset_dims, kept, strict=True))
         return tuple(placed.get(n, ONE) for n in range(rank))
 
-    return [replace(operand.moved(moved), looked_up=operand.looked_up or indices.signal)]
+    rows = operand.moved(moved)
+    return [_chosen(equation, rows) if indices.signal else rows]
+
+
+def _chosen(equation: Equation, value):
+    """Note that the inputs chose which entries of the parameters a value has."""
+    lookup = equation.place
+    parts = {n: replace(part, lookup=part.lookup or lookup) for n, part in value.parts.items()}
+    return replace(value, parts=parts, looked_up=value.parametric)
 
 
 def _update(walk, equation: Equation, values):

@@ -20,11 +20,13 @@ class Part:
             axis that it does not have.
         inner: growth of the axes over which it was multiplied with another parameter.
         bent: the operation that is not linear in it; empty if there is none.
+        lookup: where the inputs chose its entries, if they did.
     """
 
     axes: Growth
     inner: Fraction | None = None
     bent: str = ""
+    lookup: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
