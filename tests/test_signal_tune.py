@@ -155,7 +155,7 @@ def test_each_parameter_is_treated_as_what_it_is():
     assert why["normed/kernel"] == "a norm divides its outputs"
     assert factors["params/normed/kernel"] == factors["params/zero/kernel"] == 1
     assert factors["params/scaled/kernel"] == pytest.approx(2**0.5, rel=0.1)
-    assert why["standard"].startswith("joined with others, or changed by a function")
+    assert why["standard"].startswith("joined with others or changed")
     assert factors["params/standard"] == 1
     assert factors["params/gain"] == pytest.approx(1.6 / 3, rel=0.1)  # the direction has norm 1
     assert factors["params/again/kernel"] > 1

@@ -160,7 +160,7 @@ class Plan:
         if key in self.states:
             return "reads a state that starts at 0"
         if key not in self.owners.values():
-            return "joined with others, or changed by a function: no factor on it alone scales the kernel"
+            return "joined with others or changed: no factor on it alone scales the kernel"
         if not chosen:
             return "starts at 0, or is not random"
         sums = [each for each in self.sums.values() if isinstance(each, Branch)]
