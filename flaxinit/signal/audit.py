@@ -134,7 +134,7 @@ def _with_params(
     model: Callable, params: Any, inputs: Sequence[Any], options: dict[str, Any], before=()
 ) -> _Model:
     """Trace a model; it takes what is `before` between parameters and inputs."""
-    check_runs(params, options)
+    check_runs(params, inputs, options)
     named, options = by_value(options)
     check_inputs(inputs, named)
     leaves, tree = jax.tree.flatten(params)

@@ -14,6 +14,7 @@ from flaxinit.initializers.checks import checked_count
 from flaxinit.jaxpr import called, closed
 from flaxinit.paths import part
 from flaxinit.signal.reading import laws
+from flaxinit.signal.reading.checked import check_values
 from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.rules.interpret import Interpreter
@@ -79,6 +80,7 @@ def forecast(
         processes. Yang (2020), Tensor programs III. Novak et al. (2020), Neural Tangents.
     """
     particles = checked_count("particles", particles)
+    check_values(inputs, options)
     traced = programs(model, inputs, options)
     rng = np.random.default_rng(0)
     numbers = itertools.count(1)

@@ -40,8 +40,7 @@ def check_runs(*trees: Any) -> None:
 
 
 def check_inputs(inputs: Sequence[Any], options: dict[str, Any]) -> None:
-    """Raise an error unless some inputs are arrays, with values or shapes that hold a sample."""
-    check_values(inputs, options)
+    """Raise an error unless some inputs are arrays, or shapes or tracers, that hold a sample."""
     arrays = [leaf for leaf in jax.tree.leaves((inputs, options)) if is_array(leaf)]
     if not arrays:
         given = ", ".join(map(reprlib.repr, inputs)) or "none"

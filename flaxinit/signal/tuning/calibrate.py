@@ -159,7 +159,7 @@ class _Model:
     """A model's program on its parameters and inputs."""
 
     def __init__(self, apply, params, inputs, options, level: float, center: bool):
-        check_runs(params, options)
+        check_runs(params, inputs, options)
         leaves, tree = jax.tree_util.tree_flatten_with_path((params, inputs, options))
         traced = [isinstance(leaf, jax.Array | np.ndarray) for _, leaf in leaves]
 

@@ -14,6 +14,7 @@ from flaxinit.factors import by_path, scaled_init
 from flaxinit.initializers.checks import checked_count, checked_number
 from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.reading import laws
+from flaxinit.signal.reading.checked import check_values
 from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.samples.limits import Limits
@@ -176,6 +177,7 @@ def tune(
     level = None if level is None else checked_number("level", level, above=0)
     particles = checked_count("particles", particles)
     factors = _checked_factors(factors)
+    check_values(inputs, options)
     traced = programs(model, inputs, options)
     run = _Model(traced, Limits(particles=particles), level)
     pinned = run.pinned(factors)
