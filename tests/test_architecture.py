@@ -123,26 +123,27 @@ def test_a_module_imports_only_from_below(name, path):
         assert not in_any(imported, ("matplotlib.pyplot",)) or in_any(name, FLAX)
 
 
-@pytest.mark.parametrize("name", THEORY)
-def test_a_room_of_the_theory_imports_what_it_may(name):
-    """The reading alone knows JAX, and neither it nor the moments know each other."""
-    files = [(n, path) for n, path in modules() if n.startswith(f"flaxinit.theory.{name}.")]
+def imports_of_a_room(package: str, name: str, allowed):
+    """Every import in a room of a package, each of which may be of the rooms that are allowed."""
+    files = [(n, path) for n, path in modules() if n.startswith(f"flaxinit.{package}.{name}.")]
     assert files
     for module, path in files:
         for imported in imports(path, module):
-            if imported.startswith("flaxinit.theory"):
-                assert imported.split(".")[2] in THEORY[name] | {name}, f"{module}: {imported}"
-            assert not in_any(imported, ("jax", "flaxinit.jaxpr")) or name == "reading", module
+            if imported.startswith(f"flaxinit.{package}"):
+                assert imported.split(".")[2] in allowed[name] | {name}, f"{module}: {imported}"
+            yield module, imported
+
+
+@pytest.mark.parametrize("name", THEORY)
+def test_a_room_of_the_theory_imports_what_it_may(name):
+    """The reading alone knows JAX, and neither it nor the moments know each other."""
+    for module, imported in imports_of_a_room("theory", name, THEORY):
+        assert not in_any(imported, ("jax", "flaxinit.jaxpr")) or name == "reading", module
 
 
 @pytest.mark.parametrize("name", SIGNAL)
 def test_a_room_of_the_signal_imports_what_it_may(name):
-    files = [(n, path) for n, path in modules() if n.startswith(f"flaxinit.signal.{name}.")]
-    assert files
-    for module, path in files:
-        for imported in imports(path, module):
-            if imported.startswith("flaxinit.signal"):
-                assert imported.split(".")[2] in SIGNAL[name] | {name}, f"{module}: {imported}"
+    assert list(imports_of_a_room("signal", name, SIGNAL))
 
 
 def test_contributing_names_every_room():

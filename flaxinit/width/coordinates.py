@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxinit.width.table import written
+from flaxinit.signal.reports.printed import Printed
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _slopes(widths: Sequence[int], values: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, repr=False)
-class CoordinateCheck:
+class CoordinateCheck(Printed):
     """The change of every pre-activation at several widths; prints as a table.
 
     Attributes:
@@ -184,11 +184,6 @@ class CoordinateCheck:
             f"{self.learning_rate:g}; loss {np.mean(first):.3g} to {np.mean(last):.3g}"
         )
         return Group(Text(title), table, *(Text(f"* {remark}") for remark in self.remarks))
-
-    def __str__(self) -> str:
-        return written(self)
-
-    __repr__ = __str__
 
 
 def _interval(each: Coordinate) -> str:

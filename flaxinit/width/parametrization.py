@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from flaxinit.compat import require
 from flaxinit.factors import known, multiplied, scaled_init
+from flaxinit.signal.reports.printed import Printed
 from flaxinit.width.analysis import Parameter
 from flaxinit.width.decay import decaying, without_decay
 from flaxinit.width.optimizers import check_family, deviation, muon_axes, rate
-from flaxinit.width.table import Row, table, written
+from flaxinit.width.table import Row, table
 from flaxinit.width.values import product
 
 # Updates that have their factors, as long as they are in use.
@@ -22,7 +23,7 @@ _SCALED: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, repr=False)
-class Parametrization:
+class Parametrization(Printed):
     """The factors that keep a model's training the same as that of its narrow base.
 
     Attributes:
@@ -159,11 +160,6 @@ class Parametrization:
     def __rich__(self):
         title = f"Factors for {self.family}, relative to the base"
         return table(title, self.rows, self.remarks, epsilon=self.family == "adam")
-
-    def __str__(self) -> str:
-        return written(self)
-
-    __repr__ = __str__
 
 
 def parametrization(

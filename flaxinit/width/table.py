@@ -1,12 +1,7 @@
-"""The table of a model's parameters, and tables as text."""
+"""The table of a model's parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
-from typing import Any
-
-# Of a table in text, which is not folded.
-_WIDEST = 1000
 
 
 @dataclass(frozen=True)
@@ -54,15 +49,6 @@ def table(title: str, rows: Sequence[Row], remarks: Sequence[str], epsilon: bool
         numbers = (f"{getattr(row, name):.4g}" for name in factors)
         grid.add_row(Text(row.path), _shape(row), row.kind, *numbers, row.why)
     return Group(Text(title), grid, *(Text(f"* {remark}") for remark in remarks))
-
-
-def written(printable: Any) -> str:
-    """Return what Rich prints of an object, as text without colors, however wide."""
-    from rich.console import Console
-
-    file = StringIO()
-    Console(file=file, color_system=None, width=_WIDEST).print(printable)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def _shape(row: Row) -> str:

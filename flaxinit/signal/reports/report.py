@@ -3,12 +3,12 @@
 import math
 import sys
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.reports.findings import Finding, find
+from flaxinit.signal.reports.printed import Printed
 from flaxinit.signal.samples.fluctuation import Fluctuation
 
 
@@ -162,7 +162,7 @@ class Sum:
 
 
 @dataclass(frozen=True, repr=False)
-class Report:
+class Report(Printed):
     """The signal of a model: forecast, or measured beside its forecast; prints as a table.
 
     Attributes:
@@ -237,17 +237,6 @@ class Report:
 
         yield from render(self, options.max_width)
 
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        file = StringIO()
-        console = Console(file=file, color_system=None, width=_ENDLESS)
-        console.print(self)
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
-
-    __repr__ = __str__
-
 
 # Of the tables of models whose weights are independent, the share that marks any layer.
 _LEVEL = 0.01
-_ENDLESS = 10_000  # columns, where nothing is folded

@@ -26,8 +26,9 @@ from flaxinit.signal.reading.checked import (
 )
 from flaxinit.signal.reading.model import by_value
 from flaxinit.signal.reports.printed import Printed, grid
-from flaxinit.signal.tuning.homogeneity import Group, Key, Place, named
+from flaxinit.signal.tuning.homogeneity import Key, Place, named
 from flaxinit.signal.tuning.plan import KERNELS, Bias, Branch, Merge, Trail, plan
+from flaxinit.signal.tuning.rescaling import Rescaling
 
 # The model is traced as its user wants types to promote; sizes are in float32.
 _standard = functools.partial(jax.numpy_dtype_promotion, "standard")
@@ -285,7 +286,7 @@ class _Model:
         return Calibration(tuple(rows))
 
 
-class _Walk:
+class _Walk(Rescaling):
     """A run of the program, traced, in which kernels are divided by what they make."""
 
     def __init__(self, model: _Model, fixed: frozenset[Key], center: bool):
@@ -369,26 +370,9 @@ class _Walk:
         values[event.side] = self.rescaled(event.end, y, bound)
         return values
 
-    def merge(self, event: Merge, values: list[Any]) -> list[Any]:
-        """Give the sum of two products the second moment of one."""
-        if not all(self.changeable(end) for end in event.ends):
-            return values
-        total = sum(map(len, event.ends))
-        return [
-            self.rescaled(end, y, math.sqrt(len(end) / total))
-            for end, y in zip(event.ends, values, strict=True)
-        ]
-
-    def changeable(self, end: Group) -> bool:
-        """Return whether no other use of these parameters rests on their factors."""
-        return all(key not in self.fixed and self.uses.get(key, 0) == 1 for key in end)
-
-    def rescaled(self, end: Group, y: Any, factor: Any) -> Any:
-        if not self.changeable(end):
-            return y
-        for key in end:
-            self.factors[key] = factor * self.factors.get(key, 1.0)
-        return _times(y, factor)
+    def times(self, value: Any, factor: Any) -> Any:
+        """Multiply an array."""
+        return _times(value, factor)
 
 
 def _wide(y: Any) -> Any:

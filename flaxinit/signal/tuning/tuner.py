@@ -13,12 +13,13 @@ from flaxinit.signal.reports.report import undetermined
 from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.meeting import Observer
 from flaxinit.signal.samples.signals import Origin, Signal
-from flaxinit.signal.tuning.homogeneity import Group, Key, Place
+from flaxinit.signal.tuning.homogeneity import Key, Place
 from flaxinit.signal.tuning.plan import INPUT, KERNELS, Branch, Merge, Plan, Trail
+from flaxinit.signal.tuning.rescaling import Rescaling
 
 
 @dataclass
-class Tuner(Interpreter):
+class Tuner(Rescaling, Interpreter):
     """An interpreter with a factor on each kernel.
 
     Attributes:
@@ -113,26 +114,9 @@ class Tuner(Interpreter):
             )
         return signals
 
-    def merge(self, event: Merge, signals: list[Signal]) -> list[Signal]:
-        """Give the sum of two products the second moment of one."""
-        if not all(self.changeable(end) for end in event.ends):
-            return signals
-        total = sum(map(len, event.ends))
-        return [
-            self.rescaled(end, signal, math.sqrt(len(end) / total))
-            for end, signal in zip(event.ends, signals, strict=True)
-        ]
-
-    def changeable(self, end: Group) -> bool:
-        """Return whether no other use of these parameters rests on their factors."""
-        return all(key not in self.fixed and self.uses.get(key, 0) == 1 for key in end)
-
-    def rescaled(self, end: Group, signal: Signal, factor: float) -> Signal:
-        if not self.changeable(end):
-            return signal
-        for key in end:
-            self.factors[key] = factor * self.factors.get(key, 1.0)
-        return scaled(signal, factor)
+    def times(self, value: Signal, factor: float) -> Signal:
+        """Multiply a signal."""
+        return scaled(value, factor)
 
 
 def keys(origin: Origin | None) -> frozenset[Key]:
