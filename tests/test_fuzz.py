@@ -56,6 +56,7 @@ FOUND = {
     "x + abs(mish(acosh(0.5)))": "refused",
     "relu(erf(1/x))": "derived",
     "cos(x) * x**30": "derived",
+    "sigmoid(0.044715 * softplus(x))": "derived",
     "min(where(x == 1 or x < 0, x, x), atan(pi)) / hard_tanh(x + e*x)": "derived",
 }
 

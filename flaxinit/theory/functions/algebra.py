@@ -71,7 +71,8 @@ def has_large_multiple(expr: Expr) -> bool:
     """Whether SymPy may take high powers: its gcd of such ends the process, in GMP."""
     arguments = (u for f in expr.atoms(sympy.Function) for u in f.args if isinstance(u, Expr))
     addends = (a for u in arguments for a in Add.make_args(u))
-    multiples = (addend.as_coeff_Mul()[0] for addend in addends)
+    exponents = (power.exp for power in expr.atoms(sympy.Pow) if not power.exp.is_Integer)
+    multiples = [*(addend.as_coeff_Mul()[0] for addend in addends), *exponents]
     return any(max(abs(n.p), n.q) > _MULTIPLE for n in multiples if n.is_Rational)
 
 
