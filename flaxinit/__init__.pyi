@@ -70,7 +70,6 @@ from flaxinit.kernels import (
 )
 from flaxinit.materialize import fast_init as fast_init
 from flaxinit.mixing import attention_gain as attention_gain, pooling_gain as pooling_gain
-from flaxinit.rules import Reinit as Reinit, reinit as reinit
 from flaxinit.signal import (
     Calibration as Calibration,
     Factors as Factors,
@@ -82,6 +81,7 @@ from flaxinit.signal import (
     tune as tune,
 )
 from flaxinit.theory import Derivation as Derivation, Moment as Moment, derive as derive
+from flaxinit.trees.rules import Reinit as Reinit, reinit as reinit
 from flaxinit.width import (
     CoordinateCheck as CoordinateCheck,
     Parametrization as Parametrization,

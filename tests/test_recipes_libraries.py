@@ -17,7 +17,8 @@ from scipy import stats
 
 import flaxinit
 from benchmarks.bounds import ks_bound, z_score
-from flaxinit import paths, recipes
+from flaxinit import recipes
+from flaxinit.trees import paths
 
 KEY, NEW = jax.random.key(5), jax.random.key(6)
 NO_LIBRARY = "{} is not installed; it is too large for the tests' environment"

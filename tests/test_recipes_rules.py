@@ -17,8 +17,9 @@ from scipy import stats
 
 import flaxinit
 from benchmarks.bounds import PARENTS, STATISTICS, Rounded, z_score
-from flaxinit import paths, recipes, reinit
+from flaxinit import recipes, reinit
 from flaxinit.recipes import Rule
+from flaxinit.trees import paths
 
 KEY, NEW = jax.random.key(5), jax.random.key(6)
 WIDTH, HEADS, HEAD, HIDDEN, VOCABULARY, LAYERS = 96, 4, 24, 160, 300, 3

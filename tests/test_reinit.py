@@ -14,9 +14,10 @@ from flax import nnx
 from jax.sharding import AxisType
 
 import flaxinit
-from flaxinit import paths, recipes, reinit
+from flaxinit import recipes, reinit
 from flaxinit.recipes import Rule, like_kernel
-from flaxinit.rules import path_key
+from flaxinit.trees import paths
+from flaxinit.trees.rules import path_key
 
 KEY, NEW = jax.random.key(1), jax.random.key(2)
 X = jnp.ones((1, 4))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import stacks
 
-from flaxinit import compat
+from flaxinit.stack import compat
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ from test_theory_catalogue import CLOSED
 
 from benchmarks.activations import definition
 from benchmarks.bounds import z_score
-from flaxinit.compat import enable_x64
+from flaxinit.stack.compat import enable_x64
 from flaxinit.theory import CATALOGUE, derive, z
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.piecewise import Piece, split

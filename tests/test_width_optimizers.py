@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import flaxinit
-import flaxinit.paths
+from flaxinit.trees.paths import name
 from tests.test_width_mup import mlp
 from tests.width_models import FEATURES
 
@@ -148,7 +148,7 @@ def test_epsilon_shrinks_with_the_gradients():
         jax.tree_util.tree_leaves_with_path(gradients),
         strict=True,
     ):
-        rate, epsilon = factors[flaxinit.paths.name(path)]
+        rate, epsilon = factors[name(path)]
         expected = -rate * g / (np.abs(g) + 0.5 * epsilon)
         np.testing.assert_allclose(update, expected, rtol=1e-5)
 
@@ -286,7 +286,7 @@ def test_the_weighted_norm_is_that_of_the_base():
         scale, params, _ = made(growth=growth)
         rows = {row.path: row for row in scale.rows}
         gradients = jax.tree_util.tree_map_with_path(
-            lambda path, p, rows=rows: jnp.full(p.shape, rows[flaxinit.paths.name(path)].epsilon),
+            lambda path, p, rows=rows: jnp.full(p.shape, rows[name(path)].epsilon),
             params,
         )
         clipped = step(scale.clip_by_global_norm(1.0), params, gradients)

@@ -18,7 +18,7 @@ from flaxinit.materialize.partition import partition
 from flaxinit.materialize.places import Plan, place_outputs
 from flaxinit.materialize.report import Progress, Report
 from flaxinit.materialize.trace import BUILD_INSIDE, has_nnx_nodes, trace
-from flaxinit.rules import Rule, Rules, checked_rules, reinit
+from flaxinit.trees.rules import Rule, Rules, checked_rules, reinit
 
 
 def fast_init(

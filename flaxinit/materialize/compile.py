@@ -10,11 +10,11 @@ import jax
 from jax.extend.core import JaxprEqn
 from jax.sharding import Sharding
 
-from flaxinit.compat import jaxprs_in_params
-from flaxinit.jaxpr import aval, bind, called, equations, evaluate, is_key
 from flaxinit.materialize.segment import Segment
 from flaxinit.materialize.shardings import auto
-from flaxinit.threefry import ROW, one_pass
+from flaxinit.stack.compat import jaxprs_in_params
+from flaxinit.stack.jaxpr import aval, bind, called, equations, evaluate, is_key
+from flaxinit.stack.threefry import ROW, one_pass
 
 # The compiler may contract the terms of these sums with the operations that make them; that depends
 # on how it divides the program into loops. So if a program has a sum, its hash stays a loop, as in

@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
-from flaxinit.jaxpr import aval, value, variables
 from flaxinit.materialize.compile import applied
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.places import Compilation
 from flaxinit.materialize.segment import Segment, canonical
 from flaxinit.materialize.shardings import everywhere, is_spread
+from flaxinit.stack.jaxpr import aval, value, variables
 
 _MOVES = {"random_unwrap", "random_wrap", "reshape", "slice", "squeeze", "unstack"}
 

@@ -21,8 +21,8 @@ from jax.sharding import (
     SingleDeviceSharding,
 )
 
-from flaxinit.jaxpr import aval, called, closed, equations, evaluate
 from flaxinit.materialize.shardings import auto, auto_mesh
+from flaxinit.stack.jaxpr import aval, called, closed, equations, evaluate
 
 # These change a type but no value.
 _CASTS = {"reshard", "mesh_cast"}

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from flaxinit import paths as names
 from flaxinit.sampling import uneven
+from flaxinit.trees import paths as names
 
 OutShardings = Any  # a pytree prefix of shardings, a function of path and shape, or None
 

@@ -29,8 +29,8 @@ from graphlib import CycleError, TopologicalSorter
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Var
 
-from flaxinit.jaxpr import aval, is_key, size, variables
 from flaxinit.materialize.flatten import Flat, Step
+from flaxinit.stack.jaxpr import aval, is_key, size, variables
 
 
 @dataclass(frozen=True)

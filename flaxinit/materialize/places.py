@@ -14,8 +14,6 @@ import jax
 from jax.extend.core import Literal, Var
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
-from flaxinit.compat import jaxprs_in_params
-from flaxinit.jaxpr import aval, equations, is_key, size, variables
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Flat
 from flaxinit.materialize.layouts import meshes
@@ -32,6 +30,8 @@ from flaxinit.materialize.shardings import (
     split,
 )
 from flaxinit.materialize.trace import Trace
+from flaxinit.stack.compat import jaxprs_in_params
+from flaxinit.stack.jaxpr import aval, equations, is_key, size, variables
 
 # An argument of at most this size, such as a key, is copied to each device that needs it.
 COPIED_BYTES = 2**16

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
-from flaxinit.jaxpr import MOVES, aval, variables
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.partition import Draw
+from flaxinit.stack.jaxpr import MOVES, aval, variables
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Var, set_current_trace, take_cur
 from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import NamedSharding, Sharding
 
-from flaxinit import paths
-from flaxinit.jaxpr import aval, opened
 from flaxinit.materialize.eager_calls import EagerCalls
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.layouts import has_types, stated, without_types
 from flaxinit.materialize.leaks import stored
 from flaxinit.materialize.shardings import auto_mesh
+from flaxinit.stack.jaxpr import aval, opened
+from flaxinit.trees import paths
 
 BUILD_INSIDE = "Pass a key and build it inside: fast_init(lambda key: Model(nnx.Rngs(key)))(key)."
 

@@ -29,7 +29,7 @@ from flaxinit.recipes.pytorch_defaults import (
 from flaxinit.recipes.spectral import spectral_normal as spectral_normal
 from flaxinit.recipes.upsampling import icnr as icnr, upsample as upsample
 from flaxinit.recipes.vision import dit as dit, vit as vit
-from flaxinit.rules import Rule as Rule
+from flaxinit.trees.rules import Rule as Rule
 
 __all__ = [
     "Rule",

@@ -8,7 +8,6 @@ from flaxinit.initializers.lstm import forget_bias
 from flaxinit.initializers.orthogonal_kernels import orthogonal
 from flaxinit.initializers.random import normal, truncated_normal, uniform
 from flaxinit.initializers.scaling import variance_scaling
-from flaxinit.patterns import Pattern
 from flaxinit.recipes.pytorch_defaults import cells
 from flaxinit.recipes.roles import (
     EMBEDDING,
@@ -20,7 +19,8 @@ from flaxinit.recipes.roles import (
     needed,
     optional,
 )
-from flaxinit.rules import Rule
+from flaxinit.trees.patterns import Pattern
+from flaxinit.trees.rules import Rule
 
 
 def keras(*, recurrent: Pattern | None = None, lstm: Pattern | None = None) -> list[Rule]:

@@ -6,7 +6,6 @@ from flaxinit.initializers.checks import checked_count
 from flaxinit.initializers.depth import residual_factor
 from flaxinit.initializers.random import normal, truncated_normal
 from flaxinit.initializers.scaling import variance_scaling
-from flaxinit.patterns import Pattern
 from flaxinit.recipes.roles import (
     EMBEDDING,
     HEAD,
@@ -19,7 +18,8 @@ from flaxinit.recipes.roles import (
     needed,
     optional,
 )
-from flaxinit.rules import Rule
+from flaxinit.trees.patterns import Pattern
+from flaxinit.trees.rules import Rule
 
 QUERY = kernel_of("query", "q", "q_proj")
 # What TorchTitan draws by depth: attention's output, and two of the MLP's three kernels.

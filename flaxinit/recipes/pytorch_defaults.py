@@ -8,7 +8,6 @@ from flaxinit.initializers.like_kernel import like_kernel
 from flaxinit.initializers.options import KernelOptions, takes_options
 from flaxinit.initializers.random import normal
 from flaxinit.initializers.scaling import variance_scaling
-from flaxinit.patterns import Pattern
 from flaxinit.recipes.roles import (
     BIAS,
     EMBEDDING,
@@ -20,7 +19,8 @@ from flaxinit.recipes.roles import (
     kernels,
     optional,
 )
-from flaxinit.rules import Rule
+from flaxinit.trees.patterns import Pattern
+from flaxinit.trees.rules import Rule
 
 
 @takes_options

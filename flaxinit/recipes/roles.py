@@ -8,8 +8,8 @@ from flaxinit.initializers.base import AnyAxes, Initializer
 from flaxinit.initializers.constants import ones, zeros
 from flaxinit.initializers.entrywise import Entrywise
 from flaxinit.initializers.like_kernel import like_kernel
-from flaxinit.patterns import Pattern
-from flaxinit.rules import Rule
+from flaxinit.trees.patterns import Pattern
+from flaxinit.trees.rules import Rule
 
 
 def matrix(path: str, array: jax.ShapeDtypeStruct) -> bool:

@@ -8,7 +8,6 @@ from flaxinit.initializers.checks import checked_choice
 from flaxinit.initializers.constants import zeros
 from flaxinit.initializers.random import normal, truncated_normal
 from flaxinit.initializers.scaling import variance_scaling
-from flaxinit.patterns import Pattern
 from flaxinit.recipes.positions import sincos_positions
 from flaxinit.recipes.pytorch_defaults import pytorch_bias, pytorch_kernel
 from flaxinit.recipes.roles import (
@@ -25,7 +24,8 @@ from flaxinit.recipes.roles import (
     needed,
     optional,
 )
-from flaxinit.rules import Rule
+from flaxinit.trees.patterns import Pattern
+from flaxinit.trees.rules import Rule
 
 POSITIONS = named("pos_embed", "pos_embedding", "position_embedding", "posembed_input/.*")
 PATCH = re.compile(r"(^|/)(embedding|patch_?embed\w*|patchify|x_embedder|Conv_0)/")

@@ -11,8 +11,6 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.initializers.checks import checked_count
-from flaxinit.jaxpr import called, closed
-from flaxinit.paths import part
 from flaxinit.signal.reading import laws
 from flaxinit.signal.reading.checked import check_values
 from flaxinit.signal.reading.model import Programs, programs
@@ -27,6 +25,8 @@ from flaxinit.signal.samples.limits import Limits, TooLargeError
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.samples.statistics import correlations, count_samples
 from flaxinit.signal.samples.threads import one_thread
+from flaxinit.stack.jaxpr import called, closed
+from flaxinit.trees.paths import part
 
 
 @one_thread

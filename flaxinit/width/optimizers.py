@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from flaxinit import paths
+from flaxinit.trees import paths
 from flaxinit.width.analysis import Parameter
 from flaxinit.width.values import exact, rounded
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from flaxinit.jaxpr import IDENTITIES
 from flaxinit.signal.rules.functions import ELEMENTWISE
+from flaxinit.stack.jaxpr import IDENTITIES
 from flaxinit.width.elementwise import elementwise, nonlinear
 from flaxinit.width.interpreter import Equation, Interpreter
 from flaxinit.width.meeting import refuse, settled

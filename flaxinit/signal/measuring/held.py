@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from flaxinit.jaxpr import MOVES
 from flaxinit.signal.measuring.observed import PRODUCTS
 from flaxinit.signal.samples.signals import NOTHING, Origin
+from flaxinit.stack.jaxpr import MOVES
 
 
 class Held(NamedTuple):

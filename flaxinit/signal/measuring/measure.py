@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.jaxpr import bind, called, closed, evaluate, on_shards, run_while, unroll_scan
-from flaxinit.paths import part
 from flaxinit.signal.measuring.held import Held, kernel_of, made, parts, row, stacked
 from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.measuring.observed import Raw, merged, moments, product, square
 from flaxinit.signal.measuring.progress import Advance
 from flaxinit.signal.samples.signals import NOTHING, Origin
+from flaxinit.stack.jaxpr import bind, called, closed, evaluate, on_shards, run_while, unroll_scan
+from flaxinit.trees.paths import part
 
 
 class _Product(NamedTuple):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from flaxinit.paths import name
 from flaxinit.signal.reading.checked import check_batch, check_inputs, is_array
+from flaxinit.trees.paths import name
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxinit.jaxpr import bind
 from flaxinit.signal.samples.alignment import resized
 from flaxinit.signal.samples.limits import Limits, TooLargeError, must_fit
 from flaxinit.signal.samples.signals import (
@@ -27,6 +26,7 @@ from flaxinit.signal.samples.signals import (
     joined,
     wide,
 )
+from flaxinit.stack.jaxpr import bind
 
 # Exact on a sample, as elementwise operations are. A convolution comes here with a fixed filter.
 _EXACT = (

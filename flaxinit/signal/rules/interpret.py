@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
 from flaxinit.signal.rules import fallback
 from flaxinit.signal.rules.along import ALONG, along
 from flaxinit.signal.rules.assembly import along_new_axis, concatenated, stacked
@@ -30,6 +29,7 @@ from flaxinit.signal.samples.signals import (
     exact,
     is_key,
 )
+from flaxinit.stack.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
 
 _SUMS = {"psum", "psum_invariant"}  # over devices, of which there is one
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.jaxpr import called, closed, evaluate, unroll_scan
 from flaxinit.signal.tuning.homogeneity import (
     Group,
     Key,
@@ -29,6 +28,7 @@ from flaxinit.signal.tuning.homogeneity import (
     moves,
     row,
 )
+from flaxinit.stack.jaxpr import called, closed, evaluate, unroll_scan
 
 INPUT: Key = (-1, ())  # a maker that stands for the inputs
 KERNELS = ("dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general")

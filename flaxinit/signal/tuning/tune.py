@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from flaxinit.factors import by_path, scaled_init
 from flaxinit.initializers.checks import checked_count, checked_number
 from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.reading import laws
@@ -23,6 +22,7 @@ from flaxinit.signal.samples.threads import one_thread
 from flaxinit.signal.tuning.homogeneity import Key, named
 from flaxinit.signal.tuning.plan import plan
 from flaxinit.signal.tuning.tuner import Finite, Tuner
+from flaxinit.trees.factors import by_path, scaled_init
 
 Keep = Literal["forward", "backward", "both"]
 

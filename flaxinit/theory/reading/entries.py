@@ -22,8 +22,8 @@ import numpy as np
 from sympy import Integer, nan, sympify
 from sympy.logic.boolalg import BooleanAtom
 
-from flaxinit import jaxpr
-from flaxinit.compat import enable_x64
+from flaxinit.stack import jaxpr
+from flaxinit.stack.compat import enable_x64
 from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.effort import size, spend
 from flaxinit.theory.functions.symbols import z

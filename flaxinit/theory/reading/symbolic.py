@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from sympy import Expr, nan, true
 
-from flaxinit.jaxpr import called, closed, evaluate, run_while, scan_operands, unroll_scan
+from flaxinit.stack.jaxpr import called, closed, evaluate, run_while, scan_operands, unroll_scan
 from flaxinit.theory.reading.elementwise import STRUCTURE, mixes, pick
 from flaxinit.theory.reading.entries import (
     LENGTH,

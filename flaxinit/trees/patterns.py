@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from flaxinit import paths
+from flaxinit.trees import paths
 
 # A glob or a regular expression of the path, a class of modules, a function of path and array, or a
 # tuple of patterns that must all match.

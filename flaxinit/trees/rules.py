@@ -9,13 +9,22 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from flaxinit import paths
 from flaxinit.initializers.base import Initializer, checked_initializer
 from flaxinit.initializers.checks import check_key, checked_choice
 from flaxinit.initializers.config import get
 from flaxinit.initializers.like_kernel import like_kernel
-from flaxinit.patterns import Found, Pattern, checked_pattern, find, matcher, nearest, nnx_of, shown
 from flaxinit.sampling import is_traced
+from flaxinit.trees import paths
+from flaxinit.trees.patterns import (
+    Found,
+    Pattern,
+    checked_pattern,
+    find,
+    matcher,
+    nearest,
+    nnx_of,
+    shown,
+)
 
 Tree = TypeVar("Tree")
 

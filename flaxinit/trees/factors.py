@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxinit import paths
+from flaxinit.trees import paths
 
 
 def scaled_init(init_fn: Callable, factors: Mapping[str, Any], maker: str) -> Callable:
