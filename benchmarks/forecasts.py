@@ -30,8 +30,8 @@ from benchmarks.store import environment
 from benchmarks.view import COLORS, panels, save
 from benchmarks.zoo import StandardizedConv, linen, modules
 from flaxinit.signal.reading.model import programs
-from flaxinit.stack.jaxpr import bind, evaluate
 from flaxinit.trees.paths import name
+from flaxinit.versions.jaxpr import bind, evaluate
 
 RESULTS = Path(__file__).parent / "results"
 KERNELS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose, StandardizedConv)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
-from flaxinit.stack.jaxpr import bind, called, evaluate
+from flaxinit.versions.jaxpr import bind, called, evaluate
 
 # Operations that move numbers, pick among them or change a sign do not round.
 EXACT = (

@@ -20,7 +20,7 @@ import numpy as np
 import flaxinit
 from benchmarks.store import environment
 from flaxinit.sampling import Distribution
-from flaxinit.stack.threefry import one_pass
+from flaxinit.versions.threefry import one_pass
 
 DTYPES = (
     "float64",

@@ -26,7 +26,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Inexact, PRNGKeyArray
 
-from flaxinit.stack.threefry import one_pass
+from flaxinit.versions.threefry import one_pass
 
 Distribution = Literal["truncated_normal", "normal", "uniform"]
 DISTRIBUTIONS: tuple[str, ...] = ("truncated_normal", "normal", "uniform")

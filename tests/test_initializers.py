@@ -13,7 +13,7 @@ from flax import nnx
 import flaxinit
 from benchmarks.bounds import ROUNDING
 from flaxinit import he, lecun, variance_scaling
-from flaxinit.stack.compat import enable_x64
+from flaxinit.versions.compat import enable_x64
 
 KEY = jax.random.key(7)
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import flaxinit
-from flaxinit.stack.compat import enable_x64
+from flaxinit.versions.compat import enable_x64
 
 KEY = jax.random.key(42)
 REAL = ("float16", "bfloat16", "float32")

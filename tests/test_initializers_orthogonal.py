@@ -12,7 +12,7 @@ from scipy import stats
 import flaxinit
 from benchmarks.bounds import ALPHA, gram_bound, gram_error, z_score
 from flaxinit.initializers import haar
-from flaxinit.stack.compat import enable_x64
+from flaxinit.versions.compat import enable_x64
 
 KEY = jax.random.key(11)
 M = 2**15  # matrices

@@ -8,7 +8,7 @@ from test_materialize_values import assert_same_bits
 
 import flaxinit
 from flaxinit.materialize import compile
-from flaxinit.stack.threefry import ROW, one_pass
+from flaxinit.versions.threefry import ROW, one_pass
 
 KEY = jax.random.key(23)
 DATA = np.uint32(0xFFFFFFFF)

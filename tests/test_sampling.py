@@ -10,7 +10,7 @@ from scipy import stats
 
 from benchmarks.bounds import PARENTS, STATISTICS, Rounded, ks_bound, ks_distance, z_score
 from flaxinit import normal, sampling, truncated_normal, variance_scaling
-from flaxinit.stack.compat import enable_x64
+from flaxinit.versions.compat import enable_x64
 
 N, MANY = 2**18, 2**22  # values that a case draws, and a slow one
 FAN_IN = 4096

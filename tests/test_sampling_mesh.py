@@ -13,7 +13,7 @@ import flaxinit
 from benchmarks.bounds import ROUNDING
 from flaxinit.initializers import haar
 from flaxinit.initializers.attention import AttentionKernels
-from flaxinit.stack.compat import enable_x64
+from flaxinit.versions.compat import enable_x64
 
 KEY = jax.random.key(5)
 SHAPE = (64, 16)  # laid out in wide parts and in narrow ones, which compilers treat apart

@@ -9,7 +9,7 @@ import pytest
 
 from flaxinit.signal.tuning.homogeneity import Value, applied, constant
 from flaxinit.signal.tuning.plan import Bias, Branch, Merge, plan
-from flaxinit.stack.jaxpr import evaluate
+from flaxinit.versions.jaxpr import evaluate
 
 X = jax.random.normal(jax.random.key(0), (6, 8))
 W = jax.random.normal(jax.random.key(1), (8, 8))

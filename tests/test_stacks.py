@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import stacks
 
-from flaxinit.stack import compat
+from flaxinit.versions import compat
 
 ROOT = Path(__file__).parents[1]
 

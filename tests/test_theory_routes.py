@@ -10,12 +10,12 @@ from test_theory_catalogue import CLOSED
 
 from benchmarks.activations import definition
 from benchmarks.bounds import z_score
-from flaxinit.stack.compat import enable_x64
 from flaxinit.theory import CATALOGUE, derive, z
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.piecewise import Piece, split
 from flaxinit.theory.moments.enclosure import enclose
 from flaxinit.theory.moments.moment import Moment, moment
+from flaxinit.versions.compat import enable_x64
 
 MOMENTS = ("mean", "second_moment", "derivative_second_moment")
 VARIANCES = (Rational(1, 7), Rational(1), Rational(9, 4), Rational(11))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from jax.extend.random import threefry_2x32
 
-from flaxinit.stack.compat import enable_x64
-from flaxinit.stack.threefry import hash_counts, one_pass
+from flaxinit.versions.compat import enable_x64
+from flaxinit.versions.threefry import hash_counts, one_pass
 
 WIDTHS = ("uint8", "uint16", "uint32", "uint64")
 SHAPE = (512, 384)

@@ -14,7 +14,7 @@ from flaxinit.fans import axis_set, checked_shape
 from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.checks import Axis, AxisSet, Count, DType, checked_axes
 from flaxinit.initializers.haar import orthonormal
-from flaxinit.stack.threefry import typed
+from flaxinit.versions.threefry import typed
 
 
 class orthogonal(Initializer):

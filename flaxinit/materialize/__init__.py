@@ -26,7 +26,7 @@ helpers:
 A step never imports a later one.
 """
 
-from flaxinit.stack.compat import WHOLE, require
+from flaxinit.versions.compat import WHOLE, require
 
 require("fast_init", **WHOLE)  # before what needs it is imported
 

@@ -12,9 +12,9 @@ from jax.sharding import Sharding
 
 from flaxinit.materialize.segment import Segment
 from flaxinit.materialize.shardings import auto
-from flaxinit.stack.compat import jaxprs_in_params
-from flaxinit.stack.jaxpr import aval, bind, called, equations, evaluate, is_key
-from flaxinit.stack.threefry import ROW, one_pass
+from flaxinit.versions.compat import jaxprs_in_params
+from flaxinit.versions.jaxpr import aval, bind, called, equations, evaluate, is_key
+from flaxinit.versions.threefry import ROW, one_pass
 
 # The compiler may contract the terms of these sums with the operations that make them; that depends
 # on how it divides the program into loops. So if a program has a sum, its hash stays a loop, as in

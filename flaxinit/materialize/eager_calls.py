@@ -14,7 +14,7 @@ from jax.core import Trace, Tracer
 from jax.extend.core import ClosedJaxpr, JaxprEqn, set_current_trace
 from jax.extend.core.primitives import jit_p
 
-from flaxinit.stack.jaxpr import MOVES, aval, called
+from flaxinit.versions.jaxpr import MOVES, aval, called
 
 # The parameter `inline` of a jitted call: a bool, since JAX 0.11 one of several values.
 _KINDS = getattr(jax, "Inline", None)

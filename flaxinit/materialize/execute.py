@@ -36,7 +36,7 @@ from flaxinit.materialize.places import (
 )
 from flaxinit.materialize.report import Group, Report
 from flaxinit.materialize.shardings import auto, is_spread
-from flaxinit.stack.jaxpr import aval, equations, is_wide, value
+from flaxinit.versions.jaxpr import aval, equations, is_wide, value
 
 # Draws are dispatched without waiting until their results and temporaries on a device reach this
 # size: enough to hide the dispatch of small draws, negligible beside a large model.

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from flaxinit.stack.jaxpr import closed, is_key
+from flaxinit.versions.jaxpr import closed, is_key
 
 # Parameters that say nothing about the values: how a call is differentiated, and the Python
 # function of a reduction, which has a jaxpr too. A new function object does not make a new program.

@@ -12,7 +12,7 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from flaxinit.stack.jaxpr import called, closed, evaluate
+from flaxinit.versions.jaxpr import called, closed, evaluate
 
 # These change no value, and `places` decides where each array goes.
 _LAYOUTS = {"sharding_constraint", "device_put"}

@@ -20,7 +20,7 @@ from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.places import Compilation
 from flaxinit.materialize.segment import Segment, canonical
 from flaxinit.materialize.shardings import everywhere, is_spread
-from flaxinit.stack.jaxpr import aval, value, variables
+from flaxinit.versions.jaxpr import aval, value, variables
 
 _MOVES = {"random_unwrap", "random_wrap", "reshape", "slice", "squeeze", "unstack"}
 

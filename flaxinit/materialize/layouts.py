@@ -22,7 +22,7 @@ from jax.sharding import (
 )
 
 from flaxinit.materialize.shardings import auto, auto_mesh
-from flaxinit.stack.jaxpr import aval, called, closed, equations, evaluate
+from flaxinit.versions.jaxpr import aval, called, closed, equations, evaluate
 
 # These change a type but no value.
 _CASTS = {"reshard", "mesh_cast"}

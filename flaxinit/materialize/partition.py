@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Var
 
 from flaxinit.materialize.flatten import Flat, Step
-from flaxinit.stack.jaxpr import aval, is_key, size, variables
+from flaxinit.versions.jaxpr import aval, is_key, size, variables
 
 
 @dataclass(frozen=True)

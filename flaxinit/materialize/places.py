@@ -30,8 +30,8 @@ from flaxinit.materialize.shardings import (
     split,
 )
 from flaxinit.materialize.trace import Trace
-from flaxinit.stack.compat import jaxprs_in_params
-from flaxinit.stack.jaxpr import aval, equations, is_key, size, variables
+from flaxinit.versions.compat import jaxprs_in_params
+from flaxinit.versions.jaxpr import aval, equations, is_key, size, variables
 
 # An argument of at most this size, such as a key, is copied to each device that needs it.
 COPIED_BYTES = 2**16

@@ -17,7 +17,7 @@ from jax.extend.core import JaxprEqn, Literal, Var
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.flatten import Step
 from flaxinit.materialize.partition import Draw
-from flaxinit.stack.jaxpr import MOVES, aval, variables
+from flaxinit.versions.jaxpr import MOVES, aval, variables
 
 
 @dataclass(frozen=True)

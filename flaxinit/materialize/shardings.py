@@ -7,7 +7,7 @@ import jax
 from jax.extend.core import Var
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from flaxinit.stack.jaxpr import aval, size
+from flaxinit.versions.jaxpr import aval, size
 
 
 def auto_mesh(mesh: Any) -> Any:

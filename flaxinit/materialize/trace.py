@@ -26,8 +26,8 @@ from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.layouts import has_types, stated, without_types
 from flaxinit.materialize.leaks import stored
 from flaxinit.materialize.shardings import auto_mesh
-from flaxinit.stack.jaxpr import aval, opened
 from flaxinit.trees import paths
+from flaxinit.versions.jaxpr import aval, opened
 
 BUILD_INSIDE = "Pass a key and build it inside: fast_init(lambda key: Model(nnx.Rngs(key)))(key)."
 

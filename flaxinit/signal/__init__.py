@@ -10,7 +10,7 @@
 - `tuning`: factors on kernels, from theory (`tune`) and from real inputs (`calibrate`).
 """
 
-from flaxinit.stack.compat import WHOLE, require
+from flaxinit.versions.compat import WHOLE, require
 
 require("audit and forecast", **WHOLE)  # before what needs it is imported
 

@@ -25,8 +25,8 @@ from flaxinit.signal.samples.limits import Limits, TooLargeError
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.samples.statistics import correlations, count_samples
 from flaxinit.signal.samples.threads import one_thread
-from flaxinit.stack.jaxpr import called, closed
 from flaxinit.trees.paths import part
+from flaxinit.versions.jaxpr import called, closed
 
 
 @one_thread

@@ -1,6 +1,6 @@
 """Width transfer: what changes in a model when it grows, derived from its own program."""
 
-from flaxinit.stack.compat import WHOLE, require
+from flaxinit.versions.compat import WHOLE, require
 
 require("mup", **WHOLE)  # before what needs it is imported
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.signal.reading.model import Programs
-from flaxinit.stack.jaxpr import bind, called, closed, evaluate, unroll_scan
+from flaxinit.versions.jaxpr import bind, called, closed, evaluate, unroll_scan
 from flaxinit.width.analysis import Parameter, walked
 from flaxinit.width.depth import Place
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Var
 
-from flaxinit.stack.jaxpr import called, variables
+from flaxinit.versions.jaxpr import called, variables
 
 
 @dataclass(frozen=True)

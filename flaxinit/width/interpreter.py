@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, Var
 
-from flaxinit.stack.jaxpr import called, closed, scan_operands
+from flaxinit.versions.jaxpr import called, closed, scan_operands
 from flaxinit.width.alignment import aligned, paired
 from flaxinit.width.depth import Depth, Place
 from flaxinit.width.uses import Use

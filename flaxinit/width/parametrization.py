@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxinit.signal.reports.printed import Printed
-from flaxinit.stack.compat import require
 from flaxinit.trees.factors import known, multiplied, scaled_init
+from flaxinit.versions.compat import require
 from flaxinit.width.analysis import Parameter
 from flaxinit.width.decay import decaying, without_decay
 from flaxinit.width.optimizers import check_family, deviation, muon_axes, rate

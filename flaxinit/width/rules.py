@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flaxinit.signal.rules.functions import ELEMENTWISE
-from flaxinit.stack.jaxpr import IDENTITIES
+from flaxinit.versions.jaxpr import IDENTITIES
 from flaxinit.width.elementwise import elementwise, nonlinear
 from flaxinit.width.interpreter import Equation, Interpreter
 from flaxinit.width.meeting import refuse, settled

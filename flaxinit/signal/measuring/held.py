@@ -9,7 +9,7 @@ import numpy as np
 
 from flaxinit.signal.measuring.observed import PRODUCTS
 from flaxinit.signal.samples.signals import NOTHING, Origin
-from flaxinit.stack.jaxpr import MOVES
+from flaxinit.versions.jaxpr import MOVES
 
 
 class Held(NamedTuple):

@@ -21,8 +21,16 @@ from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.measuring.observed import Raw, merged, moments, product, square
 from flaxinit.signal.measuring.progress import Advance
 from flaxinit.signal.samples.signals import NOTHING, Origin
-from flaxinit.stack.jaxpr import bind, called, closed, evaluate, on_shards, run_while, unroll_scan
 from flaxinit.trees.paths import part
+from flaxinit.versions.jaxpr import (
+    bind,
+    called,
+    closed,
+    evaluate,
+    on_shards,
+    run_while,
+    unroll_scan,
+)
 
 
 class _Product(NamedTuple):

@@ -16,7 +16,7 @@ from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.movement import MOVEMENTS
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, Signal, exact, is_key
-from flaxinit.stack.jaxpr import called
+from flaxinit.versions.jaxpr import called
 
 # The held entries of a parameter: its moments are right to 2e-3, by the midpoint rule
 # (`draws.bits`): the error of a normal's variance is that of its outermost parts, about log(n) / n.

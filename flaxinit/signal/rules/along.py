@@ -10,8 +10,8 @@ import numpy as np
 
 from flaxinit.signal.samples.limits import must_fit
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, Signal, expanded, joined, wide
-from flaxinit.stack.compat import enable_x64
-from flaxinit.stack.jaxpr import bind
+from flaxinit.versions.compat import enable_x64
+from flaxinit.versions.jaxpr import bind
 
 
 def _windows(params: dict[str, Any]) -> list[int]:

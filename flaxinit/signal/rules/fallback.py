@@ -26,7 +26,7 @@ from flaxinit.signal.samples.signals import (
     joined,
     wide,
 )
-from flaxinit.stack.jaxpr import bind
+from flaxinit.versions.jaxpr import bind
 
 # Exact on a sample, as elementwise operations are. A convolution comes here with a fixed filter.
 _EXACT = (

@@ -29,7 +29,7 @@ from flaxinit.signal.samples.signals import (
     exact,
     is_key,
 )
-from flaxinit.stack.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
+from flaxinit.versions.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
 
 _SUMS = {"psum", "psum_invariant"}  # over devices, of which there is one
 

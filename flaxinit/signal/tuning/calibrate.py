@@ -26,9 +26,9 @@ from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.tuning.homogeneity import Key, Place, named
 from flaxinit.signal.tuning.plan import KERNELS, Bias, Branch, Merge, Trail, plan
 from flaxinit.signal.tuning.rescaling import Rescaling
-from flaxinit.stack.jaxpr import bind, called, evaluate, unroll_scan
 from flaxinit.trees import paths
 from flaxinit.trees.factors import by_path, multiplied
+from flaxinit.versions.jaxpr import bind, called, evaluate, unroll_scan
 
 # The model is traced as its user wants types to promote; sizes are in float32.
 _standard = functools.partial(jax.numpy_dtype_promotion, "standard")

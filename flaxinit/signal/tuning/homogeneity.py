@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxinit.stack.jaxpr import is_key
+from flaxinit.versions.jaxpr import is_key
 
 # A parameter by number, with the rows that loops take of it. Several in a set are scaled together.
 Key = tuple[int, tuple[int, ...]]

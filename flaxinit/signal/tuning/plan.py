@@ -28,7 +28,7 @@ from flaxinit.signal.tuning.homogeneity import (
     moves,
     row,
 )
-from flaxinit.stack.jaxpr import called, closed, evaluate, unroll_scan
+from flaxinit.versions.jaxpr import called, closed, evaluate, unroll_scan
 
 INPUT: Key = (-1, ())  # a maker that stands for the inputs
 KERNELS = ("dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general")

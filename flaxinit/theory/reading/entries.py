@@ -22,12 +22,12 @@ import numpy as np
 from sympy import Integer, nan, sympify
 from sympy.logic.boolalg import BooleanAtom
 
-from flaxinit.stack import jaxpr
-from flaxinit.stack.compat import enable_x64
 from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.effort import size, spend
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.reading.cells import Cells, apply, apply_to_all, cells, is_threshold
+from flaxinit.versions import jaxpr
+from flaxinit.versions.compat import enable_x64
 
 # A prime that nobody writes by hand: a function that splits, pairs or counts its inputs shows it
 # by its shapes.

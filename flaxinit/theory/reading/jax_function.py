@@ -11,11 +11,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 from sympy import Expr, Symbol
 
-from flaxinit.stack.compat import enable_x64
-from flaxinit.stack.jaxpr import bind, called, equations, evaluate
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.reading.entries import LENGTH, concretely, not_elementwise
 from flaxinit.theory.reading.symbolic import interpret
+from flaxinit.versions.compat import enable_x64
+from flaxinit.versions.jaxpr import bind, called, equations, evaluate
 
 
 class NotTraceable(ValueError):

@@ -12,7 +12,6 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from sympy import Expr, nan, true
 
-from flaxinit.stack.jaxpr import called, closed, evaluate, run_while, scan_operands, unroll_scan
 from flaxinit.theory.reading.elementwise import STRUCTURE, mixes, pick
 from flaxinit.theory.reading.entries import (
     LENGTH,
@@ -28,6 +27,7 @@ from flaxinit.theory.reading.entries import (
     written,
 )
 from flaxinit.theory.reading.rules import CALLS, RULES
+from flaxinit.versions.jaxpr import called, closed, evaluate, run_while, scan_operands, unroll_scan
 
 MAX_STEPS = 64  # of a loop
 

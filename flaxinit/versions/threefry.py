@@ -18,7 +18,7 @@ from jax import lax
 from jax.extend.random import define_prng_impl, threefry_prng_impl as jax_threefry
 from jaxtyping import Array, PRNGKeyArray, UInt, UInt32
 
-import flaxinit.stack.compat  # noqa: F401 - raises an error if JAX is too old
+import flaxinit.versions.compat  # noqa: F401 - raises an error if JAX is too old
 
 # Threefry-2x32 with twenty rounds: five groups of four rotations, of two kinds in turn, and the
 # constant in the third word of the key schedule (Salmon et al. 2011).

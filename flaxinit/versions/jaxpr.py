@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import PartitionSpec
 
-from flaxinit.stack.compat import enable_x64, jaxprs_in_params
+from flaxinit.versions.compat import enable_x64, jaxprs_in_params
 
 # Equations that run one program once on their operands. ``shard_map`` runs it on each device, on
 # that device's part of the operands.
