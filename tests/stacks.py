@@ -1,6 +1,7 @@
 """The supported stacks; `make stacks` tests each in its own environment and prints the table.
 
-Everything that names versions reads them here: the README's table, the workflow's matrix, .ci/run.
+Everything that names versions reads them here: the table of docs/support.md,
+the README's sentence, the workflow's matrix, .ci/run.
 """
 
 import dataclasses
@@ -59,9 +60,20 @@ LOWEST = next(stack for stack in STACKS if stack.whole)
 
 
 def markdown() -> str:
-    """Return the README's table."""
+    """Return the table of docs/support.md."""
     rows = [f"| {s.python} | {s.jax} | {s.flax} | {s.ran} |" for s in STACKS]
     return "\n".join(["| Python | jax | flax | tested |", "| --- | --- | --- | --- |", *rows])
+
+
+def sentence() -> str:
+    """Return what the README says of the table."""
+    minor = [".".join(stack.jax.split(".")[:2]) for stack in STACKS]
+    pythons = sorted({stack.python for stack in STACKS}, key=lambda v: int(v.split(".")[1]))
+    whole = minor[STACKS.index(LOWEST)]
+    return (
+        f"Tested with Python {pythons[0]} to {pythons[-1]} and JAX {whole} to {minor[-1]}, "
+        f"initializers and `derive` from JAX {minor[0]} on"
+    )
 
 
 def interpreter(version: str) -> str | None:
