@@ -4,6 +4,7 @@ import fnmatch
 import io
 import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ from flax import nnx
 
 import flaxinit
 from flaxinit.cli import main
+from flaxinit.signal.reports.table import MEANINGS
 
 
 class Deep(nn.Module):
@@ -62,6 +64,7 @@ def test_a_table_fits_its_terminal_and_keeps_its_paths(sick, width):
     lines = file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert sum("params/Dense_" in line and "/kernel " in line for line in lines) >= 20
+    assert any("html() has them" in line for line in lines) == (width < 400)
 
 
 def test_json_has_every_number_and_finding(sick):
@@ -91,6 +94,14 @@ def test_a_page_is_whole_and_needs_no_network(sick, tmp_path):
     # A dot for each kernel in each figure.
     assert len(page.findall(".//circle")) == 40
     assert "kernel_init=flaxinit.he(&quot;relu&quot;)" in text
+    headings = [cell.text for cell in page.findall(".//th")]
+    assert headings == [term.text for term in page.findall(".//dt")]
+    assert headings[:2] == ["kernel", "finding"]
+
+
+def test_the_guide_explains_every_column():
+    guide = (Path(__file__).parents[1] / "docs" / "models.md").read_text("utf-8")
+    assert [name for name in MEANINGS if f"`{name}`" not in guide] == ["kernel"]
 
 
 def test_names_from_a_model_do_not_become_tags(tmp_path):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.curves import Curve, panels
 from flaxinit.signal.reports.repeats import together
-from flaxinit.signal.reports.table import columns_of, remarks
+from flaxinit.signal.reports.table import MEANINGS, columns_of, remarks
 
 if TYPE_CHECKING:
     from flaxinit.signal.reports.report import Report
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 240, 64, 28, 12  # of a plot, in pixels
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 256, 64, 44, 12  # of a plot, in pixels
 
 
 def page(report: "Report") -> str:
@@ -35,6 +35,10 @@ def page(report: "Report") -> str:
         f"<li><span style='background:{curve.color}'></span><code>{escape(curve.label)}</code></li>"
         for curve in first
     )
+    columns = columns_of(report)
+    meanings = "".join(
+        f"<dt>{escape(heading)}</dt><dd>{escape(MEANINGS[heading])}</dd>" for heading in columns
+    )
     notes = "".join(f"<li>{escape(each)}</li>" for each in remarks(report, findings=False))
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -42,7 +46,7 @@ def page(report: "Report") -> str:
         f"<title>Signal report</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>Signal of a model</h1><p class='verdict'>{verdict}</p>"
         f"<ol>{findings}</ol>{figures}{legend}<ul class='key'>{key}</ul>"
-        f"{_table(columns_of(report))}<ul>{notes}</ul>"
+        f"{_table(columns)}<ul>{notes}</ul><h2>Columns</h2><dl>{meanings}</dl>"
         "</main></body></html>"
     )
 
@@ -84,9 +88,11 @@ def _figure(title: str, curves: Sequence[Curve]) -> str:
     )
     drawn = "".join(part for curve in curves for part in _drawn(curve, x, y))
     ticks = "".join(
-        f"<text x='{x(n):.1f}' y='{_HEIGHT - 8}' text-anchor='middle'>{n}</text>"
+        f"<text x='{x(n):.1f}' y='{_HEIGHT - 26}' text-anchor='middle'>{n}</text>"
         for n in range(0, last + 1, max(1, last // 10))
     )
+    below = f"x='{(_LEFT + _WIDTH - 12) / 2:.1f}' y='{_HEIGHT - 8}' text-anchor='middle'"
+    ticks += f"<text {below}>place in the order of use</text>"
     return (
         f"<figure><figcaption>{escape(title)}</figcaption><div class='wide'>"
         f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img' aria-label='{escape(title)}'>"
@@ -147,6 +153,10 @@ svg{width:100%;min-width:420px;height:auto}
 .axis line{stroke:var(--line)}
 .axis text{fill:var(--note);font-size:11px}
 .wide{overflow-x:auto}
+h2{font-size:1.1rem;margin:1.5rem 0 .3rem}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:0;color:var(--note)}
+dt{font-weight:600}
+dd{margin:0}
 table{border-collapse:collapse;font-size:13px;white-space:nowrap}
 th,td{padding:.2rem .6rem;text-align:left;border-bottom:1px solid var(--line)}
 td:first-child{font-family:ui-monospace,monospace}

@@ -53,7 +53,9 @@ def plot(report: "Report", path: str | Path) -> None:
     labels = {curve.label: curve.color for curve in next(iter(found.values()), [])}
     if len(labels) <= _MOST:
         axes[0].legend(fontsize=7, ncols=2)
-    figure.supxlabel("line: forecast; band: 95 % of draws; dots: measured", fontsize=8)
+    figure.supxlabel(
+        "place in the order of use; line: forecast; band: 95 % of draws; dots: measured", fontsize=8
+    )
     figure.savefig(path, dpi=130)
 
 

@@ -25,6 +25,26 @@ _DISPENSABLE = (
     ),
     *("fan_in", "E[δ²]", "out forecast", "wanted", "E[x²]"),
 )
+# What a column holds, for those who see a report for the first time.
+MEANINGS = {
+    "kernel": "path of the kernel",
+    "finding": "numbers of the findings about it",
+    "shape": "shape of the kernel",
+    "fan_in": "terms in the sum of one output",
+    "fan seen": "the fan that the initializer counted, where it is another",
+    "σ_w²": "fan_in times the variance of the weights",
+    "wanted": "the σ_w² that would keep the signal",
+    "E[x²]": "second moment of the inputs",
+    "in forecast": "the same, by theory from the network's inputs on",
+    "E[y²]": "second moment of the outputs",
+    "out forecast": "the same, by theory from the network's inputs on",
+    "one draw": "where E[y²] of 19 of 20 draws is, by theory",
+    "E[δ²]": "second moment of the gradient of the outputs",
+    "δ² forecast": "the same, by theory",
+    "E[dW²]": "second moment of the gradient of the kernel",
+    "positions": "correlation of the outputs at two positions",
+    "samples": "correlation of the outputs for two samples",
+}
 
 
 def render(report: "Report", width: int) -> Iterator:
@@ -34,6 +54,7 @@ def render(report: "Report", width: int) -> Iterator:
     from rich.text import Text  # plain: in markup, [x²] and [2] are styles
 
     columns = columns_of(report)
+    all_of_them = list(columns)
     room = width - 2 - min(_READABLE, max(map(len, columns["kernel"]), default=0))
     for heading in _DISPENSABLE:
         if sum(map(_width, list(columns.items())[1:])) > room:
@@ -51,6 +72,8 @@ def render(report: "Report", width: int) -> Iterator:
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*map(Text, cells))
     yield table
+    if left_out := [heading for heading in all_of_them if heading not in columns]:
+        yield Text(f"in {width} columns without {', '.join(left_out)}: html() has them")
     for remark in remarks(report):
         yield Text(remark)
 
@@ -79,8 +102,13 @@ def columns_of(report: "Report") -> dict[str, list[str]]:
         cells = zip(expected(name), groups, strict=True)
         return ["undetermined" if getattr(g[-1], why_not) else cell for cell, g in cells]
 
+    numbers = {id(finding): n for n, finding in enumerate(report.findings, 1)}
     columns = {
         "kernel": [together(layer.path for layer in group) for group in groups],
+        "finding": [
+            ",".join(str(n) for n in sorted({numbers[id(f)] for x in group for f in x.findings}))
+            for group in groups
+        ],
         "shape": [str(group[0].shape).replace(" ", "") for group in groups],
         "fan_in": [f"{group[0].fan_in:g}" for group in groups],
         "fan seen": each(lambda x: None if x.fan_in_seen == x.fan_in else x.fan_in_seen),
@@ -113,11 +141,6 @@ def columns_of(report: "Report") -> dict[str, list[str]]:
             "positions": expected("positions"),
             "samples": expected("samples"),
         }
-    numbers = {id(finding): n for n, finding in enumerate(report.findings, 1)}
-    columns["finding"] = [
-        ",".join(str(n) for n in sorted({numbers[id(f)] for x in group for f in x.findings}))
-        for group in groups
-    ]
     return {heading: cells for heading, cells in columns.items() if any(cells)}
 
 
