@@ -18,5 +18,6 @@ from flaxinit.signal.audit import audit as audit
 from flaxinit.signal.forecast import forecast as forecast
 from flaxinit.signal.measuring.measured import Measured as Measured
 from flaxinit.signal.reports.report import Layer as Layer, Report as Report, Sum as Sum
-from flaxinit.signal.tuning.calibrate import Calibration as Calibration, calibrate as calibrate
+from flaxinit.signal.tuning.calibrate import calibrate as calibrate
+from flaxinit.signal.tuning.calibration import Calibration as Calibration
 from flaxinit.signal.tuning.tune import Factors as Factors, Tuned as Tuned, tune as tune

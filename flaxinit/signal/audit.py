@@ -1,7 +1,6 @@
 """audit(): the signal of a model at its present weights, beside its forecast."""
 
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,15 +16,8 @@ from flaxinit.signal.measuring.measure import Run, finished
 from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.measuring.progress import Phase, phases
 from flaxinit.signal.reading import given
-from flaxinit.signal.reading.checked import (
-    check_batch,
-    check_call,
-    check_function,
-    check_inputs,
-    check_runs,
-    misplaced,
-)
-from flaxinit.signal.reading.model import Programs, by_value, traced
+from flaxinit.signal.reading.checked import check_batch, misplaced
+from flaxinit.signal.reading.model import Programs, by_value, traced, with_parameters
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
 from flaxinit.signal.samples.threads import one_thread
@@ -116,27 +108,13 @@ class _Model:
 
 
 def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model:
-    check_call("audit", "forecast", model, inputs, options)
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is not None and isinstance(model, nnx.Module):
+    def not_random(nnx):
         # Keys and counts of random numbers are not weights: what they make is part of the signal.
-        graph, random, params = nnx.split(model, nnx.RngState, ...)
+        return nnx.Not(nnx.RngState)
 
-        def call(params, random, *inputs, **options):
-            return nnx.merge(graph, random, params)(*inputs, **options)
-
-        return _with_params(call, params, inputs, options, (random,))
-    check_function(model, "audit")
-    return _with_params(model, inputs[0], inputs[1:], options)
-
-
-def _with_params(
-    model: Callable, params: Any, inputs: Sequence[Any], options: dict[str, Any], before=()
-) -> _Model:
-    """Trace a model; it takes what is `before` between parameters and inputs."""
-    check_runs(params, inputs, options)
+    opened = with_parameters("audit", "forecast", model, inputs, options, not_random)
+    params, inputs = opened.params, (*opened.state, *opened.inputs)
     named, options = by_value(options)
-    check_inputs(inputs, named)
     leaves, tree = jax.tree.flatten(params)
     arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
     floating = [
@@ -159,13 +137,13 @@ def _with_params(
             next(weights) if f else next(state) if a else leaf
             for leaf, a, f in zip(leaves, arrays, floating, strict=True)
         )
-        output = model(whole, *inputs, **named, **options)
+        output = opened.call(whole, *inputs, **named, **options)
         if options.get("mutable", False) is not False:  # Flax returns the state as well
             output = output[0]
         return [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
     try:
-        programs = traced(lambda key, *_, **__: (weights, state), apply, (*before, *inputs), named)
+        programs = traced(lambda key, *_, **__: (weights, state), apply, inputs, named)
     except Exception as error:
         if why := misplaced(params, inputs, "audit"):
             raise TypeError(why) from error

@@ -18,6 +18,12 @@ def is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
+def is_nnx_module(value: Any) -> bool:
+    """Return whether a value is an NNX module; Flax is loaded if it is."""
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(value, nnx.Module)
+
+
 def check_values(*trees: Any) -> None:
     """Raise TypeError for a tracer, which has no values."""
     for leaf in jax.tree.leaves(trees):
@@ -64,19 +70,6 @@ def check_batch(arrays: Sequence[Any]) -> None:
         )
 
 
-def check_function(model: Any, caller: str) -> None:
-    """Raise TypeError for a function that is a tree of weights itself, as an Equinox module is."""
-    if isinstance(model, jax.tree_util.Partial):
-        return
-    leaves = [x for x in jax.tree.leaves(model) if isinstance(x, jax.Array | np.ndarray)]
-    if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves):
-        raise TypeError(
-            f"{type(model).__name__} holds its parameters itself, and {caller} takes them as an "
-            f"argument: {caller}(lambda module, x: jax.vmap(module)(x), module, x), without "
-            "jax.vmap if the module takes batches."
-        )
-
-
 def misplaced(params: Any, inputs: Sequence[Any], caller: str) -> str:
     """Return what to say if parameters seem to come after an input; empty if they do not."""
     if not is_array(params):
@@ -105,15 +98,16 @@ def check_call(
 
     Raises:
         TypeError: if the model is neither, such as a Linen module in the place of its ``apply``, if
-            nothing is given with a function, or if a shape stands for an array.
+            a function holds weights itself or comes without parameters or inputs, or if a shape
+            stands for an array.
     """
-    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
+    linen = sys.modules.get("flax.linen")
     if linen is not None and isinstance(model, linen.Module):
         raise TypeError(
             f"A Linen module holds no parameters, so that {maker} cannot run "
             f"{type(model).__name__} itself: use {maker}(module.apply, params, x)."
         )
-    if nnx is None or not isinstance(model, nnx.Module):
+    if not is_nnx_module(model):
         if isinstance(model, type) or not callable(model):
             raise TypeError(
                 f"{maker} takes a function of parameters and inputs, {maker}(module.apply, params, "
@@ -121,7 +115,13 @@ def check_call(
                 f"{'the class ' * isinstance(model, type)}"
                 f"{getattr(model, '__name__', type(model).__name__)}."
             )
-        if not inputs:
+        if _holds_weights(model):
+            raise TypeError(
+                f"{type(model).__name__} holds its parameters itself, and {maker} takes them as an "
+                f"argument: {maker}(lambda module, x: jax.vmap(module)(x), module, x), without "
+                "jax.vmap if the module takes batches."
+            )
+        if not inputs or (len(inputs) == 1 and not options):
             raise TypeError(
                 f"{maker} needs the model's parameters and inputs: {maker}(model, params, x)."
             )
@@ -132,3 +132,10 @@ def check_call(
             f"{maker} measures, and needs arrays in the place of shapes such as {shapes[0]}. From "
             f"shapes alone, use flaxinit.{other}(model, *inputs)."
         )
+
+
+def _holds_weights(model: Any) -> bool:
+    """Return whether a function is a tree of weights itself, as an Equinox module is."""
+    leaves = [x for x in jax.tree.leaves(model) if isinstance(x, jax.Array | np.ndarray)]
+    floating = any(jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves)
+    return floating and not isinstance(model, jax.tree_util.Partial)

@@ -4,14 +4,21 @@ import functools
 import sys
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from flaxinit.signal.reading.checked import check_batch, check_inputs, is_array
+from flaxinit.signal.reading.checked import (
+    check_batch,
+    check_call,
+    check_inputs,
+    check_runs,
+    is_array,
+    is_nnx_module,
+)
 from flaxinit.trees.paths import name
 
 
@@ -130,6 +137,50 @@ def traced(
     )
 
 
+class WithParameters(NamedTuple):
+    """A model and its parameters: ``call(params, *state, *inputs, **options)``."""
+
+    call: Callable[..., Any]
+    params: Any
+    state: tuple[Any, ...]
+    inputs: tuple[Any, ...]
+
+
+def with_parameters(
+    caller: str,
+    other: str,
+    model: Any,
+    inputs: Sequence[Any],
+    options: dict[str, Any],
+    weights: Callable[[Any], Any],
+) -> WithParameters:
+    """Check a model that is run on arrays, and take it apart.
+
+    Args:
+        caller: the function that measures, for errors.
+        other: the one that does without arrays.
+        model: a function of parameters and inputs, or an NNX module.
+        inputs: the parameters (not of an NNX module), then the inputs.
+        options: keyword arguments of the model.
+        weights: the filter of `nnx.split` for the parameters, given Flax's module ``nnx``, which is
+            not loaded here if the model does not use it. All other variables are state.
+    """
+    check_call(caller, other, model, inputs, options)
+    if is_nnx_module(model):
+        nnx = sys.modules["flax.nnx"]
+        graph, params, state = nnx.split(model, weights(nnx), ...)
+
+        def call(params, state, *inputs, **options):
+            return nnx.merge(graph, params, state)(*inputs, **options)
+
+        whole = WithParameters(call, params, (state,), tuple(inputs))
+    else:
+        whole = WithParameters(model, inputs[0], (), tuple(inputs[1:]))
+    check_runs(whole.params, whole.inputs, options)
+    check_inputs(whole.inputs, by_value(options)[0])
+    return whole
+
+
 def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJaxpr:
     """Keep what some results need, given by number; all of them need less than an init runs."""
     used = [wanted is None or n in wanted for n in range(len(program.jaxpr.outvars))]
@@ -169,7 +220,7 @@ def _functions(model: Any, options: dict[str, Any]) -> _Functions:
         return _pair(*model, options)
     is_class = isinstance(model, type)
     built = is_class and not (nnx is not None and issubclass(model, nnx.Module))
-    if nnx is not None and callable(model) and not isinstance(model, nnx.Module) and not built:
+    if nnx is not None and callable(model) and not is_nnx_module(model) and not built:
         return _nnx(nnx, model, options)
     received = f"the class {model.__name__}: build it" if is_class else f"a {type(model).__name__}"
     raise TypeError(

@@ -3,71 +3,31 @@
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
 from flaxinit.initializers.checks import checked_flag, checked_number
 from flaxinit.signal.reading.checked import (
     check_batch,
-    check_call,
-    check_function,
-    check_inputs,
-    check_runs,
+    is_nnx_module,
     misplaced,
 )
-from flaxinit.signal.reading.model import by_value
-from flaxinit.signal.reports.printed import Printed, grid
-from flaxinit.signal.tuning.homogeneity import Key, Place, named
-from flaxinit.signal.tuning.plan import KERNELS, Bias, Branch, Merge, Trail, plan
-from flaxinit.signal.tuning.rescaling import Rescaling
+from flaxinit.signal.reading.model import WithParameters, with_parameters
+from flaxinit.signal.tuning.calibrating_run import CalibratingRun
+from flaxinit.signal.tuning.calibration import Calibrated, Calibration
+from flaxinit.signal.tuning.homogeneity import Key, named
+from flaxinit.signal.tuning.plan import plan
 from flaxinit.trees import paths
 from flaxinit.trees.factors import by_path, multiplied
-from flaxinit.versions.jaxpr import bind, called, evaluate, unroll_scan
 
 # The model is traced as its user wants types to promote; sizes are in float32.
 _standard = functools.partial(jax.numpy_dtype_promotion, "standard")
 
-Report = bool | Callable[["Calibration"], None]
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """A kernel before and after.
-
-    Attributes:
-        path: as `fast_init` writes it, with the steps of loops: ``params/layers/kernel[3]``.
-        shape: of the parameter.
-        before: E[y²] of its outputs with the parameters that were given.
-        after: the same with those that are returned; less than the level where it ends a branch.
-        factor: on the kernel.
-        why: the reason, in words.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    before: float
-    after: float
-    factor: float
-    why: str
-
-
-@dataclass(frozen=True, repr=False)
-class Calibration(Printed):
-    """What `calibrate` measured and did, kernel by kernel; prints as a table."""
-
-    rows: tuple[Calibrated, ...]
-
-    def __rich__(self):
-        columns = ("kernel", "shape", "E[y²] before", "after", "factor", "why")
-        return grid(
-            columns, ((x.path, x.shape, x.before, x.after, x.factor, x.why) for x in self.rows)
-        )
+Report = bool | Callable[[Calibration], None]
 
 
 def calibrate(
@@ -135,32 +95,19 @@ def calibrate(
     level = checked_number("level", level, above=0)
     center = checked_flag("center", center)
     report = report if callable(report) else checked_flag("report", report)
-    check_call("calibrate", "tune", apply, inputs, options)
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is not None and isinstance(apply, nnx.Module):
-        graph, params, state = nnx.split(apply, nnx.Param, ...)
-
-        def call(params, state, *inputs, **options):
-            return nnx.merge(graph, params, state)(*inputs, **options)
-
-        check_inputs(inputs, by_value(options)[0])
-        model = _Model(call, params, (state, *inputs), options, level, center)
-        nnx.update(apply, model.calibrated(report))
+    model = with_parameters("calibrate", "tune", apply, inputs, options, lambda nnx: nnx.Param)
+    params = _Model(model, options, level, center).calibrated(report)
+    if is_nnx_module(apply):
+        sys.modules["flax.nnx"].update(apply, params)
         return apply
-    check_function(apply, "calibrate")
-    if len(inputs) == 1 and not options:
-        raise TypeError(
-            "calibrate needs the model's parameters and inputs: calibrate(apply, params, x)."
-        )
-    check_inputs(inputs[1:], by_value(options)[0])
-    return _Model(apply, inputs[0], inputs[1:], options, level, center).calibrated(report)
+    return params
 
 
 class _Model:
     """A model's program on its parameters and inputs."""
 
-    def __init__(self, apply, params, inputs, options, level: float, center: bool):
-        check_runs(params, inputs, options)
+    def __init__(self, model: WithParameters, options, level: float, center: bool):
+        params, inputs = model.params, (*model.state, *model.inputs)
         leaves, tree = jax.tree_util.tree_flatten_with_path((params, inputs, options))
         traced = [isinstance(leaf, jax.Array | np.ndarray) for _, leaf in leaves]
 
@@ -169,7 +116,7 @@ class _Model:
             pairs = zip(leaves, traced, strict=True)
             whole = tree.unflatten(next(arrays) if t else leaf for (_, leaf), t in pairs)
             params, inputs, options = whole
-            made = apply(params, *inputs, **options)
+            made = model.call(params, *inputs, **options)
             # The state that Linen returns beside the output is not part of the signal.
             return made[0] if options.get("mutable") else made
 
@@ -198,11 +145,10 @@ class _Model:
 
     def calibrated(self, report: Report) -> Any:
         """Return the parameters times their factors; report if asked."""
-        fixed = self.plan.fixed
 
         @jax.jit
         def run(arrays):
-            walk = _Walk(self, fixed, self.center)
+            walk = self._run(self.center, self.plan.fixed)
             walk.run(self.program, arrays)
             tops = {(n, steps): jnp.max(jnp.abs(arrays[n][steps])) for n, steps in walk.factors}
             return walk.factors, walk.shifts, walk.sizes, walk.spreads, tops
@@ -228,6 +174,9 @@ class _Model:
             calibration = self._calibration(params, factors)
             print(calibration) if report is True else report(calibration)
         return params
+
+    def _run(self, center: bool, fixed: frozenset[Key]) -> CalibratingRun:
+        return CalibratingRun(self.plan, self.path, self.level, center, fixed)
 
     def _check_fits(self, key: Key, factor: float, top: float) -> None:
         """Check that a kernel times its factor is in the range of its dtype."""
@@ -262,7 +211,7 @@ class _Model:
 
         @jax.jit
         def measured(arrays):
-            walk = _Walk(self, frozenset(self.plan.order), False)
+            walk = self._run(False, frozenset(self.plan.order))
             walk.run(self.program, arrays)
             return walk.sizes
 
@@ -284,113 +233,3 @@ class _Model:
             if key in before
         ]
         return Calibration(tuple(rows))
-
-
-class _Walk(Rescaling):
-    """A run of the program, traced, in which kernels are divided by what they make."""
-
-    def __init__(self, model: _Model, fixed: frozenset[Key], center: bool):
-        self.plan, self.path, self.fixed, self.center = model.plan, model.path, fixed, center
-        self.wanted = math.sqrt(model.level)
-        self.trail = Trail()
-        self.factors: dict[Key, Any] = {}
-        self.shifts: dict[Key, Any] = {}
-        # Of what each kernel makes at its first use: its root mean square, and whether it varies.
-        self.sizes: dict[Key, Any] = {}
-        self.spreads: dict[Key, Any] = {}
-        self.uses: dict[Key, int] = {}
-        self.begun: dict[Place, Any] = {}
-
-    def run(self, program: ClosedJaxpr, operands: Sequence[Any]) -> list[Any]:
-        with self.trail:
-            return evaluate(program, operands, self.equation)
-
-    def equation(self, equation, values: list[Any]) -> list[Any]:
-        place = self.trail.step()
-        name = equation.primitive.name
-        if name != "shard_map" and (body := called(equation)):
-            return self.run(body, values)
-        if name == "scan" and equation.params["length"]:
-            return unroll_scan(equation, values, self.run, lambda x, n: x[n], jnp.stack)
-        event = self.plan.sums.get(place)
-        if isinstance(event, Branch):
-            values = self.branch(event, values)
-        elif isinstance(event, Merge):
-            values = self.merge(event, values)
-        elif isinstance(event, Bias):
-            values = self.bias(event, values)
-        results = bind(equation, values)
-        if (owner := self.plan.products.get(place)) is not None:
-            return [self.product(owner, name in KERNELS, results[0])]
-        return results
-
-    def product(self, owner: Key, kernel: bool, y: Any) -> Any:
-        first = owner not in self.uses
-        self.uses[owner] = self.uses.get(owner, 0) + 1
-        if kernel and first:
-            if not y.size:
-                raise ValueError(
-                    f"What {self.path(owner)} makes has shape {y.shape}, no entries. Give a batch "
-                    "of inputs that is not empty."
-                )
-            self.sizes[owner] = size = _size(y)
-            if owner not in self.fixed:
-                self.factors[owner] = _ratio(self.wanted, size)
-        return _times(y, self.factors.get(owner, 1.0))
-
-    def bias(self, event: Bias, values: list[Any]) -> list[Any]:
-        """Center what a kernel makes by the bias that is added to it, and rescale the kernel."""
-        bias, y = values[event.side], values[1 - event.side]
-        own = self.changeable(frozenset({event.owner})) and event.bias not in self.shifts
-        if not self.center or not own or bias.ndim != y.ndim:
-            return values
-        over = tuple(axis for axis, size in enumerate(bias.shape) if size == 1)
-        product = _wide(y)
-        mean = jnp.mean(product, axis=over, keepdims=True)
-        size, spread = _size(y), _size(product - mean)
-        # The mean of n equal numbers, added in pairs, is wrong by log2(n) roundings and one more.
-        rounding = float(jnp.finfo(product.dtype).eps) * (1 + math.log2(y.size))
-        self.spreads[event.owner] = (spread > rounding * size) | (size == 0)
-        factor = _ratio(self.wanted, spread)
-        self.factors[event.owner] *= factor
-        shift = -mean * factor - _wide(bias)
-        self.shifts[event.bias] = shift
-        values = list(values)
-        values[event.side] = (_wide(bias) + shift).astype(bias.dtype)
-        values[1 - event.side] = _times(y, factor)
-        return values
-
-    def branch(self, event: Branch, values: list[Any]) -> list[Any]:
-        """Bound what a branch adds to the stream by its share of what the stream started with."""
-        stream, y = values[1 - event.side], values[event.side]
-        start = self.begun.setdefault(event.start, _size(stream))
-        share = start / math.sqrt(self.plan.branches[event.stream])
-        bound = jnp.where(share == 0, 1.0, jnp.minimum(1, _ratio(share, _size(y))))
-        values = list(values)
-        values[event.side] = self.rescaled(event.end, y, bound)
-        return values
-
-    def times(self, value: Any, factor: Any) -> Any:
-        """Multiply an array."""
-        return _times(value, factor)
-
-
-def _wide(y: Any) -> Any:
-    return y.astype(np.promote_types(y.dtype, np.float32))  # JAX promotes no 8 bits
-
-
-def _size(y: Any) -> Any:
-    """Return the root mean square, by parts of the largest entry, whose squares are in range."""
-    wide = jnp.abs(_wide(y))
-    top = jnp.max(wide)
-    top = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
-    return top * jnp.sqrt(jnp.mean((wide / top) ** 2))
-
-
-def _ratio(wanted: Any, found: Any) -> Any:
-    """Return a factor that makes the wanted of what was found; 1 where that is 0."""
-    return jnp.where(found == 0, 1.0, wanted / jnp.where(found == 0, 1, found))
-
-
-def _times(y: Any, factor: Any) -> Any:
-    return y if isinstance(factor, float) and factor == 1.0 else (_wide(y) * factor).astype(y.dtype)
