@@ -62,6 +62,8 @@ def critical_first(activation: str) -> Callable:
     return flaxinit.variance_scaling(found.q - of_bias, "fan_in", "truncated_normal")
 
 
+# Those of the textbooks; an orthogonal kernel is multiplied by the gain.
+TEXTBOOK = ("normal", "uniform", "xavier", "lecun", "he", "orthogonal")
 TECHNIQUES = {
     "normal": Technique.everywhere("Normal σ=0.01", flaxinit.normal(0.01)),
     "uniform": Technique.everywhere("Uniform ±0.05", centered_uniform(0.05)),

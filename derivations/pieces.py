@@ -17,6 +17,12 @@ from derivations.proof import (
 )
 
 HEADINGS = {"mean": "Mean", "second": "Second moment", "backward": "Backward second moment"}
+JUMP_AT_0 = (
+    r"The derivative above holds almost everywhere; automatic differentiation returns it. It "
+    r"leaves out the jump at 0: as a distribution, $\phi'$ has a delta there, and the C-map "
+    r"has an infinite slope at $c = 1$. No weight variance keeps gradients through this "
+    r"function."
+)
 
 
 def two_half_lines(page: Activation, **results: sp.Expr) -> None:

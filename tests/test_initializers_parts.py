@@ -1,7 +1,5 @@
 """Kernels made of parts: each part is what its own initializer draws, on any mesh."""
 
-import copy
-import pickle
 import re
 
 import flax.linen as nn
@@ -12,11 +10,11 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType
 from scipy import stats
+from value_checks import check_is_a_value
 
 import flaxinit
 from benchmarks.bounds import PARENTS, ROUNDING, Rounded, ks_bound, z_score
 from flaxinit import concatenate, he, stack, zeros
-from flaxinit.initializers.config import forms
 
 KEY = jax.random.key(21)
 SHAPE = (16, 48)
@@ -51,12 +49,7 @@ def split(name, array):
 
 @every
 def test_is_a_value(name):
-    init = JOINED[name]
-    assert eval(repr(init), dict(forms())) == init
-    assert pickle.loads(pickle.dumps(init)) == copy.deepcopy(init) == init
-    assert hash(pickle.loads(pickle.dumps(init))) == hash(init)
-    assert flaxinit.get(init.to_config()) == init
-    assert sum(other == init for other in JOINED.values()) == 1
+    check_is_a_value(JOINED[name], JOINED.values())
 
 
 @every

@@ -4,6 +4,7 @@ import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
+from benchmarks.techniques import TEXTBOOK
 from benchmarks.units import Classifier
 from benchmarks.view import COLORS, Outcome, View, briefly, interval, panels
 
@@ -17,18 +18,7 @@ def units(size: str) -> list[Classifier]:
     return [
         Classifier(
             activation=activation,
-            techniques=(
-                "normal",
-                "uniform",
-                "xavier",
-                "lecun",
-                "he",
-                "orthogonal",
-                "derived",
-                "derived uniform",
-                "backward",
-                "critical",
-            ),
+            techniques=(*TEXTBOOK, "derived", "derived uniform", "backward", "critical"),
             learning_rates=rates(6, count),
             seeds=tuple(range(seeds)),
             depth=6,

@@ -4,21 +4,11 @@ import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
-from benchmarks.techniques import title
+from benchmarks.techniques import TEXTBOOK, title
 from benchmarks.units import Classifier
 from benchmarks.view import Outcome, View, estimate, listed, panels
 
-TECHNIQUES_COMPARED = (
-    "normal",
-    "uniform",
-    "xavier",
-    "lecun",
-    "he",
-    "orthogonal",
-    "derived",
-    "backward",
-    "critical",
-)
+TECHNIQUES_COMPARED = (*TEXTBOOK, "derived", "backward", "critical")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "silu", "selu", "sin")
 TARGET_SHARE = 0.25  # of the loss of the best constant guess
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks import summary
 from benchmarks.experiments import Experiment, rates
-from benchmarks.techniques import TECHNIQUES
+from benchmarks.techniques import TECHNIQUES, TEXTBOOK
 from benchmarks.units import Classifier
 from benchmarks.view import Outcome, View, briefly, listed, look, panels
 
@@ -18,7 +18,7 @@ def units(size: str) -> list[Classifier]:
     return [
         Classifier(
             activation=activation,
-            techniques=("normal", "uniform", "xavier", "lecun", "he", "orthogonal", "derived"),
+            techniques=(*TEXTBOOK, "derived"),
             learning_rates=rates(10, count),
             seeds=tuple(range(seeds)),
             depth=10,

@@ -15,10 +15,5 @@ def write() -> Activation:
         pieces=[(0, -oo, 0), (1, 0, oo)],
     )
     pieces.two_half_lines(page, mean=sp.S.Half, second=sp.S.Half, backward=sp.S.Zero)
-    page.say(
-        r"The derivative above holds almost everywhere; automatic differentiation returns it. It "
-        r"leaves out the jump at 0: as a distribution, $\phi'$ has a delta there, and the C-map "
-        r"has an infinite slope at $c = 1$. No weight variance keeps gradients through this "
-        r"function."
-    )
+    page.say(pieces.JUMP_AT_0)
     return page

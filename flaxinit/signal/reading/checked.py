@@ -89,17 +89,12 @@ def check_call(
 ) -> None:
     """Check that a model can be run on what is given with it.
 
-    Args:
-        maker: the function that measures, for errors.
-        other: the one that does without arrays.
-        model: a function of parameters and inputs, or an NNX module.
-        inputs: the parameters (not of an NNX module), then the inputs.
-        options: keyword arguments of the model.
+    The arguments are those of `model.with_parameters`.
 
     Raises:
-        TypeError: if the model is neither, such as a Linen module in the place of its ``apply``, if
-            a function holds weights itself or comes without parameters or inputs, or if a shape
-            stands for an array.
+        TypeError: if the model is neither a function nor an NNX module, such as a Linen module in
+            the place of its ``apply``, if a function holds weights itself or comes without
+            parameters or inputs, or if a shape stands for an array.
     """
     linen = sys.modules.get("flax.linen")
     if linen is not None and isinstance(model, linen.Module):

@@ -8,6 +8,7 @@ crude on purpose: a Gaussian tail beyond a dozen standard deviations forgives an
 import contextlib
 import functools
 import math
+import operator
 from dataclasses import dataclass
 
 import sympy
@@ -95,10 +96,7 @@ class Tail:
         if expr.is_Add:
             return functools.reduce(self._sum, map(self.upper, expr.args))
         if expr.is_Mul:
-            total = Growth()
-            for factor in expr.args:
-                total = total * self.upper(factor)
-            return total
+            return functools.reduce(operator.mul, map(self.upper, expr.args))
         if expr.is_Pow:
             base, exponent = expr.as_base_exp()
             if exponent.has(z):
@@ -164,10 +162,7 @@ class Tail:
         if expr.is_Add:
             return self._lower_sum(expr)
         if expr.is_Mul:
-            total = Growth()
-            for factor in expr.args:
-                total = total * self.lower(factor)
-            return total
+            return functools.reduce(operator.mul, map(self.lower, expr.args))
         if expr.is_Pow:
             base, exponent = expr.as_base_exp()
             if exponent.has(z):
