@@ -85,15 +85,20 @@ def train(unit: Unit, tick: Callable[[float], Any] = lambda share: None) -> dict
     }
 
 
+def devices() -> list[jax.Device]:
+    """Return the devices that train: all there are, in all processes."""
+    return jax.devices()
+
+
 def mesh() -> Mesh:
     """Return a mesh of all devices in a row, with each process's devices side by side."""
-    return Mesh(np.array(jax.devices()), ("seed",), axis_types=(AxisType.Auto,))
+    return Mesh(np.array(devices()), ("seed",), axis_types=(AxisType.Auto,))
 
 
 def seed_keys(unit: Unit) -> jax.Array:
     """Make a key for each seed, and repeat the last until all devices have equally many."""
     seeds = np.array(unit.seeds)
-    padding = -len(seeds) % jax.device_count()
+    padding = -len(seeds) % len(devices())
     padded = np.append(seeds, seeds[-1:].repeat(padding))
     return jax.jit(jax.vmap(jax.random.key), out_shardings=NamedSharding(mesh(), SEEDS))(padded)
 

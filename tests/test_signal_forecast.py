@@ -249,7 +249,7 @@ def test_inputs_may_be_given_by_keyword():
     assert set(flaxinit.tune(model, **call).factors) == set(paths)
     fitted = flaxinit.calibrate(model.apply, params, **call, mutable=["batch_stats"])
     assert jax.tree.structure(fitted) == jax.tree.structure(params)
-    with pytest.raises(TypeError, match="arrays in the place of shapes"):
+    with pytest.raises(TypeError, match="arrays, not shapes"):
         flaxinit.audit(model.apply, params, **shapes)
 
 

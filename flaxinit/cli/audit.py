@@ -134,7 +134,7 @@ def _an(value: Any) -> str:
 
 
 def _hint(inputs: list[Any], options: argparse.Namespace):
-    """Return a function from what a model raises to the option that is missing or too much."""
+    """Return a function from a model's error to the option that is missing or superfluous."""
     import jax.numpy as jnp
     from flax.errors import InvalidRngError
 

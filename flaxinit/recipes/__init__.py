@@ -1,7 +1,7 @@
 """Other libraries' defaults and published recipes: initializers, and rules for `reinit`.
 
 A recipe is a list of rules; put your own before it. Rules that read fans take a kernel as one layer
-has it: for layers that `nn.scan` stacks write rules with ``batch_axis=0``.
+has it: for layers that `nn.scan` stacks, write rules with ``batch_axis=0``.
 """
 
 from flaxinit.initializers.like_kernel import like_kernel as like_kernel

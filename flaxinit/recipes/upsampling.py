@@ -103,8 +103,8 @@ class upsample(Deterministic):
 
     ``"bilinear"`` weighs a pixel at distance t from the center of k by ``1 - t/f`` along each axis,
     ``f = ⌈k/2⌉``: a kernel of size ``2s - s % 2`` and stride s interpolates. ``"nearest"`` weighs
-    all alike: a kernel of size s and stride s repeats. Each feature is enlarged by itself; of a
-    kernel that is not square, as many as fit.
+    all alike: a kernel of size s and stride s repeats. Each feature is enlarged separately; a
+    kernel that is not square enlarges as many as fit.
 
     Args:
         method: ``"bilinear"`` or ``"nearest"``.

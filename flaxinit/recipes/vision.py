@@ -54,7 +54,7 @@ def vit(
         class token         N(0, 1e-6²)               0
         biases              0                         0; in the MLP N(0, 1e-6²)
 
-    timm's normals are cut at -2 and 2, which is nowhere near. ``jax`` is also timm's
+    timm's normals are cut at -2 and 2, which is 100 deviations away. ``jax`` is also timm's
     ``weight_init="jax"``, but for the class token.
 
     Args:

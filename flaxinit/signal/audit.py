@@ -40,9 +40,10 @@ def audit(
         audit(module, x)                                                   # NNX
         audit(lambda module, x: module.encode(x), module, x)               # NNX, Equinox
 
-    A kernel is what is computed from parameters alone and enters a matrix product or convolution
-    with the signal. Beside each measured moment stands its forecast from the inputs of the network
-    on, for independent weights with the mean and variance that the given ones have:
+    A kernel is an array that is computed from parameters alone and multiplies the signal, in a
+    matrix product or a convolution. Each measured moment stands beside its forecast, which starts
+    at the inputs of the network and takes the weights for independent draws with the mean and
+    variance of the given ones:
 
         E[y²] = fan_in · Var W · E[x²] = σ_w² E[x²].
 
@@ -59,10 +60,10 @@ def audit(
         A `Report`.
 
     Raises:
-        ValueError: if no kernel of the parameters meets the inputs, or none is floating, if the
-            batch is empty, or ``particles`` is no positive integer.
-        TypeError: if the model is no function, such as a Linen module in the place of its
-            ``apply``, if an input is a shape or a tracer, or none is an array.
+        ValueError: if no parameter is floating, if none multiplies the signal, if the batch is
+            empty, or if ``particles`` is not a positive integer.
+        TypeError: if the model is not a function, such as a Linen module instead of its ``apply``,
+            if an input is a shape or a tracer, or if none is an array.
 
     >>> import jax, jax.numpy as jnp, flax.linen as nn, flaxinit
     >>> model = nn.Dense(2000, kernel_init=flaxinit.lecun(), use_bias=False)
@@ -185,7 +186,7 @@ def _forecast(whole: _Model, backward: bool, particles: int) -> tuple[list[Layer
 
 
 def _joined(measured: Sequence[Measured], rows: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Put each measurement beside its forecast; a kernel at work in a loop has the mean of it."""
+    """Put each measurement beside its forecast; in a loop, beside the mean over the steps."""
     by_path: dict[str, list[Layer]] = {}
     for row in rows:
         by_path.setdefault(row.path, []).append(row)
@@ -235,7 +236,7 @@ def _nothing_met(programs: Programs, run: Run) -> str:
 
 
 def _others(programs: Programs, run: Run) -> dict[str, str]:
-    """Return what is in no layer, the largest first, and where it met the signal."""
+    """Return the parameters of no layer, the largest first, and where each met the signal."""
     used = {number for _, origin in run.found for number, _ in origin}
     names, shapes = programs.names, programs.shapes
     unused = sorted(set(range(len(names))) - used, key=lambda n: -np.prod(shapes[n], dtype=float))

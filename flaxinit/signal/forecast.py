@@ -63,11 +63,11 @@ def forecast(
         A `Report`.
 
     Raises:
-        TypeError: if the model is none of these, if an input without values is not floating or is
-            a tracer, or no input is an array.
+        TypeError: if the model is none of these, if an input is a tracer, if a shape stands for an
+            input that is not floating, or if no input is an array.
         ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
-            an operation would need more than 4 GB, if the batch is empty, or ``particles`` is no
-            positive integer.
+            an operation would need more than 4 GB, if the batch is empty, or if ``particles`` is
+            not a positive integer.
 
     >>> import flax.linen as nn, flaxinit
     >>> model = nn.Sequential([nn.Dense(2000, kernel_init=flaxinit.lecun()), nn.relu, nn.Dense(10)])
@@ -162,7 +162,7 @@ _KEPT = 2**28
 
 
 def _values(program: ClosedJaxpr) -> int:
-    """Estimate how many arrays as large as a signal a program makes."""
+    """Estimate how many arrays of a signal's size a program makes."""
     count = 1
     for equation in program.eqns:
         body = called(equation)
@@ -313,14 +313,14 @@ class _Record(Observer):
             self.stream.append(Sum(after, square, *correlations(signal), start.second_moment()))
 
     def _again(self, what: Any, square: float) -> bool:
-        """Return whether a checkpoint repeats, for the gradient, what was met before."""
+        """Return whether a checkpoint computes this again for the gradient."""
         key = what, f"{square:.9g}"
         again = self.backward and key in self.seen
         self.seen.add(key)
         return again
 
     def _path(self, w: Signal) -> str:
-        """Name a kernel; its part, if only that is at work."""
+        """Name a kernel, or the part of it that is used."""
         return ", ".join(
             self.programs.names[number] + part(steps)
             for number, steps in sorted(w.origin or (), key=str)

@@ -1,4 +1,4 @@
-"""The equations of a model beside those of its base, whose blocks may be repeated less often.
+"""The equations of a model beside those of its base, which may have fewer repeated blocks.
 
 A deep model is written out as one block after the other, so its program is that of the base with a
 run of equations repeated more often:

@@ -1,4 +1,4 @@
-"""coord_check(): whether training changes a model's pre-activations alike at every width."""
+"""coord_check(): whether training changes a model's pre-activations equally at every width."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -42,25 +42,25 @@ def coord_check(
 ) -> CoordinateCheck:
     """Train a few steps at several widths, and measure how each pre-activation changes.
 
-    In the limit of wide layers each should change by a number that does not depend on the width:
-    ``d log E[Δh²]^(1/2) / d log width = 0``. The change Δh is measured, and not the size: the size
-    of the logits of a random readout shrinks as 1/√width in muP. A kernel that `mup` makes smaller,
-    because the model multiplies what it makes, is measured relative to that.
+    In the limit of wide layers this change Δh should not depend on the width: ``d log E[Δh²]^(1/2)
+    / d log width = 0``. The size of h itself may depend on it: in muP the logits of a random
+    readout shrink as 1/√width. If the model multiplies the outputs of a kernel by something that
+    grows, `mup` makes the kernel smaller, and its change is measured relative to that.
 
     Args:
         model_of_width: from a width to a model, as `mup` takes it. The first width is the base.
         widths: at least two, rising.
         inputs: the model's inputs, the same at every width and step; real arrays.
         optimizer: one of Optax's, such as ``optax.adam``.
-        learning_rate: at every width. With one that is too small, rounding hides a change; with
-            one that is too large, saturation does.
+        learning_rate: at every width. If it is too small, rounding hides a change; if it is too
+            large, saturation does.
         targets: what the loss compares the output with; unit normal numbers if None.
         loss: from output and targets to a number. By default the mean square of their difference,
             or for integers the cross-entropy.
         steps: after how many steps to measure.
         seeds: of the draws, at least 5, the same at each width.
         draws: whether to multiply draws by the factors of `mup`.
-        rates: whether to multiply learning rates by them.
+        rates: whether to multiply learning rates by the factors of `mup`.
         zero: patterns of parameters that start at zero, such as ``"*/head/kernel"``.
         allowed: the slope that is small enough.
         options: of the optimizer.

@@ -1,7 +1,7 @@
 """Branches of a model whose blocks are repeated more often than in its base.
 
-A residual model adds the outputs of L branches to a stream, x ↦ x + f(x). What f makes is to be
-1/√L as large, and each branch is to change by 1/L in a step. So relative to a base with ℓ times
+A residual model adds the outputs of L branches to a stream, x ↦ x + f(x). The outputs of f should
+be 1/√L as large, and each branch should change by 1/L in a step. So relative to a base with ℓ times
 fewer branches, with e = ℓ^-1/2,
 
     parameter                        deviation   Adam   SGD   Muon   gradient
@@ -35,7 +35,7 @@ class Addition:
     Attributes:
         uses: of parameters in the branch, as bits.
         last: those among them whose product the branch ends with.
-        size: by how much what the branch makes grows.
+        size: by how much the outputs of the branch grow.
     """
 
     uses: int

@@ -48,11 +48,11 @@ def rate(optimizer: str, parameter: Parameter, options: dict[str, Any]) -> float
 
 
 def deviation(parameter: Parameter) -> float:
-    """Return the factor on a draw: what its deviation should grow by, over what it does grow by.
+    """Return the factor on a draw: the growth that its deviation should have, over the one it has.
 
     Raises:
-        ValueError: if the draw is not known, has a mean, or no factor on it is one on the signal;
-            if a constant sums to more.
+        ValueError: if the law of the draw is not known, if it has a mean, if a factor on it does
+            not multiply the signal by that factor, or if a constant sums to more than at the base.
     """
     base, law = parameter.laws
     name, wanted = parameter.name, parameter.scaling

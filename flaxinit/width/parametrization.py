@@ -64,8 +64,8 @@ class Parametrization(Printed):
     def scale(self):
         """Return the factors on learning rates, as an ``optax.GradientTransformation``.
 
-        It multiplies updates, so it stands in a chain behind what depends on their size (Adam,
-        Muon), and before weight decay that is not to be scaled.
+        It multiplies updates. In a chain, put it after what depends on their size (Adam, Muon), and
+        before a weight decay that should not be scaled.
 
         Raises:
             ValueError: at ``init`` or ``update``, for parameters that the model does not have, or
@@ -92,11 +92,10 @@ class Parametrization(Printed):
 
         The rate of a parameter is ``learning_rate`` times its factor. The weight decay has no
         such factor: each step takes ``learning_rate · weight_decay`` of every parameter at every
-        width. Adam's gradients are divided by what they grow by, so that its epsilon keeps its
-        meaning.
+        width. Adam's gradients are divided by their growth, so that its epsilon keeps its meaning.
 
-        ``clip_by_global_norm`` before it does not transfer: the norm of all gradients grows with
-        the width. Use `clip_by_global_norm` of this object.
+        Optax's ``clip_by_global_norm`` does not transfer, because the norm of all gradients grows
+        with the width. Use `clip_by_global_norm` of this object.
 
         Args:
             factory: ``optax.adamw``, ``optax.sgd``, ``optax.contrib.muon``, ...
@@ -192,7 +191,7 @@ def parametrization(
 
 
 def _once(transformation):
-    """Refuse updates that come straight from another such transformation, which scaled them."""
+    """Refuse updates that another such transformation has just scaled."""
     optax = _optax()
     transformation = optax.with_extra_args_support(transformation)
 
@@ -201,7 +200,7 @@ def _once(transformation):
         if any(_SCALED.get(n) is leaf for n, leaf in given.items()):
             raise ValueError(
                 "These updates have the factors of mup already: optimizer() applies them, and so "
-                "does scale(). Use one of both, once in a chain."
+                "does scale(). Use one of them, once in a chain."
             )
         updates, state = transformation.update(updates, state, params, **extra)
         # A factor of 1 leaves the caller's own array, which may be used again.

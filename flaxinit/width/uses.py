@@ -17,7 +17,7 @@ class Use:
         scale: growth of what its product is multiplied by, at first.
         bent: the operation before it that is not linear in the parameter, if there is one.
         scales: growth of what its product is multiplied by where it is consumed.
-        alone: whether the signal meets it without another parameter, as gains on it are.
+        alone: whether the signal meets it without another parameter, such as a gain on it.
         branch: ``inside`` or ``last`` in a branch of a model that grows deeper; empty if neither.
     """
 

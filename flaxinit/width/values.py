@@ -20,7 +20,7 @@ class Part:
             axis that it does not have.
         inner: growth of the axes over which it was multiplied with another parameter.
         bent: the operation that is not linear in it; empty if there is none.
-        lookup: where the inputs chose its entries, if they did.
+        lookup: the place where the inputs chose its entries, if they did.
     """
 
     axes: Growth
@@ -91,7 +91,7 @@ ZERO = Value(size=0.0)  # whatever it is multiplied with
 
 
 def growth(base: Sequence[int], target: Sequence[int]) -> Growth:
-    """Return by how much each axis grows; an axis of size 0 does not.
+    """Return by how much each axis grows; an axis of size 0 does not grow.
 
     >>> growth((3, 64), (3, 256))
     (Fraction(1, 1), Fraction(4, 1))
@@ -108,8 +108,9 @@ def reshaped(
 ) -> Growth | None:
     """Return the growth of a part after a reshape; None if it cannot be told.
 
-    Old and new shape are cut into blocks of equal size at both widths. Of a block a part has all
-    axes or none: what it has of the old axes is divided over the new ones as these grow.
+    Old and new shape are cut into blocks of equal size at both widths. A part has all axes of a
+    block or none. Its growth along the old axes of a block is divided over the new ones as these
+    grow.
 
     Args:
         axes: of the part, before.

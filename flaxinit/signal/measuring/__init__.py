@@ -1,1 +1,1 @@
-"""The signal of a model that has parameters, as it is."""
+"""Measure the signal of a model that has its parameters."""

@@ -18,9 +18,9 @@ class Held(NamedTuple):
     Attributes:
         value: the array.
         origin: the parameters that it is computed from; None if it needs the inputs.
-        rows: parameters of which it is rows that the inputs chose, as those of experts are.
+        rows: parameters whose rows the inputs chose to make it, as for experts.
         back: whether it is a gradient.
-        moved: whether its axes, or its entries, are not those of the parameter any more.
+        moved: whether its axes or entries differ from the parameter's.
     """
 
     value: Any

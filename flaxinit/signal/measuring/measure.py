@@ -60,7 +60,7 @@ class Run:
         met: the operation in which another parameter meets the signal.
         gradients: of the outputs of each kernel at one place.
         weights: sums of weights, as in attention, and the kernel met before.
-        chosen: uses of kernels that are rows which the inputs chose.
+        chosen: uses of kernels whose rows the inputs chose.
     """
 
     names: list[str]
@@ -140,7 +140,7 @@ class Run:
         return [h._replace(value=v) for h, v in zip(outcomes, results, strict=True)]
 
     def meet(self, equation, held: list[Held], result, place) -> None:
-        """Measure the kernel if the equation is its product with the signal; else note it."""
+        """Measure the kernel if the equation multiplies a signal by it, else note the equation."""
         side = kernel_of(equation, held)
         if side is None:
             for number, _ in NOTHING.union(*(each.origin or NOTHING for each in held)):
@@ -163,7 +163,7 @@ class Run:
             self.chosen.add((place, origin))
 
     def note_weights(self, equation, held: list[Held]) -> None:
-        """Note the weights of attention: what sums to 1 where it is multiplied with a signal."""
+        """Note the weights of attention: values that sum to 1 and multiply a signal."""
         if equation.primitive.name != "dot_general" or self.on_shards is not None:
             return
         if not self.found or any(h.origin is not None or h.back for h in held):
@@ -220,9 +220,9 @@ def finished(run: Run, params: Sequence[Any], slopes: Sequence[Any]) -> tuple[Me
     """Return what a run measured, kernel by kernel in order of use.
 
     Args:
-        run: that has ended.
+        run: a finished run.
         params: the parameters.
-        slopes: their gradients; none if these were not computed.
+        slopes: their gradients; empty if these were not computed.
     """
     uses = list(run.found)
     values = jax.device_get([[raw.values for raw in run.found[use]] for use in uses])
@@ -264,7 +264,7 @@ def _slope(slope, kernel):
 
 
 def _part(array: Any, steps: Sequence[Any]) -> Any:
-    """Return a part of a parameter; None where it was cut along axes that changed in between."""
+    """Return a part of a parameter; None if its axes changed before it was cut."""
     cuts = [step for step in steps if not isinstance(step, int)]
     if [step[0] for step in cuts] != sorted({step[0] for step in cuts}):
         return None

@@ -1,4 +1,4 @@
-"""One kernel at work: the moments that were measured, and how far chance takes them."""
+"""The measured moments of one kernel, beside their expectations and their sampling error."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 class Measured:
     """What was measured at a product of one kernel with the signal, y = W x.
 
-    In a loop it is the mean over the steps. In a ``shard_map`` it is the mean over the devices, of
-    what each multiplies: a kernel whose inputs are divided has the fan_in of one device's part.
+    In a loop each number is the mean over the steps. In a ``shard_map`` it is the mean over the
+    products on each device. If devices share the inputs of a kernel, its fan_in is that of one
+    part.
 
     Attributes:
         path: where the kernel is in the parameters: several paths where it is computed from
             several, as ``w + a @ b`` is. Parts are numbered: ``w[2]``.
         shape: of the parameter; of the kernel, where that has another size.
-        fan_in: the number of terms summed into one output, without the zeros that a strided
-            transposed convolution puts between its inputs, with those at the borders.
+        fan_in: the number of terms in the sum of one output. Zeros at the borders count; those that
+            a strided transposed convolution puts between its inputs do not.
         outputs: the number of outputs that see the same inputs.
         entries: of the kernel.
         kernel: mean of W².
@@ -27,13 +28,13 @@ class Measured:
         signal_out: mean of y².
         positions: mean cosine of the outputs at two positions of a sample; None if there is one.
         samples: mean cosine at two samples.
-        expected: expectation of signal_out, given x, where the weights are independent of x and
-            of each other, with mean 0 and this E[W²]: σ_w² E[x²], less what falls on padding.
-        spread: standard deviation of signal_out over draws of such weights, if normal, over its
-            expectation. The ratio to the expectation, which knows the draw's E[W²], strays less.
-        gradient_out: mean of δ² of the gradient of y, where the output of the model has a unit
-            Gaussian gradient; None where none was computed, or none arrives.
-        gradient_parameter: mean of dW² of the gradient of the parameter.
+        expected: expectation of signal_out given x, for weights of mean 0 and this E[W²] that are
+            independent of x and of each other: σ_w² E[x²], less what falls on padding.
+        spread: standard deviation of signal_out over draws of such weights, if normal, divided by
+            its expectation. `ratio` varies less, because `expected` uses this draw's E[W²].
+        gradient_out: mean of δ², where δ is the gradient of y for a unit Gaussian gradient of the
+            model's output; None if it was not computed or does not reach y.
+        gradient_parameter: mean of dW², where dW is the gradient of the parameter.
         along: Σ W dW over √(Σ (δ y)²): 0 if a factor on the kernel changes nothing.
         dtype: of x.
     """

@@ -1,4 +1,4 @@
-"""The product of one kernel with the signal, observed: moments, cosines, and what chance does.
+"""The product of one kernel with the signal, observed: moments, cosines and sampling error.
 
 One compiled function observes all products of one kind and shape.
 """
@@ -27,7 +27,7 @@ PRODUCTS = {
 
 @dataclass(frozen=True)
 class Geometry:
-    """Which axes of the operands and of the result of a product are what.
+    """The roles of the axes of a product's operands and of its result.
 
     Attributes:
         fan_in: terms in one sum.

@@ -10,7 +10,7 @@ Phase = Callable[[str, int | None], Advance]
 
 @contextlib.contextmanager
 def phases() -> Iterator[Phase]:
-    """Yield a function that starts a phase, of so many steps, and returns what advances it."""
+    """Yield a function that starts a phase of some steps, and returns one that advances it."""
     if not sys.stderr.isatty():
         yield lambda text, total: lambda: None
         return

@@ -36,7 +36,7 @@ def check_values(*trees: Any) -> None:
 
 
 def check_runs(*trees: Any) -> None:
-    """Raise TypeError where these have no values, or nothing that is computed has any."""
+    """Raise TypeError if these have no values, or if nothing has values here."""
     check_values(trees)
     if is_traced(jnp.zeros(())):
         raise TypeError(
@@ -46,7 +46,7 @@ def check_runs(*trees: Any) -> None:
 
 
 def check_inputs(inputs: Sequence[Any], options: dict[str, Any]) -> None:
-    """Raise an error unless some inputs are arrays, or shapes or tracers, that hold a sample."""
+    """Raise an error unless some input is an array, a shape or a tracer that has entries."""
     arrays = [leaf for leaf in jax.tree.leaves((inputs, options)) if is_array(leaf)]
     if not arrays:
         given = ", ".join(map(reprlib.repr, inputs)) or "none"
@@ -60,7 +60,7 @@ def check_inputs(inputs: Sequence[Any], options: dict[str, Any]) -> None:
 def check_batch(arrays: Sequence[Any]) -> None:
     """Raise ValueError if inputs, or outputs, have no entries.
 
-    One of several may have none, as a memory that is still empty.
+    One of several may be empty, such as a memory at the start.
     """
     arrays = [x for x in arrays if x.shape]
     if arrays and all(math.prod(x.shape) == 0 for x in arrays):
@@ -99,7 +99,7 @@ def check_call(
     linen = sys.modules.get("flax.linen")
     if linen is not None and isinstance(model, linen.Module):
         raise TypeError(
-            f"A Linen module holds no parameters, so that {maker} cannot run "
+            f"A Linen module holds no parameters, so {maker} cannot run "
             f"{type(model).__name__} itself: use {maker}(module.apply, params, x)."
         )
     if not is_nnx_module(model):
@@ -124,8 +124,8 @@ def check_call(
     shapes = [x for x in leaves if isinstance(x, jax.ShapeDtypeStruct)]
     if shapes:
         raise TypeError(
-            f"{maker} measures, and needs arrays in the place of shapes such as {shapes[0]}. From "
-            f"shapes alone, use flaxinit.{other}(model, *inputs)."
+            f"{maker} measures, so it needs arrays, not shapes such as {shapes[0]}. For shapes "
+            f"alone, use flaxinit.{other}(model, *inputs)."
         )
 
 

@@ -1,8 +1,8 @@
 """The law of parameters that are there already: what their entries look like.
 
-A parameter whose entries are all equal, as a bias or a norm's scale at the start, is known. Any
-other is taken for a draw of independent entries with its own moments. What is stacked on leading
-axes (layers of a scan, experts) keeps the moments of each part.
+If all entries of a parameter are equal, as in a bias or a norm's scale at the start, they are
+known. Any other parameter is taken for a draw of independent entries that have its moments.
+Parameters that are stacked on leading axes (layers of a scan, experts) each keep their own moments.
 """
 
 import math
@@ -60,7 +60,7 @@ def _law(array: np.ndarray, number: int, numbers: Iterator[int], rng) -> Signal:
 
 
 def _held(sizes: Sequence[int], stacked: int) -> tuple[int, ...]:
-    """Return how many entries of the last axes stand for all, a divisor of each where it can be."""
+    """Return how many entries of each last axis stand for all; they divide it where they can."""
     most = max(_FEW, min(_LONGEST, math.isqrt(_ENTRIES // max(1, stacked))))
     return tuple(_divisor(n, most) if n > most else n for n in sizes)
 

@@ -32,7 +32,7 @@ class Law:
     Attributes:
         mean: E[w]; nan if it is not known.
         square: E[w²]; nan if it is not known.
-        drawn: whether random numbers are in it.
+        drawn: whether it depends on random numbers.
         unread: why it is not known; empty if it is.
     """
 
@@ -43,7 +43,7 @@ class Law:
 
     @property
     def centered(self) -> bool:
-        """Whether the mean is 0, up to what 24 bits leave of a sum of many terms that cancel."""
+        """Whether the mean is 0, up to the rounding of a sum whose terms cancel, in 24 bits."""
         return self.mean**2 <= _EPS * self.square
 
 
@@ -113,14 +113,14 @@ def _law(signal: Signal) -> Law:
 
 
 def _measured(program: ClosedJaxpr, why: str) -> Law:
-    """Measure a law that could not be read, if entries drawn at two keys have one mean square.
+    """Measure a law that could not be read, if draws with two keys have the same mean square.
 
-    Those of orthogonal matrices do, although they are not independent. For other laws, two draws
-    give no number that could be trusted.
+    Draws of orthogonal matrices have, although their entries depend on each other. For other laws,
+    two draws give no number that could be trusted.
 
     Args:
         program: makes this parameter alone.
-        why: it could not be read.
+        why: the reason why it could not be read.
     """
     size, inputs = math.prod(aval(program.jaxpr.outvars[0]).shape), program.jaxpr.invars[1:]
     used = {var for equation in program.eqns for var in variables(equation)}

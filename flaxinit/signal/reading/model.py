@@ -182,7 +182,7 @@ def with_parameters(
 
 
 def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJaxpr:
-    """Keep what some results need, given by number; all of them need less than an init runs."""
+    """Keep the equations that some results need, given by number; an init runs others, too."""
     used = [wanted is None or n in wanted for n in range(len(program.jaxpr.outvars))]
     jaxpr, _ = dce_jaxpr(program.jaxpr, used, instantiate=True)
     kept = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
@@ -190,9 +190,9 @@ def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJa
 
 
 def by_value(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split keyword arguments into inputs and settings: a setting is no array, a number, or a key.
+    """Split keyword arguments into inputs, which hold arrays, and settings.
 
-    A number stays, because a model may branch on it.
+    Numbers and keys are settings: a model may branch on a number.
     """
 
     def is_input(x: Any) -> bool:

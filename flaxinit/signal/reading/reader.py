@@ -36,7 +36,7 @@ class Reader(Interpreter):
     """Runs an initialization on samples.
 
     Attributes:
-        reasons: why arrays have no sample, by the number that stands for such an array's draw.
+        reasons: why an array has no sample, by the number of its draw.
     """
 
     reasons: dict[int, str] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Reader(Interpreter):
         return "" if alone else f"its entries meet in {name}"
 
     def is_one(self, signals: Sequence[Signal]) -> bool:
-        """Return whether one entry stands for those of all these."""
+        """Return whether one entry stands for all entries of each of these."""
         if not self.alike or not any(signal.sources for signal in signals):
             return False
         first, *others = map(_quantiles, signals)

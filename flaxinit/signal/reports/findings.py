@@ -1,7 +1,7 @@
 """What is wrong with a signal, in words, and what to write instead.
 
-Each finding is a function of a report. Its threshold is defined, with the reason, beside it; none
-marks a healthy model.
+Each finding is a function of a report. Its threshold is defined beside it, with the reason, and is
+one that no healthy model crosses.
 """
 
 import math
@@ -47,7 +47,7 @@ def not_finite(report: "Report") -> Iterator[Finding]:
 
 
 def equal_entries(report: "Report") -> Iterator[Finding]:
-    """Find kernels with equal entries. Zeros are a choice: a branch that starts shut."""
+    """Find kernels with equal entries, but not 0: a branch of zeros starts closed by choice."""
     paths = [
         layer.path
         for layer in report.layers
@@ -67,9 +67,9 @@ def equal_entries(report: "Report") -> Iterator[Finding]:
 
 
 def collapse(report: "Report") -> Iterator[Finding]:
-    """Find positions, or inputs, that become one: 1 - cosine falls by more than e⁶.
+    """Find positions or inputs that become parallel: 1 - cosine falls by more than e⁶.
 
-    All repeated layers have to see it: what attention makes is alike where its weights are.
+    All repeated layers must show it, because attention with equal weights has equal outputs.
     """
     groups = [group for group in repeats(report.layers) if len(group) > 1]
     for what, name in (("tokens become one", "positions"), ("inputs become one", "samples")):
@@ -86,7 +86,7 @@ def collapse(report: "Report") -> Iterator[Finding]:
 
 
 def _is_lost(start: float | None, end: float | None) -> bool:
-    """Return whether the distance is lost; what is one from the start is not lost by the layers."""
+    """Return whether the layers lose the distance, which is more than 0 at the start."""
     if start is None or end is None:
         return False
     return 1 - start > math.exp(-DEPTHS) and 1 - end < (1 - start) * math.exp(-DEPTHS)
@@ -140,7 +140,7 @@ _SHUT = 1e-6
 
 
 def stream(report: "Report") -> Iterator[Finding]:
-    """Find residual streams in which the start, or the branches, are drowned by the other."""
+    """Find residual streams in which the branches drown the start, or the start the branches."""
     for sums in _streams(report):
         start, end = sums[0].start, sums[-1].second_moment
         if not start or len(sums) < 2:
@@ -226,7 +226,7 @@ _ONE_HOT = 0.9
 
 
 def stray(report: "Report") -> Iterator[Finding]:
-    """Find fans so small that one draw says nothing of the mean, before any is drawn."""
+    """Find fans so small that a draw may be far from the expectation, before any is drawn."""
     some = [layer for layer in report.layers if layer.undetermined and not layer.measured]
     if some:
         median = math.exp(-(some[-1].log_sd ** 2) / 2)

@@ -1,4 +1,4 @@
-"""Which activation a curve is, which gain a variance is, and the line that writes it."""
+"""Names: the activation of a curve, the gain of a variance, and the line of code that draws it."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _ROUNDING = 1e-6  # of programs in 32 bits
 def activation(curve: tuple[np.ndarray, np.ndarray] | None) -> str | None:
     """Return the name of the activation that makes y of u, for a curve (u, y); None if unknown.
 
-    It is not known if several do: small u show a slope alone.
+    It is unknown if several do: where all u are small, only a slope shows.
 
     >>> u = np.linspace(-2, 2, 9)
     >>> activation((u, np.maximum(u, 0))), activation((u, np.tanh(u))), activation((u, u + 0.5))
@@ -59,7 +59,7 @@ def name_of(layer: "Layer") -> str | None:
 
 
 def ratio_of(layer: "Layer") -> tuple[float, float]:
-    """Return σ_w² over the one that is wanted here, and over the one of the activation at q = 1."""
+    """Return σ_w² divided by what is wanted here, and by the activation's own at q = 1."""
     wanted = layer.sigma_w2_wanted or math.nan
     name = name_of(layer)
     usual = 1 / MOMENTS[name][0] if name in MOMENTS else wanted
@@ -67,7 +67,7 @@ def ratio_of(layer: "Layer") -> tuple[float, float]:
 
 
 def gain_of(sigma_w2: float, error: float) -> str | None:
-    """Return the activations whose σ_w² this is, up to a relative error; None if it is nobody's.
+    """Return the activations whose σ_w² this is, up to a relative error; None if it is of none.
 
     >>> gain_of(1.0, 0.01), gain_of(2.0, 0.01), gain_of(123.0, 0.01)
     ('linear', 'relu', None)

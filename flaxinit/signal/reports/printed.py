@@ -8,7 +8,7 @@ _ENDLESS = 10_000  # columns, where nothing is folded
 
 
 class Printed:
-    """A base of what Rich prints as a table: its text is that table, however wide."""
+    """A base of classes that Rich prints as a table; their text is that table in its full width."""
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 def repeats(layers: Sequence["Layer"]) -> list[list["Layer"]]:
-    """Return the layers in groups: of one shape, with paths that differ in one number.
+    """Group layers of one shape whose paths differ in one number.
 
     Groups, and the layers of each, are in order of use.
     """

@@ -16,7 +16,7 @@ from flaxinit.signal.samples.fluctuation import Fluctuation
 class Layer:
     """One kernel at work, and the signal around it, expected over draws.
 
-    A kernel that is at work several times (in a recurrent cell) has an entry for each.
+    A kernel that is used several times (in a recurrent cell) has an entry for each use.
 
     Attributes:
         path: where the kernel is in the parameters; several where it is computed from several.
@@ -25,32 +25,32 @@ class Layer:
         fan_in_seen: the fan of the shape that was drawn, as JAX counts it; None if that is not
             known. It differs where a layer draws a kernel in one shape and uses it in another.
         sigma_w2: fan_in times the variance of an entry.
-        sigma_w2_wanted: the one with which the outputs would have the second moment of the
-            pre-activation that the inputs were made of: 2 after ReLU. None if that is not known.
+        sigma_w2_wanted: the value that would give the outputs the second moment of the
+            pre-activation behind the inputs: 2 after ReLU. None if that is not known.
         signal_in: E[x²] of its inputs.
         signal_out: E[y²] of its outputs.
         mean: E[y].
         positions: correlation of the outputs at two positions of a sample, E[y y'] / E[y²].
         samples: correlation at two samples.
         log_sd: standard deviation of the logarithm of signal_out over draws, to first order.
-        sampled: whether signal_in, or the law of the kernel, rests on an operation that was sampled
-            for want of a rule.
-        gradient_out: E[δ²] of the gradient of its outputs, where the output of the model has a
-            unit Gaussian gradient; None where gradients were not forecast, or none arrives.
-        gradient_parameter: E[dW²] of the gradient of the parameter.
+        sampled: whether signal_in, or the law of the kernel, depends on an operation that has no
+            rule and was run on a sample.
+        gradient_out: E[δ²], where δ is the gradient of its outputs for a unit Gaussian gradient of
+            the model's output; None if it was not forecast or does not reach them.
+        gradient_parameter: E[dW²], where dW is the gradient of the parameter.
         sensitivity: ∂ log signal_out / ∂ log E[x₀²], where x₀ are the inputs: the product of the
             slopes of all layers before; above 1 at an unstable fixed point, 0 after a norm.
-        undetermined: why signal_out says nothing of one draw, in words; empty if it does say
-            something. A second moment is undetermined if, at one sample, its standard deviation
-            over draws exceeds its mean. It is smaller in wider layers.
+        undetermined: why signal_out does not describe a single draw, in words; empty if it does.
+            A second moment is undetermined if, at one sample, its standard deviation over draws
+            exceeds its mean. It is smaller in wider layers.
         gradient_undetermined: the same of gradient_out.
         parameter_undetermined: the same of gradient_parameter.
         rough: what the kernel does, if its gradient is forecast only roughly at moderate widths;
             empty otherwise. It then depends on the kernel itself, or on products of its outputs.
         gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
-        reads_input: whether the kernel reads the model's inputs, and not what a kernel made.
-        curve: a sample of pre-activations and of the inputs that were made of them, if these are
-            a function of those, entry by entry.
+        reads_input: whether the kernel reads the model's inputs, not the outputs of a kernel.
+        curve: a sample of pre-activations and of the inputs that were made of them, if each input
+            is a function of one pre-activation.
         masked: whether that function differs from entry to entry, as behind the mask of Dropout.
         measured: the same of one draw, on real inputs; None in a forecast.
         findings: what is wrong at this kernel.
@@ -90,12 +90,12 @@ class Layer:
 
     @property
     def band(self) -> tuple[float, float]:
-        """What 95 % of draws are between: two standard deviations of the logarithm."""
+        """Ends of the band that holds 95 % of draws: two standard deviations of the logarithm."""
         return _band(self.signal_out, self.log_sd)
 
     @property
     def gradient_band(self) -> tuple[float, float] | None:
-        """The same of gradient_out; None where it is."""
+        """The same of gradient_out; None if that is None."""
         return None if self.gradient_out is None else _band(self.gradient_out, self.gradient_log_sd)
 
 
@@ -168,10 +168,10 @@ class Report(Printed):
     Attributes:
         layers: the kernels, in order of use.
         stream: the sums of independent signals, in order: the residual stream.
-        attention: sums of weights that sum to 1, as a softmax makes them: the kernel before, the
-            mean of Σp², and that of n Σp² - 1 over the n weights that are not 0.
+        attention: of weights that sum to 1, as a softmax makes them: the kernel before, the mean of
+            Σp², and that of n Σp² - 1 over the n weights that are not 0.
         others: each parameter that is in no layer, with the operation in which it first meets the
-            signal ("add" for a bias); "" where it never does.
+            signal ("add" for a bias); "" if it never does.
         remarks: what else to know.
         findings: what is wrong, with what to write instead.
     """
@@ -194,9 +194,9 @@ class Report(Printed):
 
     @property
     def outside(self) -> tuple[Layer, ...]:
-        """The layers whose E[y²] is not that of independent weights: trained, tied, not random.
+        """The layers whose E[y²] is not that of independent weights: trained, tied or not random.
 
-        Of a hundred models with independent weights of mean 0, at most one has any.
+        At most one in a hundred models with independent weights of mean 0 has such a layer.
         """
         level = _LEVEL / max(1, len(self.layers))
         return tuple(x for x in self.layers if x.measured and x.measured.is_outside(level))
@@ -220,7 +220,7 @@ class Report(Printed):
     def plot(self, path: str | Path) -> None:
         """Draw signal, gradient and stream by order of use, to a PNG, PDF or SVG file.
 
-        The forecast is a line; a band shows where 19 of 20 draws are; dots are measured.
+        A line shows the forecast, a band where 19 of 20 draws are, and dots what was measured.
         """
         from flaxinit.signal.reports.plot import plot
 

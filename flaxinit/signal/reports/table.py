@@ -163,7 +163,7 @@ def _range(values: Sequence[float | None]) -> str:
 
 
 def _band(layer: "Layer") -> str:
-    """Write what 95 % of draws are between, where that is not one number."""
+    """Write the band that holds 95 % of draws, if its ends differ."""
     low, high = (f"{value:.2g}" for value in layer.band)
     return "" if layer.undetermined or low == high else f"{low}…{high}"
 
@@ -174,7 +174,7 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 
 def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
-    """Yield what stands below a table: the findings and all else."""
+    """Yield what stands below a table: the findings and the remarks."""
     for n, finding in enumerate(report.findings if findings else (), 1):
         yield f"{n}. {finding.what} ({together(finding.paths)}): {finding.text}"
         yield f"   write: {finding.write}"

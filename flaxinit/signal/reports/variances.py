@@ -25,10 +25,10 @@ _ERRORS = 4.0  # standard errors; chance passes them once in 16,000 kernels
 def wrong_variance(report: "Report") -> Iterator[Finding]:
     """Find kernels that change the second moment by more than e: six of them lose the signal.
 
-    Only kernels whose inputs are a known function of a pre-activation are judged, and not those on
-    which a factor does nothing, because a norm follows. Where the variance is that of the
-    activation at q = 1, it is right, and the signal has another size. The first kernel may bring
-    the inputs to the variance at which the activation is critical.
+    A kernel is judged only if its inputs are a known function of a pre-activation, and if no norm
+    follows, which would undo a factor. A variance that is right for the activation at q = 1 is
+    right: then the signal has another size. The first kernel may bring the inputs to the variance
+    at which the activation is critical.
     """
     lost = {path for finding in vanishing_or_exploding(report) for path in finding.paths}
     found: dict[tuple[str, str, str], list[str]] = {}
@@ -44,7 +44,7 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
 
 
 def unlike_peers(report: "Report") -> Iterator[Finding]:
-    """Find the one of three or more repeated kernels whose variance is half of theirs, or twice."""
+    """Find the one of three or more repeated kernels with half, or twice, the others' variance."""
     told = {path for finding in wrong_variance(report) for path in finding.paths}
     for group in repeats(report.layers):
         # One that reads the inputs may have the gain of all others: a factor of 2, once.
@@ -154,7 +154,7 @@ def gains_add_up(report: "Report") -> Iterator[Finding]:
 
 
 def shut(report: "Report") -> bool:
-    """Return whether a kernel starts at zero, which is a choice: no gradient passes it yet."""
+    """Return whether a kernel starts at zero by choice: no gradient passes it yet."""
     return any(layer.measured and not layer.measured.kernel for layer in report.layers)
 
 
@@ -167,7 +167,7 @@ def _gradient(layer: "Layer") -> float | None:
 
 
 def _is_off(layer: "Layer") -> bool:
-    """Return whether a known function comes before, and the variance is not that of its gain."""
+    """Return whether a known function comes before, and the variance is not the one of its gain."""
     return bool(
         layer.curve is not None
         and layer.sigma_w2_wanted

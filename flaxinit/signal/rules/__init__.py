@@ -1,1 +1,1 @@
-"""What each operation of a program does to signals."""
+"""The rules of operations on signals."""

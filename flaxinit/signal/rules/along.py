@@ -15,7 +15,7 @@ from flaxinit.versions.jaxpr import bind
 
 
 def _windows(params: dict[str, Any]) -> list[int]:
-    """Return the axes along which a window does more than look at each entry alone."""
+    """Return the axes along which a window sees more than one entry."""
     names = ("window_dimensions", "window_strides", "base_dilation", "window_dilation")
     each = [params[name] for name in names] + [
         [sum(map(abs, pair)) + 1 for pair in params["padding"]]

@@ -4,8 +4,8 @@ Sums and products of independent signals have the second moments
 
     E[(x ± y)²] = E[x²] + E[y²] ± 2 E[x] E[y],    E[(x y)²] = E[x²] E[y²],
 
-and the latter holds for a signal that another one masks, too. A sample has these moments only up
-to an error of 1/√particles, which would grow with depth.
+and the latter holds for a signal that another one masks, too. A sample has these moments only up to
+an error of 1/√particles, and such errors would add up with depth.
 """
 
 import math

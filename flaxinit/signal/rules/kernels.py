@@ -1,4 +1,4 @@
-"""The product of a signal with a kernel that was drawn: new channels, and what theory says of them.
+"""The product of a signal with a random kernel: new channels, with the moments that theory gives.
 
 For independent entries of mean μ and variance v, y = W x is, given x, Gaussian across outputs with
 
@@ -71,8 +71,8 @@ class Used:
 def _aligned(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bring two uses of a kernel to the same terms.
 
-    A signal with values has each channel once, and one that is held by particles has it in each
-    replica. Without such a relation the two count as orthogonal.
+    A signal with known values has each channel once; a sampled one has it in each replica. If two
+    uses have no such relation, they count as orthogonal.
     """
     few, many = sorted((x.shape[1], z.shape[1]))
     if many % few:
@@ -85,7 +85,7 @@ def _aligned(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class Kernels:
-    """The draws of what kernels make of signals, with a memory of earlier uses.
+    """Draws of the products of kernels and signals, with a memory of earlier uses.
 
     Attributes:
         limits: how much is drawn.
@@ -111,7 +111,7 @@ class Kernels:
             terms: places × terms; the products over terms are the outputs' Gram matrix.
             count: channels.
             key: names kernel and contraction; uses with one key share one kernel.
-            squares: second moments of the outputs, if the terms have them only nearly.
+            squares: exact second moments of the outputs, if the terms have them only nearly.
 
         Returns:
             channels × places.

@@ -1,1 +1,1 @@
-"""What is known of a signal: a sample that stands for all draws, and what it strays by."""
+"""What is known of a signal: a sample that stands for all draws, and how far one draw strays."""

@@ -22,7 +22,7 @@ def gaussian(
         rng: random numbers.
         factor: X, groups × places × terms; the groups are independent.
         count: channels.
-        squares: second moment at each place, if the factor has it only nearly.
+        squares: exact second moment at each place, if the factor has it only nearly.
 
     Returns:
         groups × count × places.

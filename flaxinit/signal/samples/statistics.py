@@ -12,7 +12,7 @@ from flaxinit.signal.samples.signals import CONSTANT, PLACE, Signal, some
 def correlations(signal: Signal) -> tuple[float | None, float | None]:
     """Return mean correlations E[x_i x_j] / √(E[x_i²] E[x_j²]) of two positions and two samples.
 
-    The first axis counts samples, or the first longer one that has places; further axes of places
+    The first axis of places counts samples, or the first one that is longer than 1; the others
     count positions. A constant axis has correlation 1. A correlation is None if no axis longer
     than 1 counts its places, or the signal is 0.
     """
@@ -61,7 +61,7 @@ def _pairs(data: np.ndarray, axis: int) -> float:
 def fresh(signal: Signal, summed: Sequence[int], fan: float) -> Fluctuation:
     """Return the fluctuation that a signal of finitely many channels adds at a kernel.
 
-    Where no axis is one of channels (flattened feature maps), the terms of the fan are.
+    If no axis counts channels (flattened feature maps), the terms of the fan do.
     """
     if signal.known:
         return Fluctuation()

@@ -1,4 +1,4 @@
-"""One thread for NumPy: on matrices of a few hundred rows, more threads mostly wait."""
+"""One thread for NumPy: with matrices of a few hundred rows, more threads mostly wait."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 
 def one_thread(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function with one thread of NumPy's matrix library; afterwards all is as before."""
+    """Run a function with one thread of NumPy's matrix library, and then reset their number."""
 
     @functools.wraps(function)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -39,25 +39,25 @@ def calibrate(
     report: Report = False,
     **options: Any,
 ) -> Any:
-    """Rescale kernels so that what they make of real inputs has unit second moment.
+    """Rescale kernels so that their outputs on real inputs have unit second moment.
 
     Layer-sequential unit variance in a single pass: where a kernel W meets the signal x in the
     model's program, its product y = W x is divided by the root of its mean square,
 
         W' = W √(level / E[y²]),
 
-    and the program goes on with that, so each kernel meets what the calibrated ones before it
-    make. The program is compiled once, runs where the parameters are, sharded or not, and is
-    called as the model itself:
+    and the program goes on with that product, so each kernel meets the outputs of calibrated
+    kernels. The program is compiled once and runs where the parameters are, sharded or not. Call it
+    as the model itself:
 
         params = calibrate(module.apply, params, x, train=True, mutable=["batch_stats"])
         calibrate(module, x)  # NNX: the module is changed and returned
 
-    The B branches of a residual stream add at most 1/B of what the stream starts with, each; two
-    fresh products that are added share one level. Left alone are embeddings that are looked up and
-    heads tied to them, kernels whose outputs a norm divides, kernels that start at 0 or read a
-    recurrent state that does, and what is in a ``shard_map`` or a ``while`` loop. A kernel that is
-    used several times is calibrated at its first use.
+    Each of the B branches of a residual stream adds at most 1/B of what the stream starts with. Two
+    fresh products that are added share one level. These stay as they are: embeddings that are
+    looked up and heads tied to them, kernels whose outputs a norm divides, kernels that start at 0
+    or read a recurrent state that does, and kernels in a ``shard_map`` or a ``while`` loop. A
+    kernel that is used several times is calibrated at its first use.
 
     Args:
         apply: ``apply(params, *inputs, **options)``, such as ``module.apply``, of any library; or
@@ -65,10 +65,10 @@ def calibrate(
         inputs: the parameters (any pytree of arrays; not with an NNX module), then real inputs, a
             batch of them.
         level: the second moment that each kernel's outputs get.
-        center: whether the bias that is added to a kernel's outputs is changed so that each
-            channel has mean 0. The level is that of the centered outputs, then.
-        report: True prints what was measured before and after; a function is called with that, a
-            `Calibration`. It takes two more passes.
+        center: whether to change the bias that is added to a kernel's outputs so that each channel
+            has mean 0. The level is then that of the centered outputs.
+        report: True prints a `Calibration`, with what was measured before and after; a function is
+            called with it. This takes two more passes.
         options: keyword arguments of the model.
 
     Returns:
@@ -77,9 +77,9 @@ def calibrate(
     Raises:
         TypeError: if the model is no function, such as a Linen module in the place of its
             ``apply``, if no input is an array, or one is a shape or a tracer.
-        ValueError: if no kernel meets the inputs, if the batch is empty, if what a kernel makes is
-            not finite or, with ``center``, is the same for all inputs, if a kernel of unit outputs
-            leaves the range of its dtype, or if the level is not positive.
+        ValueError: if no kernel multiplies the signal, if the batch is empty, if the outputs of a
+            kernel are not finite or, with ``center``, are the same for all inputs, if a calibrated
+            kernel leaves the range of its dtype, or if the level is not positive.
 
     >>> import flax.linen as nn
     >>> model = nn.Sequential([nn.Dense(64), nn.relu, nn.Dense(64), nn.relu, nn.Dense(8)])
@@ -163,7 +163,7 @@ class _Model:
                 )
             if not spreads.get(key, True):
                 raise ValueError(
-                    f"What {self.path(key)} makes is the same for all inputs, so that center=True "
+                    f"What {self.path(key)} makes is the same for all inputs, so center=True "
                     "leaves nothing of it. Give a batch of several different inputs."
                 )
             if factors.get(key, 1.0) != 1:

@@ -74,7 +74,7 @@ class CalibratingRun(Rescaling):
         return _times(y, self.factors.get(owner, 1.0))
 
     def bias(self, event: Bias, values: list[Any]) -> list[Any]:
-        """Center what a kernel makes by the bias that is added to it, and rescale the kernel."""
+        """Center a kernel's outputs by the bias that is added to them, and rescale the kernel."""
         bias, y = values[event.side], values[1 - event.side]
         own = self.changeable(frozenset({event.owner})) and event.bias not in self.shifts
         if not self.center or not own or bias.ndim != y.ndim:
@@ -96,7 +96,7 @@ class CalibratingRun(Rescaling):
         return values
 
     def branch(self, event: Branch, values: list[Any]) -> list[Any]:
-        """Bound what a branch adds to the stream by its share of what the stream started with."""
+        """Limit what a branch adds to a stream to its share of what the stream started with."""
         stream, y = values[1 - event.side], values[event.side]
         start = self.begun.setdefault(event.start, _size(stream))
         share = start / math.sqrt(self.plan.branches[event.stream])
@@ -115,7 +115,7 @@ def _wide(y: Any) -> Any:
 
 
 def _size(y: Any) -> Any:
-    """Return the root mean square, by parts of the largest entry, whose squares are in range."""
+    """Return the root mean square, in units of the largest entry: its square is in range."""
     wide = jnp.abs(_wide(y))
     top = jnp.max(wide)
     top = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
@@ -123,7 +123,7 @@ def _size(y: Any) -> Any:
 
 
 def _ratio(wanted: Any, found: Any) -> Any:
-    """Return a factor that makes the wanted of what was found; 1 where that is 0."""
+    """Return the factor from what was found to what is wanted; 1 where 0 was found."""
     return jnp.where(found == 0, 1.0, wanted / jnp.where(found == 0, 1, found))
 
 

@@ -13,7 +13,8 @@ class Calibrated:
         path: as `fast_init` writes it, with the steps of loops: ``params/layers/kernel[3]``.
         shape: of the parameter.
         before: E[y²] of its outputs with the parameters that were given.
-        after: the same with those that are returned; less than the level where it ends a branch.
+        after: the same with the parameters that are returned; below the level at the end of a
+            branch.
         factor: on the kernel.
         why: the reason, in words.
     """

@@ -1,4 +1,4 @@
-"""Homogeneity: with what power of a parameter's scale each value of a program grows.
+"""Homogeneity: the power of a parameter's scale with which each value of a program grows.
 
 If a parameter W is replaced by s W with s > 0, a value that becomes s^d times itself has degree d
 in W. Programs are made of few kinds of operations, and each kind has one rule:
@@ -8,7 +8,7 @@ in W. Programs are made of few kinds of operations, and each kind has one rule:
     powers              a multiple
     other functions     0 if all operands have degree 0; unknown (nan) if not
 
-What a norm has divided has degree 0 in the kernel before it, and so has all that follows: a factor
+The outputs of a norm have degree 0 in the kernel before it, and so has all that follows: a factor
 on this kernel does nothing.
 """
 
@@ -52,7 +52,7 @@ class Value:
         stream: the place where the residual stream that it is part of began.
         root: the kernels that were met where this stream began.
         start: the place since which it was changed by nothing but additions of branches.
-        whole: the kernel that made it, or the parameter that it is, if nothing else was done.
+        whole: the kernel that made it, or the parameter that it is, if no other operation followed.
     """
 
     degrees: Mapping[Group, float] = field(default_factory=dict)
@@ -117,8 +117,9 @@ def joined(values: Sequence[Value]) -> Value:
 def alike(values: Sequence[Value]) -> dict[Group, float]:
     """Return the degrees of a sum or a maximum.
 
-    A bias of 0 and an infinite mask have any degree, a constant that is far smaller than all else
-    leaves it as it is, NaN stands for what does not happen. A signal that is 0 will not stay so.
+    A bias of 0 and an infinite mask fit any degree. A constant that is far smaller than the other
+    operands changes nothing. NaN stands for what does not happen. A signal of 0 counts as any
+    other, because it will not stay 0.
     """
     nothing = [(value.zero and not value.signal) or _is_aside(value, values) for value in values]
     counted = [value for value, n in zip(values, nothing, strict=True) if not n]

@@ -1,4 +1,4 @@
-"""Plan: what each kernel of a program is to the signal, read before any number is known.
+"""Plan: the part that each kernel of a program plays, read before any number is known.
 
 One walk over the program finds
 
@@ -37,7 +37,7 @@ KERNELS = ("dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_gene
 class Trail:
     """The place of each equation in a run: its number in every enclosing program, and their runs.
 
-    All who walk over a program in the same order give its equations the same places.
+    Every walk over a program in the same order gives its equations the same places.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""tune(): an initialization of a model that keeps its signal, without an edit of the model."""
+"""tune(): an initialization that keeps the signal of a model, without a change to the model."""
 
 import itertools
 import math
@@ -50,8 +50,8 @@ class Factors(Printed, Mapping[str, float]):
 
     Attributes:
         rows: one for each parameter that multiplies the signal.
-        remark: where the signal is kept in the mean over draws, but not in each, and where factors
-            still changed in the last round; empty if nowhere.
+        remark: where the signal is kept in the mean over draws but not in single draws, and where
+            factors still changed in the last round; empty if nowhere.
     """
 
     rows: tuple[Factor, ...]
@@ -113,17 +113,17 @@ def tune(
     No parameter is drawn to find the factors. The model's program is run on the law of the signal,
     as `forecast` does, and each kernel's factor is chosen where it meets the signal:
 
-    - Its outputs get the second moment of the pre-activation that its inputs were made of: what
-      an activation, a pooling or attention took away is made up for. That holds for the
-      mean over draws; single draws of deep networks without norms stray, which a remark says. A
-      kernel that meets the inputs themselves keeps their second moment, or makes it the ``level``.
-    - The B branches of a residual stream add at most 1/B of what the stream starts with, each. So
-      the stream at most doubles; a stream that is normalized after each sum counts all its sums.
+    - Its outputs get the second moment of the pre-activation that its inputs were made of. This
+      makes up for what an activation, a pooling or attention took away. It holds for the mean over
+      draws; single draws of deep networks without norms stray, and then a remark says so. A kernel
+      that meets the inputs themselves keeps their second moment, or makes it the ``level``.
+    - Each of the B branches of a residual stream adds at most 1/B of what the stream starts with,
+      so the stream at most doubles. If a norm follows each sum, B still counts all sums.
     - Two fresh products that are added share the second moment of one.
 
     ``keep="backward"`` keeps the second moment of the gradients of the pre-activations instead,
-    from each kernel to the one before it, and ``keep="both"`` takes the compromise
-    ``2 / (1/v_forward + 1/v_backward)`` of the variances, as Glorot's. Where other kernels read
+    from each kernel to the one before it, and ``keep="both"`` takes Glorot's compromise of the
+    variances, ``2 / (1/v_forward + 1/v_backward)``. Where other kernels read
     the same outputs too, as from a residual stream, the gradient there is a sum over all of them:
     a kernel that reads such outputs keeps its forward factor. Branches have the same bound.
 
@@ -143,8 +143,8 @@ def tune(
         level: the second moment that the inputs get in the kernels that they meet; None keeps
             theirs. Some activations are not stable at 1: GELU makes small signals smaller and
             large ones larger, so 100 layers without a norm need 100 or more.
-        factors: of parameters that are not to be chosen, by path; 1.0 leaves a parameter as it is.
-            The ``factors`` of an earlier call are taken, too.
+        factors: given factors, by path, which are not chosen; 1.0 leaves a parameter as it is. The
+            ``factors`` of an earlier call serve, too.
         particles: channels drawn at each kernel, as in `forecast`.
         options: keyword arguments of the model, such as ``train=True`` and, for Linen, ``rngs``.
 
@@ -258,10 +258,10 @@ class _Model:
         return tuner
 
     def backward(self, keep: Keep, pinned: Mapping[Key, float], tuner: Tuner) -> tuple[Tuner, str]:
-        """Change factors by what gradients are forecast with them, until they stay as they are.
+        """Change factors by the gradients that are forecast with them, until they settle.
 
         A kernel's gradient depends on the factors of the kernels before it, by the slope of the
-        activation, so that each round sets right at least one more kernel.
+        activation, so each round corrects at least one more kernel.
 
         Returns:
             The run with the factors, and a remark if they did not settle.

@@ -29,8 +29,8 @@ class Tuner(Rescaling, Interpreter):
         ratios: of the variance that is wanted to the one that keeps the signal; 1 where missing.
         level: the second moment of what kernels make of the inputs; None keeps theirs.
         chooses: whether factors are chosen, or all are given.
-        growth: E[y²] of what each kernel makes over what would keep the signal, without a factor.
-        doubts: why a forecast says nothing of one draw, for kernels where it does not.
+        growth: E[y²] of each kernel's outputs without a factor, divided by what keeps the signal.
+        doubts: why the forecast at a kernel does not describe a single draw, if it does not.
         gradients: E[δ²] of the gradient of what each kernel makes, at its first use.
     """
 
@@ -87,7 +87,7 @@ class Tuner(Rescaling, Interpreter):
         return [scaled(result, self.factors.get(owner, 1.0))]
 
     def met(self, owner: Key, kernel: Signal, signal: Signal, result: Signal) -> None:
-        """Choose the factor of a kernel, where its input is the first that is not 0."""
+        """Choose the factor of a kernel at its first input that is not 0."""
         if owner in self.growth:
             return
         square = result.second_moment()
@@ -103,7 +103,7 @@ class Tuner(Rescaling, Interpreter):
             self.factors[owner] = math.sqrt(self.ratios.get(owner, 1.0) * kept / square)
 
     def branch(self, event: Branch, signals: list[Signal]) -> list[Signal]:
-        """Bound what a branch adds to the stream by its share of what the stream started with."""
+        """Limit what a branch adds to a stream to its share of what the stream started with."""
         signals = list(signals)
         start = self.begun.setdefault(event.start, signals[1 - event.side].second_moment())
         share = start / self.plan.branches[event.stream]
