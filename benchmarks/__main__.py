@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         "and Kubernetes; elsewhere give the first process's address, the number of processes, and "
         "this process's number",
     )
+    run.add_argument(
+        "--extend",
+        action="store_true",
+        help="keep the stored results of units whose settings are unchanged, whatever code made "
+        "them, and run only those that are missing, as seeds or widths that were added",
+    )
     run.set_defaults(do=_run)
     page = commands.add_parser("report", help="write the pages and plots from stored results")
     page.set_defaults(do=_report)
@@ -97,7 +103,15 @@ def _run(options, console: Console) -> int:
     if options.distributed is not None:
         jax.distributed.initialize(*options.distributed)
     for name, experiment in chosen.items():
-        run(name, experiment, options.size, options.results, console, options.dtype)
+        run(
+            name,
+            experiment,
+            options.size,
+            options.results,
+            console,
+            options.dtype,
+            options.extend,
+        )
     if jax.process_index() == 0:
         _report(options, console)
     return 0
@@ -131,6 +145,7 @@ def run(
     results: Path,
     console: Console,
     dtype: str | None = None,
+    extend: bool = False,
 ) -> list[dict]:
     """Run one experiment with a progress bar, print its table, store and return its records.
 
@@ -142,7 +157,7 @@ def run(
         units = list(dict.fromkeys(dataclasses.replace(unit, dtype=dtype) for unit in units))
     first = jax.process_index() == 0
     journal = store.Journal(results, size, name, dtype) if first else None
-    records, notes = _resumed(journal, here)
+    records, notes = _resumed(journal, here, extend)
     done = {store.key(record["unit"]): record for record in records}
     for note in notes:
         console.print(note, style="yellow", soft_wrap=True)
@@ -180,11 +195,13 @@ def run(
     return records
 
 
-def _resumed(journal: store.Journal | None, here: dict) -> tuple[list[dict], list[str]]:
+def _resumed(
+    journal: store.Journal | None, here: dict, extend: bool = False
+) -> tuple[list[dict], list[str]]:
     """Resume the first process's journal; if that fails, fail in every process."""
     problem, found = None, ([], [])
     try:
-        found = journal.resume(here) if journal else found
+        found = journal.resume(here, extend) if journal else found
     except (OSError, ValueError) as error:
         problem = error
     if jax.process_count() > 1:

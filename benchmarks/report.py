@@ -118,15 +118,16 @@ def _sections(results: Path):
 
 
 def _origin(command: str, records: list[dict]) -> str:
-    """Return the command, its device, its versions and its time."""
-    here = records[0]["environment"]
-    seconds = sum(record["seconds"] for record in records)
-    packages = ("python", "jax", "flax", "optax", "flaxinit")
-    versions = ", ".join(f"{package} {here[package]}" for package in packages)
-    return (
-        f"python -m benchmarks run {command}: {seconds:.0f} s on {here['devices']} × "
-        f"{here['device']} ({here['backend']}), {versions}, commit {here['commit']}"
-    )
+    """Return the command, and the time, the device and the versions of what it ran at once."""
+    packages = ("python", "jax", "flax", "optax", "flaxinit", "commit")
+    seconds: dict[str, float] = {}
+    for record in records:
+        here = record["environment"]
+        versions = ", ".join(f"{package} {here[package]}" for package in packages)
+        made = f"on {here['devices']} × {here['device']} ({here['backend']}), {versions}"
+        seconds[made] = seconds.get(made, 0.0) + record["seconds"]
+    times = "; ".join(f"{each:.0f} s {made}" for made, each in seconds.items())
+    return f"python -m benchmarks run {command}: {times}"
 
 
 def _markdown(sections: list[Section]) -> str:

@@ -54,7 +54,8 @@ class Journal:
 
     Each finished unit is appended to `NAME.partial.jsonl`. The complete file replaces `NAME.jsonl`
     in one step. Resuming a partial file keeps the units that the same code, versions and devices
-    made, and moves the others to `NAME.stale.jsonl`.
+    made, and moves the others to `NAME.stale.jsonl`. Extending keeps all that is finished, in
+    either file, whatever code made it.
     """
 
     def __init__(self, results: Path, size: str, name: str, dtype: str | None = None):
@@ -63,17 +64,20 @@ class Journal:
         self.partial = self.path.with_suffix(".partial.jsonl")
         self.stale = self.path.with_suffix(".stale.jsonl")
 
-    def resume(self, here: dict) -> tuple[list[dict], list[str]]:
+    def resume(self, here: dict, extend: bool = False) -> tuple[list[dict], list[str]]:
         """Return the finished units that are still valid, and notes on the others."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.partial.open("ab"):
             pass  # results that cannot be written fail now, not after the first unit
         records, torn = read(self.partial)
+        if extend and self.path.exists():
+            records = [*read(self.path)[0], *records]
         # The digest of the source replaces the commit, which may differ for the same source.
         valid = [
             record
             for record in records
-            if record["environment"] == {**here, "commit": record["environment"]["commit"]}
+            if extend
+            or record["environment"] == {**here, "commit": record["environment"]["commit"]}
         ]
         notes = []
         if torn:

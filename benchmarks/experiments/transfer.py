@@ -1,6 +1,7 @@
 """Does the best learning rate of a narrow network serve a wide one? With and without `mup`."""
 
 import functools
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,9 +14,9 @@ import numpy as np
 import optax
 
 import flaxinit
-from benchmarks import data, harness
+from benchmarks import data, harness, store, summary
 from benchmarks.experiments import Experiment
-from benchmarks.view import Outcome, View, estimate, listed, look, panels
+from benchmarks.view import Outcome, View, briefly, estimate, listed, look, panels
 
 FACTORIES = {"adam": optax.adam, "sgd": optax.sgd, "muon": optax.contrib.muon}
 LENGTH = 32  # characters that a transformer reads
@@ -27,10 +28,13 @@ def _mlp(width: int, dense: Callable, conv: Callable) -> nn.Module:
 
 
 def _convolutional(width: int, dense: Callable, conv: Callable) -> nn.Module:
-    """On images of 8 × 8: two convolutions, and the mean over positions."""
-    square, mean = (lambda x: x.reshape(-1, 8, 8, 1)), (lambda x: jnp.mean(x, (1, 2)))
+    """On images of 8 × 8: two convolutions, and the largest value over positions.
+
+    With the mean in its place, the loss has two lowest points along the rate in so short a run.
+    """
+    square, largest = (lambda x: x.reshape(-1, 8, 8, 1)), (lambda x: jnp.max(x, (1, 2)))
     layers = [conv(width, (3, 3)), nn.relu, conv(width, (3, 3), strides=2), nn.relu]
-    return nn.Sequential([square, *layers, mean, dense(10)])
+    return nn.Sequential([square, *layers, largest, dense(10)])
 
 
 class _Characters(nn.Module):
@@ -112,7 +116,11 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Width:
-    """One width of a model, with one optimizer at every rate and seed."""
+    """One width of a model, with one optimizer at every rate and seed.
+
+    Attributes:
+        schedule: how the rate falls over the steps: `"constant"` or `"linear"`, to 0.
+    """
 
     task: str
     optimizer: str
@@ -123,6 +131,7 @@ class Width:
     seeds: tuple[int, ...]
     steps: int
     batch: int
+    schedule: str = "linear"
     dtype: str = "float32"
 
     @property
@@ -142,33 +151,42 @@ class Width:
 
 
 class Plan(NamedTuple):
-    """Widths of a model from its base on, and powers of 2 that are its rates."""
+    """Widths of a model from its base on, and powers of 2 that are its rates.
+
+    Attributes:
+        seeds: how many, in parts. A part that is added later is run alone, beside what is stored.
+    """
 
     task: str
     optimizer: str
     widths: tuple[int, ...]
     rates: range
-    seeds: int
+    seeds: tuple[int, ...]
     steps: int
     batch: int = 64
+    schedule: str = "linear"
 
 
 PLANS = {
     "smoke": [
-        Plan("mlp", "adam", (8, 16), range(-9, -6), 2, 10),
-        Plan("conv", "sgd", (4,), range(-2, 0), 1, 5),
-        Plan("characters", "adam", (32,), range(-7, -5), 1, 5, 4),
+        Plan("mlp", "adam", (8, 16), range(-9, -6), (2,), 10),
+        Plan("conv", "sgd", (4,), range(-2, 0), (1,), 5),
+        Plan("characters", "adam", (32,), range(-7, -5), (1,), 5, 4),
     ],
     "laptop": [
-        Plan("mlp", "adam", (64, 256, 1024), range(-10, -4), 6, 150),
-        Plan("mlp", "adam", (32, 128, 512), range(-10, -4), 4, 150),
-        Plan("mlp", "sgd", (64, 256), range(-4, 2), 4, 150),
-        Plan("mlp", "muon", (64, 256), range(-8, -3), 3, 100),
-        Plan("conv", "adam", (32, 128), range(-9, -3), 3, 100, 32),
-        Plan("characters", "adam", (64, 256), range(-10, -4), 3, 150, 8),
+        Plan("mlp", "adam", (64, 256, 1024), range(-10, -4), (6,), 150, schedule="constant"),
+        Plan("mlp", "adam", (32, 128, 512), range(-10, -4), (4,), 150, schedule="constant"),
+        Plan("mlp", "sgd", (64, 256), range(-4, 2), (4,), 150, schedule="constant"),
+        Plan("mlp", "muon", (64, 256), range(-9, -2), (3,), 300, schedule="constant"),
+        Plan("conv", "adam", (64, 256), range(-11, -3), (4,), 100, 32),
+        Plan("conv", "sgd", (64, 256), range(-5, 2), (4,), 100, 32),
+        Plan("conv", "muon", (64, 256), range(-9, -2), (4,), 100, 32),
+        Plan("characters", "adam", (64, 256), range(-11, -4), (4,), 150, 8),
+        Plan("characters", "sgd", (64, 256), range(-4, 3), (4,), 150, 8),
+        Plan("characters", "muon", (64, 256), range(-8, -1), (4,), 150, 8),
     ],
     "pod": [
-        Plan(task, optimizer, (base, 2 * base, 4 * base, 16 * base, 64 * base), rates, 8, 2000)
+        Plan(task, optimizer, (base, 2 * base, 4 * base, 16 * base, 64 * base), rates, (8,), 2000)
         for task, bases in (("mlp", (32, 64)), ("conv", (32, 64)), ("characters", (32, 64)))
         for optimizer, rates in (
             ("adam", range(-14, -2)),
@@ -189,32 +207,33 @@ def units(size: str) -> list[Width]:
             width=width,
             base=plan.widths[0],
             learning_rates=tuple(2.0**n for n in plan.rates),
-            seeds=tuple(range(plan.seeds)),
+            seeds=part,
             steps=plan.steps,
             batch=plan.batch,
+            schedule=plan.schedule,
         )
         for plan in PLANS[size]
         for scaled in (False, True)
         for width in plan.widths
+        for part in _parts(plan.seeds)
     ]
+
+
+def _parts(counts: tuple[int, ...]) -> list[tuple[int, ...]]:
+    ends = list(itertools.accumulate(counts, initial=0))
+    return [tuple(range(*ends)) for ends in itertools.pairwise(ends)]
 
 
 def measure(unit: Width, tick) -> dict:
     """Train at every rate, and record the loss on the training and on the test data."""
     began = time.perf_counter()
-    run = jax.jit(_training(unit))
+    train = _training(unit)
     runs = []
     for rate in unit.learning_rates:
-        found = jax.lax.map(lambda seed, rate=rate: run(seed, rate), jnp.array(unit.seeds))
-        tick(1 / len(unit.learning_rates))
-        runs += [
-            {
-                "learning_rate": rate,
-                "seed": seed,
-                **{name: harness.rounded(values[n]) for name, values in found.items()},
-            }
-            for n, seed in enumerate(unit.seeds)
-        ]
+        for seed in unit.seeds:
+            found = {name: harness.rounded(value) for name, value in train(seed, rate).items()}
+            runs.append({"learning_rate": rate, "seed": seed, **found})
+            tick(1 / len(unit.learning_rates) / len(unit.seeds))
     (_, labels), (_, others) = TASKS[unit.task].scored()
     seconds = round(time.perf_counter() - began, 2)
     guess = data.guess(np.ravel(labels), np.ravel(others))
@@ -234,21 +253,31 @@ def _training(unit: Width):
         logits = jnp.asarray(model.apply(params, inputs), jnp.float32)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-    def train(seed, rate):
-        start, order = jax.random.split(jax.random.key(seed))
-        params = init(start, jnp.zeros((1, *sample.shape[1:]), sample.dtype))
-        optimizer = make(rate)
+    @jax.jit
+    def begin(key, rate):
+        params = init(key, jnp.zeros((1, *sample.shape[1:]), sample.dtype))
+        return params, make(rate).init(params)
 
-        def step(carry, key):
-            params, state = carry
-            batch = task.batch(key, unit.batch)
-            updates, state = optimizer.update(jax.grad(loss)(params, *batch), state, params)
-            return (optax.apply_updates(params, updates), state), None
+    # Steps are a loop of Python's: in XLA's loops, a CPU takes 20 to 40 times as long for the
+    # gradient of a convolution.
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, key, rate):
+        gradient = jax.grad(loss)(params, *task.batch(key, unit.batch))
+        updates, state = make(rate).update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
 
-        keys = jax.random.split(order, unit.steps)
-        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
+    @jax.jit
+    def score(params):
         parts = zip(("train_loss", "test_loss"), task.scored(), strict=True)
         return {name: loss(params, *map(jnp.asarray, part)) for name, part in parts}
+
+    def train(seed, rate):
+        start, order = jax.random.split(jax.random.key(seed))
+        params, state = begin(start, rate)
+        for n, key in enumerate(jax.random.split(order, unit.steps)):
+            share = 1 - n / unit.steps if unit.schedule == "linear" else 1.0
+            params, state = step(params, state, key, rate * share)
+        return score(params)
 
     return train
 
@@ -282,10 +311,26 @@ def best(record: dict) -> np.ndarray:
 def groups(records: list[dict]) -> dict[tuple[str, bool], list[dict]]:
     """Group the records by network and optimizer, and by form, standard or `mup`; by width."""
     found: dict = {}
-    for record in records:
+    for record in _whole(records):
         unit = record["unit"]
         title = f"{unit['task']} from {unit['base']}, {unit['optimizer']}"
+        if unit["schedule"] == "constant":
+            title += ", constant rate"
         found.setdefault((title, unit["scaled"]), []).append(record)
+    return found
+
+
+def _whole(records: list[dict]) -> list[dict]:
+    """Make one record of those that differ only in their seeds."""
+    parts: dict[str, list[dict]] = {}
+    for record in records:
+        parts.setdefault(store.key({**record["unit"], "seeds": ()}), []).append(record)
+    found = []
+    for first, *rest in parts.values():
+        seeds = [seed for record in (first, *rest) for seed in record["unit"]["seeds"]]
+        runs = [run for record in (first, *rest) for run in record["runs"]]
+        runs.sort(key=lambda run: run["learning_rate"])
+        found.append({**first, "unit": {**first["unit"], "seeds": seeds}, "runs": runs})
     return found
 
 
@@ -320,8 +365,9 @@ def outcomes(records: list[dict]) -> list[Outcome]:
         drifts.setdefault((title, growth), {})[form] = drift[np.isfinite(drift)]
     found = []
     for (title, growth), forms in drifts.items():
-        sizes = {form: abs(np.median(drift)) for form, drift in forms.items() if len(drift)}
-        winner = min(sizes, key=sizes.__getitem__, default="none")
+        sizes = {form: abs(drift) for form, drift in forms.items() if len(drift)}
+        level = summary.level(list(sizes), sizes.__getitem__) if sizes else []
+        winner = briefly(level, list(sizes))
         margin = ", ".join(
             f"{form} drifts {estimate(drift)} octaves" if len(drift) else f"{form} never trains"
             for form, drift in forms.items()
@@ -385,12 +431,12 @@ def plot(records: list[dict], title: str):
 
 
 def _alike(one: dict, other: dict) -> bool:
-    names = ("task", "base", "optimizer")
+    names = ("task", "base", "optimizer", "schedule")
     return all(one["unit"][name] == other["unit"][name] for name in names)
 
 
 def caption(records: list[dict]) -> str:
-    units = [record["unit"] for record in records]
+    units = [record["unit"] for record in _whole(records)]
     titles = dict.fromkeys(f"{unit['task']}: {TASKS[unit['task']].title}" for unit in units)
     steps, seeds, batches = (
         listed(sorted({str(value) for value in values}, key=int))
@@ -401,7 +447,8 @@ def caption(records: list[dict]) -> str:
         )
     )
     return (
-        f"{'; '.join(titles)}. {steps} steps of {batches} examples, {seeds} seeds. Best rate: the "
+        f"{'; '.join(titles)}. {steps} steps of {batches} examples, {seeds} seeds. The rate falls "
+        "linearly to 0 unless it is called constant. Best rate: the "
         "lowest point of a parabola through three losses on the test data, by seed. Regret: the "
         "test loss at the base's best rate, less the best at this width. A narrow network that "
         "cannot fit its data has another best rate, so a base of 32 is shown beside one of 64. "
