@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr
 from flaxinit.signal.tuning.homogeneity import Key, Place
 from flaxinit.signal.tuning.plan import KERNELS, Bias, Branch, Merge, Plan, Trail
 from flaxinit.signal.tuning.rescaling import Rescaling
-from flaxinit.stack.jaxpr import bind, called, evaluate, unroll_scan
+from flaxinit.versions.jaxpr import bind, called, evaluate, unroll_scan
 
 
 class CalibratingRun(Rescaling):
