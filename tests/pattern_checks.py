@@ -69,6 +69,7 @@ def tree(blocks: int = 2) -> dict[str, Any]:
 # What a line may name besides flaxinit and libraries: what a user has at hand.
 GIVEN = {
     **{"key": KEY, "gain": 1.5, "p": 0.1, "params": tree(), "W": KERNEL, "table": TABLE, "x": X},
+    "reports": [],
     **{"model": Heads(), "variables": Heads().init(KEY, X), "checkpoint": {"wte": TABLE}},
     **{"create_train_state": create_train_state, "create_nnx": create_nnx},
     "rule": lambda path, x: jax.P(None, "model") if x.ndim == 2 else jax.P(),
@@ -140,7 +141,7 @@ def refused(call: Callable[[], Any], message: str, check: Callable[[Any], None] 
         check(made)
         try:
             call()
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             assert re.search(message, str(error)), error
         else:
             raise AssertionError(f"no error that says {message}")
@@ -186,6 +187,7 @@ def haliax_tree() -> dict[str, Any]:
 def pytorch_tree() -> dict[str, Any]:
     return {
         "Dense_0": {"kernel": jnp.ones((48, 8)), "bias": jnp.ones(8)},
+        "Conv_0": {"kernel": jnp.ones((3, 3, 8, 4)), "bias": jnp.ones(4)},
         "ConvTranspose_0": {"kernel": jnp.ones((3, 3, 8, 4)), "bias": jnp.ones(4)},
         "LSTMCell_0": {"kernel": jnp.ones((4, 16)), "bias": jnp.ones(16)},
         "Embed_0": {"embedding": jnp.ones((40, 8))},

@@ -22,7 +22,7 @@ def keras():
 
 
 class DenseGeneral(nn.Module):
-    """Passes its kernel's axes at the call, as the layers of MaxText, t5x and flaxformer do."""
+    """Passes its kernel's axes at the call, as MaxText and t5x's scalable_t5 do."""
 
     features: tuple[int, ...]
     axis: tuple[int, ...]
