@@ -79,6 +79,9 @@ VIT = filled(
         "head": dense(WIDTH, VOCABULARY),
     }
 )
+HYBRID = VIT | filled(  # with a root of ResNet, and a layer before the head
+    {"conv_root": dense(7, 7, 3, 64, bias=False), "pre_logits": dense(WIDTH, WIDTH)}
+)
 DIT = filled(
     {
         "pos_embed": (1, 16, WIDTH),
@@ -201,10 +204,12 @@ CASES = {
         },
     ),
     "vit of its authors": (
-        VIT,
+        HYBRID,
         recipes.vit("jax"),
         {
             "patch_embed/*/kernel": ("truncated_normal", 1 / math.sqrt(3 * 16)),
+            "conv_root/kernel": ("truncated_normal", 1 / math.sqrt(3 * 49)),
+            "pre_logits/kernel": ("truncated_normal", 1 / math.sqrt(WIDTH)),
             "head/*": (0.0,),
             "*mlp*bias": ("normal", 1e-6),
             **DEFAULTS,

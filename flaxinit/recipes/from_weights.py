@@ -41,7 +41,8 @@ def pissa(kernel: Inexact[Array, "inputs outputs"], rank: int) -> Pissa:  # noqa
     >>> (split.a @ split.b).round(5).tolist()
     [[3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
 
-    References: Meng, Wang, Zhang (2024), PiSSA.
+    References: Meng, Wang, Zhang (2024), PiSSA; huggingface/peft 5d602fd,
+    ``src/peft/tuners/lora/layer.py``.
     """
     kernel = _checked_matrix("kernel", kernel)
     if not checked_count("rank", rank) <= min(kernel.shape):
@@ -65,7 +66,7 @@ def new_rows(
     ``row = μ + spread · Σ_t g_t (e_t - μ)/√n`` over the n old rows ``e_t`` with independent
     ``g_t ~ N(0, 1)``. So a row is normal with mean μ and covariance ``spread² Σ``, and lies in the
     space that the old rows span; Σ is neither formed nor factorized. A small spread keeps the
-    probabilities of old tokens nearly as they were.
+    probabilities of old tokens nearly as they were: transformers has ``spread=1e-9**0.5``.
 
     Args:
         key: a typed key or a legacy uint32 one.
@@ -83,7 +84,8 @@ def new_rows(
     >>> new_rows(jax.random.key(0), table, 1, spread=0.0).tolist()
     [[2.0, 0.0]]
 
-    References: Hewitt (2021), Initializing New Word Embeddings for Pretrained Language Models.
+    References: Hewitt (2021), Initializing New Word Embeddings for Pretrained Language Models;
+    transformers 5.24, ``resize_token_embeddings``.
     """
     check_key(key)
     table = _checked_matrix("table", table)

@@ -29,7 +29,8 @@ class hippo_legs(Deterministic):
     >>> (hippo_legs()(None, (3, 3)) ** 2).round().astype(int).tolist()
     [[1, 0, 0], [3, 4, 0], [5, 15, 9]]
 
-    References: Gu, Dao, Ermon, Rudra, Ré (2020), HiPPO; Gu, Goel, Ré (2022), S4.
+    References: Gu, Dao, Ermon, Rudra, Ré (2020), HiPPO; Gu, Goel, Ré (2022), S4; state-spaces/s4
+    e757cef, ``src/models/hippo/hippo.py``.
     """
 
     dtype: DType = None
@@ -70,7 +71,8 @@ class s4d_legs(S4d):
     [0.866025]
 
     References: Gu, Gupta, Goel, Ré (2022), On the Parameterization and Initialization of Diagonal
-    State Space Models.
+    State Space Models; state-spaces/s4 e757cef, ``src/models/hippo/hippo.py``, which keeps the
+    other half of each pair.
     """
 
     dtype: DType = "complex64"

@@ -29,8 +29,9 @@ SCALED = kernel_of("wo", "o_proj", "w2", "w3", "down_proj", "up_proj")
 def gpt2(layers: int, *, stddev: float = 0.02, projections: Pattern = PROJECTION) -> list[Rule]:
     """Make GPT-2's rules: ``N(0, 0.02²)``, the ends of residual branches by ``1/√(2 layers)``.
 
-    Biases are 0, scales of normalizations 1, embeddings as kernels. (OpenAI's code draws the table
-    of positions at 0.01; put ``("*/wpe/embedding", normal(0.01))`` before these rules for that.)
+    Biases are 0, scales of normalizations 1, embeddings as kernels. This is the paper's
+    initialization as others have written it. The code that OpenAI published draws the ends of
+    residual branches at 0.02 too, and the table of positions at 0.01.
 
     Args:
         layers: number of blocks, each with two residual branches.
@@ -48,7 +49,8 @@ def gpt2(layers: int, *, stddev: float = 0.02, projections: Pattern = PROJECTION
     >>> print(gpt2(layers=8)[0].init)
     normal(stddev=0.005)
 
-    References: Radford et al. (2019); transformers 5.24, ``GPT2PreTrainedModel``.
+    References: Radford et al. (2019); transformers 5.24, ``GPT2PreTrainedModel``; karpathy/nanoGPT
+    3adf61e, ``model.py``; openai/gpt-2 9b63575, ``src/model.py``.
     """
     init = normal(stddev)
     return [
@@ -78,7 +80,8 @@ def small_init(width: int) -> normal:
     >>> round(small_init(1000).variance(()), 12)
     0.0004
 
-    References: Nguyen, Salazar (2019), Transformers without Tears.
+    References: Nguyen, Salazar (2019), Transformers without Tears; EleutherAI/gpt-neox ea7aefd,
+    ``megatron/model/init_functions.py``.
     """
     return normal(math.sqrt(2 / (5 * checked_count("width", width))))
 
@@ -99,7 +102,8 @@ def wang_init(layers: int, width: int) -> normal:
     >>> wang_init(4, 100).stddev
     0.05
 
-    References: Wang, Komatsuzaki (2021), GPT-J; GPT-NeoX, ``wang_init_method``.
+    References: Wang, Komatsuzaki (2021), GPT-J; EleutherAI/gpt-neox ea7aefd,
+    ``megatron/model/init_functions.py``.
     """
     return normal(2 / checked_count("layers", layers) / math.sqrt(checked_count("width", width)))
 
@@ -127,7 +131,7 @@ def gpt_neox(layers: int, width: int, *, projections: Pattern = PROJECTION) -> l
     >>> gpt_neox(layers=4, width=100)[0].init == wang_init(4, 100)
     True
 
-    References: Black et al. (2022), GPT-NeoX-20B.
+    References: Black et al. (2022), GPT-NeoX-20B; EleutherAI/gpt-neox ea7aefd, ``configs/20B.yml``.
     """
     init = small_init(width)
     return [
@@ -154,7 +158,7 @@ def llama(*, stddev: float = 0.02) -> list[Rule]:
     >>> print(llama()[0].init)
     normal(stddev=0.02)
 
-    References: transformers 5.24, ``LlamaPreTrainedModel``.
+    References: transformers 5.24, ``PreTrainedModel``, with ``initializer_range``.
     """
     return [*needed((KERNEL, normal(stddev))), *optional((EMBEDDING, normal(stddev))), *PLAIN]
 
@@ -194,7 +198,7 @@ def torchtitan(
     >>> print(torchtitan(layers=2, width=64)[1].init.stddev)  # of the second block
     0.01
 
-    References: pytorch/torchtitan, ``models/llama/model.py``, with ``depth_init``.
+    References: pytorch/torchtitan b5bcd76, ``torchtitan/models/llama3/__init__.py``.
     """
     checked_count("layers", layers)
     plain = truncated_normal.from_parent(0.02, -2, 2, absolute=True)
@@ -227,7 +231,8 @@ def bert(*, stddev: float = 0.02) -> list[Rule]:
     >>> round(bert()[0].init.stddev, 4)
     0.0176
 
-    References: Devlin et al. (2019); google-research/bert, ``create_initializer``.
+    References: Devlin et al. (2019), BERT; google-research/bert eedf571, ``modeling.py``,
+    ``create_initializer``.
     """
     init = truncated_normal.from_parent(stddev)
     return [*needed((KERNEL, init)), *optional((EMBEDDING, init)), *PLAIN]
@@ -245,7 +250,10 @@ def t5(
 
     T5 does not divide its scores by √head_dim, so its queries are drawn that much smaller.
     Embeddings and an output layer of its own are ``N(0, 1)``, biases of relative positions
-    ``N(0, 1/width)``.
+    ``N(0, 1/width)``. These are the rules of Hugging Face's T5. t5x draws the kernels of the MLP and
+    of the output layer from a truncated normal of variance ``1/fan_in``, and the biases of relative
+    positions by Glorot's uniform. Mesh TensorFlow cuts the MLP's normal at two deviations, which
+    leaves ``0.774/fan_in``.
 
     Args:
         width: features of the residual stream.
@@ -264,7 +272,9 @@ def t5(
     >>> query.variance((512, 8, 64)) == 1 / (512 * 64)
     True
 
-    References: Raffel et al. (2020), T5; transformers 5.24, ``T5PreTrainedModel``.
+    References: Raffel et al. (2020), T5; transformers 5.24, ``T5PreTrainedModel``;
+    google-research/t5x cc342d4, ``t5x/examples/t5/layers.py``; tensorflow/mesh da90793,
+    ``mesh_tensorflow/layers.py`` and ``transformer/attention.py``.
     """
     kernel = variance_scaling(1.0, "fan_in", "normal")
     queries = kernel.times(checked_count("head_dim", head_dim) ** -0.5)
@@ -283,7 +293,8 @@ def maxtext(
     """Make MaxText's rules: kernels of variance ``1/fan_in``, queries divided by √head_dim.
 
     Attention is normal, the MLP a truncated normal with the same variance, embeddings
-    ``N(0, 1/features)``.
+    ``N(0, 1/features)``. For a model that normalizes its queries pass ``head_dim=1``: MaxText does
+    not divide there.
 
     Args:
         head_dim: features of a head.
@@ -299,7 +310,8 @@ def maxtext(
     >>> maxtext(head_dim=64)[0].init.variance((512, 8, 64)) == 1 / (512 * 64)
     True
 
-    References: AI-Hypercomputer/maxtext, ``layers/attentions.py`` and ``layers/linears.py``.
+    References: AI-Hypercomputer/maxtext e591f30, ``src/maxtext/layers``: ``attentions.py``,
+    ``linears.py``, ``initializers.py``.
     """
     normal_kernel = variance_scaling(1.0, "fan_in", "normal")
     queries = normal_kernel.times(checked_count("head_dim", head_dim) ** -0.5)

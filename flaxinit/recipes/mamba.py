@@ -31,7 +31,8 @@ class mamba_dt_bias(AnyAxes, OfUniform):
     >>> 0.001 < dt.min() < dt.max() < 0.1
     Array(True, dtype=bool)
 
-    References: Gu, Dao (2023), Mamba, and mamba_ssm 2.2 by its authors, for the three defaults.
+    References: Gu, Dao (2023), Mamba; state-spaces/mamba e9594ce,
+    ``mamba_ssm/modules/mamba_simple.py``, for the three defaults.
     """
 
     dt_min: KnownPositive = 0.001
@@ -72,7 +73,8 @@ class mamba_a_log(Deterministic, AnyAxes):
     >>> jnp.exp(mamba_a_log()(None, (2, 3))).round(5).tolist()
     [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
 
-    References: Gu, Gupta, Goel, Ré (2022); Gu, Dao (2023), Mamba.
+    References: Gu, Gupta, Goel, Ré (2022); Gu, Dao (2023), Mamba; state-spaces/mamba e9594ce,
+    ``mamba_ssm/modules/mamba_simple.py``.
     """
 
     dtype: DType = None

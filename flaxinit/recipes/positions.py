@@ -47,8 +47,8 @@ class sincos_positions(AnyAxes, Deterministic):
     >>> [f"{value:.4f}" for value in table[1]]  # sin 1, sin 1/100, cos 1, cos 1/100
     ['0.8415', '0.0100', '0.5403', '0.9999']
 
-    References: Vaswani et al. (2017), Attention Is All You Need; He et al. (2022), MAE; Peebles,
-    Xie (2023), DiT.
+    References: Vaswani et al. (2017), Attention Is All You Need; He et al. (2022), MAE;
+    facebookresearch/mae efb2a80, ``util/pos_embed.py``.
     """
 
     base: Annotated[float, functools.partial(checked_number, above=1.0)] = 10000.0

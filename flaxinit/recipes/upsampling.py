@@ -46,7 +46,7 @@ class icnr(Initializer):
     True
 
     References: Aitken, Ledig, Theis, Caballero, Wang, Shi (2017), Checkerboard artifact free
-    sub-pixel convolution.
+    sub-pixel convolution; fastai/fastai aed484f, ``fastai/layers.py``.
     """
 
     init: Annotated[Initializer, _checked_part]
@@ -118,7 +118,8 @@ class upsample(Deterministic):
     >>> upsample()(None, (4, 1, 1)).ravel().tolist()
     [0.25, 0.75, 0.75, 0.25]
 
-    References: Long, Shelhamer, Darrell (2015), Fully Convolutional Networks.
+    References: Long, Shelhamer, Darrell (2015), Fully Convolutional Networks;
+    shelhamer/fcn.berkeleyvision.org 1305c73, ``surgery.py``.
     """
 
     method: Literal["bilinear", "nearest"] = "bilinear"

@@ -29,6 +29,7 @@ from flaxinit.trees.rules import Rule
 
 POSITIONS = named("pos_embed", "pos_embedding", "position_embedding", "posembed_input/.*")
 PATCH = re.compile(r"(^|/)(embedding|patch_?embed\w*|patchify|x_embedder|Conv_0)/")
+PRE_LOGITS = kernel_of("pre_logits")
 # Fused kernels of all three are drawn by Glorot's rule for their whole shape.
 SEPARATE = kernel_of("query", "key", "value", "[qkv]", "[qkv]_proj")
 TOKENS = named("cls", "cls_token", "class_token", "reg_token", "register_tokens")
@@ -50,6 +51,8 @@ def vit(
                             timm                      jax
         kernels             N(0, 0.02²)               Glorot's uniform; the head 0
         patch embedding     PyTorch's, with its bias  LeCun's
+        convolutions                                  LeCun's, of the hybrid models
+        pre-logits                                    LeCun's
         positions           N(0, 0.02²)               N(0, 0.02²)
         class token         N(0, 1e-6²)               0
         biases              0                         0; in the MLP N(0, 1e-6²)
@@ -71,11 +74,11 @@ def vit(
     Raises:
         ValueError: an unknown style.
 
-    >>> vit("jax")[2].init
+    >>> vit("jax")[1].init
     zeros
 
-    References: Dosovitskiy et al. (2021), ViT; timm 1.0.31, ``init_weights_vit_timm`` and
-    ``init_weights_vit_jax``.
+    References: Dosovitskiy et al. (2021), ViT; google-research/vision_transformer c6de1e5,
+    ``vit_jax/models_vit.py``; timm 1.0.31, ``init_weights_vit_timm`` and ``init_weights_vit_jax``.
     """
     tiny = normal(1e-6)
     if checked_choice("style", style, ("timm", "jax")) == "timm":
@@ -86,9 +89,11 @@ def vit(
             *needed((KERNEL, cut)),
             *PLAIN,
         ]
+    lecun = variance_scaling(1.0, "fan_in", "truncated_normal")  # Flax's default
     return [
-        *needed(((patch, *KERNEL), variance_scaling(1.0, "fan_in", "truncated_normal"))),
-        *optional((positions, normal(0.02)), (tokens, zeros), (head, zeros), ((mlp, BIAS), tiny)),
+        *needed(((patch, *KERNEL), lecun)),
+        *optional((head, zeros), ((convolution, *KERNEL), lecun), (PRE_LOGITS, lecun)),
+        *optional((positions, normal(0.02)), (tokens, zeros), ((mlp, BIAS), tiny)),
         *kernels(variance_scaling(1.0, "fan_avg", "uniform")),
         *PLAIN,
     ]
@@ -135,7 +140,8 @@ def dit(
     >>> dit(grid=(16, 16))[0].init
     zeros
 
-    References: Peebles, Xie (2023), DiT; facebookresearch/DiT, ``initialize_weights``.
+    References: Peebles, Xie (2023), DiT; facebookresearch/DiT ed81ce2, ``models.py``,
+    ``initialize_weights``.
     """
     glorot = variance_scaling(1.0, "fan_avg", "uniform")
     fused = variance_scaling(1 / 2, "fan_in", "uniform")
