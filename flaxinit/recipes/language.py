@@ -250,10 +250,10 @@ def t5(
 
     T5 does not divide its scores by √head_dim, so its queries are drawn that much smaller.
     Embeddings and an output layer of its own are ``N(0, 1)``, biases of relative positions
-    ``N(0, 1/width)``. These are the rules of Hugging Face's T5. t5x draws the kernels of the MLP and
-    of the output layer from a truncated normal of variance ``1/fan_in``, and the biases of relative
-    positions by Glorot's uniform. Mesh TensorFlow cuts the MLP's normal at two deviations, which
-    leaves ``0.774/fan_in``.
+    ``N(0, 1/width)``. These are the rules of Hugging Face's T5, whose own output layer starts with
+    logits of variance ``width``. t5x draws the kernels of the MLP and of the output layer from a
+    truncated normal of variance ``1/fan_in``, and the biases of relative positions by Glorot's
+    uniform. Mesh TensorFlow cuts the MLP's normal at two deviations, which leaves ``0.774/fan_in``.
 
     Args:
         width: features of the residual stream.
