@@ -134,6 +134,17 @@ def drawn(path: str) -> Callable[[Any], None]:
     return check
 
 
+def reported(path: str) -> Callable[[Any], None]:
+    """Check that the report names what the rule drew, and nothing else."""
+
+    def check(made):
+        drawn(path)(made)
+        ((_, names),) = GIVEN["reports"].pop().redrawn
+        assert path in names and all("c_proj" in name for name in names)
+
+    return check
+
+
 def refused(call: Callable[[], Any], message: str, check: Callable[[Any], None] = id):
     """Check the line, and that what users of other libraries write is an error that names it."""
 

@@ -39,6 +39,7 @@ from pattern_checks import (
     pytorch_tree,
     refused,
     repeats,
+    reported,
     rows,
     rules,
     same_as,
@@ -189,7 +190,7 @@ SECTIONS: dict[str, list[Pattern]] = {
                 refused(lambda: flaxinit.reinit(tree(), {"*/wpe/*": "zeros"}, KEY), "nearest are")),
         Pattern("a list of what each rule drew", "allenai/allennlp: allennlp/nn/initializers.py",
                 "reinit(params, {'*/c_proj/kernel': normal(0.02)}, key, report=reports.append)",
-                drawn("layers_0/mlp/c_proj/kernel")),
+                reported("layers_0/mlp/c_proj/kernel")),
     ],
     "Kernels made of parts": [
         Pattern("fused queries, keys, values", "openai/gpt-2: src/model.py",
