@@ -1,16 +1,20 @@
 """`derive`: read an activation and derive its moments, within a budget of work."""
 
+from contextlib import nullcontext
 from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
 from sympy import Expr
 
+from flaxinit.catalogue import catalogue_name
 from flaxinit.theory.derivation import Derivation
 from flaxinit.theory.functions.brief import short, shortened
+from flaxinit.theory.functions.defects import SymPyFails, sympy_may_fail
 from flaxinit.theory.functions.effort import OverBudget, limited
 from flaxinit.theory.functions.piecewise import map_pieces
 from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.functions.watch import watched
 from flaxinit.theory.moments.enclosure import Diverges
 from flaxinit.theory.moments.gates import gate_moments, takes_two
 from flaxinit.theory.moments.moment import infinite, missing, moment
@@ -55,19 +59,21 @@ def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
     if not (isinstance(budget, int | float) and budget >= 0):
         raise ValueError(f"The budget must be a number of seconds, at least 0, got {budget!r}.")
     allowed = max(budget, _LEAST)
+    known = isinstance(activation, str) and catalogue_name(activation)
     try:
-        with limited(allowed):
+        # A test derives the whole catalogue; to watch SymPy takes a quarter longer.
+        with nullcontext() if known else watched(), limited(allowed), sympy_may_fail():
             return _derive_any(activation, budget)
     except OverBudget:
         raise OverBudget(
             f"{_called(activation)} takes more work to derive than {allowed:g} s of one core. "
             "Derive a simpler function, or pass a larger budget."
         ) from None
-    except (RecursionError, NotImplementedError, OverflowError) as error:  # SymPy has defects too
+    except SymPyFails as error:
         raise ValueError(
-            f"SymPy cannot finish {_called(activation)} ({type(error).__name__}). Nest less, or "
-            "write the function another way."
-        ) from error
+            f"SymPy cannot finish {_called(activation)} ({type(error.__cause__).__name__}). Nest "
+            "less, or write the function another way."
+        ) from error.__cause__
 
 
 def _called(activation) -> str:

@@ -377,7 +377,7 @@ def integral(
             return _NAN
         try:
             return function(x, analytic)
-        except ValueError as error:  # it must not pass through Arb
+        except BaseException as error:  # it must not pass through Arb
             failure = error
             return _NAN
 

@@ -4,9 +4,18 @@ SymPy's own `Piecewise` solves its conditions whenever it is made or changed, wh
 they contain choices themselves. Here they stay unsolved until the function is cut into pieces.
 """
 
+import itertools
+
 import sympy
 from sympy import Basic, sympify
 from sympy.functions.elementary.piecewise import ExprCondPair
+
+
+class Branch(ExprCondPair):
+    """A value and its condition. SymPy's own solves the condition whenever it is rebuilt."""
+
+    def __new__(cls, value, condition):
+        return Basic.__new__(cls, sympify(value), sympify(condition))
 
 
 class Piecewise(sympy.Piecewise):
@@ -19,13 +28,13 @@ class Piecewise(sympy.Piecewise):
 
     def __new__(cls, *branches, **options):
         pairs = []
-        for value, condition in branches:
-            value, condition = sympify(value), sympify(condition)
+        for branch in itertools.starmap(Branch, branches):
+            value, condition = branch.args
             if condition == sympy.false:
                 continue
             if not pairs and condition == sympy.true:
                 return value
-            pairs.append(Basic.__new__(ExprCondPair, value, condition))
+            pairs.append(branch)
             if condition == sympy.true:
                 break
         return Basic.__new__(cls, *pairs)

@@ -1,7 +1,7 @@
 """Count work instead of timing it, so that a fast and a busy machine give the same answer.
 
-A unit is about a microsecond of one core, for example a step of a ball program. SymPy cannot be
-stopped, so a caller of SymPy counts the cost before the call, by the size of the expression.
+A unit is about a microsecond of one core, for example a step of a ball program. A caller of SymPy
+counts the cost before the call, by the size of the expression; `watch` counts it while SymPy runs.
 """
 
 import contextlib
@@ -14,10 +14,23 @@ from sympy import Basic
 
 PER_SECOND = 1_000_000
 _REMEMBERED = 4096
+_REFUSED = "This takes more work than is allowed."
 
 
 class OverBudget(ValueError):
     """A computation takes more work than it is allowed."""
+
+
+class Stopped(BaseException):
+    """SymPy was stopped at a limit; `limited` turns it into `OverBudget`.
+
+    SymPy catches exceptions in many places. What is not an `Exception` passes through them.
+    `resume` goes on counting, which Python 3.11 ends at an exception.
+    """
+
+    def __init__(self, resume: Callable[[], None]):
+        super().__init__()
+        self.resume = resume
 
 
 class _Thread(threading.local):
@@ -39,7 +52,7 @@ def spend(units: float) -> None:
     _thread.spent += units
     if _thread.spent > _thread.limit:
         _thread.spent = _thread.limit + 1  # refused work is not done, and an outer limit keeps it
-        raise OverBudget("This takes more work than is allowed.")
+        raise OverBudget(_REFUSED)
 
 
 @contextlib.contextmanager
@@ -56,6 +69,9 @@ def limited(seconds: float) -> Iterator[None]:
     _thread.limit = min(outer, _thread.spent + seconds * PER_SECOND)
     try:
         yield
+    except Stopped as stopped:
+        stopped.resume()
+        raise OverBudget(_REFUSED) from None
     finally:
         _thread.limit = outer
 

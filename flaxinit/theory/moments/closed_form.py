@@ -17,6 +17,7 @@ import sympy
 from sympy import Expr, I, Integer, asin, atan, erf, exp, oo, pi, sqrt
 
 from flaxinit.theory.functions.algebra import vanishes
+from flaxinit.theory.functions.defects import SymPyFails, sympy_may_fail
 from flaxinit.theory.functions.effort import OverBudget, limited, size, spend
 from flaxinit.theory.functions.parity import even_part, is_odd
 from flaxinit.theory.functions.piecewise import Piece, join
@@ -64,10 +65,12 @@ def expectation(pieces: Sequence[Piece], budget: float = 5.0) -> tuple[Expr, tup
     q/2
     """
     try:
-        with limited(budget):
+        with limited(budget), sympy_may_fail():
             return _expectation(pieces)
     except OverBudget:
         raise NoClosedForm("The search for one takes more work than the budget allows.") from None
+    except SymPyFails as error:
+        raise NoClosedForm(f"The search for one ends: {error}") from error
 
 
 def _expectation(pieces: Sequence[Piece]) -> tuple[Expr, tuple[Step, ...]]:

@@ -15,6 +15,7 @@ from sympy import And, E as EULER, Eq, Expr, Integer, Or, Pow, Rational, Symbol,
 
 from flaxinit.catalogue import VARIABLES
 from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.reading.moderate import RANGE, is_moderate
 from flaxinit.theory.reading.vocabulary import FUNCTIONS, where
 
 MAX_LENGTH = 1000  # characters
@@ -122,6 +123,8 @@ class _Reader(ast.NodeVisitor):
         value = self.visit(node)
         if not isinstance(value, Expr):
             self.refuse(node, "a condition is not a number. Write where(condition, a, b)")
+        if value.is_number and not value.is_Rational and not is_moderate(value):
+            self.refuse(node, f"{RANGE} in size")  # before SymPy applies a function to it
         return value
 
     def condition(self, node: ast.AST):
