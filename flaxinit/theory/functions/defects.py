@@ -17,8 +17,8 @@ class SymPyFails(ValueError):
 def sympy_may_fail() -> Iterator[None]:
     """Turn an exception of SymPy into `SymPyFails`; one of flaxinit passes, because it is a defect.
 
-    SymPy's is one that SymPy's or mpmath's own code raised, or code that SymPy printed. A recursion that is too deep, a part
-    that is not implemented and an overflow are SymPy's wherever they end.
+    SymPy's is one that SymPy's or mpmath's own code raised, or code that SymPy printed. A recursion
+    that is too deep, a part that is not implemented and an overflow are SymPy's wherever they end.
 
     >>> import sympy
     >>> with sympy_may_fail():

@@ -34,10 +34,10 @@ class Stopped(BaseException):
 
 
 class _Thread(threading.local):
-    """How much work the thread has spent, and at which count it must stop."""
+    """How much work the thread has spent, and SymPy in it, and at which counts they must stop."""
 
-    spent = 0
-    limit = math.inf
+    spent, limit = 0, math.inf
+    steps, last_step = 0, math.inf
 
 
 _thread = _Thread()
@@ -55,6 +55,20 @@ def spend(units: float) -> None:
         raise OverBudget(_REFUSED)
 
 
+def step(count: int, resume: Callable[[], None]) -> None:
+    """Count steps of SymPy, a unit of work each, while SymPy runs.
+
+    They count apart from what was spent on them in advance.
+
+    Raises:
+        Stopped: if they are more than `limited` allows.
+    """
+    _thread.steps += count
+    if _thread.steps > _thread.last_step:
+        _thread.steps = _thread.last_step + 1
+        raise Stopped(resume)
+
+
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Allow so many seconds' worth of work, and no more than is allowed already.
@@ -65,15 +79,16 @@ def limited(seconds: float) -> Iterator[None]:
     ...
     flaxinit.theory.functions.effort.OverBudget: This takes more work than is allowed.
     """
-    outer = _thread.limit
-    _thread.limit = min(outer, _thread.spent + seconds * PER_SECOND)
+    outer = _thread.limit, _thread.last_step
+    _thread.limit = min(outer[0], _thread.spent + seconds * PER_SECOND)
+    _thread.last_step = min(outer[1], _thread.steps + seconds * PER_SECOND)
     try:
         yield
     except Stopped as stopped:
         stopped.resume()
         raise OverBudget(_REFUSED) from None
     finally:
-        _thread.limit = outer
+        _thread.limit, _thread.last_step = outer
 
 
 def remembered(function: Callable) -> Callable:

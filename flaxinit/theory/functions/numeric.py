@@ -18,6 +18,7 @@ from flaxinit.theory.functions.symbols import z
 
 _CLOSE = 0.5  # |x| below which to look for cancellation
 _VISIBLE = 1e-14  # a relative error that would show in an integral
+_PER_UNIT = 50  # parts of an expression that NumPy evaluates in a unit of work
 _PRINTING = 50  # units of work to print a part of an expression as NumPy code
 
 
@@ -28,9 +29,11 @@ class Numeric:
         self.ends = np.array([float(piece.high) for piece in pieces[:-1]])
         self._exprs = [piece.expr for piece in pieces]
         self._functions = [_lambdify(expr) for expr in self._exprs]
+        self._cost = max(map(size, self._exprs)) / _PER_UNIT
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, float)
+        spend(self._cost * x.size)
         which = np.searchsorted(self.ends, x)
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,23 +1,27 @@
-"""Count the calls of SymPy's functions while SymPy runs, and stop it at the limit.
+"""Count SymPy's steps while SymPy runs, and stop it at the limit.
 
 What a caller spends before it calls SymPy is an estimate, and some inputs take a thousand times as
-long. So each call of a function of SymPy is a unit of work too; it takes about half a microsecond.
-The number of calls differs a little from run to run, because SymPy asks for assumptions in random
-order and remembers results.
+long. So SymPy's steps are counted too: to make an expression, to call a function that remembers its
+results, and to call one of its polynomial algebra. Whatever SymPy does is made of these, and a step
+takes about a microsecond, or two. Their number differs a little from run to run, because SymPy asks
+for assumptions in random order and remembers results.
 """
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import sympy
 
-from flaxinit.theory.functions.effort import OverBudget, Stopped, spend
+from flaxinit.theory.functions.effort import step
 
-_SYMPY = os.path.dirname(sympy.__file__) + os.sep
-_STRIDE = 256  # calls that are counted at once; to count each of them takes twice the time
+_COUNTED = tuple(
+    str(Path(sympy.__file__).parent.joinpath(*parts))
+    for parts in (("core", "basic.py"), ("core", "cache.py"), ("polys",))
+)
+_STRIDE = 256  # steps that are counted at once; to count each of them takes twice the time
 
 
 class _Thread(threading.local):
@@ -27,14 +31,14 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
-_calls = 0
+_steps = 0
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """Count the calls of SymPy's functions as work.
+    """Count SymPy's steps as work.
 
-    If several threads are watched, each 256 calls count in the thread of the last of them.
+    If several threads are watched, each 256 steps count in the thread of the last of them.
 
     >>> from flaxinit.theory.functions.effort import limited
     >>> with watched(), limited(seconds=0.1):
@@ -55,21 +59,17 @@ def watched() -> Iterator[None]:
 
 
 def _count(filename: str) -> bool:
-    """Count a call of a function of SymPy; tell whether it is one.
+    """Count a call if it is a step, and tell whether it is one.
 
-    Raises:
-        Stopped: if the work is more than is allowed. No other function is stopped, so that whoever
-            has changed a precision or a limit can put it back.
+    SymPy is stopped at a step and nowhere else, so that whoever has changed a precision or a limit
+    can put it back.
     """
-    global _calls
-    if not filename.startswith(_SYMPY):
+    global _steps
+    if not filename.startswith(_COUNTED):
         return False
-    _calls += 1
-    if _calls % _STRIDE == 0 and _thread.watched:
-        try:
-            spend(_STRIDE)
-        except OverBudget:
-            raise Stopped(_resume) from None
+    _steps += 1
+    if _steps % _STRIDE == 0 and _thread.watched:
+        step(_STRIDE, _resume)
     return True
 
 
@@ -87,11 +87,11 @@ if sys.version_info >= (3, 12):
     @contextlib.contextmanager
     def _events() -> Iterator[None]:
         """Let the interpreter report each start of a function, in any thread."""
-        global _running, _calls
+        global _running, _steps
         with _lock:
             _running += 1
             if _running == 1:
-                _calls = 0
+                _steps = 0
                 _switch(on=True)
         try:
             yield

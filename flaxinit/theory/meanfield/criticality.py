@@ -6,6 +6,7 @@ perpendicular to the signal, neither grow nor fade: χ_∥(K*) = χ_⊥(K*) = 1.
 References: Roberts, Yaida, Hanin (2022), The Principles of Deep Learning Theory, chapter 5.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ import sympy
 from sympy import Expr
 
 from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.algebra import simplified
 from flaxinit.theory.functions.piecewise import Piece, derivative, jumps
 from flaxinit.theory.functions.symbols import q, z
 from flaxinit.theory.functions.tidy import tidy
+from flaxinit.theory.functions.watch import watched
 from flaxinit.theory.meanfield.layer_maps import LayerMaps
 from flaxinit.theory.meanfield.root_search import find_roots
+from flaxinit.theory.moments.moment import CLOSED_FORM
+from flaxinit.theory.moments.terms import NoClosedForm, attempt
 
 UniversalityClass = Literal["scale-invariant", "K* = 0", "half-stable", "every K*"]
 
@@ -80,9 +85,9 @@ def _slope_at_zero(pieces: tuple[Piece, ...]) -> Expr | None:
     """Return the mean square of φ' on the two sides of 0, if φ(0) = 0 and φ' is not 0 there."""
     left = next(p for p in pieces if p.low < 0 <= p.high)
     right = next(p for p in pieces if p.low <= 0 < p.high)
-    if any(sympy.simplify(p.expr.subs(z, 0)) != 0 for p in (left, right)):
+    if any(simplified(p.expr.subs(z, 0)) != 0 for p in (left, right)):
         return None
-    slopes = [sympy.simplify(sympy.diff(p.expr, z).subs(z, 0)) for p in (left, right)]
+    slopes = [simplified(sympy.diff(p.expr, z).subs(z, 0)) for p in (left, right)]
     mean_square = (slopes[0] ** 2 + slopes[1] ** 2) / 2
     return mean_square if mean_square.is_finite and mean_square != 0 else None
 
@@ -109,7 +114,7 @@ def _is_one_disturbance(pieces: tuple[Piece, ...]) -> bool:
         return False
     corners = jumps(derivative(pieces))
     values = [p.expr.subs(z, p.high) for p in pieces[:-1] if p.high in corners]
-    return all(sympy.simplify(value) == 0 for value in values)
+    return all(simplified(value) == 0 for value in values)
 
 
 def _half_stable(maps: LayerMaps) -> Iterator[Criticality]:
@@ -125,7 +130,9 @@ def _half_stable(maps: LayerMaps) -> Iterator[Criticality]:
         yield Criticality("every K*", 1.0, sigma_w2, 1 - sigma_w2 * maps.energy(1.0))
         return
     for root in find_roots(gap, *SEARCHED, _ROUNDING):
-        exact = _exact_root(maps, root)
+        exact = None
+        with contextlib.suppress(NoClosedForm), watched(), attempt(CLOSED_FORM):
+            exact = _exact_root(maps, root)
         root = root if exact is None else float(exact)
         sigma_w2 = 1 / maps.slope_energy(root)
         sigma_b2 = root - sigma_w2 * maps.energy(root)

@@ -27,12 +27,13 @@ from flaxinit.theory.functions.balls import NotCertifiable
 from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.functions.piecewise import Piece, derivative, jumps, map_pieces
 from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.functions.watch import watched
 from flaxinit.theory.meanfield.dual import dual
-from flaxinit.theory.meanfield.values import evaluate, search
+from flaxinit.theory.meanfield.values import Known, evaluate
 from flaxinit.theory.moments.enclosure import Diverges, enclose
-from flaxinit.theory.moments.moment import Moment, infinite, moment
+from flaxinit.theory.moments.moment import CLOSED_FORM, Moment, infinite, moment
 from flaxinit.theory.moments.quadrature import Unresolved, expect, expect_pair
-from flaxinit.theory.moments.terms import NoClosedForm
+from flaxinit.theory.moments.terms import NoClosedForm, attempt
 
 _CANCELED = 1e-3  # of an integrand's size; an integral below it needs ball arithmetic
 
@@ -63,7 +64,8 @@ class LayerMaps:
     def dual_expr(self) -> Expr | None:
         """E[φ(u)φ(v)] as an expression in c and q; None if no closed form is known."""
         try:
-            return dual(self.pieces)
+            with watched(), attempt(CLOSED_FORM):
+                return dual(self.pieces)
         except NoClosedForm:
             return None
 
@@ -259,23 +261,24 @@ class LayerMaps:
 
     # For searches: nan stands for "not known" (see `values`).
 
-    def known_energy(self, q: float) -> float:
-        """Return ``E[φ²]``, or nan."""
-        return search(self.second_moment, q, self._known[0])
-
-    def known_slope_energy(self, q: float) -> float:
-        """Return ``E[φ'²]`` of the function itself, or nan."""
-        return math.inf if self.jumps else search(self._slope_moment, q, self._known[1])
-
-    def known_slope(self, q: float) -> float:
-        """Return ``d/dq E[φ(√q z)²]``, or nan."""
-        if self.second_moment.exact is not None:
-            return self.energy_slope(q)
-        return self._weighted(q) / (2 * q)
+    @cached_property
+    def known_energy(self) -> Known:
+        """``E[φ²]``, or nan."""
+        return Known(partial(evaluate, self.second_moment, known=True))
 
     @cached_property
-    def _known(self) -> tuple[dict[float, float], dict[float, float]]:
-        return {}, {}
+    def known_slope_energy(self) -> Known:
+        """``E[φ'²]`` of the function itself, or nan."""
+        if self.jumps:
+            return Known(lambda q: math.inf)
+        return Known(partial(evaluate, self._slope_moment, known=True))
+
+    @cached_property
+    def known_slope(self) -> Known:
+        """``d/dq E[φ(√q z)²]``, or nan."""
+        if self.second_moment.exact is not None:
+            return Known(self.energy_slope)
+        return Known(lambda q: self._weighted(q) / (2 * q))
 
 
 def check(**variances: float) -> None:

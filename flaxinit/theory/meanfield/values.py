@@ -1,8 +1,8 @@
 """A second moment at any variance, as a float: by closed form, quadrature or enclosure.
 
 An enclosure is slow, and a search for roots needs hundreds of values. So a search asks only for
-what is known without an enclosure, and NaN stands for "not known": `search` returns it, and so does
-each method of `LayerMaps` whose name starts with ``known``. Infinity is known: the moment diverges.
+what is `Known` without an enclosure and with little work; the attributes of `LayerMaps` whose names
+start with ``known`` are such. NaN stands for "not known". Infinity is known: the moment diverges.
 
 `root_search` finds no root next to a value that is not known. If a function is 1 at q = 1, NaN at
 q = 2 and −1 at q = 3, it may have a root near 2, or jump over 0, so no root is reported. Without
@@ -11,17 +11,21 @@ the NaN, the change of sign would be followed to a root.
 
 import contextlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import sympy
 
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.balls import NotCertifiable
+from flaxinit.theory.functions.effort import OverBudget, limited
 from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.functions.symbols import q
 from flaxinit.theory.moments.enclosure import Diverges
 from flaxinit.theory.moments.moment import Moment, may_diverge
 from flaxinit.theory.moments.quadrature import Unresolved, expect
+
+_SECONDS = 0.1  # of work for a value that a search asks for; most take a thousandth
 
 
 def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
@@ -54,13 +58,35 @@ def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
         raise
 
 
-def search(moment: Moment, variance: float, found: dict[float, float]) -> float:
-    """Return a moment, or nan if it is not known, from those `found` if it is there.
+class Known:
+    """A function of a variance, such as a moment, where it is known with little work; else nan.
 
     A moment that diverges at q₀ diverges at every q > q₀, because the density there is at least
-    √(q₀/q) times as large.
+    √(q₀/q) times as large. One that takes too much work at q₀ is not asked for at q > q₀, where an
+    oscillation takes even more.
     """
-    if variance not in found:
-        diverges = any(math.isinf(value) for v, value in found.items() if v <= variance)
-        found[variance] = math.inf if diverges else evaluate(moment, variance, known=True)
-    return found[variance]
+
+    def __init__(self, function: Callable[[float], float]):
+        self._function = function
+        self._values: dict[float, float] = {}
+        self._infinite = self._costly = math.inf  # from which variance on
+
+    def __call__(self, variance: float) -> float:
+        if variance >= self._infinite:
+            return math.inf
+        if variance >= self._costly:
+            return math.nan
+        if variance not in self._values:
+            self._values[variance] = self._value(variance)
+        return self._values[variance]
+
+    def _value(self, variance: float) -> float:
+        try:
+            with limited(_SECONDS):
+                value = self._function(variance)
+        except OverBudget:
+            self._costly = variance
+            return math.nan
+        if math.isinf(value):
+            self._infinite = variance
+        return value

@@ -17,8 +17,7 @@ import sympy
 from sympy import Expr, I, Integer, asin, atan, erf, exp, oo, pi, sqrt
 
 from flaxinit.theory.functions.algebra import vanishes
-from flaxinit.theory.functions.defects import SymPyFails, sympy_may_fail
-from flaxinit.theory.functions.effort import OverBudget, limited, size, spend
+from flaxinit.theory.functions.effort import size, spend
 from flaxinit.theory.functions.parity import even_part, is_odd
 from flaxinit.theory.functions.piecewise import Piece, join
 from flaxinit.theory.functions.printing import latex
@@ -27,7 +26,7 @@ from flaxinit.theory.functions.tidy import tidy
 from flaxinit.theory.moments.algebraic import algebraic_expectation
 from flaxinit.theory.moments.knots import REASON, knot_expectation, polynomials
 from flaxinit.theory.moments.record import Expectation, Step, Work, normal, unevaluated_sum
-from flaxinit.theory.moments.terms import NoClosedForm, Term, expand
+from flaxinit.theory.moments.terms import NoClosedForm, Term, attempt, expand
 
 _MANY = 8  # a piecewise polynomial of more pieces is integrated knot by knot
 _TERM = 3000  # units of work that one integral takes
@@ -64,13 +63,8 @@ def expectation(pieces: Sequence[Piece], budget: float = 5.0) -> tuple[Expr, tup
     >>> expectation(split(sympy.Max(0, z) ** 2))[0]
     q/2
     """
-    try:
-        with limited(budget), sympy_may_fail():
-            return _expectation(pieces)
-    except OverBudget:
-        raise NoClosedForm("The search for one takes more work than the budget allows.") from None
-    except SymPyFails as error:
-        raise NoClosedForm(f"The search for one ends: {error}") from error
+    with attempt(budget):
+        return _expectation(pieces)
 
 
 def _expectation(pieces: Sequence[Piece]) -> tuple[Expr, tuple[Step, ...]]:

@@ -4,6 +4,8 @@ Every term is  coefficient · zⁿ · logᵏz · e^{az² + bz} · Π erf(γᵢz 
 trigonometric functions b is imaginary. The last factor (d = 1 or 2) is often absent.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import sympy
@@ -11,11 +13,29 @@ from sympy import Expr, I, Integer, Poly, exp, log
 
 from flaxinit.theory.functions.algebra import MAX_TERMS, count_terms, expand_numerators, polynomial
 from flaxinit.theory.functions.brief import short
+from flaxinit.theory.functions.defects import SymPyFails, sympy_may_fail
+from flaxinit.theory.functions.effort import OverBudget, limited
 from flaxinit.theory.functions.symbols import z
 
 
 class NoClosedForm(ValueError):
     """The engine knows no closed form of an integral."""
+
+
+@contextlib.contextmanager
+def attempt(seconds: float) -> Iterator[None]:
+    """Search for a closed form, with so many seconds' worth of work.
+
+    Raises:
+        NoClosedForm: if the search takes more, or SymPy fails in it.
+    """
+    try:
+        with limited(seconds), sympy_may_fail():
+            yield
+    except OverBudget:
+        raise NoClosedForm("The search for one takes more work than the budget allows.") from None
+    except SymPyFails as error:
+        raise NoClosedForm(f"The search for one ends: {error}") from error
 
 
 @dataclass(frozen=True)
