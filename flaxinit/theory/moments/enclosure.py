@@ -230,11 +230,12 @@ def _between(expr: Expr, low: Expr, high: Expr, density, tolerance: arb) -> arb:
 
     On each side of the cut, `steady` writes log(1 + e^u), for example, in the form that is smooth.
     """
-    left, right = steady(expr, -1), steady(expr, 1)
     zero = sympy.Integer(0)
-    if left == right or not compare(low, zero) < 0 < compare(high, zero):
-        side = right if compare(low, zero) >= 0 else left
-        return _integral(side, low, high, density, tolerance)
+    if compare(low, zero) >= 0:
+        return _integral(steady(expr, 1), low, high, density, tolerance)
+    left = steady(expr, -1)
+    if compare(high, zero) <= 0 or left == (right := steady(expr, 1)):
+        return _integral(left, low, high, density, tolerance)
     return _integral(left, low, zero, density, tolerance) + _integral(
         right, zero, high, density, tolerance
     )
