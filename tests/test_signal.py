@@ -14,6 +14,7 @@ from scipy.stats import chi2
 
 import flaxinit
 from flaxinit.signal import Measured
+from flaxinit.signal.audit import cotangents
 
 
 class Deep(nn.Module):
@@ -414,7 +415,7 @@ def test_gradients_are_those_of_jax():
         return jnp.tanh(v @ p["a"] + shift) @ p["b"]
 
     (first, last) = measured(flaxinit.audit(model, params, x(8, 16)))
-    gradient = jax.random.normal(jax.random.fold_in(jax.random.key(0), 0), (8, 4))
+    (gradient,) = cotangents([jax.ShapeDtypeStruct((8, 4), jnp.float32)])
     _, pull = jax.vjp(lambda p, shift: model(p, x(8, 16), shift), params, jnp.zeros((8, 32)))
     slopes, inner = pull(gradient)
     assert first.gradient_out == pytest.approx(float(jnp.mean(inner**2)), rel=1e-5)
@@ -432,7 +433,7 @@ def test_scanned_gradients_are_those_of_each_row():
 
     report = flaxinit.audit(scanned, params, x(4, 8))
     assert [layer.path for layer in report.layers] == [f"params[{n}]" for n in range(3)]
-    gradient = jax.random.normal(jax.random.fold_in(jax.random.key(0), 0), (4, 8))
+    (gradient,) = cotangents([jax.ShapeDtypeStruct((4, 8), jnp.float32)])
     (slopes,) = jax.vjp(lambda p: scanned(p, x(4, 8)), params)[1](gradient)
     for row, each in enumerate(measured(report)):
         square = float(jnp.mean(slopes[row] ** 2))

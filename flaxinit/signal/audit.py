@@ -161,11 +161,7 @@ def _measured(whole: _Model, backward: bool, phase: Phase) -> tuple[Run, tuple[M
     """Run the model, and with it the gradient for a unit Gaussian gradient of its outputs."""
     programs, slopes = whole.programs, []
     if backward:
-        key = jax.random.key(0)
-        slopes = [
-            jax.random.normal(jax.random.fold_in(key, n), x.shape, x.dtype)
-            for n, x in enumerate(programs.outputs)
-        ]
+        slopes = cotangents(programs.outputs)
     program = programs.pullback() if backward else programs.apply
     run = Run(programs.names, programs.shapes, phase("measuring", len(program.jaxpr.eqns)))
     held = [Held(x, frozenset({(n, ())})) for n, x in enumerate(whole.params)]
@@ -175,6 +171,12 @@ def _measured(whole: _Model, backward: bool, phase: Phase) -> tuple[Run, tuple[M
         results = run.program(program, held)
         gradients = [each.value for each in results[: len(whole.params)]] if backward else []
         return run, finished(run, whole.params, gradients)
+
+
+def cotangents(outputs: Sequence[jax.ShapeDtypeStruct]) -> list[jax.Array]:
+    """Draw unit Gaussian gradients of the outputs; jax.random would have to be compiled."""
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.standard_normal(x.shape), x.dtype) for x in outputs]
 
 
 def _forecast(whole: _Model, backward: bool, particles: int) -> tuple[list[Layer], list[Sum]]:

@@ -257,12 +257,10 @@ class _Record(Observer):
                 self.layers[n] = replace(
                     self.layers[n],
                     gradient_out=x.second_moment(),
-                    gradient_undetermined=undetermined(x.carried(), gradient=True),
+                    gradient_undetermined=undetermined(x.carried, gradient=True),
                     # E[dW²] is a product of E[δ²] and E[x²].
-                    parameter_undetermined=undetermined(
-                        x.carried() + self.inputs[n], gradient=True
-                    ),
-                    gradient_log_sd=math.sqrt(x.carried().variance(count_samples(x))),
+                    parameter_undetermined=undetermined(x.carried + self.inputs[n], gradient=True),
+                    gradient_log_sd=math.sqrt(x.carried.variance(count_samples(x))),
                 )
             return
         signal_in, signal_out = x.second_moment(), y.second_moment()
@@ -274,7 +272,7 @@ class _Record(Observer):
             self.layers[uses[-1]] = replace(self.layers[uses[-1]], rough=small)
         uses.append(len(self.layers))
         self.numbers.append(max(y.sources, default=0))
-        self.inputs.append(x.carried())
+        self.inputs.append(x.carried)
         sigma_w2 = fan * law.variance
         # What a kernel of σ_w² = 1 makes of the signal: less than E[x²] at borders, and centered.
         per_unit = signal_out / sigma_w2 if sigma_w2 else signal_in

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxinit.signal.measuring.measured import Measured
 
@@ -91,14 +92,9 @@ def geometry(equation, side: int, kernel: Any, signal: Any) -> Geometry:
 
 
 @functools.lru_cache(maxsize=4)
-def _ones(shape: tuple[int, ...]) -> Any:
-    """Return ones as an argument of the compiled function.
-
-    XLA for CPUs returns garbage for products with large arrays of one number that it makes itself
-    (JAX 0.10.2 to 0.12). They are never a tracer, which would outlive its transformation here.
-    """
-    with jax.ensure_compile_time_eval():
-        return jnp.ones(shape, jnp.float32)
+def _signs(columns: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return random signs, an argument of the compiled function: it is compiled faster so."""
+    return np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (columns, *shape))
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,7 @@ def product(equation, side: int, operands: Sequence[Any], result: Any) -> Raw:
         signal,
         list(operands[2:]),
         jnp.asarray(result),
-        _ones(kernel.shape),
+        _signs(-(-_COLUMNS // axes.outputs), kernel.shape),
     )
     return Raw(values, axes, kernel.shape, math.prod(result.shape), str(signal.dtype))
 
@@ -203,14 +199,14 @@ def moments(array):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _observed(primitive, params, side: int, axes: Geometry, kernel, signal, others, result, ones):
+def _observed(primitive, params, side: int, axes: Geometry, kernel, signal, others, result, signs):
     unit, _ = _unit(signal)
 
     def apply(kernel, signal):
         pair = (signal, kernel) if side == 1 else (kernel, signal)
         return primitive.bind(*pair, *others, **dict(params))
 
-    amplification, spread = _amplification(apply, ones.astype(unit.real.dtype), axes.outputs, unit)
+    amplification, spread = _amplification(apply, signs.astype(unit.real.dtype), unit)
     rest = tuple(axis for axis in range(signal.ndim) if axis not in axes.channels)
     positions, samples = _cosines(result, axes)
     return {
@@ -225,24 +221,26 @@ def _observed(primitive, params, side: int, axes: Geometry, kernel, signal, othe
     }
 
 
-def _amplification(apply, ones, outputs: int, signal):
+def _amplification(apply, signs, signal):
     """Return E[y²] / E[W²] and its relative standard deviation over independent normal kernels.
 
     For one x, Σ y² = wᵀ A w is a quadratic form of all weights w, with mean tr(A) E[W²] and
     variance 2 tr(A²) E[W²]². The product of ones with x² has the sum tr(A). Random signs s have
-    E|A s|² = tr(A²), and A s is the gradient of |y|²/2 at w = s.
+    E|A s|² = tr(A²), where y = L w, A = LᵀL.
     """
-    sums = apply(ones, jnp.abs(signal) ** 2)
+    # XLA for CPUs returns garbage for products with large arrays of one number that it makes itself
+    # (JAX 0.10.2 to 0.12); it does not know that these squares are 1.
+    sums = apply(signs[0] ** 2, jnp.abs(signal) ** 2)
     trace = jnp.sum(sums)
 
-    def squared(key):
-        signs = jnp.where(jax.random.bernoulli(key, shape=ones.shape), ones, -ones)
-        y, pull = jax.vjp(lambda kernel: apply(kernel, signal), signs.astype(signal.dtype))
-        (gradient,) = pull(jnp.conj(y))
-        return jnp.sum(jnp.abs(gradient / jnp.where(trace > 0, trace, 1)) ** 2)
+    def squared(signs):
+        signs = signs.astype(signal.dtype)
+        y = apply(signs, signal)
+        (product,) = jax.linear_transpose(lambda kernel: apply(kernel, signal), signs)(jnp.conj(y))
+        return jnp.sum(jnp.abs(product / jnp.where(trace > 0, trace, 1)) ** 2)
 
-    keys = jax.random.split(jax.random.key(0), -(-_COLUMNS // outputs))
-    return jnp.mean(sums), jnp.sqrt(2 * jnp.mean(jax.lax.map(squared, keys)))
+    many = jax.lax.map(squared, signs) if len(signs) > 1 else squared(signs[0])
+    return jnp.mean(sums), jnp.sqrt(2 * jnp.mean(many))
 
 
 def _cosines(result, axes: Geometry):

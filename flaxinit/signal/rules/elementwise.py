@@ -100,7 +100,7 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
         squares = [signal.second_moment() for signal in signals]
         shares = [square / (sum(squares) or 1.0) for square in squares]
         pairs = zip(signals, shares, strict=True)
-        return _pre_activation(result, total(x.carried().scaled(share) for x, share in pairs))
+        return _pre_activation(result, total(x.carried.scaled(share) for x, share in pairs))
     if result.backward:
         return result
     if name in ("mul", "div") and any(_is_statistic(signal, result) for signal in signals):

@@ -91,11 +91,13 @@ class Kernels:
         limits: how much is drawn.
         rng: random numbers.
         used: earlier uses, by kernel and axes contracted.
+        kept: entries of these.
     """
 
     limits: Limits
     rng: np.random.Generator
     used: dict[Any, Used] = field(default_factory=dict)
+    kept: int = 0
 
     def outputs(self, sizes: Sequence[int], places: int) -> tuple[tuple[int, ...], int]:
         """Return held sizes of a kernel's own axes, and replicas."""
@@ -117,6 +119,7 @@ class Kernels:
             channels × places.
         """
         earlier = self.used.pop(key, None)
+        self.kept -= earlier.size if earlier else 0
         if earlier is None or len(earlier.outputs) != count:
             fresh = self._fresh(terms, count, squares)
             self._remember(key, Used(terms, fresh))
@@ -130,8 +133,9 @@ class Kernels:
     def _remember(self, key: Any, use: Used) -> None:
         """Keep the latest uses, as many as fit in memory."""
         self.used[key] = use
-        while len(self.used) > 1 and sum(each.size for each in self.used.values()) > _KEPT:
-            self.used.pop(next(iter(self.used)))
+        self.kept += use.size
+        while len(self.used) > 1 and self.kept > _KEPT:
+            self.kept -= self.used.pop(next(iter(self.used))).size
 
     def _fresh(self, terms: np.ndarray, count: int, squares: np.ndarray | None) -> np.ndarray:
         if len(terms) > self.limits.places and terms.shape[1] > count // 2:

@@ -219,7 +219,7 @@ class Meetings:
         result = replace(
             result,
             level=result.second_moment(),
-            strays=(strays := x.carried() + fresh(x, summed, fan)),
+            strays=(strays := x.carried + fresh(x, summed, fan)),
             bases=(Base(result.data, strays),),
         )
         self.observer.met(w, x, result, known, fan, small)

@@ -17,6 +17,7 @@ positions, the inputs' own channels) are not.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,10 +115,13 @@ class Signal:
 
     def with_data(self, data, **changes: Any) -> "Signal":
         """Return the signal with other data, whose bases are not known unless they are given."""
-        return replace(self, data=data, **{"strays": self.carried(), "bases": ()} | changes)
+        if not changes.get("bases"):  # these would say how it strays
+            changes = {"strays": self.carried, "bases": ()} | changes
+        return replace(self, data=data, **changes)
 
+    @cached_property
     def carried(self) -> Fluctuation:
-        """Return how the second moment strays with those of the pre-activations it is made of."""
+        """How the second moment strays with those of the pre-activations it is made of."""
         if not self.bases or any(base.data.shape != self.data.shape for base in self.bases):
             return self.strays
         return total(base.strays.scaled(base.slope(self)) for base in self.bases)
@@ -194,7 +198,7 @@ def joined(signals: Sequence[Signal]) -> dict[str, Any]:
         # How the law of a parameter was read says nothing of the signal that meets it.
         "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
         "level": _geometric([signal.level for signal in signals]),
-        "strays": widest(s.carried() for s in signals if s.backward or not backward),
+        "strays": widest(s.carried for s in signals if s.backward or not backward),
         "backward": backward,
     }
 
