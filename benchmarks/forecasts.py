@@ -1,14 +1,17 @@
 """forecast() against draws: for each model the errors of its kernels' signals and gradients.
 
     python -m benchmarks.forecasts [--width 256] [--draws 32] [--only encoder]
+    python -m benchmarks.forecasts --sweep [--draws 32]
 
 Each kernel's second moment, the correlations of its outputs, and the second moment of its gradient
 where the output has a unit Gaussian gradient, are held against the mean over draws of the
 parameters. An error is the forecast over that mean, less 1 (of correlations, the difference);
 beside it stands the standard error of the mean.
 
-An error is out of bounds if it exceeds the tolerance and three standard errors. Gradients that the
-report itself calls rough are shown, and not counted.
+An error is out of bounds if it exceeds the tolerance and three standard errors. The tolerance is
+narrow where a norm fixes what the kernel reads: where, by the rules of the operations before, that
+has the same second moment in each draw. Gradients that the report itself calls rough are shown, and
+not counted; `--sweep` shows how their errors shrink with the width.
 """
 
 import argparse
@@ -41,6 +44,10 @@ Draws = dict[str, np.ndarray]
 NORMED, OTHERS, CORRELATION, GRADIENT = 0.03, 0.10, 0.05, 0.15
 # The gradients of a network with layer norms and GELU may be off by more.
 GRADIENT_OF = {"encoder, pre-LN": 0.2, "encoder, post-LN": 0.2, "vision transformer": 0.2}
+# Models with rough gradients, by width; those of recurrent cells are cheap.
+_WIDE, _CELL = (256, 512, 1024), (64, 128, 256, 512)
+SWEPT = {"encoder, post-LN": _WIDE, "depthwise": _WIDE, "MLP-Mixer": _WIDE}
+SWEPT |= {"LSTM": _CELL, "GRU": _CELL}
 
 
 class Measured(NamedTuple):
@@ -173,8 +180,7 @@ def row(title: str, model, inputs, options, draws: int) -> dict:
         "positions": differing(of("positions"), found.positions),
         "samples": differing(of("samples"), found.samples),
     }
-    # What a norm makes has the second moment 1, up to its epsilon.
-    normed = {x.path for x in layers if abs(x.signal_in - 1) < 0.01 and not x.reads_input}
+    normed = {layer.path for layer in layers if layer.normed}
     gradient = GRADIENT_OF.get(title, GRADIENT)
 
     def tolerance(way: str, path: str) -> float:
@@ -200,10 +206,63 @@ def row(title: str, model, inputs, options, draws: int) -> dict:
         "seconds": seconds,
         **errors,
         "out of bounds": out,
+        "normed": sorted(normed),
         "rough": rough,
         "undetermined": undetermined,
         "draws": draws_of,
     }
+
+
+def swept(title: str, width: int, draws: int) -> dict:
+    """Return the root mean square of one model's errors at one width, and of their standard errors.
+
+    Forward of all kernels; backward of the rough ones.
+    """
+    model, inputs, options = linen(width)[title]
+    found = row(title, model, inputs, options, draws)
+    rough = {path: each for path, each in found["backward"].items() if path in found["rough"]}
+    tables = {"forward": found["forward"], "backward": rough}
+    return {
+        "model": title,
+        "width": width,
+        "draws": draws,
+        **{way: tables[way] for way in tables},
+        **{
+            f"{way}, root mean square": np.sqrt(np.mean(np.square([*table.values()]), 0)).tolist()
+            for way, table in tables.items()
+        },
+    }
+
+
+def sweep(draws: int) -> list[dict]:
+    """Measure the models with rough gradients at several widths; narrow ones are drawn oftener."""
+    rows = []
+    for title, widths in SWEPT.items():
+        for width in widths:
+            rows.append(swept(title, width, draws * max(1, widths[-1] // width // 2)))
+            each = {way: rows[-1][f"{way}, root mean square"] for way in ("forward", "backward")}
+            cells = "  ".join(f"{way} {a:6.1%} ± {b:.1%}" for way, (a, b) in each.items())
+            print(f"{title:20} {width:5} {cells}", flush=True)
+    return rows
+
+
+def plot_sweep(rows: list[dict], title: str):
+    """Draw the errors against the width, with their standard errors as what chance leaves."""
+    figure, axes = panels(title, 2, width=5.2, height=3.8, sharey=True)
+    for axis, way in zip(axes, ("forward", "backward"), strict=True):
+        for color, name_of in zip(COLORS, SWEPT, strict=False):
+            own = [each for each in rows if each["model"] == name_of]
+            widths = [each["width"] for each in own]
+            errors, chance = zip(*(each[f"{way}, root mean square"] for each in own), strict=True)
+            axis.plot(widths, errors, "o-", color=color, ms=4, lw=1.2, label=name_of)
+            axis.plot(widths, chance, ":", color=color, lw=1)
+        axis.set(xscale="log", yscale="log", xlabel="width", title=way)
+        axis.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("error of the forecast, root mean square")
+    axes[0].legend(fontsize=8)
+    return figure
 
 
 def text(found: dict) -> str:
@@ -253,20 +312,29 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--draws", type=int, default=32)
     parser.add_argument("--only", help="models with these words in their names; nothing is written")
+    parser.add_argument("--sweep", action="store_true", help="rough gradients by width")
     options = parser.parse_args()
-    models = {**linen(options.width), **modules(options.width)}
-    found = {"environment": environment(), "width": options.width, "draws": options.draws}
-    rows = []
     with jax.numpy_dtype_promotion("standard"):  # Flax's pooling divides by an integer
+        if options.sweep:
+            rows = sweep(options.draws)
+            write("forecast_widths", {"environment": environment(), "rows": rows})
+            title = "forecast against draws, by width (dotted: standard errors)"
+            save(plot_sweep(rows, title), RESULTS / "forecast_widths.png")
+            return
+        rows, models = [], {**linen(options.width), **modules(options.width)}
         for title, (model, inputs, keywords) in models.items():
             if options.only is None or options.only in title:
                 rows.append(row(title, model, inputs, keywords, options.draws))
                 print(text(rows[-1]), flush=True)
     if options.only is None:
-        text_of = json.dumps({**found, "rows": rows}, indent=1)
-        (RESULTS / "forecast.json").write_text(text_of + "\n")
+        settings = {"width": options.width, "draws": options.draws}
+        write("forecast", {"environment": environment(), **settings, "rows": rows})
         title = f"forecast against {options.draws} draws at width {options.width}"
         save(plot(rows, title), RESULTS / "forecast.png")
+
+
+def write(name_of: str, found: dict) -> None:
+    (RESULTS / f"{name_of}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

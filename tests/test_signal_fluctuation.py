@@ -105,10 +105,28 @@ def test_a_deep_network_without_norms_is_undetermined(activation, sigma_w2, unst
     report = flaxinit.forecast(Plain(50, activation, sigma_w2), X)
     assert "undetermined" in report.layers[-1].undetermined
     assert ("unstable" in report.layers[-1].undetermined) == unstable
+    # The slope at an unstable fixed point says nothing of draws that are far from it.
+    assert (report.layers[-1].band is None) == (report.layers[-1].typical is None) == unstable
     assert "undetermined" not in report.layers[2].undetermined
     (stray,) = [each for each in report.findings if each.what == "single draws stray"]
     assert "params/Dense_49/kernel" in stray.paths and "undetermined" in stray.text
     assert "undetermined" in next(line for line in str(report).splitlines() if "..49}" in line)
+
+
+class Normed(nn.Module):
+    """A dense layer after a norm, and one after a gate that is computed from the mean."""
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Dense(64)(nn.LayerNorm()(nn.Dense(64)(x)))
+        gate = nn.sigmoid(nn.Dense(1)(h.mean(-1, keepdims=True)))
+        return nn.Dense(64)(gate * h)
+
+
+def test_a_norm_fixes_the_second_moment_and_a_gate_does_not():
+    layers = flaxinit.forecast(Normed(), X).layers
+    normed = {layer.path.split("/")[1]: layer.normed for layer in layers}
+    assert normed == {"Dense_0": False, "Dense_1": True, "Dense_2": False, "Dense_3": False}
 
 
 def test_a_deep_network_at_a_stable_fixed_point_is_determined():

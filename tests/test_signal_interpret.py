@@ -12,6 +12,7 @@ from jax import lax
 import flaxinit
 from benchmarks.bounds import z_score
 from flaxinit.signal.rules.interpret import Interpreter
+from flaxinit.signal.rules.products import contracted
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
 from flaxinit.signal.samples.draws import gaussian
 from flaxinit.signal.samples.limits import Limits
@@ -254,3 +255,16 @@ def test_a_slice_of_one_channel_is_the_same_for_all_channels():
     program = jax.make_jaxpr(chosen)(jax.ShapeDtypeStruct((5, 4), "float32"))
     (result,) = interpreter().run(program, [signal])
     np.testing.assert_array_equal(result.data.sum(-1), 2)
+
+
+def test_independent_signals_of_different_widths_are_all_used():
+    """Of one with few replicas each meets many of the other; what depends stays in pairs."""
+
+    def signal(replicas, *sources):
+        return Signal(np.zeros((replicas, 3, 3)), (3, 3), (PLACE, WIDTH), frozenset(sources), None)
+
+    (product,) = jax.make_jaxpr(jnp.matmul)(jnp.zeros((3, 3)), jnp.zeros((3, 3))).eqns
+    apart = contracted(product, signal(4, 1), signal(10, 2), Limits())
+    assert apart.replicas == 10
+    assert contracted(product, signal(4, 1), signal(10, 1, 2), Limits()).replicas == 4
+    assert contracted(product, signal(4, 1), signal(10, 2), Limits(entries=54)).replicas == 6

@@ -296,6 +296,7 @@ class _Record(Observer):
                 sensitivity=y.strays.sensitivity,
                 undetermined=undetermined(y.strays),
                 reads_input=x.known,
+                normed=not x.known and x.carried.is_fixed,
                 curve=_curve(x),
                 masked=not all(base.alone for base in x.bases),
                 rough=small,

@@ -67,7 +67,7 @@ _Four = tuple[float | None, float | None, float | None, float | None]
 
 def _signal(layer: "Layer") -> _Four:
     seen = layer.measured.signal_out if layer.measured else None
-    low, high = (None, None) if layer.undetermined else layer.band
+    low, high = (not layer.undetermined and layer.band) or (None, None)
     return layer.signal_out, low, high, seen
 
 

@@ -229,12 +229,14 @@ def stray(report: "Report") -> Iterator[Finding]:
     """Find fans so small that a draw may be far from the expectation, before any is drawn."""
     some = [layer for layer in report.layers if layer.undetermined and not layer.measured]
     if some:
-        median = math.exp(-(some[-1].log_sd ** 2) / 2)
-        name = name_of(some[-1])
+        last = some[-1]
+        share = "" if last.typical is None else f"{last.typical / last.signal_out:.2g}"
+        name = name_of(last)
         yield Finding(
             "single draws stray",
             tuple(layer.path for layer in some),
-            f"E[y²] is {some[-1].undetermined}. The median draw has {median:.2g} of the mean.",
+            f"E[y²] is {last.undetermined}."
+            + (f" The median draw has {share} of the mean." if share else ""),
             "wider layers, a norm between them"
             + (f', or kernel, bias, q = flaxinit.critical("{name}")' if name else ""),
         )

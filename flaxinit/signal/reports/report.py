@@ -49,6 +49,8 @@ class Layer:
             empty otherwise. It then depends on the kernel itself, or on products of its outputs.
         gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
         reads_input: whether the kernel reads the model's inputs, not the outputs of a kernel.
+        normed: whether a norm fixes signal_in: by the rules of the operations before, it does not
+            differ between draws, or with the size of the inputs.
         curve: a sample of pre-activations and of the inputs that were made of them, if each input
             is a function of one pre-activation.
         masked: whether that function differs from entry to entry, as behind the mask of Dropout.
@@ -78,25 +80,39 @@ class Layer:
     rough: str = ""
     gradient_log_sd: float = 0.0
     reads_input: bool = False
+    normed: bool = False
     curve: Any = field(default=None, repr=False, compare=False)
     masked: bool = field(default=False, repr=False, compare=False)
     measured: Measured | None = None
     findings: tuple[Finding, ...] = ()
 
     @property
-    def typical(self) -> float:
-        """The median of signal_out over draws, which are log-normal: exp(-s²/2) of the mean."""
-        return self.signal_out * math.exp(-(self.log_sd**2) / 2)
+    def unstable(self) -> bool:
+        """Whether draws stray from an unstable fixed point, further than a slope at it can say."""
+        return bool(self.undetermined) and self.sensitivity > UNSTABLE
 
     @property
-    def band(self) -> tuple[float, float]:
-        """Ends of the band that holds 95 % of draws: two standard deviations of the logarithm."""
-        return _band(self.signal_out, self.log_sd)
+    def typical(self) -> float | None:
+        """The median of signal_out over draws, which are log-normal: exp(-s²/2) of the mean.
+
+        None at an unstable fixed point.
+        """
+        return None if self.unstable else self.signal_out * math.exp(-(self.log_sd**2) / 2)
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """What 95 % of draws are between: two standard deviations of the logarithm.
+
+        None at an unstable fixed point.
+        """
+        return None if self.unstable else _band(self.signal_out, self.log_sd)
 
     @property
     def gradient_band(self) -> tuple[float, float] | None:
-        """The same of gradient_out; None if that is None."""
-        return None if self.gradient_out is None else _band(self.gradient_out, self.gradient_log_sd)
+        """The same of gradient_out; None where it is, too."""
+        if self.gradient_out is None or self.unstable:
+            return None
+        return _band(self.gradient_out, self.gradient_log_sd)
 
 
 def _band(mean: float, log_sd: float) -> tuple[float, float]:
@@ -127,14 +143,14 @@ def undetermined(strays: Fluctuation, gradient: bool = False) -> str:
         f"undetermined: at these widths draws differ by a factor of "
         f"{_factor(math.sqrt(strays.one))} (one standard deviation)"
     )
-    if not gradient and strays.sensitivity > _UNSTABLE:
+    if not gradient and strays.sensitivity > UNSTABLE:
         more = f"{strays.sensitivity:.2g}"
         reason += f"; the fixed point is unstable, 1 % more at the start is {more} % more here"
     return reason
 
 
 # At a fixed point that neither attracts nor repels, a deviation stays about as it is.
-_UNSTABLE = 2.0
+UNSTABLE = 2.0
 
 
 def _factor(logarithm: float) -> str:

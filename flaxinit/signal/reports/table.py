@@ -164,7 +164,7 @@ def _range(values: Sequence[float | None]) -> str:
 
 def _band(layer: "Layer") -> str:
     """Write the band that holds 95 % of draws, if its ends differ."""
-    low, high = (f"{value:.2g}" for value in layer.band)
+    low, high = (f"{value:.2g}" for value in layer.band or (0, 0))
     return "" if layer.undetermined or low == high else f"{low}…{high}"
 
 

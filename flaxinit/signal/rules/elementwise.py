@@ -103,7 +103,7 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
         return _pre_activation(result, total(x.carried.scaled(share) for x, share in pairs))
     if result.backward:
         return result
-    if name in ("mul", "div") and any(_is_statistic(signal, result) for signal in signals):
+    if name in ("mul", "div") and _is_normed(signals, result):
         return _pre_activation(result, Fluctuation())
     return result
 
@@ -113,9 +113,15 @@ def _pre_activation(signal: Signal, strays: Fluctuation) -> Signal:
     return replace(signal, level=level, strays=strays, bases=bases)
 
 
-def _is_statistic(signal: Signal, result: Signal) -> bool:
-    """Return whether an operand was computed from inputs, one number for several entries."""
-    if signal.origin is not None or not signal.sources:
-        return False
-    pairs = zip(signal.held, result.held, strict=True)
-    return any(mine == 1 and size > 1 for mine, size in pairs)
+def _is_normed(signals: Sequence[Signal], result: Signal) -> bool:
+    """Return whether a signal is multiplied or divided by a statistic of itself.
+
+    That is one number for several entries, computed from nothing else: a gate that a kernel makes
+    of such a statistic is no norm.
+    """
+    for statistic, other in (signals, signals[::-1]):
+        if statistic.origin is None and statistic.sources and statistic.sources <= other.sources:
+            pairs = zip(statistic.held, result.held, strict=True)
+            if any(mine == 1 and size > 1 for mine, size in pairs):
+                return True
+    return False

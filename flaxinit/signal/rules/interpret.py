@@ -163,7 +163,7 @@ class Interpreter:
         drawn = one.sources and other.sources and not (one.backward or other.backward)
         if drawn and any(one.roles[axis] == WIDTH for axis in summed):
             self.observer.scored(one, other)
-        return contracted(equation, one, other)
+        return contracted(equation, one, other, self.limits)
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal | None:
         if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:

@@ -78,7 +78,7 @@ class Meetings:
         known = law(w, own.summed)
         fan = math.prod(w.shape[axis] for axis in own.summed)
         if w.known:
-            result = contracted(equation, *signals)
+            result = contracted(equation, signals[0], signals[1], self.kernels.limits)
             self.observer.met(w, x, result, known, fan)
             return result
         kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flaxinit.signal.rules.movement import permuted
-from flaxinit.signal.samples.limits import must_fit
+from flaxinit.signal.samples.limits import Limits, must_fit
 from flaxinit.signal.samples.signals import WIDTH, Signal, expanded, joined
 
 
@@ -29,18 +29,28 @@ def axes_of(equation, side: int, rank: int) -> Axes:
     return Axes(batch, free, summed)
 
 
-def contracted(equation, left: Signal, right: Signal) -> Signal:
-    """Contract two signals (or constants), replica by replica."""
+def contracted(equation, left: Signal, right: Signal, limits: Limits) -> Signal:
+    """Contract two signals (or constants), replica by replica.
+
+    If they are independent, the one with fewer replicas is repeated: any two of them are a pair.
+    """
     shape = tuple(equation.outvars[0].aval.shape)
     common = joined([left, right])
     halves = left, right
-    replicas = min((s.replicas for s in (left, right) if s.replicas > 1), default=1)
+    independent = bool(left.sources and right.sources) and not left.sources & right.sources
+    several = [s.replicas for s in halves if s.replicas > 1]
+    replicas = min(several, default=1)
+    if independent and several:
+        most = limits.entries // max(1, *(s.data.size // s.replicas for s in halves))
+        replicas = max(replicas, min(max(several), most))
     arrays, frees, roles, share = [], [], [], 1.0
     parts = [axes_of(equation, side, len(s.shape)) for side, s in enumerate((left, right))]
     left, right = _matched(left, right, parts)
     for signal, axes in zip((left, right), parts, strict=True):
         signal = permuted(signal, (*axes.batch, *axes.free, *axes.summed))
-        data = signal.data[:replicas] if signal.replicas > 1 else signal.data
+        data = signal.data
+        if signal.replicas not in (1, replicas):
+            data = np.take(data, np.arange(replicas) % signal.replicas, axis=0)
         b, f = len(axes.batch), len(axes.free)
         frees.append(signal.held[b : b + f])
         roles.append(signal.roles[b : b + f])
@@ -50,7 +60,7 @@ def contracted(equation, left: Signal, right: Signal) -> Signal:
         share *= left.shape[i] / max(left.held[i], right.held[j])
     # A sum of independent products has as many times the variance as it has terms, not the
     # square of that.
-    if all(s.sources for s in halves) and not halves[0].sources & halves[1].sources:
+    if independent:
         share = math.sqrt(share)
     first, second = arrays
     # Terms that are constant on one side are summed on the other.

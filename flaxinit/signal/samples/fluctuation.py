@@ -52,6 +52,11 @@ class Fluctuation:
             )
         return Fluctuation(mine + theirs, self.sensitivity + other.sensitivity)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the second moment is the same in each draw, and for inputs of any size."""
+        return not np.any(self.summands) and not self.sensitivity
+
     @cached_property
     def one(self) -> float:
         """Variance of the logarithm of one sample's second moment, over draws."""
