@@ -1,6 +1,7 @@
 """What mup() makes of Optax's optimizers: rates, decay and epsilon where they belong."""
 
 import flax.linen as nn
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,25 +87,93 @@ def test_updates_are_multiplied_by_the_factors(name):
     close(step(chain, params, gradients), expected)
 
 
-def test_factors_are_applied_once():
+def kernels(params):
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def others(params):
+    return jax.tree.map(lambda p: p.ndim < 2, params)
+
+
+SCALED_TWICE = {
+    "next to each other": lambda scale, own: optax.chain(own, scale.scale()),
+    "the same one": lambda scale, own: optax.chain(one := scale.scale(), optax.clip(1.0), one),
+    "with others between": lambda scale, own: optax.chain(
+        scale.scale(), optax.clip(1.0), optax.add_decayed_weights(0.1), scale.scale()
+    ),
+    "a chain in a chain": lambda scale, own: optax.chain(
+        optax.chain(optax.adam(0.1), optax.chain(scale.scale())), optax.clip(1.0), scale.scale()
+    ),
+    "named": lambda scale, own: optax.named_chain(
+        ("one", own), ("clip", optax.clip(1.0)), ("two", scale.scale())
+    ),
+    "masked": lambda scale, own: optax.chain(
+        optax.masked(own, kernels), optax.clip(1.0), scale.scale()
+    ),
+    "by label": lambda scale, own: optax.chain(
+        optax.multi_transform(
+            {True: own, False: optax.sgd(0.1)}, lambda p: jax.tree.map(lambda x: x.ndim > 1, p)
+        ),
+        optax.clip(1.0),
+        scale.scale(),
+    ),
+    "every other step": lambda scale, own: optax.chain(
+        optax.MultiSteps(own, 2).gradient_transformation(), optax.clip(1.0), scale.scale()
+    ),
+    "around all": lambda scale, own: optax.MultiSteps(
+        optax.chain(own, optax.clip(1.0), scale.scale()), 2
+    ).gradient_transformation(),
+    "with options in the state": lambda scale, own: optax.chain(
+        optax.inject_hyperparams(lambda rate: scale.optimizer(optax.adam, rate))(rate=0.1),
+        optax.clip(1.0),
+        scale.scale(),
+    ),
+    "if finite": lambda scale, own: optax.apply_if_finite(
+        optax.chain(own, optax.clip(1.0), scale.scale()), 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCALED_TWICE)
+def test_factors_are_not_applied_twice(name):
     scale, params, gradients = made()
-    scaled = scale.optimizer(optax.adamw, 0.1)
+    chain = SCALED_TWICE[name](scale, scale.optimizer(optax.adamw, 0.1))
+    state = chain.init(params)
+    for update in (chain.update, jax.jit(chain.update)):
+        with pytest.raises(ValueError, match=r"layers_0/\w+ would be multiplied .* twice"):
+            update(gradients, state, params)
+
+
+def test_factors_are_applied_once_in_each_optimizer():
+    """The same gradients may go to several, and parts of the parameters to several parts of one."""
+    scale, params, gradients = made()
+    whole = step(scale.scale(), params, gradients)
     for chain in (
-        optax.chain(scaled, scale.scale()),
-        optax.chain(optax.adam(0.1), scale.scale(), scale.scale()),
-        optax.chain(optax.masked(scaled, True), scale.scale()),
+        optax.chain(optax.masked(scale.scale(), kernels), optax.masked(scale.scale(), others)),
+        optax.multi_transform(
+            {True: scale.scale(), False: optax.chain(scale.scale())},
+            jax.tree.map(lambda p: p.ndim > 1, params),
+        ),
+        optax.chain(scale.scale()),
     ):
-        for run in (step, jax.jit(lambda p, g, chain=chain: step(chain, p, g))):
-            args = (chain, params, gradients) if run is step else (params, gradients)
-            with pytest.raises(ValueError, match="have the factors of mup already"):
-                run(*args)
-    # The same gradients may be used again, and updates of one step as gradients of no other.
-    for _ in range(2):
-        step(optax.chain(optax.adam(0.1), scale.scale()), params, gradients)
-        step(scaled, params, gradients)
-    init = scale.init(mlp(32 * M).init)
+        close(step(chain, params, gradients), whole)
+
+
+def test_draws_are_scaled_once():
+    init = made()[0].init(mlp(32 * M).init)
     with pytest.raises(ValueError, match="multiplies its draws by factors of mup already"):
-        scale.init(init)
+        made()[0].init(init)
+
+
+def test_the_state_can_be_stored():
+    """It holds what Optax's own state holds, and marks without numbers."""
+    scale, params, gradients = made()
+    own, plain = scale.optimizer(optax.adam, 0.1), optax.adam(0.1)
+    state = own.update(gradients, own.init(params), params)[1]
+    assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(plain.init(params)))
+    restored = flax.serialization.from_bytes(own.init(params), flax.serialization.to_bytes(state))
+    close(restored, state)
+    close(own.update(gradients, restored, params)[0], own.update(gradients, state, params)[0])
 
 
 def test_each_step_decays_every_parameter_alike():

@@ -1,7 +1,6 @@
 """Factors on the draws and learning rates of a model of another width."""
 
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,10 @@ from flaxinit.trees.factors import known, multiplied, scaled_init
 from flaxinit.versions.compat import require
 from flaxinit.width.analysis import Parameter
 from flaxinit.width.decay import decaying, without_decay
+from flaxinit.width.once import once
 from flaxinit.width.optimizers import check_family, deviation, muon_axes, rate
 from flaxinit.width.table import Row, table
 from flaxinit.width.values import product
-
-# Updates that have their factors, as long as they are in use.
-_SCALED: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,10 +65,10 @@ class Parametrization(Printed):
         before a weight decay that should not be scaled.
 
         Raises:
-            ValueError: at ``init`` or ``update``, for parameters that the model does not have, or
-                behind a transformation that has applied the factors.
+            ValueError: at ``init``, for parameters that the model does not have; at ``update``, if
+                another part of the optimizer applies the factors too.
         """
-        return _once(self._scaled({row.path: row.rate for row in self.rows}))
+        return once(self._scaled({row.path: row.rate for row in self.rows}))
 
     def _scaled(self, factors: dict[str, float]):
         optax = _optax()
@@ -106,7 +103,7 @@ class Parametrization(Printed):
 
         Raises:
             ValueError: for an optimizer that follows another rule than these factors; at
-                ``update``, behind a transformation that has applied them.
+                ``update``, if another part of the optimizer applies them too.
         """
         optax = _optax()
         check_family(factory, self.family)
@@ -129,7 +126,7 @@ class Parametrization(Printed):
                 return self.family != "muon" or (known(path, muon) is None) == adams
 
             parts.append(decaying(decay, independent_decay, chosen))
-        return _once(optax.chain(*parts))
+        return once(optax.chain(*parts))
 
     def clip_by_global_norm(self, max_norm: float):
         """Clip gradients by a norm that does not grow with the width.
@@ -188,27 +185,6 @@ def parametrization(
     own = [remark for each in parameters for remark in each.scaling.remarks]
     every = tuple(dict.fromkeys([*own, *remarks]))
     return Parametrization(tuple(rows), every, optimizer, tuple(parameters), tree)
-
-
-def _once(transformation):
-    """Refuse updates that another such transformation has just scaled."""
-    optax = _optax()
-    transformation = optax.with_extra_args_support(transformation)
-
-    def update(updates, state, params=None, **extra):
-        given = {id(leaf): leaf for leaf in jax.tree.leaves(updates)}
-        if any(_SCALED.get(n) is leaf for n, leaf in given.items()):
-            raise ValueError(
-                "These updates have the factors of mup already: optimizer() applies them, and so "
-                "does scale(). Use one of them, once in a chain."
-            )
-        updates, state = transformation.update(updates, state, params, **extra)
-        # A factor of 1 leaves the caller's own array, which may be used again.
-        made = {id(leaf): leaf for leaf in jax.tree.leaves(updates)}
-        _SCALED.update({n: leaf for n, leaf in made.items() if n not in given})
-        return updates, state
-
-    return optax.GradientTransformationExtraArgs(transformation.init, update)
 
 
 def _optax():
