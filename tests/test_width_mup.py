@@ -438,7 +438,10 @@ def test_groups_of_rows_have_kernels_of_their_own():
     scale = flaxinit.mup(make(64), FEATURES, base=make(16), optimizer="sgd")
     found = factors(scale, "kind", "rate")
     assert found == {"up": ("input", 4), "down": ("output", 1 / 4)}
-    with pytest.raises(ValueError, match=r"up should scale .* axis 0 grows and numbers separate"):
+    with pytest.raises(
+        ValueError,
+        match=r"up should scale .* axis 0 grows 1.333-fold, and it numbers separate kernels",
+    ):
         flaxinit.mup(make(64, 4), FEATURES, base=make(16, 3))
 
 

@@ -181,9 +181,9 @@ PLANS = {
         Plan("conv", "adam", (64, 256), range(-11, -3), (4,), 100, 32),
         Plan("conv", "sgd", (64, 256), range(-5, 2), (4,), 100, 32),
         Plan("conv", "muon", (64, 256), range(-9, -2), (4,), 100, 32),
-        Plan("characters", "adam", (64, 256), range(-11, -4), (4,), 150, 8),
-        Plan("characters", "sgd", (64, 256), range(-4, 3), (4,), 150, 8),
-        Plan("characters", "muon", (64, 256), range(-8, -1), (4,), 150, 8),
+        Plan("characters", "adam", (32, 128), range(-10, -3), (4,), 150, 8),
+        Plan("characters", "sgd", (32, 128), range(-4, 3), (4,), 150, 8),
+        Plan("characters", "muon", (32, 128), range(-8, -1), (4,), 150, 8),
     ],
     "pod": [
         Plan(task, optimizer, (base, 2 * base, 4 * base, 16 * base, 64 * base), rates, (8,), 2000)

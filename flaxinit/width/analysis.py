@@ -76,7 +76,8 @@ def compared(
     ]
     remarks += [
         f"An output of the model grows from {one} to {other}: it is taken for hidden values. A "
-        "vocabulary or a number of classes should not grow."
+        "vocabulary or a number of classes is not a width: build the base with as many as the "
+        "model has."
         for one, other in dict.fromkeys(
             (narrow.shape, wide.shape)
             for narrow, wide in zip(small.outputs, large.outputs, strict=True)
@@ -193,11 +194,13 @@ def _pairs(small: Programs, large: Programs, deep: bool) -> list[int]:
         }
         if len(found) == len(large.names):
             return list(found.values())
-        text = ", ".join(name for name in large.names if name not in found)
+        first, *more = (name for name in large.names if name not in found)
+        text = f"{first} and {len(more)} more" if more else first
         raise ValueError(
             f"No parameter of the base is used as {text}: the model is not the base with repeated "
             "blocks. Build both with the same function, and let the width and the number of blocks "
-            "differ."
+            "differ. Where the first block differs from the others, as it does if it turns a "
+            "stream of bfloat16 into float32, give the base two blocks."
         )
     if missing or extra:
         parts = [("the base lacks", missing), ("the model lacks", extra)]

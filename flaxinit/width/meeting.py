@@ -9,19 +9,25 @@ from flaxinit.width.uses import Use
 from flaxinit.width.values import ONE, Value, product
 
 
-def refuse(walk: Interpreter, value: Value, why: str) -> NoReturn:
+_REMEDY = "Write this part of the model with matrix products, convolutions, lookups and sums."
+
+
+def refuse(walk: Interpreter, value: Value, why: str, remedy: str = _REMEDY) -> NoReturn:
     names = ", ".join(walk.names[n] for n in value.parts)
-    raise ValueError(
-        f"mup cannot tell how {names} should scale with the width: {why}. Write this part of the "
-        "model with matrix products, convolutions, lookups and sums."
-    )
+    raise ValueError(f"mup cannot tell how {names} should scale with the width: {why}. {remedy}")
 
 
-def require_fixed(walk: Interpreter, value: Value, axes: Iterable[int], why: str) -> None:
-    """Refuse a value of parameters if one of these axes grows; `why` has a place for its number."""
+def require_fixed(walk: Interpreter, value: Value, axes: Iterable[int], numbers: str) -> None:
+    """Refuse a value of parameters if one of these axes, which only numbers things, grows."""
     for n in axes:
-        if any(part.axes[n] != 1 for part in value.parts.values()):
-            refuse(walk, value, why.format(n))
+        for grown in {part.axes[n] for part in value.parts.values()} - {ONE}:
+            refuse(
+                walk,
+                value,
+                f"its axis {n} grows {float(grown):.4g}-fold, and it numbers {numbers}. That is "
+                "neither a width nor summed over",
+                "Build the base with as many of them as the model has.",
+            )
 
 
 def settled(walk: Interpreter, equation: Equation, n: int, value: Value) -> Value:

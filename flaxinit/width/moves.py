@@ -89,13 +89,8 @@ def _gather(walk, equation: Equation, values):
     rank = len(equation.out_shapes()[1])
     sizes = growth(equation.base.params["slice_sizes"], equation.params["slice_sizes"])
     old = equation.growth(0)
-    require_fixed(
-        walk,
-        operand,
-        dropped,
-        "entries are looked up along axis {}, which grows. Keep the vocabulary (or the number of "
-        "experts) of the base model, as the width alone may grow",
-    )
+    looked_up = "entries that are looked up (a vocabulary, positions or experts)"
+    require_fixed(walk, operand, dropped, looked_up)
 
     def moved(axes: Growth) -> Growth:
         kept = [

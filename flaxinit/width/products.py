@@ -59,10 +59,7 @@ def grouped_product(walk: Interpreter, equation: Equation, values: list[Value]) 
     return meeting(walk, equation, kernel, signal, summed, free, axes)
 
 
-_APART = (
-    "its axis {} grows and numbers separate kernels (experts, or heads with a kernel each), so it "
-    "is neither summed over nor a width. Keep their number"
-)
+_APART = "separate kernels (experts, or heads with a kernel each)"
 
 
 def convolution(walk: Interpreter, equation: Equation, values: list[Value]) -> Value:
