@@ -85,7 +85,7 @@ def train(unit: Unit, tick: Callable[[float], Any] = lambda share: None) -> dict
     }
 
 
-def devices() -> list[jax.Device]:
+def devices() -> list[Any]:
     """Return the devices that train: all there are, in all processes."""
     return jax.devices()
 

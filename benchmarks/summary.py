@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
 from benchmarks import techniques
 from benchmarks.view import CONFIDENCE, estimate, interval, listed
 
+_T = TypeVar("_T")
 TARGET = 0.90  # training accuracy that counts as trained
 
 
@@ -156,7 +158,7 @@ def _settings(records: list[dict]) -> tuple[list[str], list[str]]:
     return differing, [key for key in known if key not in differing]
 
 
-def level(rows: list[Row], values: Callable[[Row], np.ndarray]) -> list[Row]:
+def level(rows: list[_T], values: Callable[[_T], np.ndarray]) -> list[_T]:
     """Return the rows that no other row's interval is entirely below; lower is better."""
     intervals = [interval(values(row)) for row in rows]
     highest = min(high for _, high in intervals)

@@ -1,4 +1,4 @@
-"""SymPy is stopped at the limit, and its failures end a search for a form, never the certificate."""
+"""SymPy is stopped at the limit; its failures end a search for a form, never the certificate."""
 
 import contextlib
 import cProfile

@@ -8,7 +8,6 @@ from flaxinit.width.interpreter import Equation, Interpreter
 from flaxinit.width.uses import Use
 from flaxinit.width.values import ONE, Value, product
 
-
 _REMEDY = "Write this part of the model with matrix products, convolutions, lookups and sums."
 
 
