@@ -46,8 +46,8 @@ NORMED, OTHERS, CORRELATION, GRADIENT = 0.03, 0.10, 0.05, 0.15
 GRADIENT_OF = {"encoder, pre-LN": 0.2, "encoder, post-LN": 0.2, "vision transformer": 0.2}
 # Models with rough gradients, by width; those of recurrent cells are cheap.
 _WIDE, _CELL = (256, 512, 1024), (64, 128, 256, 512)
-SWEPT = {"encoder, post-LN": _WIDE, "depthwise": _WIDE, "MLP-Mixer": _WIDE}
-SWEPT |= {"LSTM": _CELL, "GRU": _CELL}
+SWEPT = {"LSTM": _CELL, "GRU": _CELL}
+SWEPT |= {"encoder, post-LN": _WIDE, "MLP-Mixer": _WIDE, "depthwise": _WIDE}
 
 
 class Measured(NamedTuple):

@@ -285,5 +285,24 @@ def test_a_mask_does_not_make_an_activation_flat(known):
     params = Masked().init({"params": jax.random.key(1), **rngs}, X)
     audited = flaxinit.audit(Masked().apply, params, X, rngs=rngs)
     for made in (audited, flaxinit.forecast(Masked(), X, rngs=rngs)):
-        assert [layer.masked for layer in made.layers] == [False, True]
+        assert [layer.masked for layer in made.layers] == ["", "zeros"]
         assert [str(finding) for finding in made.findings] == []
+
+
+def test_units_that_are_saturated_behind_a_mask_are_found():
+    class Masked(nn.Module):
+        variance: float
+        scale: bool = False
+
+        @nn.compact
+        def __call__(self, x):
+            y = jnp.tanh(nn.Dense(64, kernel_init=flaxinit.lecun().times(self.variance))(x))
+            y = y * (1.0 + jnp.arange(64.0) % 2) if self.scale else y
+            return nn.Dense(8)(nn.Dropout(0.1, deterministic=False)(y))
+
+    def found(*settings):
+        report = flaxinit.forecast(Masked(*settings), X, rngs={"dropout": jax.random.key(2)})
+        return [each.paths for each in report.findings if each.what == "saturated units"]
+
+    assert found(30.0) == [("params/Dense_1/kernel",)]
+    assert found(1.0) == found(1.0, True) == []

@@ -249,7 +249,16 @@ class _Record(Observer):
                     layer, rough="makes a factor of an inner product, as queries and keys do"
                 )
 
-    def met(self, w: Signal, x: Signal, y: Signal, law: Law, fan: float, small: str = "") -> None:
+    def met(
+        self,
+        w: Signal,
+        x: Signal,
+        y: Signal,
+        law: Law,
+        fan: float,
+        small: str = "",
+        stacked: bool = False,
+    ) -> None:
         origin = sorted(w.origin or (), key=str)
         if x.backward:  # the transposed kernel: uses are met in the reverse order
             if waiting := self.latest.get(w.origin):
@@ -283,7 +292,7 @@ class _Record(Observer):
                 path=self._path(w),
                 shape=self.programs.shapes[origin[0][0]],
                 fan_in=fan,
-                fan_in_seen=self._seen(w.sources),
+                fan_in_seen=None if stacked else self._seen(w.sources),
                 sigma_w2=sigma_w2,
                 sigma_w2_wanted=wanted,
                 signal_in=signal_in,
@@ -298,7 +307,7 @@ class _Record(Observer):
                 reads_input=x.known,
                 normed=not x.known and x.carried.is_fixed,
                 curve=_curve(x),
-                masked=not all(base.alone for base in x.bases),
+                masked=next((base.mask for base in x.bases), ""),
                 rough=small,
             )
         )

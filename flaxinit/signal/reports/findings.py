@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.finding import DEPTHS, Finding as Finding
-from flaxinit.signal.reports.gains import name_of
+from flaxinit.signal.reports.gains import name_of, usual_line
 from flaxinit.signal.reports.repeats import repeats
 from flaxinit.signal.reports.variances import (
     gains_add_up,
@@ -112,22 +112,25 @@ def idle_units(report: "Report") -> Iterator[Finding]:
             "more than three quarters of the inputs are 0 in the whole batch.",
             "bias_init=flaxinit.zeros, and a smaller mean before the activation",
         )
-    flat = [layer.path for layer in report.layers if _is_flat(layer)]
+    flat = [n for n, layer in enumerate(report.layers) if _is_flat(layer)]
     if flat:
+        line = usual_line(report.layers[max(0, flat[0] - 1)])
         yield Finding(
             "saturated units",
-            tuple(flat),
+            tuple(report.layers[n].path for n in flat),
             "the activation before is flat at more than three quarters of its inputs.",
-            "a smaller variance of the kernel before: kernel_init=flaxinit.lecun()",
+            f"a smaller variance of the kernel before: {line}",
         )
 
 
 def _is_flat(layer: "Layer") -> bool:
-    if layer.curve is None or layer.masked:  # a mask makes jumps, and they are not slopes
+    if layer.curve is None or layer.masked == "values":  # these make jumps that are not slopes
         return False
     import numpy as np
 
     u, y = layer.curve
+    if layer.masked:
+        u, y = u[y != 0], y[y != 0]
     apart = np.diff(u) > 0
     slopes = np.abs(np.diff(y)[apart] / np.diff(u)[apart])
     return slopes.size > 0 and np.mean(slopes > _FLAT * np.max(slopes)) < _AT_WORK
@@ -145,25 +148,28 @@ def stream(report: "Report") -> Iterator[Finding]:
         start, end = sums[0].start, sums[-1].second_moment
         if not start or len(sums) < 2:
             continue
-        path = (sums[-1].after,)
+        path, branches = (sums[-1].after,), end - start
         if start < _SHARE * end:
+            # As large as the first branch, and twice the share of all that is drowned.
+            larger = math.sqrt(max(sums[0].second_moment - start, 2 * _SHARE * branches))
             yield Finding(
                 "stream of branches",
                 path,
                 f"the residual stream grows {end / start:.3g} times: {start:.3g} at its start is "
                 f"{start / end:.1%} of the end.",
                 # A start below the first branch is too small; else there are many branches.
-                "embedding_init=flaxinit.normal(1.0), or another larger start"
+                f"embedding_init=flaxinit.normal({larger:.2g}), or another larger start"
                 if 2 * start < sums[0].second_moment
                 else f"at the end of each branch kernel_init=flaxinit.lecun().times("
                 f"flaxinit.residual_factor({len(sums)}))",
             )
-        elif _SHUT < (end - start) / end < _SHARE**2:
+        elif _SHUT < branches / end < _SHARE**2:
+            equal = math.sqrt(branches)
             yield Finding(
                 "stream of the start",
                 path,
-                f"all branches together are {(end - start) / end:.1%} of the residual stream.",
-                "a smaller start, such as embedding_init=flaxinit.normal(0.02)",
+                f"all branches together are {branches / end:.1%} of the residual stream.",
+                f"a smaller start, such as embedding_init=flaxinit.normal({equal:.2g})",
             )
 
 

@@ -96,6 +96,12 @@ def he_line(name: str | None, wanted: float, more: str = "") -> str:
     return f"kernel_init=flaxinit.variance_scaling({scale}{more})"
 
 
+def usual_line(layer: "Layer") -> str:
+    """Return the line that draws a kernel with the gain of the activation before it."""
+    name = name_of(layer)
+    return he_line(name, 1 / MOMENTS[name][0]) if name in MOMENTS else he_line("linear", 1.0)
+
+
 def other_fans(layer: "Layer") -> Iterator[tuple[float, str]]:
     """Yield fans that an initializer may have taken for the true one, each with its name."""
     shape, true = layer.shape, layer.fan_in

@@ -23,7 +23,8 @@ class Layer:
         shape: of the parameter.
         fan_in: the number of terms summed into one output.
         fan_in_seen: the fan of the shape that was drawn, as JAX counts it; None if that is not
-            known. It differs where a layer draws a kernel in one shape and uses it in another.
+            known: in an audit, and for several kernels in one array, which may have a batch_axis.
+            It differs where a layer draws a kernel in one shape and uses it in another.
         sigma_w2: fan_in times the variance of an entry.
         sigma_w2_wanted: the value that would give the outputs the second moment of the
             pre-activation behind the inputs: 2 after ReLU. None if that is not known.
@@ -53,7 +54,8 @@ class Layer:
             differ between draws, or with the size of the inputs.
         curve: a sample of pre-activations and of the inputs that were made of them, if each input
             is a function of one pre-activation.
-        masked: whether that function differs from entry to entry, as behind the mask of Dropout.
+        masked: how that function differs from entry to entry: by "zeros", behind a mask such as
+            Dropout's, or by other "values"; empty if it does not.
         measured: the same of one draw, on real inputs; None in a forecast.
         findings: what is wrong at this kernel.
     """
@@ -82,7 +84,7 @@ class Layer:
     reads_input: bool = False
     normed: bool = False
     curve: Any = field(default=None, repr=False, compare=False)
-    masked: bool = field(default=False, repr=False, compare=False)
+    masked: str = field(default="", repr=False, compare=False)
     measured: Measured | None = None
     findings: tuple[Finding, ...] = ()
 

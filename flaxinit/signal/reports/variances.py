@@ -28,13 +28,17 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
     A kernel is judged only if its inputs are a known function of a pre-activation, and if no norm
     follows, which would undo a factor. A variance that is right for the activation at q = 1 is
     right: then the signal has another size. The first kernel may bring the inputs to the variance
-    at which the activation is critical.
+    at which the activation is critical, and the last kernel of a branch of a residual stream may
+    be small.
     """
     lost = {path for finding in vanishing_or_exploding(report) for path in finding.paths}
+    ends = {each.after for each in report.stream}
     found: dict[tuple[str, str, str], list[str]] = {}
     for layer in report.layers:
         if _is_judged(layer) and layer.path not in lost:
             ratio, error = ratio_of(layer), _error(layer)
+            if layer.path in ends and max(ratio) < 1:
+                continue
             told, change = _told(layer, error), min(map(abs, map(math.log, ratio)))
             first = layer.reads_input and told[0] != "wrong fan"
             if change > (math.log(_FURTHEST) if first else 1) + _ERRORS * error:
@@ -88,7 +92,8 @@ def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
     name = name_of(layer)
     change = f"the second moment becomes {drawn / wanted:.2g} times what it was."
     for fan, which in other_fans(layer):
-        if abs(math.log(drawn * fan / (wanted * layer.fan_in))) < _ERRORS * error:
+        ratios = (math.log(ratio * fan / layer.fan_in) for ratio in ratio_of(layer))
+        if min(map(abs, ratios)) < _ERRORS * error:
             text = (
                 f"the variance is that of fan {fan:g} ({which}), {layer.fan_in / fan:.3g} times "
                 f"too {'large' if fan < layer.fan_in else 'small'}: {layer.fan_in:g} terms are "

@@ -18,7 +18,7 @@ from flaxinit.signal.rules import fallback
 from flaxinit.signal.rules.kernels import Kernels, Law, law
 from flaxinit.signal.rules.lookup import Rows
 from flaxinit.signal.rules.movement import permuted, reshaped
-from flaxinit.signal.rules.products import axes_of, contracted
+from flaxinit.signal.rules.products import Axes, axes_of, contracted
 from flaxinit.signal.rules.tied import with_known_rows
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
 from flaxinit.signal.samples.draws import compressed
@@ -33,7 +33,14 @@ class Observer:
         """Note that a signal is about to meet a kernel."""
 
     def met(
-        self, kernel: Signal, signal: Signal, result: Signal, law: Law, fan: float, small: str = ""
+        self,
+        kernel: Signal,
+        signal: Signal,
+        result: Signal,
+        law: Law,
+        fan: float,
+        small: str = "",
+        stacked: bool = False,
     ) -> None:
         """Note the result of a meeting.
 
@@ -44,6 +51,7 @@ class Observer:
             law: of the kernel.
             fan: the number of terms that an output sums.
             small: what the kernel does instead of mixing channels; empty if it mixes them.
+            stacked: whether it is several kernels, such as those of experts.
         """
 
     def scored(self, one: Signal, other: Signal) -> None:
@@ -79,7 +87,7 @@ class Meetings:
         fan = math.prod(w.shape[axis] for axis in own.summed)
         if w.known:
             result = contracted(equation, signals[0], signals[1], self.kernels.limits)
-            self.observer.met(w, x, result, known, fan)
+            self.observer.met(w, x, result, known, fan, stacked=bool(own.batch))
             return result
         kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
         channels = [a for a in theirs.batch if x.roles[a] == WIDTH]
@@ -222,7 +230,8 @@ class Meetings:
             strays=(strays := x.carried + fresh(x, summed, fan)),
             bases=(Base(result.data, strays),),
         )
-        self.observer.met(w, x, result, known, fan, small)
+        stacked = isinstance(axes, Axes) and bool(axes.batch)
+        self.observer.met(w, x, result, known, fan, small, stacked)
         return result
 
 

@@ -36,12 +36,13 @@ class Base(NamedTuple):
     Attributes:
         data: its sample.
         strays: how its second moment differs from draw to draw.
-        alone: whether the signal is the same function of it at all entries; a mask ends that.
+        mask: how the function of it that the signal is differs between entries: not at all (""),
+            by "zeros" that a mask makes, as Dropout's does, or by other "values".
     """
 
     data: np.ndarray
     strays: Fluctuation
-    alone: bool = True
+    mask: str = ""
 
     def slope(self, signal: "Signal") -> float:
         """Return ∂ log E[x²] / ∂ log q for x = φ(u, ...), with u ~ N(0, q) at each place.
@@ -209,13 +210,21 @@ def all_bases(signals: Sequence[Signal]) -> tuple[Base, ...]:
     if not all(each):
         return ()
     bases = [base for bases in each for base in bases]
-    others = [signal.data for signal in signals if not signal.bases] if bases else []
-    alone = all(base.alone for base in bases) and not any(map(_varies, others))
-    return tuple({id(base.strays): base._replace(alone=alone) for base in bases}.values())
+    others = [_kind(signal.data) for signal in signals if not signal.bases] if bases else []
+    mask = max((*others, *(base.mask for base in bases)), key=_KINDS.index, default="")
+    return tuple({id(base.strays): base._replace(mask=mask) for base in bases}.values())
 
 
-def _varies(data: np.ndarray) -> bool:
-    return data.size > 1 and bool(np.any(data != data.flat[0]))
+_KINDS = ("", "zeros", "values")
+
+
+def _kind(data: np.ndarray) -> str:
+    """Return what an operand does to a function entry by entry, as `Base.mask` has it."""
+    others = data != data.flat[0] if data.size > 1 else np.zeros(0, bool)
+    if not np.any(others):
+        return ""
+    two = (data.flat[0], data[others].flat[0])
+    return "zeros" if 0 in two and np.all(data[others] == two[1]) else "values"
 
 
 def _geometric(levels: Sequence[float]) -> float:
