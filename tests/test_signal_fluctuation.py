@@ -126,7 +126,7 @@ class Normed(nn.Module):
 def test_a_norm_fixes_the_second_moment_and_a_gate_does_not():
     layers = flaxinit.forecast(Normed(), X).layers
     normed = {layer.path.split("/")[1]: layer.normed for layer in layers}
-    assert normed == {"Dense_0": False, "Dense_1": True, "Dense_2": False, "Dense_3": False}
+    assert normed == {"Dense_0": True, "Dense_1": False, "Dense_2": False, "Dense_3": False}
 
 
 def test_a_deep_network_at_a_stable_fixed_point_is_determined():
