@@ -306,3 +306,53 @@ def test_units_that_are_saturated_behind_a_mask_are_found():
 
     assert found(30.0) == [("params/Dense_1/kernel",)]
     assert found(1.0) == found(1.0, True) == []
+
+
+class Tied(nn.Module):
+    """A transformer whose embedding is its readout."""
+
+    start: object = flaxinit.normal(1.0)
+
+    @nn.compact
+    def __call__(self, tokens):
+        table = nn.Embed(200, 64, embedding_init=self.start)
+        x = table(tokens)
+        for _ in range(2):
+            h = nn.gelu(nn.Dense(256)(nn.LayerNorm()(x)))
+            x = x + nn.Dense(64, kernel_init=flaxinit.he("gelu"))(h)
+        return table.attend(nn.LayerNorm()(x))
+
+
+def audit(model, inputs):
+    return flaxinit.audit(model.apply, model.init(jax.random.key(1), inputs), inputs)
+
+
+def test_a_tied_embedding_has_the_size_of_the_stream():
+    """Its logits are large, which is said, and no variance of it would serve both its uses."""
+    tokens = jax.random.randint(jax.random.key(1), (4, 16), 0, 200)
+    report = audit(Tied(), tokens)
+    assert not report.findings and report.layers[-1].looked_up
+    assert "logits / 64**0.5" in str(report)
+    small = audit(Tied(flaxinit.he("linear", in_axis=-1, out_axis=0)), tokens)
+    assert "logits /" not in str(small)
+
+
+@pytest.mark.parametrize("axes", [{"in_axis": -1, "out_axis": 0}, {}])
+def test_the_fan_that_an_initializer_counted(axes):
+    report = flaxinit.forecast(Tied(flaxinit.he("linear", **axes)), jnp.zeros((4, 16), int))
+    assert ("fan seen" in str(report)) == (not axes)
+
+
+def test_the_default_of_pytorch_is_no_wrong_fan():
+    """A third of the variance is 1/3 in a kernel of 64 inputs and 192 outputs, too."""
+    kernel = flaxinit.recipes.pytorch_kernel()
+    report = audit(Plain(4, 192, nn.silu, inits=((1, kernel), (2, kernel), (3, kernel))), X)
+    assert {each.what for each in report.findings} == {"gain of another activation"}
+    assert all("PyTorch" in each.text for each in report.findings)
+
+
+def test_pictures_that_were_not_rescaled():
+    pixels = jax.random.randint(jax.random.key(0), X.shape, 0, 256).astype(jnp.float32)
+    (finding,) = audit(Plain(3), pixels).findings
+    assert finding.what == "large inputs" and "x / 1.5e+02" in finding.write
+    assert not audit(Plain(3), pixels / 1.5e2).findings

@@ -1,7 +1,7 @@
 """audit(): the signal of a model at its present weights, beside its forecast."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +91,7 @@ def audit(
             rows, stream = [], []
             remarks.append(f"no forecast: {_reason(error)}")
     return Report(
-        _joined(measured, rows),
+        _joined(measured, rows, _looked_up(whole.programs, run)),
         tuple(stream),
         run.attention(),
         _others(whole.programs, run),
@@ -187,7 +187,13 @@ def _forecast(whole: _Model, backward: bool, particles: int) -> tuple[list[Layer
     return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, {})
 
 
-def _joined(measured: Sequence[Measured], rows: Sequence[Layer]) -> tuple[Layer, ...]:
+def _looked_up(programs: Programs, run: Run) -> set[str]:
+    return {programs.names[n] for n, operation in run.met.items() if operation == "gather"}
+
+
+def _joined(
+    measured: Sequence[Measured], rows: Sequence[Layer], looked_up: Container[str]
+) -> tuple[Layer, ...]:
     """Put each measurement beside its forecast; in a loop, beside the mean over the steps."""
     by_path: dict[str, list[Layer]] = {}
     for row in rows:
@@ -203,6 +209,7 @@ def _joined(measured: Sequence[Measured], rows: Sequence[Layer]) -> tuple[Layer,
             counts[each.path] -= 1
         else:
             row = _mean(found) if found else _unknown(each)
+        row = replace(row, looked_up=each.path in looked_up)
         layers.append(replace(row, path=each.path, shape=each.shape, measured=each))
     return tuple(layers)
 

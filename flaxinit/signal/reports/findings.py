@@ -12,6 +12,7 @@ from flaxinit.signal.reports.finding import DEPTHS, Finding as Finding
 from flaxinit.signal.reports.gains import name_of, usual_line
 from flaxinit.signal.reports.repeats import repeats
 from flaxinit.signal.reports.variances import (
+    IDLE,
     gains_add_up,
     shut,
     unlike_peers,
@@ -44,6 +45,21 @@ def not_finite(report: "Report") -> Iterator[Finding]:
                     "inputs of ordinary size, or a smaller variance before this kernel",
                 )
                 return
+
+
+def large_inputs(report: "Report") -> Iterator[Finding]:
+    """Find inputs of the model that are more than e⁶ in square, where their size matters."""
+    for layer in report.layers:
+        seen = layer.measured
+        if not (seen and layer.reads_input and seen.along is not None):
+            continue
+        if seen.signal_in > math.exp(DEPTHS) and abs(seen.along) > IDLE:
+            yield Finding(
+                "large inputs",
+                (layer.path,),
+                f"the inputs have E[x²] = {seen.signal_in:.3g}. Gains are for inputs near 1.",
+                f"x / {math.sqrt(seen.signal_in):.2g}, or (x - mean) / deviation of the data",
+            )
 
 
 def equal_entries(report: "Report") -> Iterator[Finding]:
@@ -249,6 +265,13 @@ def stray(report: "Report") -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[["Report"], Iterator[Finding]], ...] = (
-    *(not_finite, equal_entries, wrong_variance, unlike_peers, vanishing_or_exploding),
+    *(
+        not_finite,
+        large_inputs,
+        equal_entries,
+        wrong_variance,
+        unlike_peers,
+        vanishing_or_exploding,
+    ),
     *(gains_add_up, collapse, idle_units, stream, mean_drift, attention, stray),
 )

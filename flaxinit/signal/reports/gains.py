@@ -12,6 +12,7 @@ from flaxinit.catalogue import CATALOGUE, MOMENTS
 if TYPE_CHECKING:
     from flaxinit.signal.reports.report import Layer
 
+PYTORCH = "PyTorch's default"
 _ROUNDING = 1e-6  # of programs in 32 bits
 
 
@@ -67,11 +68,13 @@ def ratio_of(layer: "Layer") -> tuple[float, float]:
 
 
 def gain_of(sigma_w2: float, error: float) -> str | None:
-    """Return the activations whose σ_w² this is, up to a relative error; None if it is of none.
+    """Return whose σ_w² this is, of an activation or PyTorch, up to a relative error; else None.
 
     >>> gain_of(1.0, 0.01), gain_of(2.0, 0.01), gain_of(123.0, 0.01)
     ('linear', 'relu', None)
     """
+    if abs(math.log(3 * sigma_w2)) < error:
+        return PYTORCH
     for name in ("linear", "relu", *MOMENTS):  # the common ones first
         if abs(math.log(sigma_w2 * MOMENTS[name][0])) < error:
             return name
@@ -100,6 +103,21 @@ def usual_line(layer: "Layer") -> str:
     """Return the line that draws a kernel with the gain of the activation before it."""
     name = name_of(layer)
     return he_line(name, 1 / MOMENTS[name][0]) if name in MOMENTS else he_line("linear", 1.0)
+
+
+def fan_counted(layer: "Layer") -> float | None:
+    """Return the fan that the initializer seems to have counted; None if it is the true one.
+
+    A variance that is right for the true fan was made from it, whatever the shape.
+    """
+    seen = layer.fan_in_seen
+    if seen is None or seen == layer.fan_in:
+        return None
+    right = [*ratio_of(layer), *([layer.sigma_w2] if name_of(layer) in (None, "linear") else [])]
+    return None if any(abs(x - 1) < _SAMPLED for x in right) else seen
+
+
+_SAMPLED = 0.01  # of a variance that was read off a draw of 4096 entries or more
 
 
 def other_fans(layer: "Layer") -> Iterator[tuple[float, str]]:

@@ -52,6 +52,7 @@ class Layer:
         reads_input: whether the kernel reads the model's inputs, not the outputs of a kernel.
         normed: whether a norm fixes signal_in: by the rules of the operations before, it does not
             differ between draws, or with the size of the inputs.
+        looked_up: whether the rows of the kernel are looked up as well, as in a tied embedding.
         curve: a sample of pre-activations and of the inputs that were made of them, if each input
             is a function of one pre-activation.
         masked: how that function differs from entry to entry: by "zeros", behind a mask such as
@@ -83,6 +84,7 @@ class Layer:
     gradient_log_sd: float = 0.0
     reads_input: bool = False
     normed: bool = False
+    looked_up: bool = False
     curve: Any = field(default=None, repr=False, compare=False)
     masked: str = field(default="", repr=False, compare=False)
     measured: Measured | None = None

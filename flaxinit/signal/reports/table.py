@@ -1,8 +1,10 @@
 """A report as a table on a terminal, in a file or in a string."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from flaxinit.signal.reports.gains import fan_counted
 from flaxinit.signal.reports.repeats import repeats, together
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def columns_of(report: "Report") -> dict[str, list[str]]:
         ],
         "shape": [str(group[0].shape).replace(" ", "") for group in groups],
         "fan_in": [f"{group[0].fan_in:g}" for group in groups],
-        "fan seen": each(lambda x: None if x.fan_in_seen == x.fan_in else x.fan_in_seen),
+        "fan seen": each(fan_counted),
         "σ_w²": expected("sigma_w2"),
         "wanted": expected("sigma_w2_wanted"),
     }
@@ -186,6 +188,13 @@ def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
     forecast = [layer for layer in report.layers if layer.gradient_parameter is not None]
     if kinds := sorted({layer.rough for layer in forecast if layer.rough and not layer.measured}):
         yield f"≈ of a kernel that {' or '.join(kinds)}: off by more than others, at small widths"
+    for layer in report.layers:
+        if layer.looked_up and layer.sigma_w2 > math.e:
+            yield (
+                f"{layer.path} is looked up, too, and its rows have the size of the stream: unless "
+                f"something divides its products (E[y²] {layer.signal_out:.3g}), write "
+                f"logits / {layer.fan_in:g}**0.5"
+            )
     strays = [layer for layer in report.layers if layer.measured and layer.undetermined]
     if strays:
         reason = strays[-1].undetermined.removeprefix("undetermined: ")

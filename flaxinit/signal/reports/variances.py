@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.finding import DEPTHS, Finding
-from flaxinit.signal.reports.gains import gain_of, he_line, name_of, other_fans, ratio_of
+from flaxinit.signal.reports.gains import PYTORCH, gain_of, he_line, name_of, other_fans, ratio_of
 from flaxinit.signal.reports.repeats import repeats
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _TUNE = "init = flaxinit.tune(model, x), and draw the parameters with init"
 
 # Of a kernel before a norm, Σ W dW is 0 but for rounding; of another one, it is of the size of
 # √Σ (δ y)², and less than a thousandth of it in one of 1250 draws.
-_IDLE = 1e-3
+IDLE = 1e-3
 # SiLU is critical at K* = 14.3, and no activation of the catalogue is further from 1.
 _FURTHEST = 15.0
 _ERRORS = 4.0  # standard errors; chance passes them once in 16,000 kernels
@@ -33,7 +33,7 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
     """
     lost = {path for finding in vanishing_or_exploding(report) for path in finding.paths}
     ends = {each.after for each in report.stream}
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for layer in report.layers:
         if _is_judged(layer) and layer.path not in lost:
             ratio, error = ratio_of(layer), _error(layer)
@@ -42,8 +42,9 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
             told, change = _told(layer, error), min(map(abs, map(math.log, ratio)))
             first = layer.reads_input and told[0] != "wrong fan"
             if change > (math.log(_FURTHEST) if first else 1) + _ERRORS * error:
-                found.setdefault(told, []).append(layer.path)
-    for (what, text, write), paths in found.items():
+                what, text, write = told
+                found.setdefault((what, write), (text, []))[1].append(layer.path)
+    for (what, write), (text, paths) in found.items():
         yield Finding(what, tuple(paths), text, write)
 
 
@@ -76,8 +77,9 @@ def _is_judged(layer: "Layer") -> bool:
         and layer.sigma_w2_wanted
         and layer.sigma_w2 > 1e-5 * seen.sigma_w2  # not of equal entries
         and seen.along is not None
-        and abs(seen.along) > _IDLE
+        and abs(seen.along) > IDLE
         and (layer.reads_input or layer.curve is not None)
+        and not layer.looked_up  # the size of its rows is that of the stream
     )
 
 
@@ -91,7 +93,10 @@ def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
     drawn, wanted = layer.sigma_w2, layer.sigma_w2_wanted or 1.0
     name = name_of(layer)
     change = f"the second moment becomes {drawn / wanted:.2g} times what it was."
-    for fan, which in other_fans(layer):
+    other = gain_of(drawn, _ERRORS * error)
+    # Three times as many outputs as inputs are common, but a matrix hides no fan.
+    fans = () if other == PYTORCH and len(layer.shape) == 2 else other_fans(layer)
+    for fan, which in fans:
         ratios = (math.log(ratio * fan / layer.fan_in) for ratio in ratio_of(layer))
         if min(map(abs, ratios)) < _ERRORS * error:
             text = (
@@ -100,7 +105,7 @@ def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
                 f"summed, and {change}"
             )
             return "wrong fan", text, he_line(name, wanted, f"fan_in={layer.fan_in:g}")
-    if (other := gain_of(drawn, _ERRORS * error)) and other != name:
+    if other and other != name:
         text = (
             f"σ_w² is {drawn:.2g}, that of {other}, but the inputs are those of "
             f"{name or 'another function'}, which needs {wanted:.3g}: {change}"
