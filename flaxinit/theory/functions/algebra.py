@@ -237,6 +237,11 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
             sign = value_range(u, {z: _half_line(side)}).sign
         return sign * u if sign else size
 
+    def shared(power: Expr) -> Expr:
+        """Give each positive factor e^u its part of the power."""
+        growth, rest = _exponential(power.base)
+        return exp(growth * power.exp) * rest**power.exp
+
     form = (
         expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp, deep=False))
         .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far))
@@ -245,7 +250,15 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         .replace(lambda e: isinstance(e, Abs), signed)
         .replace(lambda e: e.is_Mul and sum(isinstance(f, exp) for f in e.args) > 1, joined)
     )
-    return expr if form.has(Abs) else form
+    form = expr if form.has(Abs) else form
+    if far:
+        form = (
+            form.replace(lambda e: isinstance(e, log), lambda e: _small_logarithm(e, side))
+            .replace(lambda e: e.is_Pow and e.base.is_Mul and e.base.has(exp), shared)
+            .replace(lambda e: e.is_Mul, _bounded_logistic)
+            .replace(lambda e: e.is_Mul and sum(isinstance(f, exp) for f in e.args) > 1, joined)
+        )
+    return form
 
 
 def _exponential(term: Expr) -> tuple[Expr, Expr]:
@@ -276,11 +289,41 @@ def _fastest(exponents: set[Expr], side: int) -> Expr | None:
 
 def _final_sign(expr: Expr, side: int) -> int:
     """Return the sign for large |z|, by degree or by range; 0 if neither tells it."""
-    poly = polynomial(expr)
-    if poly is None:
-        with balls.precision():
-            return value_range(expr, {z: _half_line(side)}).sign
+    if (poly := polynomial(expr)) is None:
+        return _sign_by_range(expr, side)
     return int(sympy.sign(poly.LC())) * side ** poly.degree() if poly.LC().is_number else 0
+
+
+def _sign_by_range(expr: Expr, side: int) -> int:
+    """Return the sign on a half-line, from its range or from where it starts and how it moves."""
+    with balls.precision():
+        values = {z: _half_line(side)}
+        if (sign := value_range(expr, values).sign) or expr.free_symbols != {z}:
+            return sign
+        moves = side * value_range(differentiated(expr), values).sign
+        starts = value_range(expr, {z: Range(arb(0), arb(0))})
+        return moves if moves and starts.sign == moves else 0
+
+
+def _small_logarithm(logarithm: Expr, side: int) -> Expr:
+    """Write log(1 + w) as w · log(1 + w)/w if w falls like an exponential, which shows how."""
+    (argument,) = logarithm.args
+    w = argument - 1
+    growth, factor = _exponential(w)
+    if not growth or factor.has(z) or _final_sign(growth, side) >= 0:
+        return logarithm
+    u = sympy.Symbol("w", real=True)
+    slope = sympy.Lambda(u, 1 / (1 + u))
+    small = factor * exp(-Abs(growth))  # the same as w, and seen to be small
+    return w * balls.Continued(log(1 + small), small, Integer(0), Integer(1), slope)
+
+
+def _bounded_logistic(product: Expr) -> Expr:
+    """Write eᵘ/(1 + eᵘ) as 1/(1 + e⁻ᵘ), whose values are known to lie between 0 and 1."""
+    for factor in product.args:
+        if isinstance(factor, exp) and (below := (1 + factor) ** -1) in product.args:
+            return product / (factor * below) / (1 + exp(-factor.exp))
+    return product
 
 
 def _half_line(side: int) -> Range:

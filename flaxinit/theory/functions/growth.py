@@ -115,6 +115,8 @@ class Tail:
                 values = self.range(argument)
                 if values.low > _HALF and values.high < 2:  # |log u| ≤ |u − 1|/min(u, 1)
                     return self.upper(argument - 1) * Growth(c=1 / values.low.min(_ONE))
+                if values.low >= 1 and (bound := self._of_exponentials(argument)):
+                    return bound
                 return self._logarithm(argument)
             case sympy.tanh() | sympy.sin() | sympy.erf() | sympy.atan() if (
                 self.range(argument).size < 1
@@ -296,6 +298,15 @@ class Tail:
         if not abs(lead) > rest:
             return 0
         return (1 if lead > 0 else -1) * self.side**degree
+
+    def _of_exponentials(self, total: Expr) -> Growth | None:
+        """Bound log Σ cᵢ e^{wᵢ} ≥ 0 by |log Σ cᵢ| + Σ |wᵢ|, if each cᵢ is positive."""
+        terms = [term.as_independent(sympy.exp, z) for term in sympy.Add.make_args(total)]
+        if not all(c.is_positive and (e == 1 or isinstance(e, sympy.exp)) for c, e in terms):
+            return None
+        growths = [self.upper(e.args[0]) for _, e in terms if e != 1]
+        size = abs(evaluate(sympy.Add(*[c for c, _ in terms])).log())
+        return functools.reduce(self._sum, growths, Growth(c=size)) if growths else None
 
     def _logarithm(self, argument: Expr) -> Growth:
         """Bound |log u| by |log C| + |n| log t + |β| t + |α| t², from bounds of u on both sides."""

@@ -114,6 +114,7 @@ def _even(image: Callable[[Range], Range]) -> Callable[[Range], Range]:
 
 _HALF_PI = arb.pi() / 2
 _IMAGES: dict[type, Callable[[Range], Range]] = {
+    sympy.Abs: _even(lambda u: u),
     sympy.exp: _monotone(arb.exp, 0, _INFINITE),
     sympy.log: _on(0, _INFINITE, _monotone(arb.log, -_INFINITE, _INFINITE)),
     sympy.tanh: _monotone(arb.tanh, -1, 1),

@@ -10,6 +10,7 @@ from sympy import Expr, Float, Symbol
 
 from flaxinit.catalogue import catalogue_name
 from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.algebra import steady
 from flaxinit.theory.functions.brief import short, short_list
 from flaxinit.theory.functions.constants import read_constant
 from flaxinit.theory.functions.numeric import numeric
@@ -230,8 +231,9 @@ def _balls(pieces: tuple[Piece, ...], assigned: dict[Symbol, float]):
             which = sum(bool(end < point) for end in ends)
             ball = programs[which](acb(point), *given)
             if not ball.is_finite():  # 1 − erf(8), for example, is 0 to 80 bits
+                form = steady(pieces[which].expr, 1 if x > 0 else -1)
                 with balls.precision(_SHARP_BITS):
-                    ball = balls.Program(pieces[which].expr, (z, *symbols))(acb(point), *given)
+                    ball = balls.Program(form, (z, *symbols))(acb(point), *given)
             yield at, ball
 
 
