@@ -46,7 +46,7 @@ FOUND = {
     "(x + e)**45": "derived",
     "max(max(silu(0.044715), sign(x)), x**2)": "derived",
     "x + cosh(acosh(relu(1/3)))": "derived",
-    "normal_cdf(x) * sigmoid(cosh(5897609093259135453667))": "refused by SymPy",
+    "normal_cdf(x) * sigmoid(cosh(5897609093259135453667))": "refused",
     "x + sin(pi)**0.1": "derived",
     "x*sign(sin(pi)) + x": "derived",
     "sigmoid(" * 20 + "x" + ")" * 20: "refused",
@@ -58,6 +58,11 @@ FOUND = {
     "cos(x) * x**30": "derived",
     "sigmoid(0.044715 * softplus(x))": "derived",
     "min(where(x == 1 or x < 0, x, x), atan(pi)) / hard_tanh(x + e*x)": "derived",
+    "where(((mish(x) * (2 if -1.0051 >= 1 or x < 2 else x)) + (0 / x)) == 1, x, "
+    "where(elu(where(10 == x, x, pi)) > 0, sin(mish(x)), pi))": "derived",
+    "(1 + x)**14 * (silu(1/3) - x)**61": "derived",
+    "(1 + x)**26 * (sigmoid(2.310) - x)**43": "derived",
+    "sin(exp(9489711325421163985))": "refused",
 }
 
 

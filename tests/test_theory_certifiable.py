@@ -90,6 +90,18 @@ STEEP = {
         "softplus(x**3 + x)",
         "log(1 + exp(x**3) + exp(-x**3))",
     ],
+    "logarithms that fall like an exponential": [
+        "sqrt(softplus(x**3 + x))",
+        "softplus(x**3)**0.3",
+        "x * softplus(-2 * x**3)**1.5",
+        "sqrt(log1p(exp(x**3) / 3))",
+    ],
+    "signs that follow from where a function starts": [
+        "softplus(exp(x) - x)",
+        "softplus(x - exp(-x))",
+        "sqrt(softplus(cosh(x) - x**2 / 4))",
+        "sigmoid(exp(x) - x) * x",
+    ],
     "gates of other functions": [
         "x * sigmoid(sinh(x))",
         "softplus(sinh(x))",

@@ -1,6 +1,7 @@
 """The mean-field maps against closed forms and numbers that others published."""
 
 import math
+import time
 import warnings
 
 import jax
@@ -12,13 +13,16 @@ import sympy
 
 import flaxinit
 from flaxinit.theory import CATALOGUE, derive
+from flaxinit.theory.functions.effort import spend
 from flaxinit.theory.functions.numeric import numeric
 from flaxinit.theory.meanfield.criticality import classify
 from flaxinit.theory.meanfield.root_search import find_roots
+from flaxinit.theory.meanfield.values import Known
 from flaxinit.theory.moments.quadrature import expect_pair
 
 CORRELATIONS = (-1.0, -0.99, -0.5, 0.0, 0.3, 0.9, 0.9999, 1.0)
 VARIANCES = (0.25, 1.0, 4.0)
+SLOW = 20  # seconds of processor time, ten times what a search takes on a machine at rest
 
 
 def arc_cosine(c, q, power):
@@ -503,6 +507,34 @@ def test_every_critical_point():
     zero, other = derive("tanh(x) + 0.05*x**3").maps.criticality
     assert (zero.kind, zero.sigma_w2, other.kind) == ("K* = 0", 1.0, "half-stable")
     assert other.q == pytest.approx(1.3307, abs=5e-5)
+
+
+def test_a_search_asks_for_no_variance_that_takes_much_work():
+    """At q = 10⁸ the sine has 10⁴ periods, and the exponential is beyond floats on half of them."""
+    start = time.process_time()
+    (found,) = derive("x*tanh(exp(x)) + 0.2*sin(3*x)").maps.criticality
+    assert time.process_time() - start < SLOW
+    assert found.sigma_w2 == pytest.approx((math.tanh(1) + 0.6) ** -2, rel=1e-15)
+
+
+def test_a_function_is_known_up_to_the_first_variance_that_takes_too_much_work():
+    asked = []
+
+    def costly(variance):
+        asked.append(variance)
+        spend(variance)
+        return 1.0
+
+    known = Known(costly)
+    assert known(10.0) == 1.0 and math.isnan(known(1e9)) and math.isnan(known(1e10))
+    assert known(20.0) == 1.0 and known(10.0) == 1.0 and asked == [10.0, 1e9, 20.0]
+
+
+def test_two_branches_that_meet_at_a_root_without_a_formula_do_not_jump():
+    met = derive("max(x, tanh(x - 1))").maps
+    assert met.jumps == () and math.isfinite(met.slope_energy(1.0))
+    (place,) = derive("where(x > tanh(x - 1), x + 1e-9, tanh(x - 1))").maps.jumps
+    assert float(place) == pytest.approx(-0.96118, abs=1e-5)
 
 
 def test_fixed_points_close_together_are_told_apart():

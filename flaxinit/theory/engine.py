@@ -70,7 +70,7 @@ def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
             "Derive a simpler function, or pass a larger budget."
         ) from None
     except SymPyFails as error:
-        raise ValueError(
+        raise SymPyFails(
             f"SymPy cannot finish {_called(activation)} ({type(error.__cause__).__name__}). Nest "
             "less, or write the function another way."
         ) from error.__cause__

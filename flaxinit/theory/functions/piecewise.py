@@ -19,11 +19,14 @@ from sympy.core.relational import Eq, Ne, Relational
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import collected, differentiated, simplified, vanishes
 from flaxinit.theory.functions.brief import short
-from flaxinit.theory.functions.effort import remembered
+from flaxinit.theory.functions.defects import sympy_may_fail
+from flaxinit.theory.functions.effort import limited, remembered
 from flaxinit.theory.functions.order import aligned, between, compare, ordered
 from flaxinit.theory.functions.roots import roots
 from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.functions.watch import watched
 
+_SECONDS = 5.0  # of work to tell where a function jumps
 KINKED = (Abs, sign, Max, Min, Piecewise, Heaviside)
 
 
@@ -73,16 +76,34 @@ def derivative(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
 
 
 def jumps(pieces: Sequence[Piece]) -> list[Expr]:
-    """Return the places where the function is not continuous."""
-    found = []
-    for left, right in pairwise(pieces):
-        gap = simplified((left.expr - right.expr).subs(z, left.high))
-        if not gap.is_finite:  # such as z log z at 0, which has a limit there
-            sides = (sympy.limit(p.expr, z, left.high, d) for p, d in ((left, "-"), (right, "+")))
-            gap = simplified(-sum(s * side for s, side in zip((-1, 1), sides, strict=True)))
-        if gap != 0:
-            found.append(left.high)
-    return found
+    """Return the places where the function is not continuous.
+
+    Raises:
+        ValueError: if SymPy cannot tell, or not with little work.
+    """
+    with watched(), limited(_SECONDS), sympy_may_fail():
+        return [a.high for a, b in pairwise(pieces) if not _is_negligible(_gap(a, b))]
+
+
+def _is_negligible(gap: Expr) -> bool:
+    """Tell whether it is 0; at a place without a formula, whether a float would round it to 0."""
+    if gap == 0 or gap.free_symbols:
+        return gap == 0
+    try:
+        return balls.sharp(gap).mid() == 0
+    except balls.NotCertifiable:
+        return False
+
+
+def _gap(left: Piece, right: Piece) -> Expr:
+    """Return the difference of the limits from both sides of the place between two pieces."""
+    place = left.high
+    gap = simplified((left.expr - right.expr).subs(z, place))
+    if gap.is_finite:
+        return gap
+    # Such as z log z at 0, which has a limit there.
+    below, above = (sympy.limit(p.expr, z, place, d) for p, d in ((left, "-"), (right, "+")))
+    return simplified(below - above)
 
 
 def join(
