@@ -193,7 +193,8 @@ _RELATIONS = {
 }
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _REACH, _TOLERANCE, _PANELS, _HALVINGS, _LARGEST = 38.0, 1e-13, 3000, 70, 1e6
-_ROUNDING = 1e-12  # what is smaller everywhere may be 0 but for rounding
+_ROUNDING = 1e-12  # a constant that is smaller may be 0 but for rounding
+_STEEP = 2.0 ** -np.arange(2, 40)  # widths of the panels beside 0, where φ may be as steep as 10⁶
 _UNSEEN = 1e-7  # of E|φ|, that may change within a panel without being seen in the slope
 
 
@@ -226,7 +227,8 @@ def moments(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         nearest = np.maximum(np.maximum(low, -high), 0)
         return np.abs(change - half * (slopes @ _WEIGHTS)) * density(nearest)
 
-    ends = np.union1d(np.arange(-_REACH, _REACH + 0.25, 0.5), _kinks(tree))
+    ends = np.concatenate([np.arange(-_REACH, _REACH + 0.25, 0.5), -_STEEP, _STEEP, _kinks(tree)])
+    ends = np.unique(ends)
     low, high = ends[:-1], ends[1:]
     whole, sizes = _panels(integrand, low, high)
     size_of_value = sizes[0].sum()
@@ -263,7 +265,8 @@ def _kinks(tree: ast.AST) -> np.ndarray:
 
     grid, found = np.linspace(-_REACH, _REACH, 20_001) + 1 / math.pi**8, []
     for k, values in enumerate(switches(grid)):
-        if 0 < np.max(np.abs(values), initial=0.0) < _ROUNDING:
+        constant = (values[1:] == values[:-1]) & (values[1:] != 0)
+        if np.any(constant & (np.abs(values[1:]) < _ROUNDING)):
             raise Unknown("rounding decides a branch, as in sign(sin(pi))")
         signs = np.sign(values)
         at = np.nonzero(signs[:-1] * signs[1:] < 0)[0]

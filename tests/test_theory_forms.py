@@ -75,6 +75,7 @@ def test_only_the_even_part_counts(text):
 
 def test_a_mean_by_symmetry():
     assert derive("log_sigmoid(x + 1) - log_sigmoid(x - 1)").mean.exact == 1
+    assert derive("log(sigmoid(x + 1)) - log(sigmoid(x - 1))").mean.exact == 1
     assert derive("sigmoid(x)").mean.exact == Rational(1, 2)
     assert even_part(split(sympy.tanh(z) ** 2)) is None  # it is even already
     assert is_odd(split(sympy.tanh(z))) and not is_odd(split(sympy.Max(z, 0)))

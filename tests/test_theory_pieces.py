@@ -13,6 +13,7 @@ from sympy import Abs, Max, Min, Piecewise, Rational, Symbol, exp, log, oo, sign
 
 from flaxinit.theory import CATALOGUE, derive, z
 from flaxinit.theory.functions import balls
+from flaxinit.theory.functions.algebra import polynomial
 from flaxinit.theory.functions.piecewise import split
 from flaxinit.theory.reading.catalogue import catalogue_expr
 from flaxinit.theory.reading.vocabulary import logistic
@@ -173,3 +174,17 @@ def test_a_pole_or_a_zero_inside_another_function_cuts_too(text):
 def test_a_zero_that_cannot_be_found_is_not_left_out():
     with pytest.raises(ValueError, match="cannot be solved"):
         derive("relu(tan(tanh(x)) - 1)")
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        *(sympy.Integer(0), z, (z + 1) ** 2 - z**2 - 2 * z - 1, z * (z - 1) / 3 + 2),
+        *((z + sympy.Rational(1, 3)) ** 5 * (2 * z - 1), sympy.sqrt(2) * z + (z - 1) ** 2),
+        (1 + z) ** 64 * (1 - z) ** 64,
+    ],
+    ids=str,
+)
+def test_a_polynomial_is_multiplied_out_as_sympy_does(expr):
+    found, wanted = polynomial(expr), sympy.Poly(sympy.expand(expr), z)
+    assert found == wanted and found.degree() == wanted.degree()

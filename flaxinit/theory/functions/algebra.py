@@ -3,7 +3,7 @@
 import math
 
 import sympy
-from flint import acb, arb
+from flint import acb, arb, fmpq, fmpq_poly
 from sympy import (
     Abs,
     Add,
@@ -107,7 +107,31 @@ def polynomial(expr: Expr) -> sympy.Poly | None:
     if not expr.is_polynomial(z):
         return None
     spend(_REWRITING * size(expr))
-    return _multiplied_out(expr)
+    rational = _rational_coefficients(expr)
+    if rational is None:
+        return _multiplied_out(expr)
+    coefficients = [sympy.Rational(int(c.p), int(c.q)) for c in rational.coeffs()] or [Integer(0)]
+    return sympy.Poly.from_list(coefficients[::-1], z)
+
+
+def _rational_coefficients(expr: Expr) -> fmpq_poly | None:
+    """Multiply out with FLINT, in a hundredth of SymPy's time; None if a number is irrational."""
+    if expr.is_Rational:
+        return fmpq_poly([fmpq(int(expr.p), int(expr.q))])
+    if expr == z:
+        return fmpq_poly([0, 1])
+    if expr.is_Pow:
+        base = _rational_coefficients(expr.base)
+        return None if base is None or not expr.exp.is_Integer else base ** int(expr.exp)
+    if not (expr.is_Add or expr.is_Mul):
+        return None
+    total = fmpq_poly([0 if expr.is_Add else 1])
+    for part in expr.args:
+        if (poly := _rational_coefficients(part)) is None:
+            return None
+        total = total + poly if expr.is_Add else total * poly
+    spend(max(total.degree(), 0))
+    return total
 
 
 def _multiplied_out(expr: Expr) -> sympy.Poly:
@@ -242,14 +266,19 @@ def steady(expr: Expr, side: int, *, far: bool = False) -> Expr:
         growth, rest = _exponential(power.base)
         return exp(growth * power.exp) * rest**power.exp
 
-    form = (
-        expr.replace(lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp, deep=False))
-        .replace(lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far))
-        .replace(lambda e: e.is_Add and e.has(exp), taken_out)
-        .replace(lambda e: isinstance(e, log), logarithm)
-        .replace(lambda e: isinstance(e, Abs), signed)
-        .replace(lambda e: e.is_Mul and sum(isinstance(f, exp) for f in e.args) > 1, joined)
+    form = expr
+    if form.has(sinh, cosh):
+        form = form.replace(
+            lambda e: isinstance(e, sinh | cosh), lambda e: e.rewrite(exp, deep=False)
+        )
+    form = form.replace(
+        lambda e: e.is_Add, lambda e: _from_limits(_conjugate(e, side, far), side, far)
     )
+    if form.has(exp):
+        form = form.replace(lambda e: e.is_Add and e.has(exp), taken_out)
+        form = form.replace(lambda e: isinstance(e, log), logarithm)
+    form = form.replace(lambda e: isinstance(e, Abs), signed)
+    form = form.replace(lambda e: e.is_Mul and sum(isinstance(f, exp) for f in e.args) > 1, joined)
     form = expr if form.has(Abs) else form
     if far:
         form = (

@@ -122,9 +122,21 @@ def _in_falling(expr: Expr) -> Expr:
         (total,) = call.args
         return sympy.expand_log(log(total - 1)) + log(mirrored(total))
 
-    return expr.replace(
-        lambda e: e.is_Pow and e.exp.is_Integer and e.exp.is_negative and rises(e.base), logistic
-    ).replace(lambda e: isinstance(e, log) and rises(e.args[0]), softplus)
+    def of_power(call: Expr) -> Expr:
+        base, exponent = call.args[0].as_base_exp()
+        return exponent * log(base)
+
+    return (
+        expr.replace(
+            lambda e: isinstance(e, log) and e.args[0].is_Pow and e.args[0].base.is_positive,
+            of_power,
+        )
+        .replace(
+            lambda e: e.is_Pow and e.exp.is_Integer and e.exp.is_negative and rises(e.base),
+            logistic,
+        )
+        .replace(lambda e: isinstance(e, log) and rises(e.args[0]), softplus)
+    )
 
 
 def _halved_angles(expr: Expr) -> Expr:
