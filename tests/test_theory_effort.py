@@ -120,7 +120,7 @@ def implicit(steps: int):
 
     def solved(x):
         return jax.lax.custom_root(
-            lambda y: y + jnp.tanh(y) - x, x / 2, solve, lambda g, y: y / g(1.0)
+            lambda y: y + jnp.tanh(y) - x, x / 2, solve, lambda g, y: y / g(jnp.ones_like(y))
         )
 
     return solved

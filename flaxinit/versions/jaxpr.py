@@ -23,7 +23,8 @@ from flaxinit.versions.compat import enable_x64, jaxprs_in_params
 # that device's part of the operands.
 _CALLS = {
     *("call", "checkpoint", "closed_call", "composite", "core_call", "custom_jvp_call"),
-    *("custom_partitioning", "custom_vjp_call", "custom_vmap_call", "jit", "remat2", "shard_map"),
+    *("custom_partitioning", "custom_vjp_call", "custom_vmap_call", "eval_jaxpr", "jit"),
+    *("remat2", "shard_map"),
 }
 _BODIES = ("call_jaxpr", "jaxpr", "call")  # the parameter that holds the program
 # Equations that move numbers and compute nothing.
