@@ -410,19 +410,26 @@ def finished(process, seconds: int = 300) -> str:
     return out
 
 
+@pytest.fixture(scope="module")
+def on_three_devices(tmp_path_factory):
+    """A smoke run of `quick`: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("three")
+    return folder, finished(run_command("quick", "--size", "smoke", "--results", folder, devices=3))
+
+
 @pytest.mark.slow
-def test_smoke_run_of_quick_writes_results_table_and_plot(tmp_path):
+def test_smoke_run_of_quick_writes_results_table_and_plot(on_three_devices):
     """On three devices: the seeds are padded and spread, none is lost."""
-    out = finished(run_command("quick", "--size", "smoke", "--results", tmp_path, devices=3))
-    records, torn = store.read(tmp_path / "smoke" / "quick.jsonl")
+    folder, out = on_three_devices
+    records, torn = store.read(folder / "smoke" / "quick.jsonl")
     parts = experiments.load("quick").units("smoke")
     assert not torn and [store.key(r["unit"]) for r in records] == [*map(store.key, parts)]
     for record in records:
         assert record["environment"]["devices"] == 3
         settings = {(r["technique"], r["learning_rate"], r["seed"]) for r in record["runs"]}
         assert len(settings) == len(record["runs"]) == 5 * 4 * 2
-    assert (tmp_path / "smoke" / "quick.png").stat().st_size > 0
-    assert "smoke size" in (tmp_path / "README.md").read_text()
+    assert (folder / "smoke" / "quick.png").stat().st_size > 0
+    assert "smoke size" in (folder / "README.md").read_text()
     assert "Derived gain" in out and "guessing" in out
 
 
@@ -442,29 +449,18 @@ def test_one_seed_gives_the_same_numbers_on_any_number_of_devices(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_run(tmp_path):
+def test_two_processes_share_one_run(on_three_devices, tmp_path):
     """As on two hosts: both train, the first writes; their numbers are those of one process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = "saxe_2014", "--size", "smoke"
-    processes = [
-        run_command(
-            *arguments,
-            "--results",
-            tmp_path / "two",
-            "--distributed",
-            f"{address},2,{number}",
-            devices=1,
-        )
-        for number in (0, 1)
-    ]
-    one = run_command(*arguments, "--results", tmp_path / "one")
-    for process in (*processes, one):
+    arguments = "quick", "--size", "smoke", "--results", tmp_path, "--distributed"
+    processes = [run_command(*arguments, f"{address},2,{n}", devices=1) for n in (0, 1)]
+    for process in processes:
         finished(process)
     together, apart = (
-        [record["runs"] for record in store.read(tmp_path / n / "smoke" / "saxe_2014.jsonl")[0]]
-        for n in ("two", "one")
+        [record["runs"] for record in store.read(folder / "smoke" / "quick.jsonl")[0]]
+        for folder in (tmp_path, on_three_devices[0])
     )
     assert together == apart
 
