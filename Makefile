@@ -5,9 +5,14 @@
 
 PYTHON ?= python3
 WITH ?=
+# What `make test` does first, and further arguments of pytest.
+FIRST ?= lint
+TESTS ?=
 VERSION := $(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 VENV ?= .venv$(VERSION)
 BIN := $(VENV)/bin
+# One process runs all tests of a file, so that what they share is made once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: quick test quick-test lint book docs stacks
 
@@ -15,11 +20,11 @@ quick: $(VENV)/ready
 	$(BIN)/flaxinit derive gelu
 	$(BIN)/python -m benchmarks quick
 
-test: $(VENV)/ready lint
-	$(BIN)/python -m pytest -n 2
+test: $(VENV)/ready $(FIRST)
+	$(PYTEST) $(TESTS)
 
 quick-test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

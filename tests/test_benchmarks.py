@@ -379,6 +379,7 @@ def test_every_experiment_has_committed_results():
     assert {path.stem for path in kept} == set(experiments.names())
 
 
+@pytest.mark.any_jax
 @pytest.mark.slow
 def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path):
     results = shutil.copytree(command.RESULTS, tmp_path / "results")
@@ -526,6 +527,7 @@ def diverged(value):
     return None if isinstance(value, float) else value
 
 
+@pytest.mark.any_jax
 @pytest.mark.filterwarnings("ignore:All-NaN|invalid value|Mean of empty|No data for colormapping")
 @pytest.mark.parametrize(
     "name",

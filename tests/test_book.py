@@ -16,6 +16,8 @@ from derivations.page import StepError
 from derivations.table import nearest
 from flaxinit.catalogue import MOMENTS
 
+pytestmark = pytest.mark.any_jax
+
 ROOT = Path(derivations.__file__).parent.parent
 
 

@@ -7,6 +7,8 @@ import pytest
 from tests import fuzz_formulas
 from tests.fuzz_formulas import answer, commanded, formulas, uses
 
+pytestmark = pytest.mark.any_jax
+
 COUNT, SEED, BATCHES = 300, 0, 10
 
 

@@ -82,6 +82,14 @@ def test_the_lowest_and_the_newest_python_are_run(versions, chosen, tmp_path):
     assert re.findall(r"^(?:One Python was found|Python),? ([\d.]+)", result.stdout, re.M) == chosen
 
 
+def test_a_file_for_any_jax_does_not_use_it():
+    files = {path: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+    marked = [path for path, text in files.items() if "\npytestmark = pytest.mark.any_jax" in text]
+    assert marked
+    for path in marked:
+        assert not re.search(r"^ *(import|from) (jax|flax)\b", files[path], re.M), path
+
+
 @pytest.mark.parametrize(
     ("package", "installed"), [("jax", "0.9.2"), ("jax", "0.4.38"), ("flax", "0.10.6")]
 )

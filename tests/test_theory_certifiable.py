@@ -150,12 +150,14 @@ def check(moment, expr: sympy.Expr) -> None:
     assert abs(low - known) < 1e-20 * abs(known) and high - low < 1e-30 * high
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize("text", [text for texts in RELATIVES.values() for text in texts])
 def test_a_relative_agrees_with_another_quadrature(text):
     found = derive(text)
     check(found.second_moment, found.expr)
 
 
+@pytest.mark.any_jax
 @pytest.mark.parametrize("text", [text for texts in STEEP.values() for text in texts])
 def test_a_slope_agrees_with_another_quadrature(text):
     found = derive(text)

@@ -11,6 +11,8 @@ from sympy import E, Integer, Rational, log, oo, pi, sqrt
 
 from flaxinit.theory.functions.constants import SeluAlpha, SeluScale, read_constant
 
+pytestmark = pytest.mark.any_jax
+
 MEANT = {
     "sqrt(2/pi)": (math.sqrt(2 / math.pi), sqrt(2 / pi)),
     "1/sqrt(2)": (math.sqrt(0.5), 1 / sqrt(2)),

@@ -19,6 +19,8 @@ from flaxinit.theory.functions.piecewise import split
 from flaxinit.theory.functions.singularities import continued
 from flaxinit.theory.moments.enclosure import enclose
 
+pytestmark = pytest.mark.any_jax
+
 # Smooth functions, whose integrals mpmath's quadrature gives to 40 digits.
 INTEGRALS = {
     "tanh squared": (tanh(z) ** 2, lambda x: mpmath.tanh(x) ** 2),

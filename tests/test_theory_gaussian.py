@@ -30,6 +30,8 @@ from flaxinit.theory.moments.enclosure import enclose
 from flaxinit.theory.moments.terms import NoClosedForm
 from flaxinit.theory.reading.vocabulary import logistic
 
+pytestmark = pytest.mark.any_jax
+
 VARIANCES = (Rational(1, 9), Rational(1), Rational(5))
 
 

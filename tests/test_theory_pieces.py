@@ -18,6 +18,8 @@ from flaxinit.theory.functions.piecewise import split
 from flaxinit.theory.reading.catalogue import catalogue_expr
 from flaxinit.theory.reading.vocabulary import logistic
 
+pytestmark = pytest.mark.any_jax
+
 a = Symbol("a", positive=True)
 KINKS = {
     "none": (tanh(z), []),

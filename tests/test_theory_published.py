@@ -12,6 +12,8 @@ from flaxinit.theory.functions.constants import SeluAlpha, SeluScale
 from flaxinit.theory.functions.piecewise import Piece
 from flaxinit.theory.moments.enclosure import enclose
 
+pytestmark = pytest.mark.any_jax
+
 a = Symbol("a", positive=True)
 
 
