@@ -402,7 +402,7 @@ def run_command(*arguments, devices: int = 2, **environment):
     )
 
 
-def finished(process, seconds: int = 300) -> str:
+def finished(process, seconds: int = 1800) -> str:
     try:
         out, err = process.communicate(timeout=seconds)
     finally:

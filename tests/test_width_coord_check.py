@@ -23,10 +23,10 @@ def promotion():
         yield
 
 
-def checked(optimizer, learning_rate, **options):
+def checked(optimizer, learning_rate, widths=WIDTHS, **options):
     inputs = jax.random.normal(jax.random.key(5), (16, 8))
     options = {"optimizer": optimizer, "learning_rate": learning_rate} | options
-    return flaxinit.coord_check(mlp, WIDTHS, inputs, **options)
+    return flaxinit.coord_check(mlp, widths, inputs, **options)
 
 
 def findings(report, step):
@@ -66,13 +66,11 @@ def test_without_it_layers_grow(name):
         report.check()
 
 
-# Five products for each kernel and step.
-@pytest.mark.slow
 def test_muon_without_it_moves_the_logits_alone():
-    options = {"draws": False, "rates": False, "steps": (2,)}
-    report = checked(optax.contrib.muon, 0.01, **options)
+    muon = optax.contrib.muon, 0.01, (32, 128, 512)  # five products for each kernel and step
+    report = checked(*muon, draws=False, rates=False, steps=(2,))
     assert findings(report, 2) == {FIRST: "steady", HIDDEN: "steady", LAST: "grows"}
-    checked(optax.contrib.muon, 0.01, zero=[LAST], steps=(2,)).check()
+    checked(*muon, zero=[LAST], steps=(2,)).check()
 
 
 # Three decoders are compiled with their gradients.
