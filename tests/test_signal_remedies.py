@@ -29,10 +29,9 @@ class Convs(nn.Module):
         for n in range(self.depth):
             init = flaxinit.lecun() if n == 0 else (n == 5 and self.odd) or self.kernel
             x = self.activation(x) if n else x
-            x = nn.LayerNorm(dtype=self.dtype)(x) if self.norm and n else x
-            x = nn.Conv(
-                self.width, (3, 3), kernel_init=init, bias_init=self.bias, dtype=self.dtype
-            )(x)
+            x = x - jnp.mean(x, axis=-1, keepdims=True) if self.center and n else x
+            options = {"kernel_init": init, "bias_init": self.bias, "dtype": self.dtype}
+            x = nn.Conv(self.width, (3, 3), **options)(x)
         return x
 
 

@@ -175,6 +175,54 @@ def test_a_recurrent_cell_keeps_its_own_draws():
     assert rows["params/head/kernel"].value > 1
 
 
+def test_kernels_that_are_concatenated_have_one_factor():
+    """OptimizedLSTMCell multiplies its kernels at once, and computes what LSTMCell does."""
+
+    class Net(nn.Module):
+        cell: type[nn.RNNCellBase]
+
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="head")(jnp.asarray(nn.RNN(self.cell(32, name="cell"))(x)))
+
+    x = jax.random.normal(jax.random.key(0), (2, 5, 16))
+    one, other = (
+        {
+            row.path: (round(row.value, 9), row.why)
+            for row in flaxinit.tune(Net(cell), x, particles=512).factors.rows
+            if "cell" in row.path
+        }
+        for cell in (nn.OptimizedLSTMCell, nn.LSTMCell)
+    )
+    assert one == other and one["params/cell/ig/kernel"][0] != 1
+    params = Net(nn.OptimizedLSTMCell).init(jax.random.key(1), x)
+    made = flaxinit.calibrate(Net(nn.OptimizedLSTMCell).apply, params, x)
+    before, after = (tree["params"]["cell"] for tree in (params, made))
+    ratios = [float(jnp.mean(after[n]["kernel"] / before[n]["kernel"])) for n in ("ii", "io")]
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-5) and abs(ratios[0] - 1) > 0.01
+
+
+def test_a_kernel_that_is_also_concatenated_is_left_alone():
+    def init(key, x):
+        one, other = jax.random.split(key)
+        return {"a": jax.random.normal(one, (8, 8)), "b": jax.random.normal(other, (8, 8))}
+
+    def both(p, x):
+        return x @ jnp.concatenate([p["a"], p["b"]], axis=1)
+
+    x = jax.ShapeDtypeStruct((4, 8), "float32")
+    factors = flaxinit.tune((init, both), x).factors
+    assert factors["a"] == factors["b"] == pytest.approx(8**-0.5, rel=0.02)
+    assert flaxinit.tune((init, both), x, factors={"b": 3.0}).factors["a"] == 3
+    with pytest.raises(ValueError, match=r"b and a are concatenated|a and b are concatenated"):
+        flaxinit.tune((init, both), x, factors={"a": 1.0, "b": 3.0})
+    for model in (
+        lambda p, x: jnp.tanh(both(p, x))[:, :8] @ p["a"],
+        lambda p, x: both(p, jnp.tanh(x @ p["a"])),
+    ):
+        assert set(flaxinit.tune((init, model), x).factors.values()) == {1.0}
+
+
 def test_a_residual_stream_has_no_gradient_to_keep():
     """The kernels that read it have the factors of keep="forward"; the end of a branch has not."""
 

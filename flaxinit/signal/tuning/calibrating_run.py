@@ -61,7 +61,7 @@ class CalibratingRun(Rescaling):
 
     def product(self, owner: Key, kernel: bool, y: Any) -> Any:
         first = owner not in self.uses
-        self.uses[owner] = self.uses.get(owner, 0) + 1
+        self.use(owner)
         if kernel and first:
             if not y.size:
                 raise ValueError(
@@ -70,7 +70,7 @@ class CalibratingRun(Rescaling):
                 )
             self.sizes[owner] = size = _size(y)
             if owner not in self.fixed:
-                self.factors[owner] = _ratio(self.wanted, size)
+                self.choose(owner, _ratio(self.wanted, size))
         return _times(y, self.factors.get(owner, 1.0))
 
     def bias(self, event: Bias, values: list[Any]) -> list[Any]:

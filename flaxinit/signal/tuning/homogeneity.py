@@ -209,7 +209,10 @@ def _degrees(name, params, values) -> tuple[dict[Group, float], bool, float | No
         scaled = {group: degree * power for group, degree in first.degrees.items()}
         return scaled, first.zero and power > 0, None
     if name in _SUMS:
-        return alike(values), all(value.zero for value in values), None
+        degrees = alike(values)
+        if name == "concatenate" and (group := side_by_side(values)):
+            degrees[group] = 1.0
+        return degrees, all(value.zero for value in values), None
     if name in _KEPT:
         return dict(first.degrees), first.zero, first.number if name in _MOVES else None
     if name == "select_n":
@@ -223,6 +226,14 @@ def _degrees(name, params, values) -> tuple[dict[Group, float], bool, float | No
     changed = {g for g in groups if any(value.degree(g) for value in values)}
     unknown = {group: math.nan if group in changed else 0.0 for group in groups}
     return unknown, name in _ODD and first.zero, None
+
+
+def side_by_side(values: Sequence[Value]) -> Group | None:
+    """Return the parameters that scale all parts of a concatenated kernel; None if none do."""
+    linear = [[g for g, degree in value.degrees.items() if degree == 1] for value in values]
+    if not all(value.is_parameter for value in values) or not all(linear):
+        return None
+    return frozenset().union(*(max(groups, key=len) for groups in linear))
 
 
 # Functions that are 0 at 0.

@@ -122,6 +122,8 @@ class Plan:
         free: parameters in which all outputs have degree 0.
         branches: the number of branches of a stream, by the place where it began.
         order: the parameters that are multiplied with signals, in order of use.
+        groups: parameters that are concatenated to one kernel, which have one factor, by its owner.
+        mixed: owners of kernels whose parts are also at work in another way.
     """
 
     owners: dict[frozenset[Key], Key | None] = field(default_factory=dict)
@@ -134,11 +136,21 @@ class Plan:
     free: set[Key] = field(default_factory=set)
     branches: dict[Place, int] = field(default_factory=dict)
     order: dict[Key, None] = field(default_factory=dict)
+    groups: dict[Key, Group] = field(default_factory=dict)
+    mixed: set[Key] = field(default_factory=set)
+
+    def group(self, owner: Key) -> Group:
+        """Return the parameters that have the factor of an owner."""
+        return self.groups.get(owner, frozenset({owner}))
+
+    def owner(self, key: Key) -> Key:
+        """Return the parameter that has the factor of this one."""
+        return next((owner for owner, group in self.groups.items() if key in group), key)
 
     @property
     def fixed(self) -> frozenset[Key]:
         """Parameters that are left as they are."""
-        return frozenset(self.lookups | self.free | self.states)
+        return frozenset(self.lookups | self.free | self.states | self.mixed)
 
     def before(self, key: Key) -> Key | None:
         """Return the one kernel whose outputs go to this kernel and nowhere else, if there is one.
@@ -153,13 +165,14 @@ class Plan:
 
     def why(self, key: Key, chosen: bool) -> str:
         """Say in words what a parameter's factor is for."""
+        key = self.owner(key)
         if key in self.lookups:
             return "rows are looked up"
         if key in self.free:
             return "a norm divides its outputs"
         if key in self.states:
             return "reads a state that starts at 0"
-        if key not in self.owners.values():
+        if key not in self.owners.values() or key in self.mixed:
             return "joined with others or changed: no factor on it alone scales the kernel"
         if not chosen:
             return "starts at 0, or is not random"
@@ -197,7 +210,7 @@ def plan(program: ClosedJaxpr, zeros: Sequence[bool], sizes: Sequence[int]) -> P
     made.free = {
         key
         for key in owners
-        if outputs and all(value.degree(frozenset({key})) == 0 for value in outputs)
+        if outputs and all(value.degree(made.group(key)) == 0 for value in outputs)
     }
     return made
 
@@ -212,6 +225,7 @@ class _Walk:
         self.plan = Plan()
         self.trail = Trail()
         self.order: dict[Group, int] = {}  # of ends, by when they were met
+        self.together: dict[Key, Group] = {}  # what a parameter is scaled with
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Value]) -> list[Value]:
         with self.trail:
@@ -269,7 +283,7 @@ class _Walk:
                 self.plan.makers[owner] = made.makers
             self.plan.readers.update(made.makers)
             self.plan.owners[keys] = owner
-            self.plan.order.update(dict.fromkeys([owner] if owner else sorted(keys)))
+            self.plan.order.update(dict.fromkeys(sorted(self.plan.group(owner) if owner else keys)))
             met = made.met | new
             made = replace(made, met=met, makers=keys, whole=owner, stream=None, root=None)
         elif name in ("gather", "dynamic_slice", "take"):
@@ -284,19 +298,28 @@ class _Walk:
             return replace(made, end=None)
         if not made.zero:
             self.plan.products[place] = owner
-        end = frozenset({owner})
+        end = self.plan.group(owner)
         self.order[end] = len(self.order)
         return replace(made, end=end)
 
     def owner(self, kernel: Value) -> Key | None:
-        """Return the largest of the parameters in which a kernel is linear."""
-        linear = [
-            key
-            for group, degree in kernel.degrees.items()
-            if degree == 1 and len(group) == 1
-            for key in group
-        ]
-        return max(linear, key=lambda key: self.sizes[key[0]], default=None)
+        """Return the largest of the parameters in which a kernel is linear.
+
+        Of several that are concatenated it stands for all.
+        """
+        linear = [group for group, degree in kernel.degrees.items() if degree == 1]
+        group = max(linear, key=lambda keys: sum(map(self.size, keys)), default=None)
+        if group is None:
+            return None
+        owner = max(sorted(group), key=self.size)
+        if any(self.together.setdefault(key, group) != group for key in group):
+            self.plan.mixed |= {owner, *(self.plan.owner(key) for key in group)}
+        elif len(group) > 1:
+            self.plan.groups[owner] = group
+        return owner
+
+    def size(self, key: Key) -> int:
+        return self.sizes[key[0]]
 
     def sum(self, values: Sequence[Value], place: Place) -> Value:
         """Add two signals: a branch to a stream, two fresh products, or parts of one thing."""

@@ -1,25 +1,35 @@
 """Sums of products that are multiplied at once, in theory (tune) and on real inputs (calibrate)."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from flaxinit.signal.tuning.homogeneity import Group, Key
-from flaxinit.signal.tuning.plan import Merge
+from flaxinit.signal.tuning.plan import Merge, Plan
 
 
 class Rescaling:
     """A part of a run in which parameters have factors.
 
     Attributes:
+        plan: of the program.
         fixed: parameters whose factor is not to be changed.
         uses: how often each was met.
         factors: of the parameters.
     """
 
+    plan: Plan
     fixed: frozenset[Key]
-    uses: Mapping[Key, int]
+    uses: dict[Key, int]
     factors: dict[Key, Any]
+
+    def use(self, owner: Key) -> None:
+        """Count a use of a kernel."""
+        for key in self.plan.group(owner):
+            self.uses[key] = self.uses.get(key, 0) + 1
+
+    def choose(self, owner: Key, factor: Any) -> None:
+        """Set the factor of a kernel."""
+        self.factors.update(dict.fromkeys(self.plan.group(owner), factor))
 
     def times(self, value: Any, factor: Any) -> Any:
         """Multiply what a kernel made."""

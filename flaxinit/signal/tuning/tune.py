@@ -131,7 +131,7 @@ def tune(
     kernels whose outputs a norm divides, so that a factor would do nothing, for weight-standardized
     kernels without a gain, for kernels that read a recurrent state that starts at 0, and for what
     is not random: zeros, scales, biases. A kernel that is used several times has one factor, chosen
-    at its first use.
+    at its first use, and so have parameters that are concatenated to one kernel.
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
@@ -231,7 +231,9 @@ class _Model:
 
     def pinned(self, factors: Mapping[str, float]) -> dict[Key, float]:
         """Return the factors that are given, by key."""
-        names = {self.path(key): key for key in self.owners | self.plan.lookups}
+        kernels = {owner: self.plan.group(owner) for owner in self.owners}
+        kernels |= {key: frozenset({key}) for key in self.plan.lookups}
+        names = {self.path(key): group for group in kernels.values() for key in group}
         found = {}
         for path, factor in factors.items():
             if path not in names:
@@ -241,7 +243,12 @@ class _Model:
                     f"factors has {path!r}, which is not a kernel or an embedding of this model."
                     f"{hint} They are: {', '.join(sorted(names))}."
                 )
-            found[names[path]] = factor
+            for key in names[path]:
+                if found.setdefault(key, factor) != factor:
+                    raise ValueError(
+                        f"factors has two numbers for one kernel: {path} and {self.path(key)} are "
+                        f"concatenated. Give both {factor:g}, or one of them alone."
+                    )
         return found
 
     def _tuner(self, limits: Limits, **options: Any) -> Tuner:

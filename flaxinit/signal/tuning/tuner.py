@@ -83,7 +83,7 @@ class Tuner(Rescaling, Interpreter):
                 self.gradients[owner] = signal.second_moment()  # the first use comes back last
             else:
                 self.met(owner, kernel, signal, result)
-        self.uses[owner] = self.uses.get(owner, 0) + 1
+        self.use(owner)
         return [scaled(result, self.factors.get(owner, 1.0))]
 
     def met(self, owner: Key, kernel: Signal, signal: Signal, result: Signal) -> None:
@@ -100,7 +100,7 @@ class Tuner(Rescaling, Interpreter):
         if doubt := undetermined(result.strays):
             self.doubts[owner] = doubt
         if self.chooses and owner not in self.fixed:
-            self.factors[owner] = math.sqrt(self.ratios.get(owner, 1.0) * kept / square)
+            self.choose(owner, math.sqrt(self.ratios.get(owner, 1.0) * kept / square))
 
     def branch(self, event: Branch, signals: list[Signal]) -> list[Signal]:
         """Limit what a branch adds to a stream to its share of what the stream started with."""
