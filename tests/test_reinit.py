@@ -1,6 +1,7 @@
 """Drawing a model's arrays again by path: which rule draws which array, and from which key."""
 
 import dataclasses
+import math
 import re
 
 import equinox as eqx
@@ -275,6 +276,28 @@ def test_modules_of_haliax():
     weight = new.layers[0].weight
     assert weight.axes == mlp.layers[0].weight.axes and weight.axes[-1] == ins
     assert same(weight.array, init(path_key(NEW, "layers/0/weight"), weight.array.shape))
+
+
+class UpAndDown(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Dense(4, name="down")(nn.Dense(16, name="up")(x)), None
+
+
+def test_the_axis_of_stacked_layers_is_no_window():
+    """Each layer that nn.scan stacks has the fan that it has alone, and its bias too."""
+    options = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "length": 3}
+    variables = nn.scan(UpAndDown, **options)().init(KEY, X, None)
+    each = flaxinit.lecun_uniform(batch_axis=0)
+    new = reinit(variables, {"*/kernel": each, "*/bias": like_kernel(each)}, NEW)["params"]
+    for name, fan in (("up", 4), ("down", 16)):
+        shape = new[name]["kernel"].shape
+        assert shape[0] == 3 and each.variance(shape) == 1 / fan
+        assert same(new[name]["kernel"], each(path_key(NEW, f"params/{name}/kernel"), shape))
+        for array in new[name].values():
+            largest = jnp.max(jnp.abs(array.reshape(3, -1)), axis=1)
+            assert jnp.all(largest <= math.sqrt(3 / fan)), "the bound of U with variance 1/fan"
+            assert jnp.any(largest > math.sqrt(3 / (3 * fan))), "that of a window of 3"
 
 
 def test_arrays_stay_where_they_were():
