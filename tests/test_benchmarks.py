@@ -320,6 +320,32 @@ def test_units_of_other_versions_are_run_again(tmp_path, trained):
     assert not torn and [record["environment"]["jax"] for record in kept] == ["0.0.1"]
 
 
+def test_extending_keeps_what_other_code_made(tmp_path, console, trained):
+    """Only units that no stored result has are run; the page names the code of each."""
+    other = dataclasses.replace(TINY, activation="tanh")
+    path = store.Journal(tmp_path, "smoke", "quick").path
+    ran = []
+
+    def run(units, extend):
+        def measure(unit, tick):
+            ran.append(unit)
+            return {**trained, "unit": dataclasses.asdict(unit)}
+
+        tiny = experiments.Experiment("A question?", lambda size: units, measure=measure)
+        command.run("quick", tiny, "smoke", tmp_path, console, extend=extend)
+
+    run([TINY], extend=False)
+    old = [{**record, "environment": {**record["environment"], "source": "old", "commit": "old"}}
+           for record in store.read(path)[0]]  # fmt: skip
+    path.write_text("".join(map(store._line, old)))
+    run([other, TINY], extend=True)
+    assert ran == [TINY, other]
+    assert [record["environment"]["commit"] == "old" for record in store.read(path)[0]] == [0, 1]
+    assert "commit old" in report._origin("quick", store.read(path)[0]).split("; ")[1]
+    run([other, TINY], extend=False)
+    assert ran == [TINY, other, other, TINY]
+
+
 def test_a_damaged_line_names_file_and_line(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{}\n{"a":\n{}\n')

@@ -178,12 +178,13 @@ PLANS = {
         Plan("mlp", "adam", (32, 128, 512), range(-10, -4), (4,), 150, schedule="constant"),
         Plan("mlp", "sgd", (64, 256), range(-4, 2), (4,), 150, schedule="constant"),
         Plan("mlp", "muon", (64, 256), range(-9, -2), (3,), 300, schedule="constant"),
-        Plan("conv", "adam", (64, 256), range(-11, -3), (4,), 100, 32),
-        Plan("conv", "sgd", (64, 256), range(-5, 2), (4,), 100, 32),
-        Plan("conv", "muon", (64, 256), range(-9, -2), (4,), 100, 32),
-        Plan("characters", "adam", (32, 128), range(-10, -3), (4,), 150, 8),
-        Plan("characters", "sgd", (32, 128), range(-4, 3), (4,), 150, 8),
-        Plan("characters", "muon", (32, 128), range(-8, -1), (4,), 150, 8),
+        Plan("mlp", "sgd", (64, 256, 1024), range(-3, 3), (6,), 150),
+        Plan("conv", "adam", (64, 256), range(-11, -3), (4, 2), 100, 32),
+        Plan("conv", "sgd", (64, 256), range(-5, 2), (4, 2), 100, 32),
+        Plan("conv", "muon", (64, 256), range(-9, -2), (4, 2), 100, 32),
+        Plan("characters", "adam", (32, 128), range(-10, -3), (4, 2), 150, 8),
+        Plan("characters", "sgd", (32, 128), range(-4, 3), (4, 2), 150, 8),
+        Plan("characters", "muon", (32, 128), range(-8, -1), (4, 2), 150, 8),
     ],
     "pod": [
         Plan(task, optimizer, (base, 2 * base, 4 * base, 16 * base, 64 * base), rates, (8,), 2000)
@@ -292,15 +293,17 @@ def losses(record: dict, name: str = "test_loss") -> np.ndarray:
 def best(record: dict) -> np.ndarray:
     """log₂ of each seed's best rate: the lowest point of the parabola through three losses.
 
-    At an end of the grid it is that end; nan where no rate trains.
+    At an end of the grid it is that end; nan where no rate trains. A loss above that of the best
+    constant guess counts as that: how large it is, once training diverges, says nothing.
     """
     rates = np.log2(record["unit"]["learning_rates"])
+    guess = record["label_entropy"]
     found = []
-    for curve in losses(record).T:
+    for curve in np.minimum(losses(record), guess).T:
         n = int(np.argmin(curve))
-        if not np.isfinite(curve[n]):
+        if curve[n] == guess:
             found.append(np.nan)
-        elif 0 < n < len(curve) - 1 and np.all(np.isfinite(curve[n - 1 : n + 2])):
+        elif 0 < n < len(curve) - 1:
             a, b, _ = np.polyfit(rates[n - 1 : n + 2], curve[n - 1 : n + 2], 2)
             found.append(-b / (2 * a) if a > 0 else rates[n])
         else:
@@ -335,12 +338,15 @@ def _whole(records: list[dict]) -> list[dict]:
 
 
 def regret(narrow: dict, wide: dict) -> np.ndarray:
-    """By how much the wide network's test loss is above its best at the narrow one's best rate."""
+    """By how much the wide network's test loss is above its best at the narrow one's best rate.
+
+    Infinite if it does not train at that rate, nan if it trains at none.
+    """
     curve = losses(wide)
     rate = int(np.argmin(np.median(losses(narrow), axis=1)))
-    lowest = np.min(curve, axis=0)
-    finite = np.isfinite(lowest)
-    return np.where(finite, curve[rate] - np.where(finite, lowest, 0.0), np.nan)
+    lowest, guess = np.min(curve, axis=0), wide["label_entropy"]
+    kept = np.where(curve[rate] < guess, curve[rate], np.inf)
+    return np.where(lowest < guess, kept - np.minimum(lowest, guess), np.nan)
 
 
 def worse(narrow: dict, wide: dict) -> list[float]:
