@@ -115,6 +115,10 @@ CHECKS = (
         "zero readout and queries", "decoder, 4 heads", "adam", 0.01,
         {"product*": SCORES, "*": STEADY}, widths=TO_512, options=DECODER,
     ),
+    Check(
+        "zero readout and queries, from 256", "decoder, 4 heads", "adam", 0.01,
+        {"product*": SCORES, "*": STEADY}, (2,), (256, 512, 1024), options=DECODER,
+    ),
     Check("standard", "MLP", "adam", 0.01, {HIDDEN: GROWS, LAST: GROWS}, (1,), options=STANDARD),
     Check("standard", "MLP", "sgd", 0.1, {LAST: GROWS}, (1,), options=STANDARD),
     Check(

@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks import techniques
 from benchmarks.view import CONFIDENCE, estimate, interval, listed
 
-_T = TypeVar("_T")
+T = TypeVar("T")
+
 TARGET = 0.90  # training accuracy that counts as trained
 
 
@@ -158,7 +159,7 @@ def _settings(records: list[dict]) -> tuple[list[str], list[str]]:
     return differing, [key for key in known if key not in differing]
 
 
-def level(rows: list[_T], values: Callable[[_T], np.ndarray]) -> list[_T]:
+def level(rows: list[T], values: Callable[[T], np.ndarray]) -> list[T]:
     """Return the rows that no other row's interval is entirely below; lower is better."""
     intervals = [interval(values(row)) for row in rows]
     highest = min(high for _, high in intervals)
