@@ -372,6 +372,13 @@ def test_small_gradients_are_not_clipped():
     close(step(scale.clip_by_global_norm(1.0), params, small), small)
 
 
+def test_the_family_of_an_optimizer_is_found():
+    for factory, family, _ in FACTORIES.values():
+        assert made(factory)[0].family == family
+    with pytest.raises(ValueError, match="received lbfgs"):
+        made(optax.lbfgs)
+
+
 def test_what_does_not_fit_is_refused():
     scale, *_ = made()
     with pytest.raises(ValueError, match=r"put scale\(\) behind it"):

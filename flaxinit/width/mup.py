@@ -1,9 +1,10 @@
 """mup(): the rates and draws of a wide model, from those of a narrow one."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flaxinit.width.analysis import compared
-from flaxinit.width.optimizers import FAMILIES
+from flaxinit.width.optimizers import FAMILIES, kind
 from flaxinit.width.parametrization import Parametrization, parametrization
 
 
@@ -12,7 +13,7 @@ def mup(
     /,
     *inputs: Any,
     base: Any,
-    optimizer: str = "adam",
+    optimizer: str | Callable = "adam",
     depth: bool = False,
     **options: Any,
 ) -> Parametrization:
@@ -35,7 +36,7 @@ def mup(
         inputs: the model's inputs, or their shapes as `jax.ShapeDtypeStruct`.
         base: the same model, narrower.
         optimizer: ``"sgd"``; ``"adam"`` for its family (adamw, lion, nadam, ...); ``"muon"``;
-            ``"adafactor"``.
+            ``"adafactor"``; or the one of Optax's itself, such as ``optax.adamw``.
         depth: whether the model may repeat its residual branches more often than the base. With ℓ
             times as many, what they add is drawn ℓ^-1/2 times as large, and each changes by 1/ℓ.
         options: keyword arguments of the model's call, such as ``train=True``.
@@ -61,6 +62,8 @@ def mup(
         hyperparameter transfer. Yang, Simon and Bernstein (2023), A spectral condition for feature
         learning.
     """
+    if callable(optimizer):
+        optimizer = kind(optimizer)
     if optimizer not in FAMILIES:
         raise ValueError(
             f"optimizer must be one of {', '.join(map(repr, FAMILIES))}; received {optimizer!r}. "
