@@ -28,6 +28,8 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.prose: list[str] = []
+        self.quotes = 0  # the most quotations inside each other
+        self._quotes = 0
         self._literal: list[str] = []  # the open elements whose text is shown as written
         self.feed(path.read_text("utf-8"))
 
@@ -36,6 +38,9 @@ class Page(HTMLParser):
         values = dict(attrs)
         if tag in _LITERAL:
             self._literal.append(tag)
+        if tag == "blockquote":
+            self._quotes += 1
+            self.quotes = max(self.quotes, self._quotes)
         self.anchors |= {value for name in ("id", "name") if (value := values.get(name))}
         # Links to other pages of the site in the head load nothing.
         if tag == "link" and values.get("rel") not in ("stylesheet", "icon", "preload"):
@@ -49,6 +54,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         """Note the end of an element."""
+        self._quotes -= tag == "blockquote"
         if self._literal and self._literal[-1] == tag:
             self._literal.pop()
 
@@ -123,6 +129,15 @@ def unread(pages: dict[Path, Page]) -> list[str]:
     ]
 
 
+def unfenced(pages: dict[Path, Page]) -> list[str]:
+    """Return a line for each page that shows an example as text: Markdown takes >>> for quotes."""
+    return [
+        f"{path} shows an example as text. Put >>> in a fence: ```python"
+        for path, page in pages.items()
+        if page.quotes >= 3 or ">>>" in "".join(page.prose)
+    ]
+
+
 def without_entry(pages: dict[Path, Page], names: list[str]) -> list[str]:
     """Return a line for each public name that has no entry in the reference."""
     anchors = {anchor for page in pages.values() for anchor in page.anchors}
@@ -136,4 +151,4 @@ def problems(site: Path, names: list[str]) -> list[str]:
     if not pages:
         return [f"{site} has no pages"]
     found = [*network(pages), *heavy(pages), *broken(pages), *unread(pages)]
-    return found + without_entry(pages, names)
+    return found + unfenced(pages) + without_entry(pages, names)

@@ -248,6 +248,14 @@ def test_a_formula_that_was_not_read_is_found(tmp_path):
     assert not check.unread(site(tmp_path, r"<code>$$ \mathbb{E}</code><p>It costs $1.</p>"))
 
 
+def test_an_example_that_is_read_as_quotations_is_found(tmp_path):
+    quote = "<blockquote>" * 3 + "<p>f(1)</p>" + "</blockquote>" * 3
+    assert check.unfenced(site(tmp_path, quote))
+    assert check.unfenced(site(tmp_path, "<p>&gt;&gt;&gt; f(1)</p>"))
+    once = "<blockquote><p>a</p></blockquote>" * 3
+    assert not check.unfenced(site(tmp_path, f"{once}<pre>&gt;&gt;&gt; f(1)</pre>"))
+
+
 def test_mathml_core_has_what_the_book_writes():
     """Alphabets of Unicode, bars and signs without spaces, a space beside a function's name."""
     made = mathml.core(
