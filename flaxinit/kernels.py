@@ -259,6 +259,14 @@ class Critical(NamedTuple):
     bias: Initializer
     q: float | None
 
+    def __call__(self, *args, **kwargs):
+        """Raise TypeError: three things are no initializer."""
+        raise TypeError(
+            "flaxinit.critical returns a kernel's initializer, a bias's, and the variance that "
+            'they keep. Write kernel, bias, q = flaxinit.critical("gelu"), then '
+            "nn.Dense(64, kernel_init=kernel, bias_init=bias)."
+        )
+
 
 @takes_options
 def critical(

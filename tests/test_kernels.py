@@ -1,5 +1,6 @@
 """Every way from an activation to a kernel agrees; errors have the name that the user typed."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -67,6 +68,11 @@ def test_names_of_one_form_make_equal_initializers():
     for suffix in ("", "_normal", "_uniform"):
         for one, other in (("he", "kaiming"), ("glorot", "xavier")):
             assert getattr(flaxinit, one + suffix)() == getattr(flaxinit, other + suffix)()
+
+
+def test_a_critical_pair_is_no_initializer():
+    with pytest.raises(TypeError, match="kernel, bias, q = flaxinit.critical"):
+        nn.Dense(8, kernel_init=flaxinit.critical("gelu")).init(jax.random.key(0), jnp.ones((1, 8)))
 
 
 def test_the_warning_of_several_critical_points_points_at_the_caller():

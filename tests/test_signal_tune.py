@@ -254,7 +254,7 @@ def test_forms_of_a_model_have_one_initialization():
     assert init.factors["layers/2/kernel"] == pytest.approx(2**0.5, rel=1e-3)
     ratio = drawn.layers[2].kernel[...] / own.layers[2].kernel[...]
     np.testing.assert_allclose(ratio, init.factors["layers/2/kernel"], rtol=1e-5)
-    fast = flaxinit.fast_init(lambda key: init(nnx.Rngs(key)), progress=False)(key)
+    fast = flaxinit.fast_init(init, progress=False)(key)
     assert jnp.array_equal(fast.layers[2].kernel[...], drawn.layers[2].kernel[...])
 
     linen = nn.Dense(9)

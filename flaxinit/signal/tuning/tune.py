@@ -1,5 +1,6 @@
 """tune(): an initialization that keeps the signal of a model, without a change to the model."""
 
+import functools
 import itertools
 import math
 import sys
@@ -90,7 +91,10 @@ class Tuned:
     _init: Callable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Initialize: the arguments and the result are those of the model's own init function."""
+        """Initialize: the arguments and the result are those of the model's own init function.
+
+        A function that builds an NNX module takes a key as well, as `fast_init` hands it on.
+        """
         return self._init(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -335,5 +339,12 @@ def _init(model: Any) -> Callable:
     """Return the function of a model that initializes it."""
     if isinstance(model, tuple):
         return model[0]
-    linen = sys.modules.get("flax.linen")
-    return model.init if linen is not None and isinstance(model, linen.Module) else model
+    linen, nnx = sys.modules.get("flax.linen"), sys.modules["flax.nnx"]
+    if linen is not None and isinstance(model, linen.Module):
+        return model.init
+
+    @functools.wraps(model)
+    def init(rngs):  # or a key, which is what `fast_init` hands on
+        return model(rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs))
+
+    return init
