@@ -17,7 +17,7 @@ from flaxinit.theory.functions.symbols import q
 from flaxinit.theory.functions.watch import watched
 from flaxinit.theory.moments import closed_form
 
-LIMIT = 0.02  # seconds' worth of steps
+LIMIT = 0.04  # seconds' worth of steps
 
 
 def endless():

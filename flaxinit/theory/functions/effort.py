@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from sympy import Basic
 
 PER_SECOND = 1_000_000
+_STEP = 2  # units of work; one on a machine at rest
 _REMEMBERED = 4096
 _REFUSED = "This takes more work than is allowed."
 
@@ -56,14 +57,14 @@ def spend(units: float) -> None:
 
 
 def step(count: int, resume: Callable[[], None]) -> None:
-    """Count steps of SymPy, a unit of work each, while SymPy runs.
+    """Count steps of SymPy while SymPy runs.
 
     They count apart from what was spent on them in advance.
 
     Raises:
         Stopped: if they are more than `limited` allows.
     """
-    _thread.steps += count
+    _thread.steps += _STEP * count
     if _thread.steps > _thread.last_step:
         _thread.steps = _thread.last_step + 1
         raise Stopped(resume)

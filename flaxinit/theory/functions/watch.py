@@ -3,8 +3,8 @@
 What a caller spends before it calls SymPy is an estimate, and some inputs take a thousand times as
 long. So SymPy's steps are counted too: to make an expression, to call a function that remembers its
 results, and to call one of its polynomial algebra. Whatever SymPy does is made of these, and a step
-takes about a microsecond, or two. Their number differs a little from run to run, because SymPy asks
-for assumptions in random order and remembers results.
+takes one or two microseconds. Their number differs a little from run to run, because SymPy asks for
+assumptions in random order and remembers results.
 """
 
 import contextlib
