@@ -37,9 +37,10 @@ def derive(activation: Any, *, budget: float = BUDGET) -> Derivation:
             is a gate: it may sum products φ(u)·ψ(v), such as ``lambda u, v: nn.silu(u) * v``, and
             functions of u ± v, such as ``jnp.maximum``.
         budget: how much work to allow, in seconds of one core. Work is counted, not timed, so
-            every machine gives the same answer. The closed form of each moment may take a quarter
-            of the budget; a moment whose form takes more has only its certified enclosure. One
-            second is always allowed to read an activation and to certify it.
+            every machine gives the same answer, but for the steps of SymPy, whose number varies by
+            a few percent. The closed form of each moment may take a quarter of the budget; a
+            moment whose form takes more has only its certified enclosure. One second is always
+            allowed to read an activation and to certify it.
 
     Returns:
         The derivation.
