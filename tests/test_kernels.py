@@ -71,7 +71,7 @@ def test_names_of_one_form_make_equal_initializers():
 
 
 def test_a_critical_pair_is_no_initializer():
-    with pytest.raises(TypeError, match="kernel, bias, q = flaxinit.critical"):
+    with pytest.raises(TypeError, match=r"kernel, bias, q = flaxinit\.critical"):
         nn.Dense(8, kernel_init=flaxinit.critical("gelu")).init(jax.random.key(0), jnp.ones((1, 8)))
 
 
