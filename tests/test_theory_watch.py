@@ -40,6 +40,13 @@ def test_sympy_is_stopped_again_after_an_inner_limit():
         spend(LIMIT)  # steps of SymPy and work of others are counted apart
 
 
+def test_a_limit_that_sympy_has_reached_stops_other_work_too():
+    with watched(), pytest.raises(OverBudget), limited(LIMIT):
+        with pytest.raises(OverBudget), limited(1000):
+            endless()
+        spend(0)
+
+
 def test_sympy_does_not_catch_the_stop():
     class Careless(sympy.Function):
         @classmethod

@@ -48,11 +48,13 @@ def spend(units: float) -> None:
     """Count work before it is done.
 
     Raises:
-        OverBudget: if it is more than `limited` allows.
+        OverBudget: if it is more than `limited` allows, or SymPy has taken more.
     """
     _thread.spent += units
     if _thread.spent > _thread.limit:
         _thread.spent = _thread.limit + 1  # refused work is not done, and an outer limit keeps it
+        raise OverBudget(_REFUSED)
+    if _thread.steps > _thread.last_step:
         raise OverBudget(_REFUSED)
 
 
