@@ -29,7 +29,7 @@ from flaxinit.theory.functions.piecewise import Piece, derivative, jumps, map_pi
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.functions.watch import watched
 from flaxinit.theory.meanfield.dual import dual
-from flaxinit.theory.meanfield.values import Known, evaluate
+from flaxinit.theory.meanfield.values import Known, evaluate, quickly
 from flaxinit.theory.moments.enclosure import Diverges, enclose
 from flaxinit.theory.moments.moment import CLOSED_FORM, Moment, infinite, moment
 from flaxinit.theory.moments.quadrature import Unresolved, expect, expect_pair
@@ -278,7 +278,12 @@ class LayerMaps:
         """``d/dq E[φ(√q z)²]``, or nan."""
         if self.second_moment.exact is not None:
             return Known(self.energy_slope)
-        return Known(lambda q: self._weighted(q) / (2 * q))
+
+        def slope(q: float) -> float:
+            with quickly():
+                return self._weighted(q) / (2 * q)
+
+        return Known(slope)
 
 
 def check(**variances: float) -> None:

@@ -12,6 +12,7 @@ the NaN, the change of sign would be followed to a root.
 import contextlib
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import sympy
@@ -25,7 +26,7 @@ from flaxinit.theory.moments.enclosure import Diverges
 from flaxinit.theory.moments.moment import Moment, may_diverge
 from flaxinit.theory.moments.quadrature import Unresolved, expect
 
-_SECONDS = 0.1  # of work for a value that a search asks for; most take a thousandth
+_SECONDS = 0.1  # of work for a quadrature that a search asks for; most take a thousandth
 
 
 def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
@@ -47,7 +48,7 @@ def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
             with contextlib.suppress(NotCertifiable):  # the form may cancel, as for q → 0
                 return float(balls.sharp(moment.exact, {q: variance}).mid())
         if not diverging:
-            with contextlib.suppress(Unresolved):
+            with contextlib.suppress(Unresolved), quickly() if known else nullcontext():
                 return expect(numeric(moment.pieces), variance).value
         return moment.at(variance) if diverging or not known else math.nan
     except Diverges:
@@ -58,12 +59,17 @@ def evaluate(moment: Moment, variance: float, *, known: bool = False) -> float:
         raise
 
 
+def quickly() -> contextlib.AbstractContextManager[None]:
+    """Allow a quadrature the work that a search has for a value."""
+    return limited(_SECONDS)
+
+
 class Known:
     """A function of a variance, such as a moment, where it is known with little work; else nan.
 
     A moment that diverges at q₀ diverges at every q > q₀, because the density there is at least
-    √(q₀/q) times as large. One that takes too much work at q₀ is not asked for at q > q₀, where an
-    oscillation takes even more.
+    √(q₀/q) times as large. A quadrature that takes too much work at q₀ is not tried at q > q₀,
+    where an oscillation takes even more.
     """
 
     def __init__(self, function: Callable[[float], float]):
@@ -82,8 +88,7 @@ class Known:
 
     def _value(self, variance: float) -> float:
         try:
-            with limited(_SECONDS):
-                value = self._function(variance)
+            value = self._function(variance)
         except OverBudget:
             self._costly = variance
             return math.nan
