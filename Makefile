@@ -1,5 +1,5 @@
 # On a fresh clone run `make quick` or `make test`. Each creates the environment that it needs.
-# `make quick-test` leaves out the tests that are marked slow.
+# `make quick-test` runs one case of each test, but for tests that are marked slow.
 # PYTHON=... picks another interpreter, with an environment of its own. WITH="jax==..." installs
 # more packages, or other versions, there.
 
@@ -24,7 +24,7 @@ test: $(VENV)/ready $(FIRST)
 	$(PYTEST) $(TESTS)
 
 quick-test: $(VENV)/ready
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --quick
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

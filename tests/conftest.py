@@ -24,6 +24,23 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 collect_ignore = ["materialize_process.py", "mup_for_pytorch.py"]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="run one case of each test, none slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """With ``--quick``, keep the first case of each test that is not slow."""
+    if config.getoption("quick"):
+        kept = {}
+        for item in items:
+            if not item.get_closest_marker("slow"):
+                kept.setdefault(item.nodeid.partition("[")[0], item)
+        first = list(kept.values())
+        chosen = set(first)
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = first
+
+
 @pytest.fixture
 def executors(monkeypatch):
     """List the executors that a test makes, with what they have compiled."""

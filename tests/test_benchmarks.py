@@ -460,6 +460,7 @@ def test_smoke_run_of_quick_writes_results_table_and_plot(on_three_devices):
     assert "Derived gain" in out and "guessing" in out
 
 
+@pytest.mark.slow
 def test_one_seed_gives_the_same_numbers_on_any_number_of_devices(monkeypatch):
     unit = dataclasses.replace(TINY, techniques=("he", "orthogonal"), seeds=(0, 1, 2), depth=5)
     # The second has one network a device, too.

@@ -22,6 +22,7 @@ KEY = jax.random.key(0)
 SHAPE = (256, 64)
 
 
+@pytest.mark.slow
 def test_the_command_checks_and_times_everything(tmp_path, capsys):
     assert command.main(["accelerator", "--size", "smoke", "--results", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "accelerator" / "cpu-smoke.json").read_text())

@@ -79,6 +79,7 @@ def test_elementwise_values_are_those_of_one_device(over_last):
     assert_same_bits(made, elementwise(KEY))
 
 
+@pytest.mark.slow
 def test_products_are_those_of_one_device_to_rounding(over_last):
     """Their entries are below 1; a product of reflections errs by a few eps for each of 64."""
     made = flaxinit.fast_init(products, over_last)(KEY)

@@ -82,6 +82,7 @@ def test_elementwise_draws_are_the_same_on_any_mesh(name):
             assert np.abs(as_float(by_spec) - alone).max() <= bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_agree_to_rounding_on_any_mesh(name):
     init = PRODUCTS[name]
@@ -181,6 +182,7 @@ def is_exchanged(program, shape):
     return not gathered and largest <= math.prod(shape) // 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXCHANGED)
 def test_structured_draws_are_never_gathered(name):
     init, shape, *spec = EXCHANGED[name]
@@ -312,6 +314,7 @@ one_sharding = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axis_type", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=one_sharding)]
 )

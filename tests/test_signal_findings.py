@@ -208,6 +208,7 @@ def test_exploding():
     assert both["exploding signal"].write == 'kernel_init=flaxinit.he("relu")'
 
 
+@pytest.mark.slow
 def test_tokens_become_one():
     finding = found(Transformer(16, post=True), "tokens")["tokens become one"]
     assert "residual" in finding.write

@@ -36,6 +36,7 @@ def ends(activation, factors, draws):
     return np.stack([one(jax.random.key(n)) for n in range(draws)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "level"), [(nn.relu, None), (nn.tanh, None), (nn.gelu, 400.0)]
 )
@@ -91,6 +92,7 @@ class Transformer(nn.Module):
         return nn.Dense(10)(x if self.post else nn.LayerNorm()(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("post", [False, True], ids=["pre", "post"])
 def test_a_stream_at_most_doubles_and_its_gradients_are_even(post):
     model = Transformer(64, post)

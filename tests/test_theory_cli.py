@@ -147,6 +147,7 @@ def test_the_table_holds_the_catalogue(capsys):
         assert (row["gain"], row["backward_gain"]) == (d.gain, backward)
 
 
+@pytest.mark.slow
 @pytest.mark.any_jax
 def test_what_the_table_knows_is_what_is_derived(capsys):
     """All agrees except the last digits of certified bounds, which depend on SymPy's order."""

@@ -132,6 +132,7 @@ def test_a_sum_of_products_is_the_function_in_turned_variables(expr):
     assert any(agrees(a, b) for a, b in turns)
 
 
+@pytest.mark.slow
 def test_what_does_not_separate_is_enclosed_in_the_plane():
     """E tanh²(uv): about a million evaluations. For w = uv the density is K₀(|w|)/π."""
     low, high = balls.bounds(enclose_plane(sympy.tanh(z * gate) ** 2))
