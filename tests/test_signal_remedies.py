@@ -65,12 +65,33 @@ class Encoder(nn.Module):
         return nn.Dense(self.width, kernel_init=self.end)(h)
 
 
+class Deep(nn.Module):
+    """Dense layers of tanh."""
+
+    depth: int = 30
+    width: int = 32
+    bias: Any = flaxinit.zeros
+    residual: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width, kernel_init=flaxinit.lecun())(x)
+        factor = flaxinit.residual_factor(self.depth) if self.residual else 1.0
+        init = flaxinit.he("tanh").times(factor)
+        for _ in range(self.depth):
+            h = jnp.tanh(nn.LayerNorm()(x) if self.residual else x)
+            y = nn.Dense(self.width, kernel_init=init, bias_init=self.bias)(h)
+            x = x + y if self.residual else y
+        return x
+
+
 IMAGES = jax.random.normal(jax.random.key(0), (8, 6, 6, 16))
 TOKENS = jax.random.randint(jax.random.key(0), (4, 8), 0, 100)
+VECTORS = jax.random.normal(jax.random.key(0), (16, 32))
 
 
 def findings(model: nn.Module) -> dict[str, Any]:
-    x = TOKENS if isinstance(model, Encoder) else IMAGES
+    x = {Encoder: TOKENS, Deep: VECTORS}.get(type(model), IMAGES)
     params = jax.jit(model.init)(jax.random.key(1), x)
     return {each.what: each for each in flaxinit.audit(model.apply, params, x).findings}
 
@@ -162,6 +183,11 @@ CASES = {
         ("tokens become one",),
         more=(("residual", True),),  # a residual connection, and norms before branches
     ),
+    "inputs": Case(
+        Deep(bias=flaxinit.constant(1.0)),
+        ("inputs become one",),
+        more=(("residual", True), ("bias", flaxinit.zeros)),
+    ),
 }
 
 
@@ -177,6 +203,16 @@ def test_what_a_finding_says_to_write_ends_it(name):
         assert len(lines) == 1
         changes[field] = written(before[case.what[0]], argument)
     assert findings(case.model.clone(**changes)) == {}
+
+
+def test_single_draws_of_a_wider_network_stray_less():
+    def found(width):
+        x = jnp.ones((4, width))
+        model = nn.Sequential([f for _ in range(12) for f in (nn.Dense(width), nn.relu)])
+        return {each.what: each.write for each in flaxinit.forecast(model, x).findings}
+
+    assert "wider layers" in found(8)["single draws stray"]
+    assert "single draws stray" not in found(256)
 
 
 def test_a_network_without_one_wrong_kernel_is_tuned():

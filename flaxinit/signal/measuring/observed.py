@@ -33,6 +33,7 @@ class Geometry:
     Attributes:
         fan_in: terms in one sum.
         outputs: of one kernel.
+        own: axes of the kernel that count them; none where it cannot have fewer.
         channels: axes of the signal that count its channels.
         out: axes of the result that count the kernel's outputs.
         samples: axis of the result that counts samples; None if there is none.
@@ -41,6 +42,7 @@ class Geometry:
 
     fan_in: float
     outputs: int
+    own: tuple[int, ...]
     channels: tuple[int, ...]
     out: tuple[int, ...]
     samples: int | None
@@ -55,9 +57,11 @@ def geometry(equation, side: int, kernel: Any, signal: Any) -> Geometry:
         out_axis, *in_axes = numbers.rhs_spec
         fan_in = math.prod(kernel.shape[axis] for axis in in_axes)
         samples, channels, *positions = numbers.out_spec
+        grouped = params["feature_group_count"] * params["batch_group_count"] > 1
         return Geometry(
             fan_in / math.prod(params["lhs_dilation"]),
             kernel.shape[out_axis] // params["feature_group_count"],
+            () if grouped else (out_axis,),
             (numbers.lhs_spec[1],),
             (channels,),
             samples,
@@ -84,6 +88,7 @@ def geometry(equation, side: int, kernel: Any, signal: Any) -> Geometry:
     return Geometry(
         fan_in,
         math.prod(kernel.shape[axis] for axis in own),
+        () if params.get("out_sharding") else tuple(own),
         (*batch[1 - side], *summed[1 - side]),
         tuple(out),
         samples,
@@ -92,9 +97,18 @@ def geometry(equation, side: int, kernel: Any, signal: Any) -> Geometry:
 
 
 @functools.lru_cache(maxsize=4)
-def _signs(columns: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return random signs, an argument of the compiled function: it is compiled faster so."""
-    return np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (columns, *shape))
+def _signs(shape: tuple[int, ...], own: tuple[int, ...], outputs: int) -> np.ndarray:
+    """Return random signs for some columns: kernels of as few outputs as have these together.
+
+    They are an argument of the compiled function: it is compiled faster so.
+    """
+    fewer = list(shape)
+    for axis in own:
+        others = outputs // fewer[axis]
+        fewer[axis] = min(fewer[axis], -(-_COLUMNS // others))
+        outputs = others * fewer[axis]
+    kernels = -(-_COLUMNS // outputs)
+    return np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (kernels, *fewer))
 
 
 @dataclass(frozen=True)
@@ -141,7 +155,7 @@ def product(equation, side: int, operands: Sequence[Any], result: Any) -> Raw:
         signal,
         list(operands[2:]),
         jnp.asarray(result),
-        _signs(-(-_COLUMNS // axes.outputs), kernel.shape),
+        _signs(kernel.shape, axes.own, axes.outputs),
     )
     return Raw(values, axes, kernel.shape, math.prod(result.shape), str(signal.dtype))
 
@@ -207,6 +221,8 @@ def _observed(primitive, params, side: int, axes: Geometry, kernel, signal, othe
         return primitive.bind(*pair, *others, **dict(params))
 
     amplification, spread = _amplification(apply, signs.astype(unit.real.dtype), unit)
+    # With more outputs, each a sum of its own, the mean strays less.
+    spread *= math.sqrt(math.prod(signs.shape[1:]) / kernel.size)
     rest = tuple(axis for axis in range(signal.ndim) if axis not in axes.channels)
     positions, samples = _cosines(result, axes)
     return {
