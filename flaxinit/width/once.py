@@ -1,27 +1,17 @@
-"""A mark in an optimizer's state: which parameters have the factors of `mup` on their rates."""
+"""A mark in an optimizer's state, which tells that a part of it applies the factors of `mup`."""
 
 import sys
 from typing import Any, NamedTuple
 
-import jax
-
-from flaxinit.trees import paths
-
 
 class ScaledByMup(NamedTuple):
-    """The state of a transformation that applies the factors.
+    """The state of a transformation that applies the factors: that of what it consists of."""
 
-    Attributes:
-        parameters: a tree like its parameters, without numbers.
-        inner: the state of what it consists of.
-    """
-
-    parameters: Any
     inner: Any
 
 
 def once(transformation):
-    """Mark a transformation that applies the factors; refuse two of them for one parameter.
+    """Mark a transformation that applies the factors, and refuse an optimizer with two of them.
 
     Raises:
         ValueError: at ``update``, if a parameter would be scaled twice.
@@ -31,13 +21,17 @@ def once(transformation):
     transformation = optax.with_extra_args_support(transformation)
 
     def init(params):
-        marks = jax.tree.map(lambda _: optax.EmptyState(), params)
-        return ScaledByMup(marks, transformation.init(params))
+        return ScaledByMup(transformation.init(params))
 
     def update(updates, state, params=None, **extra):
-        _check(_whole(state))
+        if _marks(_whole(state)) > 1:
+            raise ValueError(
+                "The updates would be multiplied by the factors of mup twice: optimizer() applies "
+                "them, and so does scale(). Use one of them, once in an optimizer. If each is for "
+                "parameters of its own, put them into optax.multi_transform."
+            )
         updates, inner = transformation.update(updates, state.inner, params, **extra)
-        return updates, state._replace(inner=inner)
+        return updates, ScaledByMup(inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -45,7 +39,7 @@ def once(transformation):
 def _whole(state: Any) -> Any:
     """Return the state of the whole optimizer whose part is at work.
 
-    Optax hands a part nothing of the others: only its callers, which all name it `state`, know it.
+    Optax tells a part nothing of the others. Only its callers, which all name it `state`, know it.
     """
     frame = sys._getframe()
     while frame is not None:
@@ -55,23 +49,15 @@ def _whole(state: Any) -> Any:
     return state
 
 
-def _check(state: Any) -> None:
-    import optax
+def _marks(state: Any) -> int:
+    """Return how many marked parts a parameter passes through, one behind the other.
 
-    def marked(x):
-        return isinstance(x, ScaledByMup)
-
-    def mark(x):
-        return isinstance(x, optax.EmptyState)
-
-    found: set[str] = set()
-    for part in filter(marked, jax.tree.leaves(state, is_leaf=marked)):
-        leaves = jax.tree_util.tree_leaves_with_path(part.parameters, is_leaf=mark)
-        names = {paths.name(path) for path, _ in leaves}
-        if twice := sorted(found & names):
-            raise ValueError(
-                f"The updates of {twice[0]} would be multiplied by the factors of mup twice: "
-                "optimizer() applies them, and so does scale(). Use one of both, once in an "
-                "optimizer."
-            )
-        found |= names
+    >>> _marks((ScaledByMup(()), (), {"a": ScaledByMup(())}))
+    2
+    """
+    if isinstance(state, ScaledByMup):
+        return 1 + _marks(state.inner)
+    if hasattr(state, "inner_states"):  # of optax.multi_transform, each for its own parameters
+        return max(map(_marks, state.inner_states.values()), default=0)
+    parts = state.values() if isinstance(state, dict) else state
+    return sum(map(_marks, parts)) if isinstance(state, dict | tuple | list) else 0
