@@ -176,7 +176,6 @@ PLANS = {
     "laptop": [
         Plan("mlp", "adam", (64, 256, 1024), range(-10, -4), (6,), 150, schedule="constant"),
         Plan("mlp", "adam", (32, 128, 512), range(-10, -4), (4,), 150, schedule="constant"),
-        Plan("mlp", "sgd", (64, 256), range(-4, 2), (4,), 150, schedule="constant"),
         Plan("mlp", "muon", (64, 256), range(-9, -2), (3,), 300, schedule="constant"),
         Plan("mlp", "sgd", (64, 256, 1024), range(-3, 3), (6,), 150),
         Plan("conv", "adam", (64, 256), range(-11, -3), (4, 2), 100, 32),
@@ -412,10 +411,12 @@ def table(records: list[dict]) -> list[list[str]]:
     return rows
 
 
-def plot(records: list[dict], title: str):
-    """Test loss against rate, a line for each width."""
+def plot(records: list[dict], finding: str):
+    """Test loss against rate, a line for each width. The finding, of all networks, is too long."""
     found = groups(records)
-    figure, axes = panels(title, len(found), columns=4, width=3.6, height=3.2)
+    figure, axes = panels(
+        "Test loss against learning rate, by width", len(found), columns=4, width=3.6, height=3.2
+    )
     for axis, ((network, scaled), group) in zip(axes, found.items(), strict=True):
         rates = group[0]["unit"]["learning_rates"]
         for n, record in enumerate(group):
