@@ -83,6 +83,13 @@ ALIASES: dict[str, str] = {
     "logistic": "sigmoid",
     "atan": "arctan",
 }
+# Gates of two arrays, u and v, which have no formula in x.
+GATES: dict[str, str] = {
+    "glu": "u * jax.nn.sigmoid(v)",
+    "reglu": "jax.nn.relu(u) * v",
+    "geglu": "jax.nn.gelu(u) * v",
+    "swiglu": "jax.nn.silu(u) * v",
+}
 VARIABLES = ("x", "z")  # what a formula may call its variable
 
 # name -> (E[φ(z)²], E[φ'(z)²]) for z ~ N(0, 1): a named activation needs no SymPy.
@@ -110,6 +117,11 @@ def catalogue_name(text: str) -> str | None:
         return name
     if not text.isidentifier() or text in VARIABLES:
         return None
+    if text.lower() in GATES:
+        raise ValueError(
+            f"{text!r} is a gate of two arrays. Pass it as a function: "
+            f"lambda u, v: {GATES[text.lower()]}."
+        )
     near = difflib.get_close_matches(text.lower(), [*CATALOGUE, *ALIASES], cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see `flaxinit table`"
     shown = repr(text if len(text) <= 60 else text[:57] + "...")

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from flaxinit.initializers.calls import is_shape
 from flaxinit.initializers.checks import checked_choice, checked_count, checked_number
 from flaxinit.kernels import Activation
 
@@ -41,6 +42,8 @@ def pooling_gain(activation: Activation, window: int, kind: Pooling = "max") -> 
 
     References: David and Nagaraja (2003), Order statistics, chapter 2, for the maximum.
     """
+    if is_shape(window):
+        raise ValueError(f"window is the number of its units: for {window} {np.prod(window)}.")
     checked_count("window", window)
     checked_choice("kind", kind, get_args(Pooling))
     from flaxinit.theory import derive  # loads SymPy

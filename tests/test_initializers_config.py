@@ -85,6 +85,16 @@ BAD = {
     "a name": (lambda: flaxinit.get("he_unifrom"), ValueError, "'he_unifrom'. Did you mean 'he_u"),
     "Keras's name": (lambda: flaxinit.get("HeUniform"), ValueError, "Did you mean 'he_uniform'"),
     "far from all": (lambda: flaxinit.get("qqq"), ValueError, "No initializer is called 'qqq'.$"),
+    "an activation": (
+        lambda: flaxinit.get("gelu"),
+        ValueError,
+        'an activation: {"name": "he", "activation": "gelu"}',
+    ),
+    "an activation for a number": (
+        lambda: flaxinit.get({"name": "orthogonal", "scale": "gelu"}),
+        TypeError,
+        r"flaxinit\.gain\('gelu'\) on a deviation",
+    ),
     "a call": (lambda: flaxinit.get("he('gelu')"), ValueError, "No initializer is called"),
     "code": (lambda: flaxinit.get("__import__('os').getcwd()"), ValueError, "No initializer"),
     "a path": (lambda: flaxinit.get("os.system"), ValueError, "No initializer is called"),

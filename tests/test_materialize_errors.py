@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from flax.errors import InvalidRngError
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import flaxinit
@@ -317,3 +318,15 @@ def test_a_layout_on_other_devices_than_the_place(mesh):
     auto = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
     with jax.set_mesh(auto), pytest.raises(ValueError, match=r"^w: .* makes it on .*its place is"):
         flaxinit.fast_init(lambda key: {"w": inside(key)}, place)(KEY)
+
+
+def test_a_failed_call_says_what_may_be_wrong_with_its_arguments():
+    def init(key, x):
+        return jax.random.normal(key, x.shape)
+
+    with pytest.raises(AttributeError) as raised:
+        flaxinit.fast_init(init)(KEY, (4, 8, 32))
+    assert 'jax.ShapeDtypeStruct((4, 8, 32), "float32")' in raised.value.__notes__[-1]
+    with pytest.raises(InvalidRngError) as raised:
+        flaxinit.fast_init(nn.Dense(4).init)(0, X)
+    assert "jax.random.key(0)" in raised.value.__notes__[-1]

@@ -12,6 +12,7 @@ import flaxinit
 
 DRAWS = 100_000
 UNKNOWN: Any = "mean"
+SIDES: Any = (2, 2)
 
 
 def held(values: np.ndarray, expected: float) -> None:
@@ -89,7 +90,8 @@ def test_embeddings_start_a_stream_of_unit_second_moment():
     ("call", "message"),
     [
         (lambda: flaxinit.pooling_gain("relu", 0), "window must be"),
-        (lambda: flaxinit.pooling_gain("relu", 4, UNKNOWN), "kind must be"),
+        (lambda: flaxinit.pooling_gain("relu", SIDES), r"number of its units: for \(2, 2\) 4\."),
+        (lambda: flaxinit.pooling_gain("relu", 4, UNKNOWN), "got 'mean'.* mean 'avg'"),
         (lambda: flaxinit.attention_gain(0), "tokens must be"),
         (lambda: flaxinit.attention_gain(4, correlation=1.5), "correlation must be"),
         (lambda: flaxinit.attention_gain(4, scores=-1.0), "scores must be"),

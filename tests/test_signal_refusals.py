@@ -33,6 +33,34 @@ def test_what_cannot_be_audited_is_refused_by_name():
         flaxinit.audit(lambda p, v: v, {}, x(2, 3))
 
 
+class Encoder(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(8, 4, rngs=rngs)
+
+    def encode(self, x, train=False):
+        return self.linear(x)
+
+
+def test_a_method_of_a_module_is_refused_with_what_to_pass():
+    module, inputs = Encoder(nnx.Rngs(0)), x(2, 8)
+    line = r"\(lambda module, x: module\.encode\(x\), module, x\)"
+    for options in ({}, {"train": True}):
+        with pytest.raises(TypeError, match=f"audit{line}"):
+            flaxinit.audit(module.encode, inputs, **options)
+    with pytest.raises(TypeError, match=f"calibrate{line}"):
+        flaxinit.calibrate(module.encode, inputs)
+    for given in (module, module.encode):
+        with pytest.raises(TypeError, match=r"pass lambda rngs: Encoder\(\.\.\., rngs=rngs\)"):
+            flaxinit.forecast(given, inputs)
+    for function in (flaxinit.forecast, flaxinit.tune):
+        with pytest.raises(TypeError, match="Dense's method init: pass the module itself"):
+            function(nn.Dense(3).init, inputs)
+    with pytest.raises(TypeError, match="returns the Linen module Dense"):
+        flaxinit.forecast(lambda width: nn.Dense(3), inputs)
+    with pytest.raises(TypeError, match=r"^base is a Linen module.*received 32\."):
+        flaxinit.mup(nn.Dense(3), inputs, base=32)
+
+
 def test_a_model_that_cannot_be_traced_says_what_audit_did():
     with pytest.raises(jax.errors.TracerBoolConversionError) as raised:
         flaxinit.audit(lambda p, v: v @ p if v[0, 0] > 0 else v, jnp.ones((3, 4)), x(2, 3))

@@ -90,8 +90,23 @@ def test_a_float_in_an_expression_is_read_like_one_in_a_function(expr, name):
 def test_a_symbol_of_any_name_is_the_variable():
     for symbol in (z, Symbol("x"), Symbol("t", real=True)):
         assert derive(symbol * tanh(symbol)).gain == derive("lisht").gain
-    with pytest.raises(ValueError, match="several symbols"):
+    with pytest.raises(ValueError, match=r"several symbols.*lambda u, v: jax\.nn\.silu"):
         derive(Symbol("t") * Symbol("u"))
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (0.2, r'write "max\(x, 0\.2\*x\)"\.'),
+        (jnp.float32, "dtype by name: dtype=\\."),
+        ((0, 1), "axes by name: in_axis=, out_axis=\\."),
+        (None, "of type NoneType\\."),
+        (["relu"], "of type list\\."),
+    ],
+)
+def test_what_is_not_an_activation_gets_the_remedy_for_its_kind(value, remedy):
+    with pytest.raises(TypeError, match=remedy + "$"):
+        flaxinit.he(value)
 
 
 def test_parameters():

@@ -71,8 +71,8 @@ REFUSED = {
     "x[0]": "only numbers, names",
     "await x": "only numbers, names",
     "sin(*x)": "only numbers, names",
-    "sin(x=1)": "a call is a function's name",
-    "sin(**x)": "a call is a function's name",
+    "sin(x=1)": "have no names",
+    "sin(**x)": "have no names",
     "x; x": "not an expression",
     "x = 1": "not an expression",
     "import os": "not an expression",
@@ -116,9 +116,14 @@ REFUSED = {
     "tnah(x)": "did you mean tanh",
     "x * tanh": "tanh is a function: call it",
     "x(x)": "unknown function 'x'",
-    "sin(x, x)": "sin cannot be applied",
+    "sin(x, x)": "sin takes 1 argument, got 2",
+    "sqrt(x, 5)": "sqrt takes 1 argument, got 2",
+    "log(x, 2, 3)": "log takes 1 or 2 arguments, got 3",
+    "tanh(1)": r"no variable: it is a number.*as in tanh\(x\)\.$",
+    "tanh(a)": r"no variable: a is a parameter\. Call the variable x\.$",
+    "tanh(u) * v": r"no variable: u, v are parameters.*lambda u, v: jax\.nn\.silu\(u\) \* v",
     "erf_inv(tanh(x))": "unknown function 'erf_inv'",
-    "where(x > 0, x)": "where cannot be applied",
+    "where(x > 0, x)": "where takes 3 arguments, got 2",
     "max(x > 0, 1)": "a condition is not a number",
 }
 
@@ -183,6 +188,21 @@ def test_refused(text):
         read_formula(text)
     size = len(str(caught.value))
     assert size < 600
+
+
+ACTIVATION_WITH_NUMBERS = {
+    "leaky_relu(x, 0.3)": r"takes 1 argument, got 2\. It is where\(x > 0, x, x / 100\): write that",
+    "elu(x, alpha=2)": r"have no names\. It is where\(x > 0, x, exp\(x\) - 1\): write that",
+    "leaky_relu(0.3)": r"it is a number.*as in leaky_relu\(x\)\. It is where",
+    "selu(x, 1.5)": r"takes 1 argument, got 2\.$",  # its constants have no name in a formula
+    "x * softplus(x, 2)": r"takes 1 argument, got 2\.$",
+}
+
+
+@pytest.mark.parametrize("text", ACTIVATION_WITH_NUMBERS)
+def test_an_activation_with_other_numbers_is_written_as_its_formula(text):
+    with pytest.raises(ValueError, match=ACTIVATION_WITH_NUMBERS[text]):
+        derive(text)
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -1,5 +1,7 @@
 """Gates of two inputs: some factorize, some after a rotation, the rest is enclosed in the plane."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -9,6 +11,7 @@ import sympy
 from jax import nn
 from sympy import Max, Rational, exp, sqrt
 
+from flaxinit import catalogue
 from flaxinit.theory import NotCertifiable, derive, z
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.separable import separated
@@ -168,3 +171,14 @@ def test_what_the_plane_does_not_cover_is_refused():
         derive(lambda u, v: nn.relu(jnp.maximum(u, v)))
     with pytest.raises(NotCertifiable, match="growth"):
         derive(lambda u, v: jnp.exp(u * v / 100) * jnp.tanh(u * v))
+
+
+def test_a_gate_that_is_not_a_function_of_two_arrays_says_what_to_pass():
+    halves = (jax.nn.glu, lambda x: x[::2] * x[1::2], lambda x: x[: x.size // 2])
+    for function in halves:
+        with pytest.raises(ValueError, match=r"half as many.*lambda u, v: u \* jax\.nn\.sigmoid"):
+            derive(function)
+    for name, written in catalogue.GATES.items():
+        with pytest.raises(ValueError, match=f"lambda u, v: {re.escape(written)}"):
+            derive(name)
+        assert derive(eval(f"lambda u, v: {written}", {"jax": jax})).gain > 0

@@ -359,9 +359,7 @@ def test_models_that_differ_in_more_than_width_are_refused():
     refused(net(64, (1, 1, 1)), net(32), "the base lacks .*params/layers_4/bias")
     refused(net(32), net(64), r"layers_0/bias has the shape \(64,\) in the base .* shrinks")
     refused(net(64, act=nn.tanh), net(32), "not one model at two widths: operation")
-    refused(
-        net(64), net(32), "optimizer must be one of 'sgd'.*received 'shampoo'", optimizer="shampoo"
-    )
+    refused(net(64), net(32), "takes one of Optax's sgd.*received 'shampoo'", optimizer="shampoo")
     refused(net(64), None, "a Linen module, a function of nnx.Rngs", error=TypeError)
     separate = "axis 0 grows 2-fold, and it numbers separate kernels .* Build the base with as many"
     refused(models.Experts(64, 6), models.Experts(32, 3), separate)

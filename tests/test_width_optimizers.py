@@ -1,5 +1,7 @@
 """What mup() makes of Optax's optimizers: rates, decay and epsilon where they belong."""
 
+import inspect
+
 import flax.linen as nn
 import flax.serialization
 import jax
@@ -11,6 +13,7 @@ from flax import nnx
 
 import flaxinit
 from flaxinit.trees.paths import name
+from flaxinit.width.optimizers import FAMILIES, kind
 from tests.test_width_mup import mlp
 from tests.width_models import FEATURES
 
@@ -85,6 +88,43 @@ def test_updates_are_multiplied_by_the_factors(name):
     close(updates, expected)
     chain = optax.chain(factory(0.1, **plain), scale.scale())
     close(step(chain, params, gradients), expected)
+
+
+def steps(factory, gradients, params, **options):
+    """The updates of several steps."""
+    known = inspect.signature(factory).parameters
+    zero = ("eps", "eps_root", "weight_decay", "initial_accumulator_value")
+    optimizer = factory(0.1, **{name: 0.0 for name in zero if name in known}, **options)
+    state, updates = optimizer.init(params), []
+    for gradient in gradients:
+        update, state = optimizer.update(gradient, state, params)
+        updates.append(update)
+    return jnp.stack(updates)
+
+
+ENTRYWISE = [
+    (rule, each)
+    for rule in ("sgd", "adam")
+    for each in FAMILIES[rule]
+    if each != "noisy_sgd"  # its noise differs from shape to shape
+]
+
+
+@pytest.mark.parametrize(("rule", "each"), ENTRYWISE)
+def test_an_optimizer_follows_the_rule_of_its_family(rule, each):
+    """Each entry alone decides its update, and Adam's family takes no notice of its size."""
+    gradients = jax.random.normal(jax.random.key(0), (8, 6))
+    factory, params = getattr(optax, each, None) or getattr(optax.contrib, each), jnp.ones(6)
+    updates = steps(factory, gradients, params)
+    close(steps(factory, gradients[:, :3], params[:3]), updates[:, :3])
+    close(steps(factory, gradients, 2 * params), updates)
+    if rule == "adam" and each not in FROM_BASE:
+        close(steps(factory, 4 * gradients, params), updates)
+    assert kind(each) == rule
+
+
+# The size of its gradients counts in the first steps: optimizer() brings it to that of the base.
+FROM_BASE = {"radam", "yogi"}
 
 
 def kernels(params):
@@ -371,7 +411,7 @@ def test_small_gradients_are_not_clipped():
 def test_the_family_of_an_optimizer_is_found():
     for factory, family, _ in FACTORIES.values():
         assert made(factory)[0].family == family
-    with pytest.raises(ValueError, match="received lbfgs"):
+    with pytest.raises(ValueError, match="received 'lbfgs'"):
         made(optax.lbfgs)
 
 
@@ -385,3 +425,28 @@ def test_what_does_not_fit_is_refused():
         scale.scale().init({"params": {"other": {"kernel": jnp.ones((3, 3))}}})
     with pytest.raises(ValueError, match="lacks params/layers_0/bias"):
         scale.init(lambda key: {"params": {}})(jax.random.key(0))
+
+
+def test_an_optimizer_that_is_made_is_refused_with_what_to_pass():
+    scale = made(growth=1)[0]
+    inputs = jnp.ones(FEATURES.shape)
+    for call in (
+        lambda made: scale.optimizer(made),
+        lambda made: flaxinit.mup(mlp(64), FEATURES, base=mlp(32), optimizer=made),
+        lambda made: flaxinit.coord_check(mlp, [32, 64], inputs, optimizer=made, learning_rate=0.1),
+    ):
+        with pytest.raises(TypeError, match=r"Pass the function.*optax\.adamw.*learning_rate"):
+            call(optax.adamw(3e-3))
+    with pytest.raises(TypeError, match=r"optax\.lion,.*received 'lion'"):
+        scale.optimizer("lion", 3e-3)
+    with pytest.raises(TypeError, match="needs the learning_rate"):
+        scale.optimizer(optax.adamw)
+
+
+def test_a_name_of_optax_is_its_family():
+    for each, rule in {"adamw": "adam", "lion": "adam", "muon": "muon"}.items():
+        assert made(each)[0].family == rule
+    with pytest.raises(ValueError, match=r"received 'adamwm'\. Did you mean 'adamw'"):
+        made("adamwm")
+    with pytest.raises(ValueError, match=r"received 'lamb'.*scale\(\) behind it"):
+        made("lamb")  # the size of the parameters matters

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from flaxinit import sampling
+from flaxinit.catalogue import ALIASES, CATALOGUE
 from flaxinit.fans import Axes, integer, integers
 from flaxinit.sampling import is_traced
 
@@ -36,10 +37,22 @@ def known_number(name: str, value: Any) -> float:
         return math.inf
     except (TypeError, ValueError) as error:
         hint = " Compute it with Python or NumPy, not with jax.numpy." if is_traced(value) else ""
+        if (activation := _activation(value)) is not None:
+            hint = (
+                f" The factor for an activation is flaxinit.gain({activation}) on a deviation, and "
+                "the square of that on a variance."
+            )
         raise TypeError(
             f"{name} must be a number that is known when the initializer is built, "
             f"got {value!r} of type {type(value).__name__}.{hint}"
         ) from error
+
+
+def _activation(value: Any) -> str | None:
+    """Return how to write an activation that was passed as a number; None for other values."""
+    if isinstance(value, str):
+        return repr(value) if value in CATALOGUE or value in ALIASES else None
+    return getattr(value, "__name__", None) if isinstance(value, Callable) else None
 
 
 def checked_number(
@@ -92,11 +105,15 @@ def checked_flag(name: str, value: Any) -> bool:
     raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
+# What other libraries call a choice of ours.
+_SYNONYMS = {"mean": "avg", "gaussian": "normal", "backward": "fan_out", "forward": "fan_in"}
+
+
 def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return `value` if it is one of `choices`."""
     if value in choices:
         return value
-    hint = did_you_mean(str(value), choices)
+    hint = did_you_mean(_SYNONYMS.get(value, str(value)), choices)
     raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.{hint}")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 import flaxinit
 from flaxinit import sampling
+from flaxinit.catalogue import ALIASES, CATALOGUE
 from flaxinit.initializers.base import Initializer
 from flaxinit.initializers.calls import arguments
 from flaxinit.initializers.checks import did_you_mean
@@ -95,9 +96,10 @@ def _is_form(form: Any) -> bool:
 def _made(name: str, fields: dict[str, Any]) -> Initializer:
     form = forms().get(name)
     if form is None:
-        raise ValueError(
-            f"No initializer is called {name!r}.{did_you_mean(name.lower(), forms(), most=3)}"
-        )
+        hint = did_you_mean(name.lower(), forms(), most=3)
+        if name in CATALOGUE or name in ALIASES:
+            hint = f' It is an activation: {{"name": "he", "activation": "{name}"}}.'
+        raise ValueError(f"No initializer is called {name!r}.{hint}")
     if not isinstance(form, Initializer):
         arguments(name, inspect.signature(form), (), fields)
         return form(**fields)

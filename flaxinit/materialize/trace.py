@@ -10,7 +10,7 @@ import pickle
 import random
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Var, set_current_trace, take_cur
 from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import NamedSharding, Sharding
 
+from flaxinit.initializers.calls import is_shape
 from flaxinit.materialize.eager_calls import EagerCalls
 from flaxinit.materialize.fingerprint import Fingerprints
 from flaxinit.materialize.layouts import has_types, stated, without_types
@@ -198,6 +199,8 @@ def _checked(call: _Call) -> tuple[ClosedJaxpr, _Returned]:
         ) from error
     except Exception as error:
         if type(error).__name__ != "TraceContextError":  # of Flax, which is not imported here
+            for hint in _hints(call):
+                error.add_note(hint)
             raise
         raise TypeError(
             f"{call.name} changes an NNX object that was made outside of it, such as its nnx.Rngs: "
@@ -219,6 +222,22 @@ def _checked(call: _Call) -> tuple[ClosedJaxpr, _Returned]:
             "a side effect that would leave no array there. Return the value instead."
         )
     return closed, returned
+
+
+def _hints(call: _Call) -> Iterator[str]:
+    """Yield what may be wrong with the arguments of a call that failed."""
+    args, kwargs = call.arguments.filled(call.arrays)
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, tuple) and is_shape(value):
+            yield (
+                f"fast_init called {call.name} with {value}. If it is the shape of an input, pass "
+                f'jax.ShapeDtypeStruct({value}, "float32").'
+            )
+    if args and type(args[0]) is int:
+        yield (
+            f"fast_init called {call.name} with {args[0]} first. If it is a seed, pass a key: "
+            f"jax.random.key({args[0]})."
+        )
 
 
 def _check_same(call: _Call, first: ClosedJaxpr, second: ClosedJaxpr) -> None:

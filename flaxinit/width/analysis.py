@@ -53,7 +53,8 @@ def compared(
     Raises:
         ValueError: if the models differ in more than width.
     """
-    small, large = (programs(each, inputs, options) for each in (base, model))
+    small = programs(base, inputs, options, role="base")
+    large = programs(model, inputs, options)
     pairs = _pairs(small, large, deep)
     shapes = [small.shapes[n] for n in pairs]
     _check(large, shapes)

@@ -15,7 +15,7 @@ from flaxinit.width.activations import products, recording
 from flaxinit.width.coordinates import CoordinateCheck, coordinate
 from flaxinit.width.depth import Place
 from flaxinit.width.mup import mup
-from flaxinit.width.optimizers import kind
+from flaxinit.width.optimizers import checked_factory, kind
 from flaxinit.width.parametrization import Parametrization
 
 # The interval of a slope over seeds; fewer say nothing about their spread.
@@ -84,6 +84,7 @@ def coord_check(
     References:
         Yang et al. (2022), Tensor programs V, appendix D.1.
     """
+    checked_factory(optimizer)
     widths, steps = list(widths), sorted(steps)
     if len(widths) < 2 or any(b <= a for a, b in itertools.pairwise(widths)):
         raise ValueError(f"widths must be at least two that rise; received {widths}.")

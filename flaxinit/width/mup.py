@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flaxinit.width.analysis import compared
-from flaxinit.width.optimizers import FAMILIES, kind
+from flaxinit.width.optimizers import kind
 from flaxinit.width.parametrization import Parametrization, parametrization
 
 
@@ -35,8 +35,8 @@ def mup(
             ``apply(params, *inputs)``.
         inputs: the model's inputs, or their shapes as `jax.ShapeDtypeStruct`.
         base: the same model, narrower.
-        optimizer: ``"sgd"``; ``"adam"`` for its family (adamw, lion, nadam, ...); ``"muon"``;
-            ``"adafactor"``; or the one of Optax's itself, such as ``optax.adamw``.
+        optimizer: one of Optax's, or its name: ``"sgd"``; ``"adamw"``, ``"lion"`` and others that
+            have the rates of ``"adam"``; ``"muon"``; ``"adafactor"``.
         depth: whether the model may repeat its residual branches more often than the base. With ℓ
             times as many, what they add is drawn ℓ^-1/2 times as large, and each changes by 1/ℓ.
         options: keyword arguments of the model's call, such as ``train=True``.
@@ -62,12 +62,6 @@ def mup(
         hyperparameter transfer. Yang, Simon and Bernstein (2023), A spectral condition for feature
         learning.
     """
-    if callable(optimizer):
-        optimizer = kind(optimizer)
-    if optimizer not in FAMILIES:
-        raise ValueError(
-            f"optimizer must be one of {', '.join(map(repr, FAMILIES))}; received {optimizer!r}. "
-            "adamw, lion and nadam are of 'adam'."
-        )
+    family = kind(optimizer)
     parameters, tree, remarks = compared(base, model, inputs, options, depth)
-    return parametrization(parameters, tree, remarks, optimizer)
+    return parametrization(parameters, tree, remarks, family)

@@ -7,17 +7,20 @@ from typing import Any
 
 import jax
 
+from flaxinit.initializers.checks import did_you_mean
 from flaxinit.trees import paths
 from flaxinit.width.analysis import Parameter
 from flaxinit.width.values import exact, rounded
 
-# Optax's optimizers by the rule that they follow. The updates of all of Adam's family are the
-# gradient over its own size, so that they do not depend on it.
+# Optax's optimizers by the rule that they follow. All of Adam's family divide each entry of the
+# gradient by its own size, so an update does not depend on it. A family's first name is its own.
 FAMILIES = {
-    "sgd": ("sgd", "noisy_sgd"),
+    "sgd": ("sgd", "noisy_sgd", "optimistic_gradient_descent"),
     "adam": (
         *("adam", "adamw", "adamax", "adamaxw", "amsgrad", "nadam", "nadamw", "radam", "lion"),
-        *("adabelief", "rmsprop", "adan", "yogi", "sign_sgd"),
+        *("adabelief", "adagrad", "adan", "ademamix", "adopt", "optimistic_adam_v2"),
+        *("rmsprop", "rprop", "sign_sgd", "signum", "simplified_ademamix"),
+        "yogi",
     ),
     "muon": ("muon",),
     "adafactor": ("adafactor",),
@@ -148,26 +151,52 @@ def _muon_factor(shape: Sequence[int], inside, out, options: dict[str, Any]) -> 
     return math.sqrt(max(1, fan_out / fan_in))
 
 
-def kind(factory: Callable) -> str:
+def kind(optimizer: str | Callable) -> str:
     """Return the rule that one of Optax's optimizers follows.
 
+    Args:
+        optimizer: the function that makes it, or its name.
+
     Raises:
+        TypeError: for neither, such as what the function returns.
         ValueError: for one that is not known.
+
+    >>> kind("adamw")
+    'adam'
     """
-    name = _name(factory)
+    name = optimizer if isinstance(optimizer, str) else _name(checked_factory(optimizer))
     for rule, names in FAMILIES.items():
         if name in names:
             return rule
-    names = ", ".join(n for names in FAMILIES.values() for n in names)
+    known = [each for names in FAMILIES.values() for each in names]
     raise ValueError(
-        f"optimizer takes one of Optax's {names}; received {name}. For another, or for a "
-        "chain, put scale() behind it: optax.chain(..., parametrization.scale())."
+        f"optimizer takes one of Optax's {', '.join(known)}; received {name!r}."
+        f"{did_you_mean(name, known)} For another, or for a chain, name the family that it is "
+        "like, and put scale() behind it: optax.chain(..., parametrization.scale())."
+    )
+
+
+def checked_factory(optimizer: Any) -> Callable:
+    """Return `optimizer` if it is a function that makes an optimizer.
+
+    Raises:
+        TypeError: for what it makes, or for its name.
+    """
+    if callable(optimizer):
+        return optimizer
+    if isinstance(optimizer, str):
+        received, example = repr(optimizer), f"optax.{optimizer}"
+    else:
+        received, example = f"a {type(optimizer).__name__}", "optax.adamw"
+    raise TypeError(
+        f"Pass the function that makes the optimizer, {example}, and the options apart from it "
+        f"(learning_rate=3e-3), for it is made with other rates; received {received}."
     )
 
 
 def check_family(factory: Callable, optimizer: str) -> None:
     """Refuse an optimizer that follows another rule than the one the rates are for."""
-    if (rule := kind(factory)) != optimizer:
+    if (rule := kind(checked_factory(factory))) != optimizer:
         raise ValueError(
             f"These factors are for {optimizer!r} and its family, and {_name(factory)} follows "
             f"another rule: mup(..., optimizer={rule!r})."

@@ -83,7 +83,12 @@ class Parametrization(Printed):
         return optax.GradientTransformation(init, update)
 
     def optimizer(
-        self, factory: Callable, learning_rate: Any, *, independent_decay: bool = False, **options
+        self,
+        factory: Callable,
+        learning_rate: Any = None,
+        *,
+        independent_decay: bool = False,
+        **options,
     ):
         """Make an Optax optimizer with rates, weight decay and epsilon where they belong.
 
@@ -102,11 +107,14 @@ class Parametrization(Printed):
             options: of the factory.
 
         Raises:
+            TypeError: for what the factory returns in its place, or without a learning rate.
             ValueError: for an optimizer that follows another rule than these factors; at
                 ``update``, if another part of the optimizer applies them too.
         """
         optax = _optax()
         check_family(factory, self.family)
+        if learning_rate is None:
+            raise TypeError("optimizer needs the learning_rate of the base model.")
         decays, options = without_decay(factory, learning_rate, options)
         parts = []
         if self.family == "adam":

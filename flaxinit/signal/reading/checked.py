@@ -24,6 +24,33 @@ def is_nnx_module(value: Any) -> bool:
     return nnx is not None and isinstance(value, nnx.Module)
 
 
+def module_of(method: Any) -> Any:
+    """Return the Linen or NNX module that a method belongs to; None for other values."""
+    owner = getattr(method, "__self__", None)
+    linen = sys.modules.get("flax.linen")
+    is_linen = linen is not None and isinstance(owner, linen.Module)
+    return owner if is_linen or is_nnx_module(owner) else None
+
+
+def received(value: Any) -> str:
+    """Return what to call a value that is not a model, and the remedy if it is near one.
+
+    >>> received(32), received(dict)
+    ('32', 'the class dict: build it')
+    """
+    if isinstance(value, type):
+        return f"the class {value.__name__}: build it"
+    module = module_of(value)
+    if is_nnx_module(value) or is_nnx_module(module):
+        kind = type(value if module is None else module).__name__
+        what = f"a built {kind}" if module is None else f"{kind}'s method {value.__name__}"
+        return f"{what}: pass lambda rngs: {kind}(..., rngs=rngs)"
+    if module is not None:
+        return f"{type(module).__name__}'s method {value.__name__}: pass the module itself"
+    plain = value is None or isinstance(value, int | float | str)
+    return reprlib.repr(value) if plain else f"an object of type {type(value).__name__}"
+
+
 def check_values(*trees: Any) -> None:
     """Raise TypeError for a tracer, which has no values."""
     for leaf in jax.tree.leaves(trees):
@@ -109,6 +136,12 @@ def check_call(
                 f"x), or an NNX module, {maker}(module, x); received "
                 f"{'the class ' * isinstance(model, type)}"
                 f"{getattr(model, '__name__', type(model).__name__)}."
+            )
+        if is_nnx_module(module := module_of(model)):
+            raise TypeError(
+                f"{model.__name__} is a method of {type(module).__name__}, which holds its "
+                f"parameters itself. Pass the module as well: {maker}(lambda module, x: "
+                f"module.{model.__name__}(x), module, x)."
             )
         if _holds_weights(model):
             raise TypeError(

@@ -18,6 +18,8 @@ from flaxinit.signal.reading.checked import (
     check_runs,
     is_array,
     is_nnx_module,
+    module_of,
+    received,
 )
 from flaxinit.trees.paths import name
 
@@ -48,7 +50,9 @@ class Programs:
     tree: Any
 
 
-def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Programs:
+def programs(
+    model: Any, inputs: Sequence[Any], options: dict[str, Any], role: str = "A model"
+) -> Programs:
     """Trace a model; nothing is computed.
 
     Parameters are what an optimizer changes: the collection ``params`` of a Linen module, the
@@ -60,13 +64,14 @@ def programs(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> Prog
             ``(init, apply)`` of functions, such as Haiku makes.
         inputs: its inputs: arrays, or their shapes.
         options: keyword arguments of its call, among them ``rngs`` of a Linen module.
+        role: what the caller calls the model, for errors.
 
     Raises:
         TypeError: if the model is none of these, if an input is traced, or none is an array.
         ValueError: if the batch is empty.
     """
     given, others = by_value(options)
-    functions = _functions(model, others)
+    functions = _functions(model, others, role)
     check_inputs(inputs, given)
     whole = traced(*functions, inputs, given)
     check_batch(whole.outputs)
@@ -210,7 +215,7 @@ def by_value(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 _Functions = tuple[Callable[..., tuple[Any, Any]], Callable[..., Any]]
 
 
-def _functions(model: Any, options: dict[str, Any]) -> _Functions:
+def _functions(model: Any, options: dict[str, Any], role: str) -> _Functions:
     linen, nnx, haiku = (sys.modules.get(n) for n in ("flax.linen", "flax.nnx", "haiku"))
     if haiku is not None and isinstance(model, haiku.Transformed | haiku.TransformedWithState):
         return _haiku(haiku, model, options)
@@ -220,13 +225,13 @@ def _functions(model: Any, options: dict[str, Any]) -> _Functions:
         return _pair(*model, options)
     is_class = isinstance(model, type)
     built = is_class and not (nnx is not None and issubclass(model, nnx.Module))
-    if nnx is not None and callable(model) and not is_nnx_module(model) and not built:
+    made = is_nnx_module(model) or module_of(model) is not None
+    if nnx is not None and callable(model) and not made and not built:
         return _nnx(nnx, model, options)
-    received = f"the class {model.__name__}: build it" if is_class else f"a {type(model).__name__}"
     raise TypeError(
-        "A model is a Linen module, a function of nnx.Rngs that builds an NNX module "
+        f"{role} is a Linen module, a function of nnx.Rngs that builds an NNX module "
         "(lambda rngs: Model(rngs=rngs)), or a pair (init, apply) of functions; received "
-        f"{received}."
+        f"{received(model)}."
     )
 
 
@@ -296,7 +301,14 @@ def _nnx(nnx: Any, build: Callable, options: dict[str, Any]) -> _Functions:
     graph: list[Any] = []
 
     def init(key, *_, **__):
-        definition, params, state = nnx.split(build(nnx.Rngs(key)), nnx.Param, ...)
+        module = build(nnx.Rngs(key))
+        linen = sys.modules.get("flax.linen")
+        if linen is not None and isinstance(module, linen.Module):
+            raise TypeError(
+                f"A function of nnx.Rngs builds an NNX module; this one returns the Linen module "
+                f"{type(module).__name__}. Call the function, and pass the module."
+            )
+        definition, params, state = nnx.split(module, nnx.Param, ...)
         graph[:] = [definition]
         return params, state
 

@@ -24,7 +24,7 @@ from flaxinit.theory.functions.piecewise import (
 )
 from flaxinit.theory.functions.symbols import gate, z
 from flaxinit.theory.reading.catalogue import ACTIVATIONS, catalogue_expr
-from flaxinit.theory.reading.formula import read_formula
+from flaxinit.theory.reading.formula import A_GATE, read_formula
 from flaxinit.theory.reading.moderate import RANGE, is_moderate
 from flaxinit.theory.reading.vocabulary import FUNCTIONS
 
@@ -77,9 +77,20 @@ def read_activation(activation) -> Reading:
         return _from_function(activation)
     raise TypeError(
         "An activation must be a name ('gelu'), a formula ('x * tanh(x)'), a SymPy expression or "
-        f"a JAX function, got {activation!r} of type {type(activation).__name__}. Pass an "
-        "initializer's dtype and axes by name: dtype=, in_axis=."
+        f"a JAX function, got {activation!r} of type {type(activation).__name__}."
+        f"{_meant(activation)}"
     )
+
+
+def _meant(value) -> str:
+    """Return what to write for an argument that is not an activation."""
+    if isinstance(value, float):
+        return f' For the slope of a leaky ReLU write "max(x, {value:g}*x)".'
+    if isinstance(value, type | np.dtype):
+        return " Pass an initializer's dtype by name: dtype=."
+    axes = value if isinstance(value, list | tuple) else [value]
+    whole = axes and all(type(axis) is int for axis in axes)
+    return " Pass an initializer's axes by name: in_axis=, out_axis=." if whole else ""
 
 
 def _named(text: str) -> Expr:
@@ -99,7 +110,7 @@ def _in_z(expr: Expr) -> Expr:
     if variable is None:
         raise ValueError(
             f"{expr} has several symbols ({', '.join(sorted(map(str, symbols)))}), and none is the "
-            "variable. Call it x, or use flaxinit.theory.z. The others are parameters."
+            f"variable. Call it x, or use flaxinit.theory.z. The others are parameters.{A_GATE}"
         )
     return expr.subs(variable, z)
 

@@ -6,6 +6,7 @@ the functions in `vocabulary` are turned into SymPy. Everything else is refused.
 
 import ast
 import difflib
+import inspect
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from decimal import Decimal
 
 from sympy import And, E as EULER, Eq, Expr, Integer, Or, Pow, Rational, Symbol, log, pi
 
-from flaxinit.catalogue import VARIABLES
+from flaxinit.catalogue import ALIASES, CATALOGUE, VARIABLES
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.reading.moderate import RANGE, is_moderate
 from flaxinit.theory.reading.vocabulary import FUNCTIONS, where
@@ -36,7 +37,8 @@ RESERVED = {
     "E": "write e",
     "π": "write pi",
 }
-
+# How to write what no formula can be.
+A_GATE = " A gate is a function of two arrays: lambda u, v: jax.nn.silu(u) * v."
 
 CONSTANTS = {"pi": pi, "e": EULER}
 
@@ -165,7 +167,7 @@ class _Reader(ast.NodeVisitor):
         return And(*terms) if isinstance(node.op, ast.And) else Or(*terms)
 
     def visit_Call(self, node):
-        if not isinstance(node.func, ast.Name) or node.keywords:
+        if not isinstance(node.func, ast.Name):
             self.refuse(node, "a call is a function's name with its arguments in order")
         name = node.func.id
         if name not in self.functions:
@@ -176,14 +178,39 @@ class _Reader(ast.NodeVisitor):
                 else f"known: {', '.join(self.functions)}"
             )
             self.refuse(node, f"unknown function {name!r} ({hint})")
+        if node.keywords:
+            rule = "the arguments of a function have no names"
+            self.refuse(node, rule + _with_your_numbers(name))
         if not node.args:
             self.refuse(node, f"{name} needs an argument, as in {name}(x)")
+        counts = _argument_counts(self.functions[name])
+        if counts and len(node.args) not in counts:
+            some = " or ".join(map(str, counts))
+            rule = f"{name} takes {some} argument{'s' * (counts != [1])}, got {len(node.args)}"
+            self.refuse(node, rule + _with_your_numbers(name))
         first = self.condition if name == "where" else self.number
         arguments = [first(node.args[0]), *map(self.number, node.args[1:])]
         try:
             return self.functions[name](*arguments)
         except (TypeError, ValueError) as error:
             self.refuse(node, f"{name} cannot be applied ({error})")
+
+
+def _argument_counts(function: Callable) -> list[int]:
+    """Return how many arguments a function may be called with; none if there is no limit."""
+    if isinstance(function, type):  # of SymPy
+        return sorted(map(int, function.nargs))
+    parameters = inspect.signature(function).parameters.values()
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return []
+    return [sum(each.default is each.empty for each in parameters)]
+
+
+def _with_your_numbers(name: str) -> str:
+    """Return what to write for an activation of the catalogue with other numbers."""
+    formula = CATALOGUE.get(ALIASES.get(name, name))
+    written = formula and name not in formula  # in terms of other functions
+    return f". It is {formula}: write that with your numbers" if written else ""
 
 
 def _depth(tree: ast.AST) -> int:
@@ -248,10 +275,16 @@ def read_formula(text: str, functions: Mapping[str, Callable] = FUNCTIONS) -> Ex
         raise ValueError(
             f"Formula {_short(text)} contains a number that is too large. Rescale the activation."
         ) from None
-    if z not in expr.free_symbols and expr.free_symbols:
-        names = ", ".join(sorted(map(str, expr.free_symbols)))
+    if z not in expr.free_symbols and (others := sorted(map(str, expr.free_symbols))):
+        are = "are parameters" if len(others) > 1 else "is a parameter"
         raise ValueError(
-            f"Formula {_short(text)} has no variable: {names} is a parameter. Call the variable x."
+            f"Formula {_short(text)} has no variable: {', '.join(others)} {are}. Call the variable "
+            f"x.{A_GATE * (len(others) > 1)}"
+        )
+    if called := [name for name in names & functions.keys() if variable not in names]:
+        raise ValueError(
+            f"Formula {_short(text)} has no variable: it is a number. Call the variable x, as in "
+            f"{called[0]}(x){_with_your_numbers(called[0])}."
         )
     if not isinstance(expr, Expr):
         raise ValueError(

@@ -103,9 +103,13 @@ class Traced:
                 try:
                     program, out = jax.make_jaxpr(jax.vmap(fresh), return_shape=True)(*vectors)
                 except (Exception, SystemExit):
+                    if self.arguments == 1 and _is_split_gate(fresh):
+                        raise _split_gate(self.name) from error
                     raise NotTraceable(_failure(self.name, error)) from error
         if not isinstance(out, jax.ShapeDtypeStruct):
             raise not_elementwise(f"this one returns {type(out).__name__}, not one array")
+        if out.shape == (length // 2,):
+            raise _split_gate(self.name)
         if out.shape not in ((length,), ()):
             raise not_elementwise(f"this one maps the shape {(length,)} to {out.shape}")
         if not jnp.issubdtype(out.dtype, jnp.floating):
@@ -114,6 +118,22 @@ class Traced:
                 "Convert its result to floats."
             )
         return program
+
+
+def _is_split_gate(function: Callable) -> bool:
+    """Tell whether a function makes one number of every two: a gate of an array's two halves."""
+    try:
+        whole = jax.ShapeDtypeStruct((2 * LENGTH,), np.float64)
+        return jax.eval_shape(function, whole).shape == (LENGTH,)
+    except (Exception, SystemExit):
+        return False
+
+
+def _split_gate(name: str) -> ValueError:
+    return ValueError(
+        f"{name} returns half as many numbers as it takes. If it is a gate of two halves, pass the "
+        "gate as a function of both: lambda u, v: u * jax.nn.sigmoid(v) is jax.nn.glu."
+    )
 
 
 def trace(function: Callable, arguments: int = 1) -> Traced:
