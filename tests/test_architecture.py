@@ -193,6 +193,15 @@ def test_every_public_name_is_reachable_and_documented():
     assert flaxinit.theory.z.name == "z" and flaxinit.__version__
 
 
+@pytest.mark.parametrize(
+    "room", [flaxinit.recipes, flaxinit.theory], ids=lambda room: room.__name__
+)
+def test_a_room_shows_its_public_names_and_no_modules(room):
+    public = {name for name in vars(room) if not name.startswith("_")}
+    public = {name for name in public if not isinstance(getattr(room, name), type(sys))}
+    assert dir(room) == sorted(public)
+
+
 def test_no_module_has_a_public_name():
     """Importing one would put the module in the name's place."""
     assert not {path.stem for path in ROOT.iterdir()} & set(flaxinit.__all__)

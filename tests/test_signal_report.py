@@ -64,7 +64,7 @@ def test_a_table_fits_its_terminal_and_keeps_its_paths(sick, width):
     lines = file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert sum("params/Dense_" in line and "/kernel " in line for line in lines) >= 20
-    assert any("html() has them" in line for line in lines) == (width < 400)
+    assert any("html() or --html FILE has them" in line for line in lines) == (width < 400)
 
 
 def test_json_has_every_number_and_finding(sick):
@@ -175,6 +175,20 @@ class Dropping(nn.Module):
         return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(nn.Dense(8)(x)))
 
 
+class Wide(nn.Module):
+    width: int
+    depth: int
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.width)(x)
+
+
+class WideHead(nnx.Module):
+    def __init__(self, *, width, rngs):
+        self.linear = nnx.Linear(8, width, rngs=rngs)
+
+
 class Unbuilt(nnx.Module):
     def __init__(self, rngs):
         raise KeyError("gone")
@@ -196,6 +210,11 @@ head, built = Head(nnx.Rngs(0)), lambda rngs: []
         (["by_key"], "by_key raises KeyError: 'gone'.\n"),
         (["by_assert"], "by_assert raises AssertionError: rank of x.\n"),
         (["tokens"], "tokens raises ValueError: * --input '4,8:int32<100', below the *.\n"),
+        (
+            ["Wide"],
+            "Wide raises *. The command gives none: write `net = Wide(width=..., depth=...)`*",
+        ),
+        (["WideHead", "--nnx"], "*: write `def net(rngs): return WideHead(width=..., rngs=rngs)`*"),
         (["Unbuilt", "--nnx"], "Unbuilt raises KeyError: 'gone'.\n"),
         (["Head", "--nnx"], "Head raises *Error: * --input '4,8:int32<100', below the *.\n"),
     ],

@@ -89,7 +89,7 @@ def _nnx(model: Any, inputs: list[Any], call: dict[str, Any], options: argparse.
             f"{options.model} is {_an(model)}. With --nnx, name a class or a function of nnx.Rngs, "
             "which the command calls with nnx.Rngs(0)."
         )
-    with blamed(options.model, _hint(inputs, options)):
+    with blamed(options.model, _arguments_hint(options)):
         build: Any = model
         built = build(rngs=nnx.Rngs(0)) if is_class else build(nnx.Rngs(0))
     if not isinstance(built, nnx.Module):
@@ -113,8 +113,9 @@ def _linen(model: Any, inputs: list[Any], call: dict[str, Any], options: argpars
         )
     rngs = {name: jax.random.key(n + 2) for n, name in enumerate(_names(options))}
     further: dict[str, Any] = {"rngs": rngs} if rngs else {}
-    with blamed(options.model, _hint(inputs, options)):
+    with blamed(options.model, _arguments_hint(options)):
         module = model() if is_class else model
+    with blamed(options.model, _hint(inputs, options)):
         init = jax.jit(lambda key: module.init({**rngs, "params": key}, *inputs, **call))
         params = init(jax.random.key(1))
         if set(params) - {"params"}:
@@ -131,6 +132,22 @@ def _names(options: argparse.Namespace) -> list[str]:
 
 def _an(value: Any) -> str:
     return f"an instance of {type(value).__name__}"
+
+
+def _arguments_hint(options: argparse.Namespace):
+    """Return a function from what building a model raises to how its arguments are given."""
+
+    def hint(error: Exception, message: str) -> str:
+        if not isinstance(error, TypeError) or " missing " not in message:
+            return ""
+        name = options.model.partition(":")[2]
+        given = ", ".join(f"{each}=..." for each in re.findall(r"'(\w+)'", message))
+        line = f"net = {name}({given})"
+        if options.nnx:
+            line = f"def net(rngs): return {name}({given}, rngs=rngs)"
+        return f"The command gives none: write `{line}` in a module, and audit that net."
+
+    return hint
 
 
 def _hint(inputs: list[Any], options: argparse.Namespace):

@@ -62,3 +62,7 @@ __all__ = [
     "vit",
     "wang_init",
 ]
+
+
+def __dir__():
+    return __all__

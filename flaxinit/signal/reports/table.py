@@ -75,7 +75,9 @@ def render(report: "Report", width: int) -> Iterator:
         table.add_row(*map(Text, cells))
     yield table
     if left_out := [heading for heading in all_of_them if heading not in columns]:
-        yield Text(f"in {width} columns without {', '.join(left_out)}: html() has them")
+        yield Text(
+            f"in {width} columns without {', '.join(left_out)}: html() or --html FILE has them"
+        )
     for remark in remarks(report):
         yield Text(remark)
 
