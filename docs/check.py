@@ -28,6 +28,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.prose: list[str] = []
+        self.title = ""
         self.quotes = 0  # the most quotations inside each other
         self._quotes = 0
         self._literal: list[str] = []  # the open elements whose text is shown as written
@@ -59,7 +60,9 @@ class Page(HTMLParser):
             self._literal.pop()
 
     def handle_data(self, data):
-        """Note text that is neither code nor style."""
+        """Note the title, and text that is neither code nor style."""
+        if self._literal == ["title"] and not self.title:  # a drawing may have one too
+            self.title = data
         if not self._literal:
             self.prose.append(data)
 
@@ -138,6 +141,17 @@ def unfenced(pages: dict[Path, Page]) -> list[str]:
     ]
 
 
+def same_title(pages: dict[Path, Page]) -> list[str]:
+    """Return a line for each page that has the title of another: a search shows titles."""
+    of: dict[str, Path] = {}
+    twice = [(page, of.setdefault(page.title, page.path)) for page in pages.values()]
+    return [
+        f"{page.path} has the title {page.title!r} of {first}"
+        for page, first in twice
+        if first != page.path
+    ]
+
+
 def without_entry(pages: dict[Path, Page], names: list[str]) -> list[str]:
     """Return a line for each public name that has no entry in the reference."""
     anchors = {anchor for page in pages.values() for anchor in page.anchors}
@@ -151,4 +165,5 @@ def problems(site: Path, names: list[str]) -> list[str]:
     if not pages:
         return [f"{site} has no pages"]
     found = [*network(pages), *heavy(pages), *broken(pages), *unread(pages)]
-    return found + unfenced(pages) + without_entry(pages, names)
+    found += [*unfenced(pages), *same_title(pages)]
+    return found + without_entry(pages, names)

@@ -248,6 +248,16 @@ def test_a_formula_that_was_not_read_is_found(tmp_path):
     assert not check.unread(site(tmp_path, r"<code>$$ \mathbb{E}</code><p>It costs $1.</p>"))
 
 
+def test_two_pages_of_one_title_are_found(tmp_path):
+    pages = site(tmp_path, "", "<title>Models</title>")
+    assert not check.same_title(pages)
+    other = tmp_path / "other.html"
+    other.write_text("<title>Models</title><svg><title>a drawing</title></svg>")
+    assert len(check.same_title({**pages, other: check.Page(other)})) == 1
+    other.write_text("<title>Theory: models</title>")
+    assert not check.same_title({**pages, other: check.Page(other)})
+
+
 def test_an_example_that_is_read_as_quotations_is_found(tmp_path):
     quote = "<blockquote>" * 3 + "<p>f(1)</p>" + "</blockquote>" * 3
     assert check.unfenced(site(tmp_path, quote))
