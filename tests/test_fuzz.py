@@ -65,6 +65,8 @@ FOUND = {
     "(1 + x)**14 * (silu(1/3) - x)**61": "derived",
     "(1 + x)**26 * (sigmoid(2.310) - x)**43": "derived",
     "sin(exp(9489711325421163985))": "refused",
+    "max(cos(gelu(pi)) + 1.702*x, silu((0.1 * 3)**0.044715))": "derived",
+    "(elu(x))**63": "derived",
 }
 
 

@@ -2,14 +2,23 @@
 
 import itertools
 import math
+import time
 
 import ml_dtypes
 import numpy as np
 import pytest
+import sympy
 from hypothesis import given, strategies as st
 from sympy import E, Integer, Rational, log, oo, pi, sqrt
 
-from flaxinit.theory.functions.constants import SeluAlpha, SeluScale, read_constant
+from flaxinit.theory import derive, z
+from flaxinit.theory.functions.constants import (
+    SeluAlpha,
+    SeluScale,
+    Whole,
+    kept_whole,
+    read_constant,
+)
 
 pytestmark = pytest.mark.any_jax
 
@@ -100,3 +109,20 @@ def test_a_neighbor_is_another_number(format_):
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="nan"):
         read_constant(math.nan)
+
+
+def test_a_constant_power_of_a_long_exponent_is_one_name_to_sympy():
+    """As the 7071st power of a root it takes SymPy half a minute to cancel a fraction."""
+    start = time.process_time()
+    found = derive("x*0.3**0.044715 + exp(-2**0.7071*x**2)").second_moment
+    assert time.process_time() - start < 10
+    assert found.exact is not None and not found.exact.atoms(Whole)
+    a, b = 0.3**0.044715, 2**0.7071
+    assert found.value == pytest.approx(a**2 + (1 + 4 * b) ** -0.5, rel=1e-14)
+    assert found.steps
+
+
+def test_a_short_power_has_no_name():
+    assert not kept_whole(sympy.sqrt(2) + sympy.exp(3) + 2 ** sympy.Rational(3, 7) * z**45)
+    (power,) = kept_whole(z + sympy.Rational(2) ** sympy.Rational(1702, 1000))
+    assert power == 2 ** sympy.Rational(351, 500)

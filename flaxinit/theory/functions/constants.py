@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cache
 
 import numpy as np
-from sympy import E, Expr, Integer, NumberSymbol, Rational, erfc, exp, log, oo, pi, sqrt
+from sympy import E, Expr, Integer, NumberSymbol, Pow, Rational, erfc, exp, log, oo, pi, sqrt
 from sympy.core.singleton import Singleton
 
 # A decimal with fewer digits than this is exact as written, because someone typed it.
@@ -20,6 +20,7 @@ _TYPED_DIGITS = 7
 # a chance match are below 20 · bound² · (relative spacing): 1e-8 for the 53 bits of float64,
 # 2e-4 for float32 and for decimals typed to seven digits.
 _BOUND_FULL, _BOUND_SHORT = 1000, 12
+_LONG = 20  # a power n/m of a larger numerator or denominator has a name in SymPy's algebra
 
 
 class NamedConstant(NumberSymbol):
@@ -73,6 +74,58 @@ class SeluAlpha(NamedConstant, metaclass=Singleton):
 
     def definition(self) -> Expr:
         return -sqrt(2 / pi) / (erfc(1 / sqrt(2)) * exp(Rational(1, 2)) - 1)
+
+
+class Whole(NamedConstant):
+    """A constant cⁿᐟᵐ, such as e^{1.702}, that SymPy would treat as the n-th power of c^{1/m}.
+
+    With large n and m, that takes its polynomials minutes. As a name, it is one generator of them.
+    """
+
+    is_positive = True
+
+    def __new__(cls, power: Expr):
+        whole = super().__new__(cls)
+        whole.power = power
+        return whole
+
+    def _hashable_content(self):
+        return (self.power,)
+
+    def __getnewargs__(self):
+        return (self.power,)
+
+    def definition(self) -> Expr:
+        return self.power
+
+    def _latex(self, printer):
+        return rf"\left({printer.doprint(self.power)}\right)"
+
+    def _sympystr(self, printer):
+        return f"({printer.doprint(self.power)})"
+
+
+def kept_whole(*exprs: Expr) -> dict[Expr, Whole]:
+    """Return a name for each constant power n/m of large n or m.
+
+    >>> [*kept_whole(exp(Rational(1702, 1000)) + sqrt(E))]
+    [exp(851/500)]
+    """
+    powers = {power for expr in exprs for power in expr.atoms(exp, Pow) if _is_long(power)}
+    return {power: _whole(power) for power in powers}
+
+
+@cache
+def _whole(power: Expr) -> Whole:
+    return Whole(power)
+
+
+def _is_long(power: Expr) -> bool:
+    base, exponent = power.as_base_exp()
+    if not (exponent.is_Rational and base.is_number and base.is_positive):
+        return False
+    is_root = base == E or exponent.q > 1
+    return is_root and max(abs(exponent.p), exponent.q) > _LONG
 
 
 @cache

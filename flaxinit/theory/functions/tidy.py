@@ -5,12 +5,12 @@ transcendental factors, and factors the coefficient of each group, a rational fu
 """
 
 import sympy
-from sympy import Dummy, Expr, I, Integer, Rational, cos, erf, erfc, exp, sin
+from sympy import Expr, I, Integer, Rational, cos, erf, erfc, exp, sin
 
 from flaxinit.theory.functions.algebra import expand_numerators
+from flaxinit.theory.functions.constants import kept_whole
 from flaxinit.theory.functions.effort import size, spend
 
-_LONG = 20  # e^{n/m} with a larger numerator or denominator is hidden from SymPy
 _FACTORING = 50  # units of work for each part of what is factored
 
 
@@ -22,20 +22,14 @@ def tidy(expr: Expr) -> Expr:
     >>> tidy(q / sqrt(1 + 2 * q) + 2 * q**2 / sqrt(1 + 2 * q))
     q*sqrt(2*q + 1)
     """
-    names = {power: Dummy(positive=True) for power in expr.atoms(exp) if _is_long(power)}
+    names = kept_whole(expr)
     tidied = _tidied(expr.xreplace(names))
     return tidied.xreplace({name: power for power, name in names.items()})
 
 
-def _is_long(power: Expr) -> bool:
-    """Tell whether it is an e^{n/m}, such as e^{1.702}, that SymPy would treat as (e^{1/m})^n."""
-    exponent = power.args[0]
-    return bool(exponent.is_Rational) and max(abs(exponent.p), exponent.q) > _LONG
-
-
 def _is_constant(expr: Expr) -> bool:
-    """Tell whether it has no symbol, or only names of constants: to group by, not to factor."""
-    return all(isinstance(symbol, Dummy) for symbol in expr.free_symbols)
+    """Tell whether it has no symbol: to group by, not to factor."""
+    return not expr.free_symbols
 
 
 def _tidied(expr: Expr) -> Expr:

@@ -17,6 +17,7 @@ import sympy
 from sympy import Expr, I, Integer, asin, atan, erf, exp, oo, pi, sqrt
 
 from flaxinit.theory.functions.algebra import vanishes
+from flaxinit.theory.functions.constants import kept_whole
 from flaxinit.theory.functions.effort import size, spend
 from flaxinit.theory.functions.parity import even_part, is_odd
 from flaxinit.theory.functions.piecewise import Piece, join
@@ -63,8 +64,12 @@ def expectation(pieces: Sequence[Piece], budget: float = 5.0) -> tuple[Expr, tup
     >>> expectation(split(sympy.Max(0, z) ** 2))[0]
     q/2
     """
+    names = kept_whole(*(expr for p in pieces for expr in (p.low, p.high, p.expr)))
     with attempt(budget):
-        return _expectation(pieces)
+        value, steps = _expectation(
+            [Piece(*(e.xreplace(names) for e in (p.low, p.high, p.expr))) for p in pieces]
+        )
+        return value.xreplace({name: power for power, name in names.items()}), steps
 
 
 def _expectation(pieces: Sequence[Piece]) -> tuple[Expr, tuple[Step, ...]]:
