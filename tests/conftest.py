@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 # What one test compiles is not compiled again: not in this process, in those that tests start, nor
-# in the next run. The folder belongs to the environment: its entries depend on its JAX and XLA.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(sys.prefix, "cache", "jax"))
+# in the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(sys.prefix, "cache", "jax")))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
