@@ -48,6 +48,7 @@ GRADIENT_OF = {"encoder, pre-LN": 0.2, "encoder, post-LN": 0.2, "vision transfor
 _WIDE, _CELL = (256, 512, 1024), (64, 128, 256, 512)
 SWEPT = {"LSTM": _CELL, "GRU": _CELL}
 SWEPT |= {"encoder, post-LN": _WIDE, "MLP-Mixer": _WIDE, "depthwise": _WIDE}
+_PARTICLES = 2**14  # so that less is left of what the width does not change
 
 
 class Measured(NamedTuple):
@@ -162,10 +163,10 @@ def differing(forecast: dict[str, float | None], draws: Draws) -> dict[str, tupl
     return table
 
 
-def row(title: str, model, inputs, options, draws: int) -> dict:
+def row(title: str, model, inputs, options, draws: int, particles: int = 4096) -> dict:
     """Forecast one model and draw it; return the errors."""
     start = time.process_time()
-    report = flaxinit.forecast(model, *inputs, backward=True, **options)
+    report = flaxinit.forecast(model, *inputs, backward=True, particles=particles, **options)
     seconds = time.process_time() - start
     draw = measured if isinstance(model, nn.Module) else audited
     found = draw(model, *inputs, draws=draws, **options)
@@ -219,7 +220,7 @@ def swept(title: str, width: int, draws: int) -> dict:
     Forward of all kernels; backward of the rough ones.
     """
     model, inputs, options = linen(width)[title]
-    found = row(title, model, inputs, options, draws)
+    found = row(title, model, inputs, options, draws, particles=_PARTICLES)
     rough = {path: each for path, each in found["backward"].items() if path in found["rough"]}
     tables = {"forward": found["forward"], "backward": rough}
     return {

@@ -55,7 +55,8 @@ def forecast(
         backward: whether to forecast gradients as well, for a unit Gaussian gradient of the
             output.
         particles: channels drawn at each kernel. Their mean has a relative error of about
-            1/√particles.
+            1/√particles, and of several times that after some steps of a recurrent cell, where
+            gates are multiplied: give these 2**14 or more.
         options: keyword arguments of the model: further inputs, settings such as ``train=True``
             and, for Linen, ``rngs``.
 
