@@ -509,3 +509,18 @@ def test_an_empty_memory_beside_a_batch_is_an_input():
 
     (layer,) = flaxinit.audit(model, x(16, 8), x(4, 16), jnp.zeros((0, 16))).layers
     assert layer.measured.signal_in == pytest.approx(float(jnp.mean(x(4, 16) ** 2)), rel=1e-5)
+
+
+def test_repeated_layers_are_compiled_once(caplog):
+    def compiled(depth, width):
+        layers = [layer for _ in range(depth) for layer in (nn.Dense(width), nn.relu)]
+        model = nn.Sequential(layers)
+        params, inputs = model.init(jax.random.key(1), x(8, width)), x(8, width)
+        caplog.clear()
+        with jax.log_compiles():
+            flaxinit.audit(model.apply, params, inputs)
+        return [line for line in caplog.messages if "Compiling" in line]
+
+    assert compiled(2, 24)
+    assert compiled(7, 24) == []
+    assert compiled(2, 25)
