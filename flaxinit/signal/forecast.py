@@ -215,24 +215,21 @@ class _Record(Observer):
     backward: bool
     layers: list[Layer] = field(default_factory=list)
     stream: list[Sum] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)  # of the draws that layers are
+    drawn_by: dict[int, list[int]] = field(default_factory=dict)  # layers, by number of the draw
     inputs: list[Fluctuation] = field(default_factory=list)  # of layers
     latest: dict[Origin | None, list[int]] = field(default_factory=dict)  # layers of a kernel
     seen: set[tuple[Any, str]] = field(default_factory=set)
 
     def differentiated(self, gradients: Sequence[Signal]) -> None:
         """Add the gradients of the parameters to their layers."""
+        by_name = dict(zip(self.programs.names, gradients, strict=True))
         for n, layer in enumerate(self.layers):
-            own = [
-                gradients[k]
-                for k, name in enumerate(self.programs.names)
-                if name == layer.path or layer.path.startswith(f"{name}[")
-            ]
-            if own:
-                self.layers[n] = replace(
-                    layer,
-                    gradient_parameter=own[0].second_moment(),
-                )
+            whole = layer.path
+            while whole not in by_name and "[" in whole:  # of a part it is that of the parameter
+                whole = whole[: whole.rindex("[")]
+            if whole in by_name:
+                square = by_name[whole].second_moment()
+                self.layers[n] = replace(layer, gradient_parameter=square)
 
     def enters(self, w: Signal, x: Signal) -> None:
         square = x.second_moment()
@@ -244,11 +241,13 @@ class _Record(Observer):
             )
 
     def scored(self, one: Signal, other: Signal) -> None:
-        for n, layer in enumerate(self.layers):
-            if {self.numbers[n]} <= one.sources | other.sources and not layer.rough:
-                self.layers[n] = replace(
-                    layer, rough="makes a factor of an inner product, as queries and keys do"
-                )
+        for number in one.sources | other.sources:
+            for n in self.drawn_by.get(number, ()):
+                if not self.layers[n].rough:
+                    self.layers[n] = replace(
+                        self.layers[n],
+                        rough="makes a factor of an inner product, as queries and keys do",
+                    )
 
     def met(
         self,
@@ -281,7 +280,7 @@ class _Record(Observer):
             small = "is used more than once"
             self.layers[uses[-1]] = replace(self.layers[uses[-1]], rough=small)
         uses.append(len(self.layers))
-        self.numbers.append(max(y.sources, default=0))
+        self.drawn_by.setdefault(max(y.sources, default=0), []).append(len(self.layers))
         self.inputs.append(x.carried)
         sigma_w2 = fan * law.variance
         # What a kernel of σ_w² = 1 makes of the signal: less than E[x²] at borders, and centered.
