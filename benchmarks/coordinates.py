@@ -1,6 +1,6 @@
 """coord_check() on an MLP and a decoder, with mup() and without: how changes grow with the width.
 
-    python -m benchmarks.coordinates [--seeds 8]
+    python -m benchmarks.coordinates [--seeds 16]
 
 Each check trains a few steps at every width, and fits the slope of log change on log width for
 every pre-activation, with a 95 % interval over seeds. Beside it stands whether the slope is what
@@ -229,7 +229,7 @@ def plot(rows: list[dict], title: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=16)
     options = parser.parse_args()
     rows = []
     with jax.numpy_dtype_promotion("standard"):
