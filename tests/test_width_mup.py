@@ -240,6 +240,23 @@ def test_the_default_of_an_embedding_shrinks_and_is_made_up_for():
     assert (init, rate) == pytest.approx((M**0.5, 1), rel=1e-6)
 
 
+def test_a_growing_axis_that_no_parameter_makes_is_asked_about():
+    """A one-hot code of a growing vocabulary looks like a width, as a table of sines is."""
+
+    class Net(nn.Module):
+        width: int
+        tokens: int
+
+        @nn.compact
+        def __call__(self, tokens):
+            x = nn.Dense(self.width, name="coded")(jax.nn.one_hot(tokens, self.tokens))
+            return nn.Dense(3)(nn.relu(x))
+
+    assert not flaxinit.mup(Net(64, 50), TOKENS, base=Net(32, 50)).remarks
+    (remark,) = flaxinit.mup(Net(64, 50), TOKENS, base=Net(32, 25)).remarks
+    assert "params/coded/kernel sums over an axis that grows and that no parameter" in remark
+
+
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, None])
 def test_whatever_reads_looked_up_rows_reads_one_value(norm):
     """Rows times √width are a stream: the norm that reads them first sets no scale of theirs."""

@@ -76,6 +76,12 @@ def compared(
         for what, factor in dict.fromkeys(walk.unowned.values())
     ]
     remarks += [
+        f"{large.names[n]} sums over an axis that grows and that no parameter makes: it is taken "
+        "for a width. If it numbers tokens or classes, as a one-hot code does, build the base with "
+        "as many as the model has."
+        for n in sorted(walk.sourceless)
+    ]
+    remarks += [
         f"An output of the model grows from {one} to {other}: it is taken for hidden values. A "
         "vocabulary or a number of classes is not a width: build the base with as many as the "
         "model has."

@@ -68,6 +68,7 @@ class Interpreter:
             both factors are signals, and what it makes.
         unowned: places where something that grows meets a function that is not linear, with what
             it grows by, and no parameter that could be drawn smaller.
+        sourceless: parameters that sum over an axis that grows and that no parameter made.
         depth: branches and repetitions; None if the depth may not differ.
     """
 
@@ -78,6 +79,7 @@ class Interpreter:
         self.numbers: dict[Any, int] = {}
         self.products: dict[Place, tuple[tuple[int, ...], Value]] = {}
         self.unowned: dict[Place, tuple[str, float]] = {}
+        self.sourceless: set[int] = set()
 
     def run(
         self, base: ClosedJaxpr, target: ClosedJaxpr, operands: Sequence[Value], place: Place = ()

@@ -65,6 +65,8 @@ def meeting(
     for number, part in kernel.parts.items():
         contracted, produced = (product(part.axes[n] for n in group) for group in (summed, free))
         contracts = shared
+        if contracted != 1 and not signal.behind:
+            walk.sourceless.add(number)
         if part.inner is not None:
             # Of two kernels that are multiplied first, the one that meets the signal produces the
             # axis between them, and the other sums over it.
