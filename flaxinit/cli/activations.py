@@ -17,6 +17,15 @@ from flaxinit.cli.users import imported
 _KNOWN = Path(catalogue.__file__).with_name("catalogue.json")
 
 
+# Under the table of the catalogue.
+_CLASSES = (
+    "χ at gain: what a layer multiplies gradients by. class: at which variance K* of the signal a "
+    "kernel and a bias keep signal, correlations and gradients: scale-invariant, at any, without a "
+    "bias; every K*, at any, each with a bias of its own; K* = 0, where the signal fades slowly; "
+    "half-stable, at one or a few; flaxinit meanfield NAME prints them."
+)
+
+
 def add(commands: Any) -> None:
     """Add the commands to a parser's commands."""
     derive = commands.add_parser("derive", help="derive the gains of an activation")
@@ -171,7 +180,14 @@ def _table(options) -> int:
     if options.json:
         _print_json(rows)
         return 0
-    table = Table(title="Gains at q = 1", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title="Gains at q = 1",
+        caption=_CLASSES,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     numbers = ("gain", "backward", "χ at gain")
     for heading in ("activation", "moments", *numbers, "class"):
         table.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=True)

@@ -62,8 +62,10 @@ class Derivation:
                 raise AssertionError(f"{self.name} has E[φ²] < E[φ]², which cannot be.")
 
     def __repr__(self) -> str:
-        if self.second_moment.parameters:
-            return f"Derivation({self.name!r}, E[phi^2]={self.second_moment.exact})"
+        if parameters := self.second_moment.parameters:
+            known = self.second_moment.exact
+            closed = "" if known is None else f", E[phi^2]={known}"
+            return f"Derivation({self.name!r}{closed}, open: {', '.join(map(str, parameters))})"
         gains = f"gain={self.gain!r}"
         if self.derivative_second_moment.exists:
             gains += f", backward_gain={self.backward_gain!r}"

@@ -3,10 +3,12 @@
 import re
 from typing import TYPE_CHECKING
 
+from sympy import Expr, Symbol
+
 from flaxinit.theory.functions.branches import Piecewise
 from flaxinit.theory.functions.piecewise import derivative
 from flaxinit.theory.functions.printing import latex, text
-from flaxinit.theory.functions.symbols import z
+from flaxinit.theory.functions.symbols import gate, z
 
 if TYPE_CHECKING:
     from flaxinit.theory.derivation import Derivation
@@ -24,6 +26,13 @@ def _certified(moment: "Moment") -> str:
     low, high = moment.bounds or (0, 0)
     exact = low == high or moment.digits.startswith("0 ±")
     return moment.digits if exact else f"{moment.digits}…"
+
+
+def _defined(derivation: "Derivation") -> tuple[str, Expr]:
+    """Return what the function is called, and its expression: φ(z), or f(u, v) for a gate."""
+    if gate not in derivation.expr.free_symbols:
+        return "\\varphi(z)", derivation.expr
+    return "f(u, v)", derivation.expr.xreplace({z: Symbol("u", real=True)})
 
 
 def _moments(derivation: "Derivation") -> tuple["Moment", ...]:
@@ -47,12 +56,10 @@ def flax_line(derivation: "Derivation", written: str | None = None) -> str:
 
 def markdown_report(derivation: "Derivation") -> str:
     """Return every step the engine took, with its reason, in Markdown and LaTeX."""
-    lines = [
-        f"## {_escaped(derivation.name)}",
-        "",
-        f"$$\\varphi(z) = {latex(derivation.expr)}$$",
-        "",
-    ]
+    head, expr = _defined(derivation)
+    lines = [f"## {_escaped(derivation.name)}", "", f"$${head} = {latex(expr)}$$", ""]
+    if gate in derivation.expr.free_symbols:
+        lines += ["$u$ and $v$ are independent and $N(0, q)$; $z$ below is either of them.", ""]
     for moment in _moments(derivation):
         if not moment.exists:
             lines += [f"### ${moment.symbol}$", "", f"It does not exist. {moment.remark}", ""]
@@ -62,12 +69,13 @@ def markdown_report(derivation: "Derivation") -> str:
         lines += _moment_markdown(moment)
     if not derivation.second_moment.parameters:
         forward, backward = _gains(derivation)
+        _, second, slope = (moment.symbol for moment in _moments(derivation))
         lines += ["### Gains at $q = 1$", ""]
         lines += [
             "| | |",
             "| --- | --- |",
-            f"| forward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi^2]}}$ | {forward} |",
-            f"| backward, $1/\\sqrt{{\\mathbb{{E}}[\\varphi'^2]}}$ | {backward} |",
+            f"| forward, $1/\\sqrt{{{second}}}$ | {forward} |",
+            f"| backward, $1/\\sqrt{{{slope}}}$ | {backward} |",
             "",
         ]
     return "\n".join(lines)
@@ -111,7 +119,8 @@ def _plain(remark: str) -> str:
 
 def latex_report(derivation: "Derivation") -> str:
     """Return expression and moments as an aligned display, to paste into a paper."""
-    rows = [f"\\varphi(z) &= {latex(derivation.expr)}"]
+    head, expr = _defined(derivation)
+    rows = [f"{head} &= {latex(expr)}"]
     for moment in _moments(derivation):
         if moment.exact is not None:
             rows.append(f"{moment.symbol} &= {latex(moment.exact)}")
@@ -137,23 +146,27 @@ def terminal_report(derivation: "Derivation"):
     from rich.text import Text
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("φ(z)", text(derivation.expr))
+    head, expr = _defined(derivation)
+    names = ("E[φ]", "E[φ²]", "E[φ'²]")
+    if head.startswith("f"):
+        names = ("E[f]", "E[f²]", "E[f_u² + f_v²]")
+    table.add_row(head.replace("\\varphi", "φ"), text(expr))
     parameters = derivation.second_moment.parameters
     if parameters:
         signs = [f"{s} > 0" if s.is_positive else f"{s} real" for s in parameters]
         table.add_row("assuming", ", ".join(signs))
     if derivation.custom_derivative:
         table.add_row("φ'(z)", "the function's own rule (a custom derivative)")
-    for name, moment in zip(("E[φ]", "E[φ²]", "E[φ'²]"), _moments(derivation), strict=True):
+    for name, moment in zip(names, _moments(derivation), strict=True):
         if not moment.exists:
-            table.add_row(name, f"none: {moment.remark}")
+            table.add_row(Text(name), f"none: {moment.remark}")
             continue
         exact = (
             "no closed form known; certified enclosure"
             if moment.exact is None
             else text(moment.exact)
         )
-        table.add_row(name, exact)
+        table.add_row(Text(name), exact)
         if moment.bounds is not None:
             table.add_row("  at q = 1", _certified(moment))
     if not derivation.second_moment.parameters:
