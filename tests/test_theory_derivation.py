@@ -111,6 +111,8 @@ def test_what_is_not_an_activation_gets_the_remedy_for_its_kind(value, remedy):
 
 def test_parameters():
     leaky = derive("where(x > 0, x, a * x)")
+    assert repr(leaky).endswith("E[phi^2]=q*(a**2 + 1)/2, open: a)")
+    assert repr(derive("x * sigmoid(b * x)")) == "Derivation('x * sigmoid(b * x)', open: b)"
     assert leaky.subs(a=0.01).gain == derive("leaky_relu").gain
     assert leaky.subs(a=Rational(1, 4)).gain == derive("prelu").gain
     assert leaky.subs(a=np.float32(0.25)).gain == derive("prelu").gain

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sympy
 from jax import nn
+from rich.console import Console
 from sympy import Max, Rational, exp, sqrt
 
 from flaxinit import catalogue
@@ -182,3 +183,21 @@ def test_a_gate_that_is_not_a_function_of_two_arrays_says_what_to_pass():
         with pytest.raises(ValueError, match=f"lambda u, v: {re.escape(written)}"):
             derive(name)
         assert derive(eval(f"lambda u, v: {written}", {"jax": jax})).gain > 0
+
+
+def test_a_gate_has_one_naming_of_its_variables():
+    found = derive(lambda u, v: nn.relu(u) * v)
+    report, display = found.markdown(), found.latex()
+    shown = console_text(found)
+    for text in (report, display):
+        assert r"f(u, v)" in text and r"v \max\left(0, u\right)" in text
+        assert r"\varphi" not in text and r"\mathbb{E}[f_u^2 + f_v^2]" in text
+    assert all(f"\n{row} " in shown for row in ("f(u, v)", "E[f]", "E[f²]", "E[f_u² + f_v²]"))
+    assert "φ(z)" in console_text(derive("gelu"))
+
+
+def console_text(derivation) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(derivation)
+    return captured.get()
