@@ -183,6 +183,19 @@ def test_import_loads_no_heavy_package(use):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
+def test_a_linen_model_is_tuned_where_nnx_is_not_loaded():
+    program = (
+        "import sys, flax.linen as nn, jax, flaxinit\n"
+        "x = jax.ShapeDtypeStruct((4, 8), 'float32')\n"
+        "loaded = 'flax.nnx' in sys.modules\n"
+        "flaxinit.tune(nn.Dense(3), x)(jax.random.key(0), jax.numpy.ones((4, 8)))\n"
+        "sys.exit('NNX was loaded' if loaded else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_public_name_is_reachable_and_documented():
     for name in flaxinit.__all__:
         value = getattr(flaxinit, name)

@@ -15,6 +15,8 @@ from flax import nnx
 import flaxinit
 from flaxinit.cli import main
 from flaxinit.signal.reports.table import MEANINGS
+from flaxinit.signal.tuning.calibration import Calibrated, Calibration
+from flaxinit.signal.tuning.tune import Factor, Factors
 
 
 class Deep(nn.Module):
@@ -53,6 +55,23 @@ def test_a_hundred_layers_are_one_row():
     printed = str(flaxinit.forecast(Deep(100), X, particles=256))
     assert "params/Dense_{0..99}/kernel" in printed
     assert len(printed.splitlines()) < 20
+
+
+def test_long_tables_of_factors_fold_what_repeats():
+    def factor(n, why):
+        return Factor(f"params/layers_{n}/kernel", (64, 64), 1 + n / 100, why)
+
+    rows = [*(factor(n, "ends a branch") for n in range(48)), factor(48, "is zero")]
+    lines = [line.split() for line in str(Factors(tuple(rows))).splitlines() if "params" in line]
+    assert [line[0] for line in lines] == [
+        "params/layers_{0..47}/kernel",
+        "params/layers_48/kernel",
+    ]
+    assert lines[0][2] == "1→1.47"
+    assert str(Factors(tuple(rows[:40]))).count("params") == 40
+    steps = [Calibrated(f"w[{n}]", (8, 8), 2.0, 1.0, 0.5, "why") for n in range(41)]
+    (line,) = [line for line in str(Calibration(tuple(steps))).splitlines() if "w[" in line]
+    assert line.split() == ["w[{0..40}]", "(8,8)", "2", "1", "0.5", "why"]
 
 
 @pytest.mark.parametrize("width", [80, 120, 400])

@@ -1,7 +1,9 @@
 """The table of a model's parameters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from flaxinit.signal.reports.repeats import folded, together
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,12 @@ def table(title: str, rows: Sequence[Row], remarks: Sequence[str], epsilon: bool
     for heading in factors:
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("why", overflow="fold")
-    for row in rows:
+    for group in folded(rows, lambda row: replace(row, path="")):
+        row = group[0]
         numbers = (f"{getattr(row, name):.4g}" for name in factors)
-        grid.add_row(Text(row.path), _shape(row), row.kind, *numbers, row.why)
+        grid.add_row(
+            Text(together(each.path for each in group)), _shape(row), row.kind, *numbers, row.why
+        )
     return Group(Text(title), grid, *(Text(f"* {remark}") for remark in remarks))
 
 

@@ -20,6 +20,18 @@ class Printed:
     __repr__ = __str__
 
 
+def span(values: Iterable[float | None], digits: int = 4) -> str:
+    """Return the first value and the last, if they differ; empty if none is known.
+
+    >>> span([0.25, None, 0.5]), span([1.0, 1.0])
+    ('0.25→0.5', '1')
+    """
+    known = [f"{value:.{digits}g}" for value in values if value is not None and value == value]
+    if not known:
+        return ""
+    return known[0] if known[0] == known[-1] else f"{known[0]}→{known[-1]}"
+
+
 def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]]):
     """Lay out rows for Rich; the first and the last column fold, the others are numbers."""
     from rich import box

@@ -1,16 +1,45 @@
 """Repeated layers: kernels with the same role in blocks that are alike."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from flaxinit.signal.reports.report import Layer
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 _NUMBER = re.compile(r"\d+")
+# Rows that a screen shows; in longer tables, repeated layers share a row.
+_SCREEN = 40
 
 
-def repeats(layers: Sequence["Layer"]) -> list[list["Layer"]]:
+class Kernel(Protocol):
+    """What layers are told by: the path and the shape of a kernel."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+Row = TypeVar("Row", bound=Kernel)
+
+
+def folded(rows: Sequence[Row], alike: Callable[[Row], Any] | None = None) -> list[list[Row]]:
+    """Group the rows of a table, if it is longer than a screen.
+
+    Args:
+        rows: one for each kernel.
+        alike: what rows must have in common to share one.
+    """
+    if len(rows) <= _SCREEN:
+        return [[row] for row in rows]
+    groups: list[list[Row]] = []
+    for group in repeats(rows):
+        parts: dict[Any, list[Row]] = {}
+        for row in group:
+            parts.setdefault(alike and alike(row), []).append(row)
+        groups += parts.values()
+    return groups
+
+
+def repeats(layers: Sequence[Row]) -> list[list[Row]]:
     """Group layers of one shape whose paths differ in one number.
 
     Groups, and the layers of each, are in order of use.
@@ -19,7 +48,7 @@ def repeats(layers: Sequence["Layer"]) -> list[list["Layer"]]:
     for n, layer in enumerate(layers):
         for key in _keys(layer):
             alike.setdefault(key, []).append(n)
-    groups: list[list[Layer]] = []
+    groups: list[list[Row]] = []
     placed: dict[int, int] = {}
     for n, layer in enumerate(layers):
         if n in placed:
@@ -31,7 +60,7 @@ def repeats(layers: Sequence["Layer"]) -> list[list["Layer"]]:
     return groups
 
 
-def _keys(layer: "Layer") -> Iterator[tuple]:
+def _keys(layer: Kernel) -> Iterator[tuple]:
     for match in _NUMBER.finditer(layer.path):
         yield layer.path[: match.start()], layer.path[match.end() :], layer.shape
 

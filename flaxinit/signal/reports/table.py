@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.gains import fan_counted
-from flaxinit.signal.reports.repeats import repeats, together
+from flaxinit.signal.reports.printed import span
+from flaxinit.signal.reports.repeats import folded, together
 
 if TYPE_CHECKING:
     from flaxinit.signal.reports.report import Layer, Report
 
-# Rows that a screen shows; in longer tables, repeated layers share a row.
-_SCREEN = 40
 _READABLE = 32  # columns of a path on a narrow terminal
 # What a narrow terminal does without, in this order.
 _DISPENSABLE = (
@@ -82,19 +81,12 @@ def render(report: "Report", width: int) -> Iterator:
         yield Text(remark)
 
 
-def groups_of(report: "Report") -> list[list["Layer"]]:
-    """Return the layers of each row."""
-    if len(report.layers) <= _SCREEN:
-        return [[layer] for layer in report.layers]
-    return repeats(report.layers)
-
-
 def columns_of(report: "Report") -> dict[str, list[str]]:
     """Return the cells of each column that has any, by heading."""
-    groups = groups_of(report)
+    groups = folded(report.layers)
 
     def each(value: Callable[["Layer"], float | None]) -> list[str]:
-        return [_range([value(layer) for layer in group]) for group in groups]
+        return [span([value(layer) for layer in group], 3) for group in groups]
 
     def seen(name: str) -> list[str]:
         return each(lambda layer: getattr(layer.measured, name, None))
@@ -156,14 +148,6 @@ def _marked(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[s
 def _rough(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[str]:
     rough = ["≈" if any(layer.rough for layer in group) else "" for group in groups]
     return [cell and cell + mark for cell, mark in zip(cells, rough, strict=True)]
-
-
-def _range(values: Sequence[float | None]) -> str:
-    """Return the first value and the last, if they differ."""
-    known = [f"{value:.3g}" for value in values if value is not None and value == value]
-    if not known:
-        return ""
-    return known[0] if known[0] == known[-1] else f"{known[0]}→{known[-1]}"
 
 
 def _band(layer: "Layer") -> str:

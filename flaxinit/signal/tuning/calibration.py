@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from flaxinit.signal.reports.printed import Printed, grid
+from flaxinit.signal.reports.printed import Printed, grid, span
+from flaxinit.signal.reports.repeats import folded, together
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class Calibration(Printed):
 
     def __rich__(self):
         columns = ("kernel", "shape", "E[y²] before", "after", "factor", "why")
-        return grid(
-            columns, ((x.path, x.shape, x.before, x.after, x.factor, x.why) for x in self.rows)
+        rows = (
+            (
+                together(x.path for x in group),
+                group[0].shape,
+                *(span(getattr(x, name) for x in group) for name in ("before", "after", "factor")),
+                group[0].why,
+            )
+            for group in folded(self.rows, lambda row: row.why)
         )
+        return grid(columns, rows)

@@ -16,7 +16,8 @@ from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.reading import laws
 from flaxinit.signal.reading.checked import check_values
 from flaxinit.signal.reading.model import Programs, programs
-from flaxinit.signal.reports.printed import Printed, grid
+from flaxinit.signal.reports.printed import Printed, grid, span
+from flaxinit.signal.reports.repeats import folded, together
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import is_key
 from flaxinit.signal.samples.threads import one_thread
@@ -74,7 +75,15 @@ class Factors(Printed, Mapping[str, float]):
         from rich.console import Group
         from rich.text import Text
 
-        rows = ((row.path, row.shape, row.value, row.why) for row in self.rows)
+        rows = (
+            (
+                together(row.path for row in group),
+                group[0].shape,
+                span(row.value for row in group),
+                group[0].why,
+            )
+            for group in folded(self.rows, lambda row: row.why)
+        )
         table = grid(("parameter", "shape", "factor", "why"), rows)
         return Group(table, Text(self.remark)) if self.remark else table
 
@@ -339,9 +348,10 @@ def _init(model: Any) -> Callable:
     """Return the function of a model that initializes it."""
     if isinstance(model, tuple):
         return model[0]
-    linen, nnx = sys.modules.get("flax.linen"), sys.modules["flax.nnx"]
+    linen = sys.modules.get("flax.linen")
     if linen is not None and isinstance(model, linen.Module):
         return model.init
+    nnx = sys.modules["flax.nnx"]  # of which the model is made
 
     @functools.wraps(model)
     def init(rngs):  # or a key, which is what `fast_init` hands on
