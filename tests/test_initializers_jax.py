@@ -91,6 +91,7 @@ def test_draws_are_finite_and_bounded_for_every_shape(shape, dtype, seed):
     assert values.shape == tuple(shape) and values.max() <= reach * (1 + 2**-7)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)  # each shape compiles
 @given(st.integers(1, 12), st.integers(1, 12), st.sampled_from(["float32", "complex64"]))
 def test_orthogonal_for_every_shape(rows, columns, dtype):

@@ -235,6 +235,7 @@ def test_dead_and_saturated_units():
     assert "params/Dense_2/kernel" in found(tanh)["saturated units"].paths
 
 
+@pytest.mark.slow
 def test_streams():
     small = found(Transformer(start=flaxinit.normal(0.01)), "tokens")["stream of branches"]
     assert "embedding_init" in small.write

@@ -210,6 +210,7 @@ def test_a_tied_head_knows_the_rows_that_were_looked_up():
     assert layer.signal_out == pytest.approx((19 + 256) / 20, rel=0.03)
 
 
+@pytest.mark.slow
 def test_an_nnx_module_is_built_by_a_function_of_its_random_numbers():
     def build(rngs):
         return Block(64, rngs)

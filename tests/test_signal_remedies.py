@@ -215,6 +215,7 @@ def test_single_draws_of_a_wider_network_stray_less():
     assert "single draws stray" not in found(256)
 
 
+@pytest.mark.slow
 def test_a_network_without_one_wrong_kernel_is_tuned():
     """A line may be a call: an initialization with the model's own draws, times factors."""
     model = Convs(20, activation=nn.silu, kernel=flaxinit.he("silu"))

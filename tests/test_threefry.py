@@ -38,6 +38,7 @@ def test_bits_are_jaxs(shape, width):
             np.testing.assert_array_equal(ours, jax.random.bits(key, shape, width))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)  # each shape compiles
 @given(st.lists(st.integers(1, 6), max_size=5), st.integers(0, 2**63 - 1))
 def test_bits_are_jaxs_for_every_shape_and_seed(shape, seed):

@@ -66,6 +66,7 @@ def test_without_it_layers_grow(name):
         report.check()
 
 
+@pytest.mark.slow
 def test_muon_without_it_moves_the_logits_alone():
     muon = optax.contrib.muon, 0.01, (32, 128, 512)  # five products for each kernel and step
     report = checked(*muon, draws=False, rates=False, steps=(2,))
