@@ -305,7 +305,7 @@ class _Record(Observer):
                 sensitivity=y.strays.sensitivity,
                 undetermined=undetermined(y.strays),
                 reads_input=x.known,
-                normed=not x.known and x.carried.is_fixed,
+                normed=x.carried.fixed,
                 curve=_curve(x),
                 masked=next((base.mask for base in x.bases), ""),
                 rough=small,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -65,6 +66,8 @@ def along(equation, signals: Sequence[Signal]) -> list[Signal] | None:
     with enable_x64(True):
         results = jax.vmap(lambda *arrays: bind(equation, arrays), many)(*arrays)
     common = joined(signals)
+    if equation.primitive.name != "pad":
+        common["strays"] = replace(common["strays"], fixed=False)
     roles = [max(each) for each in zip(*(s.roles for s in operands), strict=True)]
     made = []
     for out, var in zip(results, equation.outvars, strict=True):

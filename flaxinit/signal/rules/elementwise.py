@@ -100,11 +100,14 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
         squares = [signal.second_moment() for signal in signals]
         shares = [square / (sum(squares) or 1.0) for square in squares]
         pairs = zip(signals, shares, strict=True)
-        return _pre_activation(result, total(x.carried.scaled(share) for x, share in pairs))
+        strays = total(x.carried.scaled(share) for x, share in pairs)
+        drawn = [signal for signal in signals if signal.sources]
+        fixed = len(drawn) == 1 and drawn[0].carried.fixed  # and the rest is a number, as a bias
+        return _pre_activation(result, replace(strays, fixed=fixed))
     if result.backward:
         return result
     if name in ("mul", "div") and _is_normed(signals, result):
-        return _pre_activation(result, Fluctuation())
+        return _pre_activation(result, Fluctuation(fixed=True))
     return result
 
 

@@ -82,7 +82,8 @@ def contracted(equation, left: Signal, right: Signal, limits: Limits) -> Signal:
     product = Signal(data.reshape(data.shape[0], *held), shape, result, **common)
     mixed = [s for s, each in zip(halves, roles, strict=True) if WIDTH in each]
     # Weights times a signal, as in attention, keep its level; a score is a level of its own.
-    return replace(product, level=mixed[0].level if len(mixed) == 1 else product.second_moment())
+    level = mixed[0].level if len(mixed) == 1 else product.second_moment()
+    return replace(product, level=level, strays=replace(product.strays, fixed=False))
 
 
 def _matched(left: Signal, right: Signal, parts) -> tuple[Signal, Signal]:

@@ -1,6 +1,7 @@
 """Sums and extrema over axes. A held entry stands for its share of the true ones."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,6 +38,7 @@ def reduced(equation, signals: Sequence[Signal]) -> Signal:
         data.astype(dtype) if dtype.kind in "biu" else data,
         shape=tuple(signal.shape[axis] for axis in kept),
         roles=tuple(signal.roles[axis] for axis in kept),
+        strays=replace(signal.carried, fixed=False),
         # The maximum of a part of a width axis is not that of all of it.
         sampled=signal.sampled or bool(partial and name not in ("reduce_sum",)),
     )

@@ -30,6 +30,8 @@ class Fluctuation:
     Attributes:
         summands: particles × samples; their mean square is the variance of the logarithm.
         sensitivity: the slope ∂ log q / ∂ log q₀, where q₀ is the second moment of the inputs.
+        fixed: whether a norm gave q, the same in each draw and for inputs of any size.
+            It ends where places are summed, whose correlations differ.
 
     >>> one = Fluctuation(np.array([[0.1], [-0.1]]))
     >>> round((one.scaled(2) + one).one, 6)  # three times the same
@@ -38,9 +40,10 @@ class Fluctuation:
 
     summands: np.ndarray = field(default_factory=lambda: _NOTHING)
     sensitivity: float = 0.0
+    fixed: bool = False
 
     def scaled(self, slope: float) -> "Fluctuation":
-        return Fluctuation(slope * self.summands, slope * self.sensitivity)
+        return Fluctuation(slope * self.summands, slope * self.sensitivity, self.fixed)
 
     def __add__(self, other: "Fluctuation") -> "Fluctuation":
         mine, theirs = self.summands, other.summands
@@ -51,11 +54,6 @@ class Fluctuation:
                 x if x.shape[axis] == 1 else np.take(x, some, axis) for x in (mine, theirs)
             )
         return Fluctuation(mine + theirs, self.sensitivity + other.sensitivity)
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether the second moment is the same in each draw, and for inputs of any size."""
-        return not np.any(self.summands) and not self.sensitivity
 
     @cached_property
     def one(self) -> float:
@@ -88,4 +86,8 @@ def total(parts: Iterable[Fluctuation]) -> Fluctuation:
 
 def widest(parts: Iterable[Fluctuation]) -> Fluctuation:
     """Return the one that strays most, or is most sensitive if none strays."""
-    return max(parts, key=lambda each: (each.one, abs(each.sensitivity)), default=Fluctuation())
+    return max(parts, key=_width, default=Fluctuation())
+
+
+def _width(each: Fluctuation) -> tuple[float, float, bool]:
+    return each.one, abs(each.sensitivity), each.fixed

@@ -125,7 +125,8 @@ class Signal:
         """How the second moment strays with those of the pre-activations it is made of."""
         if not self.bases or any(base.data.shape != self.data.shape for base in self.bases):
             return self.strays
-        return total(base.strays.scaled(base.slope(self)) for base in self.bases)
+        first, *others = (base.strays.scaled(base.slope(self)) for base in self.bases)
+        return total([first, *others]) if others else first
 
     def share(self, axes: Sequence[int]) -> float:
         """Return how many true entries each held entry stands for, on these axes."""
