@@ -32,7 +32,8 @@ class Derivation:
         expr: φ in SymPy, in the symbol `flaxinit.theory.z`.
         mean: E[φ].
         second_moment: E[φ²].
-        derivative_second_moment: E[φ'²].
+        derivative_second_moment: E[φ'²]; of a gate f(u, v) it is E[f_u² + f_v²], since a gradient
+            reaches the inputs through both kernels.
         custom_derivative: whether φ has a gradient of its own, such as a straight-through
             estimator; then φ' is that gradient.
 
