@@ -42,7 +42,7 @@ def pooling_gain(activation: Activation, window: int, kind: Pooling = "max") -> 
 
     References: David and Nagaraja (2003), Order statistics, chapter 2, for the maximum.
     """
-    if is_shape(window):
+    if window and is_shape(window):
         raise ValueError(f"window is the number of its units: for {window} {np.prod(window)}.")
     checked_count("window", window)
     checked_choice("kind", kind, get_args(Pooling))

@@ -95,6 +95,11 @@ BAD = {
         TypeError,
         r"flaxinit\.gain\('gelu'\) on a deviation",
     ),
+    "a list for a choice": (
+        lambda: flaxinit.get({"name": "he", "mode": ["fan_in"]}),
+        ValueError,
+        r"mode must be one of .*; got \['fan_in'\]",
+    ),
     "a call": (lambda: flaxinit.get("he('gelu')"), ValueError, "No initializer is called"),
     "code": (lambda: flaxinit.get("__import__('os').getcwd()"), ValueError, "No initializer"),
     "a path": (lambda: flaxinit.get("os.system"), ValueError, "No initializer is called"),

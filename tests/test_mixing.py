@@ -90,6 +90,7 @@ def test_embeddings_start_a_stream_of_unit_second_moment():
     ("call", "message"),
     [
         (lambda: flaxinit.pooling_gain("relu", 0), "window must be"),
+        (lambda: flaxinit.pooling_gain("relu", SIDES[:0]), "window must be"),
         (lambda: flaxinit.pooling_gain("relu", SIDES), r"number of its units: for \(2, 2\) 4\."),
         (lambda: flaxinit.pooling_gain("relu", 4, UNKNOWN), "got 'mean'.* mean 'avg'"),
         (lambda: flaxinit.attention_gain(0), "tokens must be"),

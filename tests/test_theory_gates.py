@@ -182,6 +182,8 @@ def test_a_gate_that_is_not_a_function_of_two_arrays_says_what_to_pass():
     for name, written in catalogue.GATES.items():
         with pytest.raises(ValueError, match=f"lambda u, v: {re.escape(written)}"):
             derive(name)
+        with pytest.raises(ValueError, match=f"lambda u, v: {re.escape(written)}"):
+            derive(f"x + {name}(x)")
         assert derive(eval(f"lambda u, v: {written}", {"jax": jax})).gain > 0
 
 

@@ -52,7 +52,8 @@ def _activation(value: Any) -> str | None:
     """Return how to write an activation that was passed as a number; None for other values."""
     if isinstance(value, str):
         return repr(value) if value in CATALOGUE or value in ALIASES else None
-    return getattr(value, "__name__", None) if isinstance(value, Callable) else None
+    is_function = callable(value) and not isinstance(value, type)
+    return getattr(value, "__name__", None) if is_function else None
 
 
 def checked_number(
@@ -113,7 +114,7 @@ def checked_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return `value` if it is one of `choices`."""
     if value in choices:
         return value
-    hint = did_you_mean(_SYNONYMS.get(value, str(value)), choices)
+    hint = did_you_mean(_SYNONYMS.get(str(value), str(value)), choices)
     raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.{hint}")
 
 

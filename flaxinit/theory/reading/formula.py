@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from sympy import And, E as EULER, Eq, Expr, Integer, Or, Pow, Rational, Symbol, log, pi
 
-from flaxinit.catalogue import ALIASES, CATALOGUE, VARIABLES
+from flaxinit.catalogue import ALIASES, CATALOGUE, GATES, VARIABLES
 from flaxinit.theory.functions.symbols import z
 from flaxinit.theory.reading.moderate import RANGE, is_moderate
 from flaxinit.theory.reading.vocabulary import FUNCTIONS, where
@@ -170,6 +170,8 @@ class _Reader(ast.NodeVisitor):
         if not isinstance(node.func, ast.Name):
             self.refuse(node, "a call is a function's name with its arguments in order")
         name = node.func.id
+        if name in GATES:
+            self.refuse(node, f"{name} is a gate of two arrays: lambda u, v: {GATES[name]}")
         if name not in self.functions:
             near = difflib.get_close_matches(name, self.functions, n=3)
             hint = (
