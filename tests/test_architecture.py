@@ -17,7 +17,12 @@ ROOT = Path(flaxinit.__file__).parent
 ROOMS = [
     ("flaxinit.versions.compat",),
     ("flaxinit.versions",),
-    ("flaxinit.trees.paths", "flaxinit.trees.factors", "flaxinit.trees.patterns"),
+    (
+        "flaxinit.trees.paths",
+        "flaxinit.trees.modules",
+        "flaxinit.trees.factors",
+        "flaxinit.trees.patterns",
+    ),
     ("flaxinit.sampling",),
     ("flaxinit.fans",),
     ("flaxinit.catalogue",),

@@ -1,5 +1,5 @@
 """Trees of parameters: the path of an array, patterns of paths, factors and new values by path.
 
-``paths`` names an array, ``patterns`` finds the arrays that are meant, ``factors`` multiplies
-their draws, and ``rules`` draws them anew (`flaxinit.reinit`).
+``modules`` tells Flax's modules, ``paths`` names an array, ``patterns`` finds the arrays that are
+meant, ``factors`` multiplies their draws, and ``rules`` draws them anew (`flaxinit.reinit`).
 """

@@ -1,7 +1,6 @@
 """Factors on the draws of a model's parameters, by path, whatever the tree that holds them."""
 
 import functools
-import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit.trees import paths
+from flaxinit.trees.modules import nnx_of
 
 
 def scaled_init(init_fn: Callable, factors: Mapping[str, Any], maker: str) -> Callable:
@@ -33,8 +33,7 @@ def scaled_init(init_fn: Callable, factors: Mapping[str, Any], maker: str) -> Ca
     @functools.wraps(init_fn)
     def init(*args, **kwargs):
         made = init_fn(*args, **kwargs)
-        nnx = sys.modules.get("flax.nnx")
-        if nnx is not None and isinstance(made, nnx.Module):
+        if nnx := nnx_of(made):
             state = nnx.state(made, nnx.Param)
             nnx.update(made, multiplied(state, factors, maker, whole=True))
             return made

@@ -3,13 +3,13 @@
 import difflib
 import fnmatch
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 
 from flaxinit.trees import paths
+from flaxinit.trees.modules import nnx_of
 
 # A glob or a regular expression of the path, a class of modules, a function of path and array, or a
 # tuple of patterns that must all match.
@@ -82,12 +82,6 @@ def _instances(kind: type, tree: Any) -> Iterator[str]:
         return ("/".join(map(str, path)) for path, node in nodes if isinstance(node, kind))
     nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: isinstance(node, kind))
     return (paths.name(path) for path, node in nodes if isinstance(node, kind))
-
-
-def nnx_of(tree: Any) -> Any:
-    """Return Flax's NNX if the model is one of its modules, else None."""
-    nnx = sys.modules.get("flax.nnx")  # a model made of NNX modules has imported it
-    return nnx if nnx is not None and isinstance(tree, nnx.Module) else None
 
 
 def shown(pattern: Pattern) -> str:

@@ -15,6 +15,7 @@ from flaxinit.initializers.config import get
 from flaxinit.initializers.like_kernel import like_kernel
 from flaxinit.sampling import is_traced
 from flaxinit.trees import paths
+from flaxinit.trees.modules import nnx_of
 from flaxinit.trees.patterns import (
     Found,
     Pattern,
@@ -22,7 +23,6 @@ from flaxinit.trees.patterns import (
     find,
     matcher,
     nearest,
-    nnx_of,
     shown,
 )
 

@@ -2,7 +2,6 @@
 
 import math
 import reprlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,25 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit.sampling import is_traced
+from flaxinit.trees.modules import is_linen, module_of, nnx_of
 
 
 def is_array(value: Any) -> bool:
     """Return whether a value is an array or the shape of one."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def is_nnx_module(value: Any) -> bool:
-    """Return whether a value is an NNX module; Flax is loaded if it is."""
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(value, nnx.Module)
-
-
-def module_of(method: Any) -> Any:
-    """Return the Linen or NNX module that a method belongs to; None for other values."""
-    owner = getattr(method, "__self__", None)
-    linen = sys.modules.get("flax.linen")
-    is_linen = linen is not None and isinstance(owner, linen.Module)
-    return owner if is_linen or is_nnx_module(owner) else None
 
 
 def received(value: Any) -> str:
@@ -41,7 +27,7 @@ def received(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}: build it"
     module = module_of(value)
-    if is_nnx_module(value) or is_nnx_module(module):
+    if nnx_of(value) or nnx_of(module):
         kind = type(value if module is None else module).__name__
         what = f"a built {kind}" if module is None else f"{kind}'s method {value.__name__}"
         return f"{what}: pass lambda rngs: {kind}(..., rngs=rngs)"
@@ -123,13 +109,12 @@ def check_call(
             the place of its ``apply``, if a function holds weights itself or comes without
             parameters or inputs, or if a shape stands for an array.
     """
-    linen = sys.modules.get("flax.linen")
-    if linen is not None and isinstance(model, linen.Module):
+    if is_linen(model):
         raise TypeError(
             f"A Linen module holds no parameters, so {maker} cannot run "
             f"{type(model).__name__} itself: use {maker}(module.apply, params, x)."
         )
-    if not is_nnx_module(model):
+    if not nnx_of(model):
         if isinstance(model, type) or not callable(model):
             raise TypeError(
                 f"{maker} takes a function of parameters and inputs, {maker}(module.apply, params, "
@@ -137,7 +122,7 @@ def check_call(
                 f"{'the class ' * isinstance(model, type)}"
                 f"{getattr(model, '__name__', type(model).__name__)}."
             )
-        if is_nnx_module(module := module_of(model)):
+        if nnx_of(module := module_of(model)):
             raise TypeError(
                 f"{model.__name__} is a method of {type(module).__name__}, which holds its "
                 f"parameters itself. Pass the module as well: {maker}(lambda module, x: "

@@ -17,10 +17,9 @@ from flaxinit.signal.reading.checked import (
     check_inputs,
     check_runs,
     is_array,
-    is_nnx_module,
-    module_of,
     received,
 )
+from flaxinit.trees.modules import is_linen, module_of, nnx_of
 from flaxinit.trees.paths import name
 
 
@@ -171,8 +170,7 @@ def with_parameters(
             not loaded here if the model does not use it. All other variables are state.
     """
     check_call(caller, other, model, inputs, options)
-    if is_nnx_module(model):
-        nnx = sys.modules["flax.nnx"]
+    if nnx := nnx_of(model):
         graph, params, state = nnx.split(model, weights(nnx), ...)
 
         def call(params, state, *inputs, **options):
@@ -216,16 +214,16 @@ _Functions = tuple[Callable[..., tuple[Any, Any]], Callable[..., Any]]
 
 
 def _functions(model: Any, options: dict[str, Any], role: str) -> _Functions:
-    linen, nnx, haiku = (sys.modules.get(n) for n in ("flax.linen", "flax.nnx", "haiku"))
+    nnx, haiku = (sys.modules.get(n) for n in ("flax.nnx", "haiku"))
     if haiku is not None and isinstance(model, haiku.Transformed | haiku.TransformedWithState):
         return _haiku(haiku, model, options)
-    if linen is not None and isinstance(model, linen.Module):
+    if is_linen(model):
         return _linen(model, options)
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         return _pair(*model, options)
     is_class = isinstance(model, type)
     built = is_class and not (nnx is not None and issubclass(model, nnx.Module))
-    made = is_nnx_module(model) or module_of(model) is not None
+    made = nnx_of(model) or module_of(model) is not None
     if nnx is not None and callable(model) and not made and not built:
         return _nnx(nnx, model, options)
     raise TypeError(
@@ -302,8 +300,7 @@ def _nnx(nnx: Any, build: Callable, options: dict[str, Any]) -> _Functions:
 
     def init(key, *_, **__):
         module = build(nnx.Rngs(key))
-        linen = sys.modules.get("flax.linen")
-        if linen is not None and isinstance(module, linen.Module):
+        if is_linen(module):
             raise TypeError(
                 f"A function of nnx.Rngs builds an NNX module; this one returns the Linen module "
                 f"{type(module).__name__}. Call the function, and pass the module."

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit.initializers.checks import checked_flag, checked_number
-from flaxinit.signal.reading.checked import (
-    check_batch,
-    is_nnx_module,
-    misplaced,
-)
+from flaxinit.signal.reading.checked import check_batch, misplaced
 from flaxinit.signal.reading.model import WithParameters, with_parameters
 from flaxinit.signal.tuning.calibrating_run import CalibratingRun
 from flaxinit.signal.tuning.calibration import Calibrated, Calibration
@@ -23,6 +18,7 @@ from flaxinit.signal.tuning.homogeneity import Key, named
 from flaxinit.signal.tuning.plan import plan
 from flaxinit.trees import paths
 from flaxinit.trees.factors import by_path, multiplied
+from flaxinit.trees.modules import nnx_of
 
 # The model is traced as its user wants types to promote; sizes are in float32.
 _standard = functools.partial(jax.numpy_dtype_promotion, "standard")
@@ -97,8 +93,8 @@ def calibrate(
     report = report if callable(report) else checked_flag("report", report)
     model = with_parameters("calibrate", "tune", apply, inputs, options, lambda nnx: nnx.Param)
     params = _Model(model, options, level, center).calibrated(report)
-    if is_nnx_module(apply):
-        sys.modules["flax.nnx"].update(apply, params)
+    if nnx := nnx_of(apply):
+        nnx.update(apply, params)
         return apply
     return params
 
