@@ -209,8 +209,9 @@ def _joined(
             counts[each.path] -= 1
         else:
             row = _mean(found) if found else _unknown(each)
-        row = replace(row, looked_up=each.path in looked_up)
-        layers.append(replace(row, path=each.path, shape=each.shape, measured=each))
+        tied = each.path in looked_up
+        changes = {"path": each.path, "shape": each.shape, "looked_up": tied, "measured": each}
+        layers.append(replace(row, **changes))
     return tuple(layers)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.finding import DEPTHS, Finding as Finding
-from flaxinit.signal.reports.gains import name_of, usual_line
+from flaxinit.signal.reports.gains import usual_line
 from flaxinit.signal.reports.repeats import repeats
 from flaxinit.signal.reports.variances import (
-    IDLE,
     gains_add_up,
+    has_effect,
     shut,
     unlike_peers,
     vanishing_or_exploding,
@@ -51,9 +51,9 @@ def large_inputs(report: "Report") -> Iterator[Finding]:
     """Find inputs of the model that are more than e⁶ in square, where their size matters."""
     for layer in report.layers:
         seen = layer.measured
-        if not (seen and layer.reads_input and seen.along is not None):
+        if not (seen and layer.reads_input and has_effect(seen)):
             continue
-        if seen.signal_in > math.exp(DEPTHS) and abs(seen.along) > IDLE:
+        if seen.signal_in > math.exp(DEPTHS):
             yield Finding(
                 "large inputs",
                 (layer.path,),
@@ -253,7 +253,7 @@ def stray(report: "Report") -> Iterator[Finding]:
     if some:
         last = some[-1]
         share = "" if last.typical is None else f"{last.typical / last.signal_out:.2g}"
-        name = name_of(last)
+        name = last.activation
         yield Finding(
             "single draws stray",
             tuple(layer.path for layer in some),
@@ -265,13 +265,15 @@ def stray(report: "Report") -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[["Report"], Iterator[Finding]], ...] = (
+    *(not_finite, large_inputs, equal_entries, wrong_variance, unlike_peers),
     *(
-        not_finite,
-        large_inputs,
-        equal_entries,
-        wrong_variance,
-        unlike_peers,
         vanishing_or_exploding,
+        gains_add_up,
+        collapse,
+        idle_units,
+        stream,
+        mean_drift,
+        attention,
+        stray,
     ),
-    *(gains_add_up, collapse, idle_units, stream, mean_drift, attention, stray),
 )

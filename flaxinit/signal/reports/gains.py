@@ -16,14 +16,14 @@ PYTORCH = "PyTorch's default"
 _ROUNDING = 1e-6  # of programs in 32 bits
 
 
-def activation(curve: tuple[np.ndarray, np.ndarray] | None) -> str | None:
+def activation_of(curve: tuple[np.ndarray, np.ndarray] | None) -> str | None:
     """Return the name of the activation that makes y of u, for a curve (u, y); None if unknown.
 
     It is unknown if several do: where all u are small, only a slope shows.
 
     >>> u = np.linspace(-2, 2, 9)
-    >>> activation((u, np.maximum(u, 0))), activation((u, np.tanh(u))), activation((u, u + 0.5))
-    ('relu', 'tanh', None)
+    >>> [activation_of((u, y)) for y in (np.maximum(u, 0), np.tanh(u), u + 0.5)]
+    ['relu', 'tanh', None]
     """
     if curve is None:
         return None
@@ -54,15 +54,10 @@ def _function(name: str) -> Any:
 _PLAIN = {"linear": lambda x: x, "relu": lambda x: np.maximum(x, 0)}  # without SymPy
 
 
-def name_of(layer: "Layer") -> str | None:
-    """Return the activation before a kernel; None if it is not known."""
-    return "linear" if layer.reads_input else activation(layer.curve)
-
-
 def ratio_of(layer: "Layer") -> tuple[float, float]:
     """Return σ_w² divided by what is wanted here, and by the activation's own at q = 1."""
     wanted = layer.sigma_w2_wanted or math.nan
-    name = name_of(layer)
+    name = layer.activation
     usual = 1 / MOMENTS[name][0] if name in MOMENTS else wanted
     return layer.sigma_w2 / wanted, layer.sigma_w2 / usual
 
@@ -73,12 +68,14 @@ def gain_of(sigma_w2: float, error: float) -> str | None:
     >>> gain_of(1.0, 0.01), gain_of(2.0, 0.01), gain_of(123.0, 0.01)
     ('linear', 'relu', None)
     """
-    if abs(math.log(3 * sigma_w2)) < error:
-        return PYTORCH
-    for name in ("linear", "relu", *MOMENTS):  # the common ones first
-        if abs(math.log(sigma_w2 * MOMENTS[name][0])) < error:
+    for name, moment in _KNOWN.items():
+        if abs(math.log(sigma_w2 * moment)) < error:
             return name
     return None
+
+
+# 1/σ_w² of each, the common ones first.
+_KNOWN = {PYTORCH: 3.0, "linear": 1.0, "relu": 0.5, **{k: m[0] for k, m in MOMENTS.items()}}
 
 
 def he_line(name: str | None, wanted: float, more: str = "") -> str:
@@ -101,7 +98,7 @@ def he_line(name: str | None, wanted: float, more: str = "") -> str:
 
 def usual_line(layer: "Layer") -> str:
     """Return the line that draws a kernel with the gain of the activation before it."""
-    name = name_of(layer)
+    name = layer.activation
     return he_line(name, 1 / MOMENTS[name][0]) if name in MOMENTS else he_line("linear", 1.0)
 
 
@@ -113,7 +110,7 @@ def fan_counted(layer: "Layer") -> float | None:
     seen = layer.fan_in_seen
     if seen is None or seen == layer.fan_in:
         return None
-    right = [*ratio_of(layer), *([layer.sigma_w2] if name_of(layer) in (None, "linear") else [])]
+    right = [*ratio_of(layer), *([layer.sigma_w2] if layer.activation in (None, "linear") else [])]
     return None if any(abs(x - 1) < _SAMPLED for x in right) else seen
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 from typing import Any
 
+from flaxinit.signal.reports.repeats import folded, together
+
 _ENDLESS = 10_000  # columns, where nothing is folded
 
 
@@ -32,8 +34,12 @@ def span(values: Iterable[float | None], digits: int = 4) -> str:
     return known[0] if known[0] == known[-1] else f"{known[0]}→{known[-1]}"
 
 
-def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]]):
-    """Lay out rows for Rich; the first and the last column fold, the others are numbers."""
+def grid(columns: Sequence[str], rows: Sequence[Any], *numbers: str):
+    """Lay out kernels for Rich: the path, the shape, numbers by name, and the reason ``why``.
+
+    In a long table, repeated kernels with one reason share a row. The first and the last column
+    fold.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text  # plain: in markup, [2] is a style
@@ -43,12 +49,9 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]]):
         words = heading in (columns[0], columns[-1])
         justify = "left" if words else "right"
         table.add_column(Text(heading), justify=justify, no_wrap=not words, overflow="fold")
-    for cells in rows:
-        table.add_row(*(Text(_written(cell)) for cell in cells))
+    for group in folded(rows, lambda row: row.why):
+        values = (span(getattr(row, name) for row in group) for name in numbers)
+        shape = str(group[0].shape).replace(" ", "")
+        cells = (together(row.path for row in group), shape, *values, group[0].why)
+        table.add_row(*map(Text, cells))
     return table
-
-
-def _written(cell: Any) -> str:
-    if isinstance(cell, float):
-        return f"{cell:.4g}"
-    return str(cell).replace(" ", "") if isinstance(cell, tuple) else str(cell)

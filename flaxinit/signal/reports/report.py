@@ -3,11 +3,13 @@
 import math
 import sys
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.reports.findings import Finding, find
+from flaxinit.signal.reports.gains import activation_of
 from flaxinit.signal.reports.printed import Printed
 from flaxinit.signal.samples.fluctuation import Fluctuation
 
@@ -89,6 +91,11 @@ class Layer:
     masked: str = field(default="", repr=False, compare=False)
     measured: Measured | None = None
     findings: tuple[Finding, ...] = ()
+
+    @cached_property
+    def activation(self) -> str | None:
+        """The activation before the kernel, "linear" at the inputs; None if it is not known."""
+        return "linear" if self.reads_input else activation_of(self.curve)
 
     @property
     def unstable(self) -> bool:

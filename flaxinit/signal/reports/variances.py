@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.finding import DEPTHS, Finding
-from flaxinit.signal.reports.gains import PYTORCH, gain_of, he_line, name_of, other_fans, ratio_of
+from flaxinit.signal.reports.gains import PYTORCH, gain_of, he_line, other_fans, ratio_of
 from flaxinit.signal.reports.repeats import repeats
 
 if TYPE_CHECKING:
+    from flaxinit.signal.measuring.measured import Measured
     from flaxinit.signal.reports.report import Layer, Report
 
 _TUNE = "init = flaxinit.tune(model, x), and draw the parameters with init"
 
 # Of a kernel before a norm, Σ W dW is 0 but for rounding; of another one, it is of the size of
 # √Σ (δ y)², and less than a thousandth of it in one of 1250 draws.
-IDLE = 1e-3
+_IDLE = 1e-3
 # SiLU is critical at K* = 14.3, and no activation of the catalogue is further from 1.
 _FURTHEST = 15.0
 _ERRORS = 4.0  # standard errors; chance passes them once in 16,000 kernels
@@ -76,11 +77,15 @@ def _is_judged(layer: "Layer") -> bool:
         seen
         and layer.sigma_w2_wanted
         and layer.sigma_w2 > 1e-5 * seen.sigma_w2  # not of equal entries
-        and seen.along is not None
-        and abs(seen.along) > IDLE
+        and has_effect(seen)
         and (layer.reads_input or layer.curve is not None)
         and not layer.looked_up  # the size of its rows is that of the stream
     )
+
+
+def has_effect(seen: "Measured") -> bool:
+    """Return whether a factor on a kernel changes the output of the model."""
+    return seen.along is not None and abs(seen.along) > _IDLE
 
 
 def _error(layer: "Layer") -> float:
@@ -91,7 +96,7 @@ def _error(layer: "Layer") -> float:
 def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
     """Say what is wrong with a variance, by its likely cause, and what to write."""
     drawn, wanted = layer.sigma_w2, layer.sigma_w2_wanted or 1.0
-    name = name_of(layer)
+    name = layer.activation
     change = f"the second moment becomes {drawn / wanted:.2g} times what it was."
     other = gain_of(drawn, _ERRORS * error)
     # Three times as many outputs as inputs are common, but a matrix hides no fan.
@@ -190,7 +195,7 @@ def _is_like(layer: "Layer", other: "Layer") -> bool:
     """Return whether a layer of another shape is wrong in the same way."""
     return (
         _is_off(layer)
-        and name_of(layer) == name_of(other)
+        and layer.activation == other.activation
         and abs(math.log(layer.sigma_w2 / other.sigma_w2)) < math.log(2) / 2
     )
 
@@ -201,7 +206,7 @@ def _cause(group: Sequence["Layer"]) -> tuple[str, str, list["Layer"]]:
     if len(off) < max(1, len(group) - 1):  # the first may read the inputs
         return "", _TUNE, off
     layer = off[0]
-    drawn, wanted, name = layer.sigma_w2, layer.sigma_w2_wanted or 1.0, name_of(layer)
+    drawn, wanted, name = layer.sigma_w2, layer.sigma_w2_wanted or 1.0, layer.activation
     other = gain_of(drawn, math.log(1.1))
     whose = f", that of {other}" if other and other != name else ""
     cause = f" σ_w² is {drawn:.2g}{whose}; after {name or 'this function'} {wanted:.3g} keeps it."

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from flaxinit.signal.reports.printed import Printed, grid, span
-from flaxinit.signal.reports.repeats import folded, together
+from flaxinit.signal.reports.printed import Printed, grid
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,4 @@ class Calibration(Printed):
 
     def __rich__(self):
         columns = ("kernel", "shape", "E[y²] before", "after", "factor", "why")
-        rows = (
-            (
-                together(x.path for x in group),
-                group[0].shape,
-                *(span(getattr(x, name) for x in group) for name in ("before", "after", "factor")),
-                group[0].why,
-            )
-            for group in folded(self.rows, lambda row: row.why)
-        )
-        return grid(columns, rows)
+        return grid(columns, self.rows, "before", "after", "factor")

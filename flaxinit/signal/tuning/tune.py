@@ -16,8 +16,7 @@ from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.reading import laws
 from flaxinit.signal.reading.checked import check_values
 from flaxinit.signal.reading.model import Programs, programs
-from flaxinit.signal.reports.printed import Printed, grid, span
-from flaxinit.signal.reports.repeats import folded, together
+from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import is_key
 from flaxinit.signal.samples.threads import one_thread
@@ -25,6 +24,7 @@ from flaxinit.signal.tuning.homogeneity import Key, named
 from flaxinit.signal.tuning.plan import plan
 from flaxinit.signal.tuning.tuner import Finite, Tuner
 from flaxinit.trees.factors import by_path, scaled_init
+from flaxinit.trees.modules import is_linen
 
 Keep = Literal["forward", "backward", "both"]
 
@@ -75,16 +75,7 @@ class Factors(Printed, Mapping[str, float]):
         from rich.console import Group
         from rich.text import Text
 
-        rows = (
-            (
-                together(row.path for row in group),
-                group[0].shape,
-                span(row.value for row in group),
-                group[0].why,
-            )
-            for group in folded(self.rows, lambda row: row.why)
-        )
-        table = grid(("parameter", "shape", "factor", "why"), rows)
+        table = grid(("parameter", "shape", "factor", "why"), self.rows, "value")
         return Group(table, Text(self.remark)) if self.remark else table
 
 
@@ -348,8 +339,7 @@ def _init(model: Any) -> Callable:
     """Return the function of a model that initializes it."""
     if isinstance(model, tuple):
         return model[0]
-    linen = sys.modules.get("flax.linen")
-    if linen is not None and isinstance(model, linen.Module):
+    if is_linen(model):
         return model.init
     nnx = sys.modules["flax.nnx"]  # of which the model is made
 
