@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -235,16 +236,15 @@ def swept(title: str, width: int, draws: int) -> dict:
     }
 
 
-def sweep(draws: int) -> list[dict]:
+def sweep(draws: int) -> Iterator[dict]:
     """Measure the models with rough gradients at several widths; narrow ones are drawn oftener."""
-    rows = []
     for title, widths in SWEPT.items():
         for width in widths:
-            rows.append(swept(title, width, draws * max(1, widths[-1] // width // 2)))
-            each = {way: rows[-1][f"{way}, root mean square"] for way in ("forward", "backward")}
+            found = swept(title, width, draws * max(1, widths[-1] // width // 2))
+            each = {way: found[f"{way}, root mean square"] for way in ("forward", "backward")}
             cells = "  ".join(f"{way} {a:6.1%} ± {b:.1%}" for way, (a, b) in each.items())
             print(f"{title:20} {width:5} {cells}", flush=True)
-    return rows
+            yield found
 
 
 def plot_sweep(rows: list[dict], title: str):
@@ -317,8 +317,10 @@ def main() -> None:
     options = parser.parse_args()
     with jax.numpy_dtype_promotion("standard"):  # Flax's pooling divides by an integer
         if options.sweep:
-            rows = sweep(options.draws)
-            write("forecast_widths", {"environment": environment(), "rows": rows})
+            rows, made_by = [], environment()
+            for found in sweep(options.draws):  # hours: what is measured is written
+                rows.append(found)
+                write("forecast_widths", {"environment": made_by, "rows": rows})
             title = "forecast against draws, by width (dotted: standard errors)"
             save(plot_sweep(rows, title), RESULTS / "forecast_widths.png")
             return
