@@ -154,6 +154,37 @@ def test_a_kernel_that_is_used_again_is_the_same_kernel():
     assert rolled == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("window", [(), (3,)], ids=["dense", "convolution"])
+def test_gradients_of_the_uses_of_a_kernel_are_correlated(window):
+    """W x + W x has the gradient 2 δ x. W u + W v has δ (u + v), and E(u + v)² = 2 + 2c."""
+    inputs, axes = x(8, *(5 for _ in window), 32), ("NWC", "WIO", "NWC")
+
+    def init(key, x):
+        fans = ((32, 256), (256, 256), (256, 256))
+        return [flaxinit.lecun()(key, (*window, *each)) for each in fans]
+
+    def meet(x, w):
+        if not window:
+            return x @ w
+        return jax.lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=axes)
+
+    def gradient(uses):
+        def apply(w, x):
+            h = meet(x, w[0])
+            return meet(sum(meet(jnp.roll(h, n, axis=0), w[1]) for n in uses), w[2])
+
+        report = flaxinit.forecast((init, apply), inputs, backward=True)
+        (square,) = {layer.gradient_parameter for layer in report.layers if layer.path == "1"}
+        return square
+
+    once = gradient([0])
+    assert gradient([0, 0]) == pytest.approx(4 * once)
+    a = np.asarray(inputs, np.float64)
+    expected = np.sum((a + np.roll(a, 1, axis=0)) ** 2) / np.sum(a**2)
+    # c is the mean of 4096 products, and differs a little where windows end.
+    assert gradient([0, 1]) == pytest.approx(expected * once, rel=5 / 4096**0.5)
+
+
 @pytest.mark.parametrize("width", [48, 64, 100])
 def test_a_kernel_may_meet_the_inputs_and_then_what_it_made(width):
     dense, x = nn.Dense(width), jax.random.normal(jax.random.key(0), (8, width))

@@ -14,9 +14,10 @@ from benchmarks.bounds import z_score
 from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.products import contracted
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
+from flaxinit.signal.samples.alignment import aligned
 from flaxinit.signal.samples.draws import gaussian
 from flaxinit.signal.samples.limits import Limits
-from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact
+from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, exact
 
 
 def interpreter(**limits):
@@ -268,3 +269,15 @@ def test_independent_signals_of_different_widths_are_all_used():
     assert apart.replicas == 10
     assert contracted(product, signal(4, 1), signal(10, 1, 2), Limits()).replicas == 4
     assert contracted(product, signal(4, 1), signal(10, 2), Limits(entries=54)).replicas == 6
+
+
+def test_a_parameter_makes_a_signal_no_smaller_sample():
+    """The law of a parameter is read from as many entries as that needs."""
+    signal = Signal(np.ones((64, 8, 256)), (8, 256), (PLACE, WIDTH), frozenset({1}), None)
+    entries, origin = np.arange(4096.0).reshape(16, 256), frozenset({(0, ())})
+    bias = Signal(entries, (256,), (WIDTH,), frozenset({2}), origin)
+    bias = bias.with_data(entries[:, None], shape=(1, 256), roles=(CONSTANT, WIDTH))
+    for pair in ([signal, bias], [bias, signal]):
+        made = aligned(pair, Limits(particles=2**14), np.random.default_rng(0))
+        assert [each.replicas for each in made] == [64, 64]
+        np.testing.assert_array_equal(made[pair.index(bias)].data[:, 0], np.tile(entries, (4, 1)))

@@ -33,7 +33,9 @@ def concatenated(
     held = [max(sizes) for sizes in zip(*(s.held for s in like), strict=True)]
     parts = []
     for cut in cuts:
-        data = cut.data[:replicas] if cut.replicas > 1 else cut.data
+        data = cut.data
+        if cut.replicas not in (1, replicas):
+            data = np.take(data, np.arange(replicas) % cut.replicas, axis=0)
         others = [i for i in range(data.ndim - 1) if i != axis]
         for i, want in zip(others, held, strict=True):
             if data.shape[i + 1] not in (1, want):

@@ -1,11 +1,13 @@
-"""Gradients of parameters, as second moments alone: a gradient is as large as its parameter.
+"""Gradients of parameters: a sample that has their exact second moment.
 
 For a kernel that sees x and whose outputs have the gradient δ, with both independent,
 
     dW = Σ_i δ_i x_i,    E[dW²] = Σ_ij E[δ_i δ_j] E[x_i x_j],
 
 where the sums run over places (Yang 2020: the transposed kernel may be taken as independent of the
-kernel).
+kernel). A gradient is as large as its parameter, so the sample has a few entries of each axis. It
+is made of such products, and not drawn: the gradients of several uses of a kernel are summed, and
+they are correlated.
 """
 
 import math
@@ -14,15 +16,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from flaxinit.signal.rules.kernels import rescaled
 from flaxinit.signal.rules.movement import permuted
 from flaxinit.signal.rules.products import axes_of
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
 from flaxinit.signal.samples.limits import Limits, must_fit
 from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, joined
 
-_FEW = 64  # channels, where there are too many places for a Gram matrix
-# Of a gradient: a sum over a part of its terms strays by as many times more as there are of them.
-_HELD, _ENTRIES = 16, 2**16
+# Entries of each axis that are held; of channels, where no Gram matrix has the second moment.
+_HELD, _FEW = 16, 64
+_ENTRIES = 2**16  # of the sample of a table's gradient
 
 
 def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
@@ -39,21 +42,24 @@ def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
     return entries * max(one.replicas, other.replicas) > limits.places**2
 
 
-def of_kernel(
-    equation, signals: Sequence[Signal], numbers: Iterator[int], rng: np.random.Generator
-) -> Signal:
+def of_kernel(equation, signals: Sequence[Signal], limits: Limits) -> Signal:
     """Return the gradient of a kernel in a dot_general."""
-    grams, start = [], len(axes_of(equation, 0, len(signals[0].shape)).batch)
-    terms, mean = range(0), np.zeros(())
+    shape = tuple(equation.outvars[0].aval.shape)
+    grams, groups, held, terms, mean = [], [], [], range(0), np.zeros(())
+    start = len(axes_of(equation, 0, len(signals[0].shape)).batch)
     for side, signal in enumerate(signals):
         axes = axes_of(equation, side, len(signal.shape))
         whole = permuted(expanded(signal, axes.summed), (*axes.batch, *axes.summed, *axes.free))
-        b, s = len(axes.batch), len(axes.summed)
-        data = whole.data
-        batch, places = math.prod(data.shape[1 : 1 + b]), math.prod(data.shape[1 + b : 1 + b + s])
-        data = np.moveaxis(data.reshape(len(data), batch, places, -1), 1, 0)
+        b, s = len(axes.batch), len(axes.batch) + len(axes.summed)
+        batch, places = math.prod(whole.held[:b]), math.prod(whole.held[b:s])
+        must_fit(batch * places**2, "the gradient of a kernel", shape)
+        some = whole.data[(slice(None), *(slice(_HELD),) * b)]
+        some = some.reshape(*some.shape[: b + 1], places, *whole.held[s:])
+        some = _grouped(some, range(b + 2, some.ndim), _HELD)
+        held.append(some.shape[b + 2 :])
+        groups.append(some.reshape(*some.shape[: b + 2], -1))
+        data = np.moveaxis(whole.data.reshape(len(whole.data), batch, places, -1), 1, 0)
         data = np.swapaxes(data, 1, 2).reshape(batch, places, -1)
-        must_fit(batch * places**2, "the gradient of a kernel", equation.outvars[0].aval.shape)
         grams.append(data @ np.swapaxes(data, 1, 2) / data.shape[-1])
         if not signal.backward:
             terms = range(start, start + len(axes.free))
@@ -62,18 +68,14 @@ def of_kernel(
     square = float(np.mean(np.sum(grams[0] * grams[1], axis=(1, 2))))
     slopes = grams[0 if signals[0].backward else 1]
     common = float(np.mean(np.einsum("bij,bi,bj->b", slopes, mean, mean)))
-    shape = tuple(equation.outvars[0].aval.shape)
-    return summary(square, shape, signals, numbers, rng, common, terms)
+    one, other = _paired(groups, limits.entries)
+    sample = np.swapaxes(one, -1, -2) @ other
+    sample = sample.reshape(*sample.shape[:-2], *held[0], *held[1])
+    return _gradient(sample, square, common, terms, shape, signals)
 
 
-def of_convolution(
-    equation,
-    signals: Sequence[Signal],
-    limits: Limits,
-    numbers: Iterator[int],
-    rng: np.random.Generator,
-) -> Signal:
-    """Return the gradient of a kernel in a convolution, the mean over the places of its window."""
+def of_convolution(equation, signals: Sequence[Signal], limits: Limits) -> Signal:
+    """Return the gradient of a kernel in a convolution; its second moment is that of all taps."""
     params, shape = equation.params, tuple(equation.outvars[0].aval.shape)
     x_spec, w_spec, out_spec = params["dimension_numbers"]
     x, slope = (
@@ -90,60 +92,78 @@ def of_convolution(
     )
     before, after = (math.prod(each.held[:-1]) for each in (x, slope))
     taps, rank = math.prod(window.sizes), len(x_spec) - 1
-    if max(before, after) <= limits.places:
+    gathered = max(before, after) <= limits.places
+    each, room = (_HELD, limits.entries // taps) if gathered else (_FEW, limits.entries)
+    groups = [_grouped(signal.data, [rank + 1], each) for signal in (x, slope)]
+    seen, slopes = _paired(groups, room)
+    seen = patches(seen[..., None, :], window).reshape(len(seen), after, -1, taps)
+    slopes = np.swapaxes(slopes.reshape(len(slopes), after, -1), 1, 2)
+    sample = np.stack([slopes @ seen[..., tap] for tap in range(taps)])  # taps, groups, δ, x
+    if gathered:
         slopes = gram(slope.data, rank)
         seen = gram_of_patches(gram(x.data, rank), window, x.held[:-1])
         square = float(np.sum(seen * slopes)) / taps
-        each = np.mean(x.data, axis=(0, -1))[None, ..., None, None]
-        mean = np.mean(patches(each, window).reshape(-1, taps), axis=1)
+        mean = np.mean(x.data, axis=(0, -1))[None, ..., None, None]
+        mean = np.mean(patches(mean, window).reshape(-1, taps), axis=1)
         common = float(mean @ slopes @ mean)
     else:
-        few = max(1, limits.entries // before // _FEW)
-        thin = [each.data[:few, ..., :_FEW] for each in (x, slope)]
-        replicas = min((len(data) for data in thin if len(data) > 1), default=1)
-        seen = patches(thin[0][:replicas, ..., None, :], window)
-        seen = seen.reshape(len(seen), after, -1, taps)
-        left = thin[1][:replicas].reshape(-1, after, thin[1].shape[-1]).swapaxes(1, 2)
-        products = np.stack([left @ seen[..., n] for n in range(taps)])
         square, common = (
-            float(np.mean(each**2)) for each in (products, np.mean(products, axis=(0, -1)))
+            float(np.mean(part**2)) for part in (sample, np.mean(sample, axis=(0, -1)))
         )
+    sample = np.moveaxis(sample, (0, 2, 3), (3, 2, 1))  # groups, x, δ, taps
+    sample = sample.reshape(*sample.shape[:3], *window.sizes)
+    sample = np.transpose(sample, (0, *(1 + out_spec.index(axis) for axis in range(rank + 1))))
     terms = [axis for axis in range(len(shape)) if axis != out_spec[1]]
-    return summary(square, shape, signals, numbers, rng, common, terms)
+    return _gradient(sample, square, common, terms, shape, signals)
 
 
-def summary(
+def _grouped(data: np.ndarray, axes: Sequence[int], most: int) -> np.ndarray:
+    """Cut channels into groups, each of which counts as a replica."""
+    for axis in axes:
+        size = min(data.shape[axis], most)
+        data = np.take(data, np.arange(data.shape[axis] // size * size), axis)
+        data = data.reshape(*data.shape[:axis], -1, size, *data.shape[axis + 1 :])
+        data = np.moveaxis(data, axis, 1).reshape(-1, *data.shape[1:axis], *data.shape[axis + 1 :])
+    return data
+
+
+def _paired(groups: Sequence[np.ndarray], room: int) -> list[np.ndarray]:
+    """Pair the groups of two signals, as many as there is room for; the fewer are repeated."""
+    largest = max(each[0].size for each in groups)
+    count = max(1, min(max(map(len, groups)), room // largest))
+    return [np.take(each, np.arange(count) % len(each), axis=0) for each in groups]
+
+
+def _gradient(
+    sample: np.ndarray,
     square: float,
+    common: float,
+    terms: Sequence[int],
     shape: tuple[int, ...],
     signals: Sequence[Signal],
-    numbers: Iterator[int],
-    rng: np.random.Generator,
-    common: float = 0.0,
-    terms: Sequence[int] = (),
 ) -> Signal:
-    """Draw a few Gaussian entries to stand for all.
+    """Return a sample that is rescaled to exact moments.
 
     Args:
-        square: their second moment, which they have exactly.
-        shape: of the gradient.
-        signals: that it was made of.
-        numbers: names draws.
-        rng: random numbers.
+        sample: replicas × entries.
+        square: their second moment.
         common: second moment of the mean over the terms of the fan, which standardized weights
             take away. It is large after ReLU, where all terms have one sign.
         terms: the axes of the fan.
+        shape: of the gradient.
+        signals: that it was made of.
     """
-    held = tuple(min(n, _HELD) for n in shape)
+    if axes := tuple(axis + 1 for axis in terms if sample.shape[axis + 1] > 1):
+        common, mean = min(common, square), np.mean(sample, axis=axes, keepdims=True)
+        sample = _scaled(sample - mean, square - common) + _scaled(mean, common)
+    else:
+        sample = _scaled(sample, square)
     roles = tuple(WIDTH if n > 1 else CONSTANT for n in shape)
-    each, mean = rng.standard_normal((max(1, _ENTRIES // math.prod(held)), *held)), 0.0
-    if axes := tuple(axis + 1 for axis in terms if held[axis] > 1):
-        each -= np.mean(each, axis=axes, keepdims=True)
-        mean = rng.standard_normal([1 if n in axes else size for n, size in enumerate(each.shape)])
-        mean *= math.sqrt(min(common, square) / float(np.mean(mean**2)))
-        square -= min(common, square)
-    each *= math.sqrt(square / float(np.mean(each**2)))
-    made = Signal(each + mean, shape, roles, **joined(signals))
-    return replace(made, sources=frozenset({next(numbers)}))
+    return Signal(sample, shape, roles, **joined(signals))
+
+
+def _scaled(sample: np.ndarray, square: float) -> np.ndarray:
+    return rescaled(sample, np.full((1,) * sample.ndim, square), tuple(range(sample.ndim)))
 
 
 def of_table(
@@ -165,4 +185,7 @@ def of_table(
     total = 0.0
     for row in np.unique(rows):
         total += float(np.mean(np.sum(data[:, rows == row], axis=1) ** 2))
-    return summary(total / shape[axis], shape, signals, numbers, rng)
+    held = [min(n, _HELD) for n in shape]
+    sample = rng.standard_normal((max(1, _ENTRIES // math.prod(held)), *held))
+    made = _gradient(sample, total / shape[axis], 0.0, (), shape, signals)
+    return replace(made, sources=frozenset({next(numbers)}))

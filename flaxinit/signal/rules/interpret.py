@@ -157,7 +157,7 @@ class Interpreter:
         if side is not None:
             return self.meetings.dot_general(equation, signals, side)
         if is_gradient(equation, signals, self.limits):
-            return of_kernel(equation, signals, self.numbers, self.rng)
+            return of_kernel(equation, signals, self.limits)
         one, other = signals
         summed = axes_of(equation, 0, len(one.shape)).summed
         drawn = one.sources and other.sources and not (one.backward or other.backward)
@@ -170,7 +170,7 @@ class Interpreter:
             return self.meetings.convolution(equation, signals)
         one, other = signals
         if one.origin is other.origin is None and one.backward != other.backward:
-            return of_convolution(equation, signals, self.limits, self.numbers, self.rng)
+            return of_convolution(equation, signals, self.limits)
         return None
 
 

@@ -14,8 +14,10 @@ def aligned(signals: Sequence[Signal], limits: Limits, rng: np.random.Generator)
     shape = next(signal.shape for signal in signals if len(signal.shape) == rank)
     full = [signal if len(signal.shape) == rank else _scalar(signal, shape) for signal in signals]
     held = tuple(_common(full, axis) for axis in range(rank))
-    replicas = min((s.replicas for s in full if s.replicas > 1), default=1)
-    if any(signal.is_parameter for signal in full) and not all(s.is_parameter for s in full):
+    varied = [signal for signal in full if signal.replicas > 1]
+    leading = [signal for signal in varied if not signal.is_parameter]
+    replicas = min((signal.replicas for signal in leading or varied), default=1)
+    if varied and not leading and not all(signal.is_parameter for signal in full):
         # A parameter is held with enough replicas to read its law: more than a signal needs.
         replicas = min(replicas, limits.replicas(held[-1:]))
     return [resized(signal, held, replicas, rng) for signal in full]
@@ -39,12 +41,17 @@ def _common(signals: Sequence[Signal], axis: int) -> int:
 def resized(
     signal: Signal, held: tuple[int, ...], replicas: int, rng: np.random.Generator
 ) -> Signal:
-    """Return the signal with these held sizes; drawn entries that it lacks are resampled."""
+    """Return the signal with these held sizes; drawn entries that it lacks are resampled.
+
+    Replicas that it lacks are repeated.
+    """
     if signal.held == held and signal.replicas in (1, replicas):
         return signal
-    data = signal.data[:replicas] if signal.replicas > 1 else signal.data
-    bases = [b for b in signal.bases if b.data.shape == signal.data.shape]
-    bases = [b._replace(data=b.data[: len(data)]) for b in bases]
+    data, bases = signal.data, [b for b in signal.bases if b.data.shape == signal.data.shape]
+    if signal.replicas not in (1, replicas):
+        some = np.arange(replicas) % signal.replicas
+        data = np.take(data, some, axis=0)
+        bases = [b._replace(data=np.take(b.data, some, axis=0)) for b in bases]
     for axis, (have, want) in enumerate(zip(data.shape[1:], held, strict=True), start=1):
         constant = have == 1 and (signal.known or signal.roles[axis - 1] == CONSTANT)
         if have == want or constant:
