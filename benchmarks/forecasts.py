@@ -3,10 +3,10 @@
     python -m benchmarks.forecasts [--width 256] [--draws 32] [--only encoder]
     python -m benchmarks.forecasts --sweep [--draws 32]
 
-Each kernel's second moment, the correlations of its outputs, and the second moment of its gradient
-where the output has a unit Gaussian gradient, are held against the mean over draws of the
-parameters. An error is the forecast over that mean, less 1 (of correlations, the difference);
-beside it stands the standard error of the mean.
+Each kernel's second moment, and the second moment of its gradient where the output has a unit
+Gaussian gradient, are held against the mean over draws of the parameters; the correlations of its
+outputs against ratios of such means. An error is the forecast over the mean, less 1 (of
+correlations, the difference); beside it stands the standard error of what was measured.
 
 An error is out of bounds if it exceeds the tolerance and three standard errors. The tolerance is
 narrow where a norm fixes what the kernel reads: where, by the rules of the operations before, that
@@ -18,7 +18,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +40,7 @@ from flaxinit.versions.jaxpr import bind, evaluate
 RESULTS = Path(__file__).parent / "results"
 KERNELS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose, StandardizedConv)
 Draws = dict[str, np.ndarray]
+Errors = dict[str, tuple[float, float]]  # with standard errors
 # What may be off: second moments at kernels that read a normed signal and at others, correlations,
 # gradients.
 NORMED, OTHERS, CORRELATION, GRADIENT = 0.03, 0.10, 0.05, 0.15
@@ -53,12 +54,17 @@ _PARTICLES = 2**14  # so that less is left of what the width does not change
 
 
 class Measured(NamedTuple):
-    """By kernel, what each draw has: E[y²], E[dW²], and correlations of positions and samples."""
+    """By kernel, E[y²] and E[dW²] of each draw."""
 
     signals: Draws
     slopes: Draws
-    positions: Draws
-    samples: Draws
+
+
+class Correlated(NamedTuple):
+    """By kernel, the correlations of two positions and of two samples, with standard errors."""
+
+    positions: Errors
+    samples: Errors
 
 
 def measured(model: nn.Module, *inputs, draws: int = 32, **options) -> Measured:
@@ -69,37 +75,100 @@ def measured(model: nn.Module, *inputs, draws: int = 32, **options) -> Measured:
 
     def one(key):
         keys = jax.random.split(key)
-        variables = model.init(keys[0], *inputs, **options)
-        others = {k: v for k, v in variables.items() if k != "params"}
-
-        def run(params):
-            return model.apply(
-                {"params": params, **others},
-                *inputs,
-                mutable=["intermediates", "batch_stats"],
-                capture_intermediates=lambda module, method: isinstance(module, KERNELS),
-                **options,
-            )
-
-        out, pull, state = jax.vjp(run, variables["params"], has_aux=True)
+        params, run = _drawn(model, inputs, options, keys[0])
+        out, pull, outputs = jax.vjp(run, params, has_aux=True)
         (slopes,) = pull(jax.random.normal(keys[1], out.shape))
-        outputs = state["intermediates"]
-        return (
-            jax.tree.map(lambda y: jnp.mean(y**2), outputs),
-            jax.tree.map(lambda y: jnp.mean(y**2), slopes),
-            *(
-                jax.tree_util.tree_map_with_path(partial(_correlation, axis=axis), outputs)
-                for axis in (1, 0)
-            ),
+        return [jax.tree.map(lambda y: jnp.mean(y**2), tree) for tree in (outputs, slopes)]
+
+    return Measured(*(dict(_named(tree)) for tree in _mapped(one, draws)))
+
+
+def correlated(model: nn.Module, *inputs, draws: int = 32, **options) -> Correlated:
+    """Draw a Linen model, and pool the correlations E[y_i y_j] / √(E[y_i²] E[y_j²]) of places.
+
+    The expectations are means over channels and draws, as in a forecast. The mean of the cosines of
+    single draws is another number where channels are few: with n of them it is less by about
+    c (1 - c²) / 2n.
+    """
+
+    def outputs(key):
+        params, run = _drawn(model, inputs, options, jax.random.split(key)[0])
+        return jax.tree_util.tree_map_with_path(_places, run(params)[1])
+
+    squares = _mapped(lambda key: jax.tree.map(lambda y: jnp.mean(y**2, -1), outputs(key)), draws)
+    squares = jax.tree.map(lambda q: jnp.mean(q, 0), squares)
+
+    def one(key):
+        return [
+            jax.tree.map(partial(_products, axis=axis), outputs(key), squares) for axis in (1, 0)
+        ]
+
+    return Correlated(
+        *({p: _pooled(*np.moveaxis(x, 1, 0)) for p, x in _named(t)} for t in _mapped(one, draws))
+    )
+
+
+def _drawn(model: nn.Module, inputs, options, key):
+    """Return parameters, and a function of them: the model's output, and those of its kernels."""
+    variables = model.init(key, *inputs, **options)
+    others = {k: v for k, v in variables.items() if k != "params"}
+
+    def run(params):
+        out, state = model.apply(
+            {"params": params, **others},
+            *inputs,
+            mutable=["intermediates", "batch_stats"],
+            capture_intermediates=lambda module, method: isinstance(module, KERNELS),
+            **options,
         )
+        return out, state["intermediates"]
 
-    keys = jax.random.split(jax.random.key(1), draws)
-    trees = jax.jit(lambda keys: jax.lax.map(one, keys))(keys)
-    return Measured(*({_path(p): np.array(x) for p, x in _leaves(tree)} for tree in trees))
+    return variables["params"], run
 
 
-def audited(build, *inputs, draws: int = 32) -> Measured:
-    """Draw an NNX module, so many times, as audit() measures it, with a new gradient each time."""
+def _mapped(one: Callable, draws: int):
+    return jax.jit(partial(jax.lax.map, one))(jax.random.split(jax.random.key(1), draws))
+
+
+def _named(tree) -> Iterator[tuple[str, np.ndarray]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield "params/" + name(path).replace("__call__/0", "kernel"), np.array(leaf)
+
+
+def _places(path, y):
+    """Return outputs as samples × positions × channels."""
+    heads = any(part in name(path) for part in ("query", "key", "value"))
+    channels = math.prod(y.shape[-2:] if heads else y.shape[-1:])
+    return y.reshape(len(y), -1, channels)
+
+
+def _products(y, squares, axis: int):
+    """Return the mean product of each place with the others along an axis, and its square.
+
+    Both are those of one draw, over the root mean squares of all draws; nan if there is no other.
+    """
+    y, count = y / jnp.sqrt(jnp.where(squares > 0, squares, 1))[..., None], y.shape[axis]
+    others = (jnp.sum(y, axis, keepdims=True) - y) / (count - 1) if count > 1 else jnp.nan
+    return jnp.stack([jnp.mean(y * others, -1), jnp.mean(y**2, -1)])
+
+
+def _pooled(products: np.ndarray, squares: np.ndarray) -> tuple[float, float]:
+    """Return a correlation and its standard error, by the delta method.
+
+    Args:
+        products: draws × samples × positions.
+        squares: of the same, with the mean 1 over draws.
+    """
+    mean = products.mean(0)
+    influence = np.mean(products - mean * squares, axis=(1, 2))
+    return float(mean.mean()), float(influence.std(ddof=1)) / len(influence) ** 0.5
+
+
+def audited(build, *inputs, draws: int = 32) -> tuple[Measured, Correlated]:
+    """Draw an NNX module, so many times, as audit() measures it, with a new gradient each time.
+
+    Its cosines are those of single draws, which are correlations up to 1 / channels.
+    """
     traced = programs(build, inputs, {})
     pullback, (output,) = traced.pullback(), traced.outputs
 
@@ -120,48 +189,32 @@ def audited(build, *inputs, draws: int = 32) -> Measured:
             for field in fields:
                 found[field].setdefault(layer.path, []).append(getattr(layer.measured, field))
     arrays = {k: {p: np.array(v, float) for p, v in each.items()} for k, each in found.items()}
-    return Measured(*(arrays[k] for k in ("signal_out", "slopes", "positions", "samples")))
+    cosines = ({p: _mean(v) for p, v in arrays[k].items()} for k in ("positions", "samples"))
+    return Measured(arrays["signal_out"], arrays["slopes"]), Correlated(*cosines)
 
 
-def _leaves(tree):
-    return jax.tree_util.tree_leaves_with_path(tree)
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1)) / len(values) ** 0.5
 
 
-def _path(path) -> str:
-    return "params/" + name(path).replace("__call__/0", "kernel")
-
-
-def _correlation(path, y, axis: int):
-    """Return the mean cosine of the channels at two samples, or at two positions of a sample."""
-    heads = any(part in name(path) for part in ("query", "key", "value"))
-    channels = math.prod(y.shape[-2:] if heads else y.shape[-1:])
-    y = y.reshape(y.shape[0], -1, channels)
-    count = y.shape[axis]
-    y = y / jnp.sqrt(jnp.mean(y**2, axis=-1, keepdims=True))
-    total, alone = jnp.mean(jnp.sum(y, axis=axis) ** 2), jnp.mean(y**2) * count
-    return (total - alone) / (count * (count - 1)) if count > 1 else jnp.nan
-
-
-def compared(forecast: dict[str, float | None], draws: Draws) -> dict[str, tuple[float, float]]:
+def compared(forecast: dict[str, float | None], draws: Draws) -> Errors:
     """By kernel, the error of the forecast and the standard error of the mean over draws."""
     table = {}
     for path, values in draws.items():
         if (expected := forecast.get(path)) is not None:
-            mean = float(values.mean())
-            error = float(values.std(ddof=1)) / len(values) ** 0.5
+            mean, error = _mean(values)
             table[path] = (expected / mean - 1, error / mean)
     return table
 
 
-def differing(forecast: dict[str, float | None], draws: Draws) -> dict[str, tuple[float, float]]:
-    """By kernel, the forecast less the mean over draws, and the standard error of that mean."""
-    table = {}
-    for path, values in draws.items():
-        expected = forecast.get(path)
-        if expected is not None and np.all(np.isfinite(values)):
-            error = float(values.std(ddof=1)) / len(values) ** 0.5
-            table[path] = (expected - float(values.mean()), error)
-    return table
+def differing(forecast: dict[str, float | None], found: Errors) -> Errors:
+    """By kernel, the forecast less what was found, and the standard error of that."""
+    return {
+        path: (expected - value, error)
+        for path, (value, error) in found.items()
+        if (expected := forecast.get(path)) is not None and math.isfinite(value)
+    }
 
 
 def row(title: str, model, inputs, options, draws: int, particles: int = 4096) -> dict:
@@ -169,8 +222,11 @@ def row(title: str, model, inputs, options, draws: int, particles: int = 4096) -
     start = time.process_time()
     report = flaxinit.forecast(model, *inputs, backward=True, particles=particles, **options)
     seconds = time.process_time() - start
-    draw = measured if isinstance(model, nn.Module) else audited
-    found = draw(model, *inputs, draws=draws, **options)
+    if isinstance(model, nn.Module):
+        found = measured(model, *inputs, draws=draws, **options)
+        alike = correlated(model, *inputs, draws=draws, **options)
+    else:
+        found, alike = audited(model, *inputs, draws=draws)
     layers = report.layers
 
     def of(field: str) -> dict[str, float | None]:
@@ -179,8 +235,8 @@ def row(title: str, model, inputs, options, draws: int, particles: int = 4096) -
     errors = {
         "forward": compared(of("signal_out"), found.signals),
         "backward": compared(of("gradient_parameter"), found.slopes),
-        "positions": differing(of("positions"), found.positions),
-        "samples": differing(of("samples"), found.samples),
+        "positions": differing(of("positions"), alike.positions),
+        "samples": differing(of("samples"), alike.samples),
     }
     normed = {layer.path for layer in layers if layer.normed}
     gradient = GRADIENT_OF.get(title, GRADIENT)
