@@ -227,6 +227,22 @@ def test_rows_that_are_sorted_by_expert_meet_a_kernel_each():
     assert measured.path == "0" and measured.signal_out == pytest.approx(1, rel=0.1)
 
 
+def test_the_gradient_of_experts_that_see_the_same_tokens():
+    """E[dW²] = Σ_t E[x_t²] for unit gradients; each group holds its tokens once for its experts."""
+
+    def init(key, x):
+        keys = jax.random.split(key, (2, 3))
+        return jax.vmap(jax.vmap(lambda key: flaxinit.lecun()(key, (512, 1200))))(keys)
+
+    def apply(w, x):
+        tokens = jnp.broadcast_to(x[:, None], (2, 3, *x.shape[1:]))
+        return jnp.einsum("getd,gedf->getf", tokens, w)
+
+    (layer,) = flaxinit.forecast((init, apply), x(2, 4, 512), backward=True).layers
+    square = 4 * float(jnp.mean(x(2, 4, 512) ** 2))
+    assert layer.gradient_parameter == pytest.approx(square, rel=0.02)
+
+
 def test_a_tied_head_knows_the_rows_that_were_looked_up():
     """Of 20 logits one is √width |e|, the others are of unit second moment."""
 
@@ -392,34 +408,6 @@ def test_the_bits_of_a_number_are_those_of_its_dtype(bits):
     assert second.signal_in == pytest.approx(first.signal_out, rel=2 * precision)
     # A cleared bit makes numbers smaller.
     assert second.signal_in < first.signal_out
-
-
-def test_a_model_on_shards():
-    """What stands inside a shard_map over one device is read; parts of a signal are refused."""
-
-    def init(key, x):
-        keys = jax.random.split(key)
-        return [flaxinit.lecun()(keys[0], (16, 256)), flaxinit.he()(keys[1], (256, 8))]
-
-    def forecast_on(count):
-        axes, devices = (jax.sharding.AxisType.Auto,), jax.devices()[:count]
-        mesh = jax.make_mesh((count,), ("data",), axes, devices=devices)
-        spec, every = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
-
-        def one(x, w):
-            return jax.nn.relu(x @ w[0]) @ w[1]
-
-        def apply(w, x):
-            return jax.shard_map(one, mesh=mesh, in_specs=(spec, every), out_specs=spec)(x, w)
-
-        return flaxinit.forecast((init, apply), x(4, 16), backward=True)
-
-    with pytest.raises(ValueError, match="over 2 devices"):
-        forecast_on(2)
-    report = forecast_on(1)
-    square = float(jnp.mean(x(4, 16) ** 2))
-    for layer in report.layers:
-        assert layer.signal_out == pytest.approx(square, rel=0.02) and layer.gradient_parameter
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits) -> Signal:
     start = len(axes_of(equation, 0, len(signals[0].shape)).batch)
     for side, signal in enumerate(signals):
         axes = axes_of(equation, side, len(signal.shape))
-        whole = permuted(expanded(signal, axes.summed), (*axes.batch, *axes.summed, *axes.free))
+        whole = expanded(signal, (*axes.batch, *axes.summed))
+        whole = permuted(whole, (*axes.batch, *axes.summed, *axes.free))
         b, s = len(axes.batch), len(axes.batch) + len(axes.summed)
         batch, places = math.prod(whole.held[:b]), math.prod(whole.held[b:s])
         must_fit(batch * places**2, "the gradient of a kernel", shape)
