@@ -57,7 +57,8 @@ THEORY = {
 SIGNAL = {
     "samples": set(),
     "rules": {"samples"},
-    "reading": {"samples", "rules"},
+    "shards": {"rules"},
+    "reading": {"samples", "rules", "shards"},
     "measuring": {"samples"},
     "reports": {"samples", "measuring"},
     "tuning": {"samples", "rules", "reading", "reports", "forecast"},

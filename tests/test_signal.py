@@ -1,5 +1,6 @@
 """What `audit` measures agrees with the forecast, in Linen, NNX and hand-written models."""
 
+import contextlib
 import io
 from dataclasses import fields
 
@@ -226,8 +227,9 @@ def test_a_composite_is_a_call():
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_a_mapped_function_is_measured_on_its_shards(kind):
-    """Each device holds a part of `a`'s outputs and of `b`'s inputs: the mean of four products."""
+@pytest.mark.parametrize("current", [False, True])
+def test_a_kernel_on_several_devices_is_measured_as_one(kind, current):
+    """Each device holds a part of `a`'s outputs and of `b`'s inputs."""
     mesh = jax.make_mesh((4,), ("model",), axis_types=(kind,))
     specs = {"a": P(None, "model"), "b": P("model"), "x": P()}
 
@@ -246,14 +248,16 @@ def test_a_mapped_function_is_measured_on_its_shards(kind):
         name: jax.device_put(array, NamedSharding(mesh, specs[name]))
         for name, array in arrays.items()
     }
-    report = flaxinit.audit(mlp, {k: placed[k] for k in "ab"}, placed["x"])
-    assert [(layer.path, layer.fan_in) for layer in report.layers] == [("a", 64), ("b", 32)]
+    with jax.set_mesh(mesh) if current else contextlib.nullcontext():
+        report = flaxinit.audit(mlp, {k: placed[k] for k in "ab"}, placed["x"])
+    assert not report.remarks
+    assert [(layer.path, layer.fan_in) for layer in report.layers] == [("a", 64), ("b", 128)]
     first, second = measured(report)
     hidden = np.maximum(inputs @ a, 0)
-    parts = [hidden[:, i : i + 32] @ b[i : i + 32] for i in range(0, 128, 32)]
+    assert (first.fan_in, second.fan_in) == (64, 128)
     assert first.signal_out == pytest.approx(np.mean((inputs @ a) ** 2), rel=1e-5)
     assert second.signal_in == pytest.approx(np.mean(hidden**2), rel=1e-5)
-    assert second.signal_out == pytest.approx(np.mean(np.square(parts)), rel=1e-5)
+    assert second.signal_out == pytest.approx(np.mean((hidden @ b) ** 2), rel=1e-5)
 
 
 def test_a_scan_backwards_takes_and_gives_in_order():

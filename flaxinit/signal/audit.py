@@ -1,5 +1,6 @@
 """audit(): the signal of a model at its present weights, beside its forecast."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from flaxinit.signal.reading.model import Programs, by_value, traced, with_param
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
 from flaxinit.signal.samples.threads import one_thread
+from flaxinit.signal.shards.axes import on_automatic_axes
 
 
 @one_thread
@@ -164,13 +166,17 @@ def _measured(whole: _Model, backward: bool, phase: Phase) -> tuple[Run, tuple[M
         slopes = cotangents(programs.outputs)
     program = programs.pullback() if backward else programs.apply
     run = Run(programs.names, programs.shapes, phase("measuring", len(program.jaxpr.eqns)))
-    held = [Held(x, frozenset({(n, ())})) for n, x in enumerate(whole.params)]
-    held += [Held(x, None) for x in (*whole.state, *whole.programs.inputs)]
-    held += [Held(x, None, back=True) for x in slopes]
-    with jax.numpy_dtype_promotion("standard"):  # the model is traced; moments are in float32
+    arrays = [*whole.params, *whole.state, *programs.inputs, *slopes]
+    on = on_automatic_axes if programs.joined else contextlib.nullcontext
+    # The model is traced; moments are in float32.
+    with jax.numpy_dtype_promotion("standard"), on(arrays) as arrays:
+        count, given = len(whole.params), len(arrays) - len(slopes)
+        held = [Held(x, frozenset({(n, ())})) for n, x in enumerate(arrays[:count])]
+        held += [Held(x, None) for x in arrays[count:given]]
+        held += [Held(x, None, back=True) for x in arrays[given:]]
         results = run.program(program, held)
-        gradients = [each.value for each in results[: len(whole.params)]] if backward else []
-        return run, finished(run, whole.params, gradients)
+        gradients = [each.value for each in results[:count]] if backward else []
+        return run, finished(run, arrays[:count], gradients)
 
 
 def cotangents(outputs: Sequence[jax.ShapeDtypeStruct]) -> list[jax.Array]:

@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -243,42 +243,60 @@ def run_while(
         holds: the condition, a program, and its operands -> whether it holds.
         run: runs the body.
     """
-    params = equation.params
-    start, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    tested, fixed, carry = operands[:start], operands[start:end], list(operands[end:])
-    condition, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
+    condition, body, tested, fixed, carry = while_operands(equation, operands)
     while holds(condition, [*tested, *carry]):
         carry = run(body, [*fixed, *carry])
     return carry
 
 
-def on_shards(
-    equation: JaxprEqn, operands: Sequence[Any], run: Callable[[ClosedJaxpr, list], tuple]
-) -> tuple[list[Any], Any]:
-    """Return the results of a ``shard_map``, and what else was computed on its shards.
+def while_operands(
+    equation: JaxprEqn, operands: Sequence[Any]
+) -> tuple[ClosedJaxpr, ClosedJaxpr, list, list, list]:
+    """Return the condition and the body of a while loop, and their operands.
 
-    Args:
-        equation: the call.
-        operands: what it is applied to.
-        run: runs the body on a shard; returns its results, and any tree of other arrays.
-
-    Returns:
-        The results, and the tree; its arrays have the shards along a first axis.
+    Those that the condition alone reads come first, then those of the body alone, then those that
+    each step passes on.
     """
-    params, body = equation.params, closed(equation.params["jaxpr"])
+    params = equation.params
+    start, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    condition, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
+    return condition, body, list(operands[:start]), list(operands[start:end]), list(operands[end:])
+
+
+class Mapped(NamedTuple):
+    """A ``shard_map``: what each device runs, the sizes of the mesh axes, and who holds what."""
+
+    body: ClosedJaxpr
+    mesh: Any
+    sizes: dict[str, int]
+    in_specs: Sequence[PartitionSpec]
+    out_specs: Sequence[PartitionSpec]
+    check_vma: bool
+
+
+def mapped(equation: JaxprEqn) -> Mapped:
+    """Take a ``shard_map`` apart."""
+    params = equation.params
     axes = params["newly_manual_axes" if "newly_manual_axes" in params else "manual_axes"]
+    sizes = {axis: n for axis, n in params["mesh"].shape.items() if axis in axes}
+    specs = params["in_specs"], params["out_specs"]
+    return Mapped(closed(params["jaxpr"]), params["mesh"], sizes, *specs, params["check_vma"])
 
-    def one(*shards):
-        results, others = run(body, list(shards))
-        return results, jax.tree.map(lambda x: x[np.newaxis], others)
 
-    mapped = jax.shard_map(
-        one,
-        mesh=params["mesh"],
-        in_specs=tuple(params["in_specs"]),
-        out_specs=(list(params["out_specs"]), PartitionSpec(tuple(axes))),
-        axis_names=set(axes),
-        check_vma=params["check_vma"],
-    )
-    with equation.ctx.manager:
-        return jax.jit(mapped)(*operands)
+def traced_on_device(call: Mapped | None, function: Callable, *avals: Any) -> ClosedJaxpr:
+    """Trace a function as one that a device runs in a ``shard_map``, or, for None, outside."""
+
+    def zeros(aval):
+        zeros, axes = jax.numpy.zeros(aval.shape, aval.dtype), aval.manual_axis_type.varying
+        return jax.lax.pcast(zeros, tuple(axes), to="varying") if axes else zeros
+
+    def traced():
+        programs.append(jax.make_jaxpr(function)(*jax.tree.map(zeros, avals)))
+        return ()
+
+    programs: list[ClosedJaxpr] = []
+    if call is not None:
+        specs = {"in_specs": (), "out_specs": (), "check_vma": call.check_vma}
+        traced = jax.shard_map(traced, mesh=call.mesh, axis_names=set(call.sizes), **specs)
+    jax.eval_shape(traced)
+    return programs[0]

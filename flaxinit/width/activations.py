@@ -76,7 +76,7 @@ def _run(program: ClosedJaxpr, operands: Sequence[Any], place: Place, places, re
                 jnp.stack,
             )
         body = called(each)
-        if body is None or each.primitive.name == "shard_map":
+        if body is None:
             return bind(each, values)  # what a while loop or a branch makes has no fixed number
         return _run(closed(body), values, here, places, record)
 

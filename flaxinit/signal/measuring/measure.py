@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,20 +27,9 @@ from flaxinit.versions.jaxpr import (
     called,
     closed,
     evaluate,
-    on_shards,
     run_while,
     unroll_scan,
 )
-
-
-class _Product(NamedTuple):
-    """An equation on one shard with the values that it reads and makes, still traced."""
-
-    equation: Any
-    held: list[Held]
-    result: Any
-    place: tuple[int, ...]
-
 
 Use = tuple[tuple[int, ...], Origin]
 
@@ -72,8 +61,6 @@ class Run:
     weights: list[tuple[str, Any]] = field(default_factory=list)
     chosen: set[Use] = field(default_factory=set)
     latest: dict[Origin, list[Use]] = field(default_factory=dict)  # uses of a kernel
-    # Products on a shard of the mesh, which have no numbers until all shards have run.
-    on_shards: list[_Product] | None = None
 
     def program(self, program: ClosedJaxpr, operands: Sequence[Held], place=()) -> list[Held]:
         numbers = itertools.count()
@@ -86,19 +73,17 @@ class Run:
 
     def equation(self, equation, held: list[Held], place) -> list[Held]:
         name, params = equation.primitive.name, equation.params
-        values, known = [each.value for each in held], self.on_shards is None
+        values = [each.value for each in held]
         weights = any(each.origin or each.rows for each in held)
         signal = any(each.origin is None for each in held)
         if weights:
-            if name == "shard_map" and signal and known:
-                return self.shards(equation, held, place)
-            if name != "shard_map" and (body := called(equation)):
+            if body := called(equation):
                 return self.program(body, held, place)
-            if name == "cond" and known:
+            if name == "cond":
                 taken = int(values[0])
                 return self.program(closed(params["branches"][taken]), held[1:], (*place, taken))
         if weights and signal:  # a loop may hold products with the signal
-            if name == "while" and known:
+            if name == "while":
                 return run_while(
                     equation,
                     held,
@@ -115,30 +100,6 @@ class Run:
             self.advance()
         return parts(equation, held, results) or made(equation, held, results)
 
-    def shards(self, equation, held: list[Held], place) -> list[Held]:
-        """Run a ``shard_map`` and measure its products on every shard."""
-        products: list[_Product] = []
-
-        def run(body, values):
-            self.on_shards = []
-            try:
-                inside = [h._replace(value=v) for h, v in zip(held, values, strict=True)]
-                results = self.program(body, inside, place)
-                products[:] = self.on_shards
-            finally:
-                self.on_shards = None
-            outcomes[:] = results
-            arrays = [([h.value for h in p.held], p.result) for p in products]
-            return [each.value for each in results], arrays
-
-        outcomes: list[Held] = []
-        results, arrays = on_shards(equation, [each.value for each in held], run)
-        for each, (values, result) in zip(products, arrays, strict=True):
-            for *operands, outcome in zip(*values, result, strict=True):
-                inside = [h._replace(value=v) for h, v in zip(each.held, operands, strict=True)]
-                self.meet(each.equation, inside, outcome, each.place)
-        return [h._replace(value=v) for h, v in zip(outcomes, results, strict=True)]
-
     def meet(self, equation, held: list[Held], result, place) -> None:
         """Measure the kernel if the equation multiplies a signal by it, else note the equation."""
         side = kernel_of(equation, held)
@@ -146,9 +107,6 @@ class Run:
             for number, _ in NOTHING.union(*(each.origin or NOTHING for each in held)):
                 self.met.setdefault(number, equation.primitive.name)
             self.note_weights(equation, held)
-            return
-        if self.on_shards is not None:
-            self.on_shards.append(_Product(equation, held, result, place))
             return
         origin = held[side].origin or held[side].rows or NOTHING
         signal = held[1 - side]
@@ -164,7 +122,7 @@ class Run:
 
     def note_weights(self, equation, held: list[Held]) -> None:
         """Note the weights of attention: values that sum to 1 and multiply a signal."""
-        if equation.primitive.name != "dot_general" or self.on_shards is not None:
+        if equation.primitive.name != "dot_general":
             return
         if not self.found or any(h.origin is not None or h.back for h in held):
             return

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 class Measured:
     """What was measured at a product of one kernel with the signal, y = W x.
 
-    In a loop each number is the mean over the steps. In a ``shard_map`` it is the mean over the
-    products on each device. If devices share the inputs of a kernel, its fan_in is that of one
-    part.
+    In a loop each number is the mean over the steps. The parts of a kernel on the devices of a
+    ``shard_map`` are one kernel.
 
     Attributes:
         path: where the kernel is in the parameters: several paths where it is computed from

@@ -19,6 +19,8 @@ from flaxinit.signal.reading.checked import (
     is_array,
     received,
 )
+from flaxinit.signal.shards.axes import traced_without_mesh
+from flaxinit.signal.shards.unsharded import unsharded
 from flaxinit.trees.modules import is_linen, module_of, nnx_of
 from flaxinit.trees.paths import name
 
@@ -37,6 +39,7 @@ class Programs:
         inputs: the arrays of the call, or their shapes: those given by keyword come last.
         outputs: shapes and dtypes of the output's arrays.
         tree: the structure of the parameters.
+        joined: whether it is one program for what each device of a ``shard_map`` runs.
     """
 
     init: ClosedJaxpr
@@ -47,6 +50,7 @@ class Programs:
     inputs: list[Any]
     outputs: list[jax.ShapeDtypeStruct]
     tree: Any
+    joined: bool
 
 
 def programs(
@@ -107,7 +111,9 @@ def traced(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     made, variables = jax.make_jaxpr(made_by, return_shape=True)(key, arrays)
-    run, output = jax.make_jaxpr(used_by, return_shape=True)(variables, arrays)
+    on_devices, output = jax.make_jaxpr(used_by, return_shape=True)(variables, arrays)
+    run = unsharded(on_devices)
+    joined = run is not on_devices
     outputs = jax.tree.leaves(output)
 
     def pulled(variables, arrays, gradients):
@@ -125,12 +131,13 @@ def traced(
 
     @functools.cache
     def pullback():
-        return part(jax.make_jaxpr(pulled)(variables, arrays, outputs))
+        trace = functools.partial(traced_without_mesh, pulled) if joined else jax.make_jaxpr(pulled)
+        return part(trace(variables, arrays, outputs))
 
     params, _ = variables
     paths = jax.tree_util.tree_leaves_with_path(params)
     return Programs(
-        part(made),
+        unsharded(part(made)),
         part(run),
         pullback,
         [name(path) or "params" for path, _ in paths],
@@ -138,6 +145,7 @@ def traced(
         arrays,
         outputs,
         jax.tree.structure(params),
+        joined,
     )
 
 

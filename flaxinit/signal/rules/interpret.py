@@ -31,8 +31,6 @@ from flaxinit.signal.samples.signals import (
 )
 from flaxinit.versions.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
 
-_SUMS = {"psum", "psum_invariant"}  # over devices, of which there is one
-
 
 @dataclass
 class Interpreter:
@@ -63,14 +61,9 @@ class Interpreter:
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
         name = equation.primitive.name
-        if name == "shard_map" and equation.params["mesh"].size > 1:
-            raise ValueError(
-                f"A shard_map over {equation.params['mesh'].size} devices sees parts of a signal. "
-                "Forecast the model with a mesh of one device: its signal is the same."
-            )
         if body := called(equation):
             return self.run(body, signals)
-        if name in IDENTITIES or name in _SUMS:
+        if name in IDENTITIES:
             return signals
         found = self.control(equation, signals) or self.rule(equation, signals)
         if found is None:

@@ -1,0 +1,119 @@
+"""Functions with a rule of their own for derivatives, which keep it on whole arrays."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from flaxinit.signal.shards.collectives import reduced
+from flaxinit.signal.shards.layout import Layout, Sharded, moved
+from flaxinit.versions.jaxpr import bind, called, traced_on_device
+
+if TYPE_CHECKING:
+    from flaxinit.signal.shards.devices import Devices
+
+
+def with_tangents(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sharded]:
+    """Run a function that has a rule for tangents, and keep the rule."""
+    rule = _Rule(devices, equation, operands)
+
+    @jax.custom_jvp
+    def run(*values):
+        return rule.run(values)
+
+    @run.defjvp
+    def _(values, tangents):
+        given = [t for t, f in zip(tangents, rule.floating, strict=True) if f]
+        made = rule.apply(_pushed, values, given, rule.places)
+        return rule.values(made[: len(made) // 2]), rule.values(made[len(made) // 2 :])
+
+    return rule.results(run)
+
+
+def with_pullback(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sharded]:
+    """Run a function that has a rule for gradients, and keep the rule."""
+    rule = _Rule(devices, equation, operands)
+
+    @jax.custom_vjp
+    def run(*values):
+        return rule.run(values)
+
+    def back(values, slopes):
+        made = iter(rule.apply(_pulled, values, slopes, rule.layouts))
+        return tuple(
+            _slope(devices, next(made), x.layout) if f else None
+            for x, f in zip(operands, rule.floating, strict=True)
+        )
+
+    run.defvjp(lambda *values: (rule.run(values), values), back)
+    return rule.results(run)
+
+
+def _slope(devices: "Devices", x: Sharded, layout: Layout) -> Any:
+    """Return the gradient of an array: that of one which many devices have is a sum."""
+    x = reduced(x, x.layout.axes - layout.axes, "sum", devices.sizes)
+    return moved(x, layout, devices.sizes).value
+
+
+class _Rule:
+    """A function with a rule for its derivative, on one device."""
+
+    def __init__(self, devices: "Devices", equation, operands: Sequence[Sharded]):
+        self.devices, self.equation, self.operands = devices, equation, operands
+        avals = [atom.aval for atom in equation.invars]
+        self.floating = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals]
+        self.places = [x.layout for x, f in zip(operands, self.floating, strict=True) if f]
+        self.layouts = devices.layouts(lambda: devices.run(self.body, operands))
+
+    @property
+    def body(self) -> ClosedJaxpr:
+        body = called(self.equation)
+        assert body is not None
+        return body
+
+    def inside(self, values: Sequence[Any]) -> list[Sharded]:
+        return [Sharded(v, x.layout) for v, x in zip(values, self.operands, strict=True)]
+
+    def values(self, results: Sequence[Sharded]) -> list[Any]:
+        return self.devices.values(results, self.layouts)
+
+    def run(self, values: Sequence[Any]) -> list[Any]:
+        return self.values(self.devices.run(self.body, self.inside(values)))
+
+    def results(self, run: Callable[..., Sequence[Any]]) -> list[Sharded]:
+        made = run(*(x.value for x in self.operands))
+        return [Sharded(*pair) for pair in zip(made, self.layouts, strict=True)]
+
+    def apply(
+        self, derivative: Callable, values: Sequence[Any], given: Sequence[Any], layouts
+    ) -> list[Sharded]:
+        """Run a derivative on values, and on tangents or gradients with these layouts."""
+
+        def one(primals, given):
+            return derivative(lambda *some: self.call(primals, some), self.some(primals), given)
+
+        wanted = self.equation.outvars if derivative is _pulled else self.some(self.equation.invars)
+        avals = [[atom.aval for atom in atoms] for atoms in (self.equation.invars, wanted)]
+        program = traced_on_device(self.devices.call, one, *avals)
+        along = [Sharded(*pair) for pair in zip(given, layouts, strict=True)]
+        return self.devices.run(program, [*self.inside(values), *along])
+
+    def some(self, values: Sequence[Any]) -> list[Any]:
+        return [v for v, f in zip(values, self.floating, strict=True) if f]
+
+    def call(self, values: Sequence[Any], some: Sequence[Any]) -> list[Any]:
+        rest = iter(some)
+        whole = [next(rest) if f else v for v, f in zip(values, self.floating, strict=True)]
+        return bind(self.equation, whole)
+
+
+def _pushed(run: Callable, values: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    made, along = jax.jvp(run, tuple(values), tuple(tangents))
+    return [*made, *along]
+
+
+def _pulled(run: Callable, values: Sequence[Any], slopes: Sequence[Any]) -> list[Any]:
+    _, pull = jax.vjp(run, *values)
+    return list(pull(list(slopes)))

@@ -1,0 +1,232 @@
+"""Runs the program of one device of a ``shard_map`` for all devices at once, on whole arrays."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from flaxinit.signal.shards.axes import automatic
+from flaxinit.signal.shards.collectives import COLLECTIVES, reduced
+from flaxinit.signal.shards.derivatives import with_pullback, with_tangents
+from flaxinit.signal.shards.following import Operation, path, widened
+from flaxinit.signal.shards.layout import (
+    STACKED,
+    Layout,
+    Sharded,
+    Total,
+    moved,
+    refused,
+    replicated,
+)
+from flaxinit.signal.shards.loops import branch, loop, scan
+from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
+
+# They say where parts are, or for which devices a value holds.
+_PLACED = {"layout_constraint", "mesh_cast", "pcast", "pvary", "reshard", "sharding_constraint"}
+# Of one operand, entry by entry or moved: any reduction over devices can be made after them.
+_MOVED = {
+    *("broadcast_in_dim", "convert_element_type", "copy", "copy_p", "name", "reshape", "squeeze"),
+    *("stop_gradient", "transpose"),
+}
+_LINEAR = {*_MOVED, "imag", "neg", "real", "reduce_sum"}
+_ADDED = {"add", "add_any", "sub"}
+_SCALED = {"div", "dot_general", "mul"}
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Runs a program for all devices.
+
+    Attributes:
+        sizes: of the mesh axes over which it runs.
+        call: the ``shard_map`` that it is inside of; None outside.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    call: Mapped | None = None
+
+    def run(self, program: ClosedJaxpr, operands: Sequence[Sharded]) -> list[Sharded]:
+        return evaluate(
+            program,
+            operands,
+            self.equation,
+            lambda atom, constant: replicated(_constant(constant, aval(atom).dtype)),
+        )
+
+    def equation(self, equation, operands: list[Sharded]) -> list[Sharded]:
+        name = equation.primitive.name
+        match name:
+            case "shard_map":
+                return self.mapped(equation, operands)
+            case "custom_jvp_call":
+                return with_tangents(self, equation, operands)
+            case "custom_vjp_call":
+                return with_pullback(self, equation, operands)
+            case "scan":
+                return scan(self, equation, operands)
+            case "while":
+                return loop(self, equation, operands)
+            case "cond":
+                return branch(self, equation, operands)
+        if name in COLLECTIVES:
+            return self.collective(equation, operands)
+        if name in _PLACED:
+            return operands
+        if body := called(equation):
+            return self.run(body, operands)
+        if "axis_name" in equation.params:
+            raise refused(name)
+        return self.operation(equation, operands)
+
+    def collective(self, equation, operands: list[Sharded]) -> list[Sharded]:
+        params = equation.params
+        axes = params.get("axes", ())
+        if params.get("axis_index_groups") is not None:
+            raise refused(f"{equation.primitive.name} with axis_index_groups")
+        if not all(isinstance(axis, str) for axis in axes):
+            raise refused(f"{equation.primitive.name} over dimensions")
+        return COLLECTIVES[equation.primitive.name](params, operands, self.sizes)
+
+    def mapped(self, equation, operands: list[Sharded]) -> list[Sharded]:
+        """Run a ``shard_map``: the program of one device, each of whose arrays is a part."""
+        call = mapped(equation)
+        devices = Devices({**self.sizes, **call.sizes}, call)
+        inside = [
+            Sharded(x.value, _split(x.layout, spec))
+            for x, spec in zip(operands, call.in_specs, strict=True)
+        ]
+        results = devices.run(call.body, inside)
+        made = []
+        for x, spec in zip(results, call.out_specs, strict=True):
+            outside = x.layout.with_places(dict.fromkeys(call.sizes))
+            to = _split(outside, spec)
+            made.append(Sharded(moved(x, to, devices.sizes).value, outside))
+        return made
+
+    def operation(self, equation, operands: list[Sharded]) -> list[Sharded]:
+        """Run an operation, and, of a reduction whose parts are reduced later, make the result."""
+        results, total = self.followed(equation, operands)
+        if total is None:
+            total = self.passed_on(equation, operands)
+        return [results[0]._replace(total=total)] if total else results
+
+    def followed(
+        self, equation, operands: Sequence[Sharded], parts: bool = True
+    ) -> tuple[list[Sharded], Total | None]:
+        """Run an operation on whole arrays along the mesh axes that it works along no part of.
+
+        Args:
+            equation: the operation.
+            operands: of it.
+            parts: whether the parts of a reduction are wanted, or else its result.
+        """
+        local = Operation(
+            equation.primitive.name,
+            equation.params,
+            [tuple(atom.aval.shape) for atom in equation.invars],
+            [tuple(var.aval.shape) for var in equation.outvars],
+        )
+        axes = list(dict.fromkeys(axis for x in operands for axis in _ordered(x.layout)))
+        operand_places: list[dict[str, int | None]] = [{} for _ in operands]
+        result_places: dict[str, Any] = {}
+        later: dict[str, list[str]] = {}
+        for axis in axes:
+            way = path(local, [x.layout.place(axis) for x in operands])
+            if way and isinstance(way.result, str):
+                later.setdefault(way.result, []).append(axis)
+                way = None if parts else way._replace(result=None)
+            for n, each in enumerate(operand_places):
+                held = operands[n].layout.place(axis)
+                each[axis] = way.operands[n] if way else None if held is None else STACKED
+            result_places[axis] = way.result if way else STACKED
+        total = None
+        if parts and later:
+            ((kind, reduced_axes),) = later.items()
+            (whole,), _ = self.followed(equation, operands, parts=False)
+            total = Total(kind, frozenset(reduced_axes), whole)
+        inside = [
+            moved(x, _layout(len(x.layout.dims), each), self.sizes)
+            for x, each in zip(operands, operand_places, strict=True)
+        ]
+        layouts = [_layout(len(shape), result_places) for shape in local.results]
+        held = [x.value.shape[len(x.layout.stacked) :] for x in inside]
+        params = widened(local, held, self.whole(local.results[0], layouts[0]))
+
+        def run(*values):
+            made = equation.primitive.bind(*values, **params)
+            return made if equation.primitive.multiple_results else [made]
+
+        for axis in reversed(layouts[0].stacked):
+            run = jax.vmap(run, [0 if axis in x.layout.stacked else None for x in inside])
+        results = run(*(x.value for x in inside))
+        return [Sharded(*each) for each in zip(results, layouts, strict=True)], total
+
+    def whole(self, shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
+        """Return the shape of an array, given that of its parts."""
+        counts = (math.prod(self.sizes[axis] for axis in dim) for dim in layout.dims)
+        return tuple(n * count for n, count in zip(shape, counts, strict=True))
+
+    def passed_on(self, equation, operands: Sequence[Sharded]) -> Total | None:
+        """Return the reduction of what an operation makes of parts that are reduced later.
+
+        It is what the operation makes of the reduction, if the operation is linear.
+        """
+        name, totals = equation.primitive.name, [x.total for x in operands if x.total]
+        if not totals or len(equation.outvars) != 1:
+            return None
+        kind, axes, whole = totals[0]
+        if len(operands) == 1:
+            if name not in (_LINEAR if kind == "sum" else _MOVED):
+                return None
+            wholes = [whole]
+        elif kind == "sum" and name in _ADDED:
+            wholes = [reduced(x, axes, kind, self.sizes) for x in operands]
+        elif kind == "sum" and len(totals) == 1 and name in _SCALED:
+            wholes = [x.total.whole if x.total else x for x in operands]
+            others = [x for x in operands if not x.total]
+            quotient = name == "div" and not operands[0].total
+            if quotient or any(axes & x.layout.axes for x in others):
+                return None
+        else:
+            return None
+        (result,), _ = self.followed(equation, wholes)
+        return Total(kind, axes, result)
+
+    def layouts(self, run: Callable[..., Sequence[Sharded]], *shapes: Any) -> list[Layout]:
+        """Return the layouts of what a function makes of arrays of these shapes."""
+        found = []
+
+        def traced(*arrays):
+            found[:] = [x.layout for x in run(*arrays)]
+
+        jax.eval_shape(traced, *shapes)
+        return found
+
+    def values(self, results: Sequence[Sharded], layouts: Sequence[Layout]) -> list[Any]:
+        return [moved(x, to, self.sizes).value for x, to in zip(results, layouts, strict=True)]
+
+
+def _constant(value: Any, dtype: Any) -> Any:
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return value
+    return automatic(jnp.asarray(value, dtype))
+
+
+def _layout(rank: int, places: Mapping[str, int | None]) -> Layout:
+    return Layout(((),) * rank).with_places(places)
+
+
+def _ordered(layout: Layout) -> list[str]:
+    return [*layout.stacked, *(axis for dim in layout.dims for axis in dim)]
+
+
+def _split(layout: Layout, spec: Any) -> Layout:
+    """Return the layout of a part: each mesh axis of a partition spec splits a dimension."""
+    for n, entry in enumerate(spec):
+        for axis in (entry,) if isinstance(entry, str) else entry or ():
+            layout = layout.with_places({axis: n})
+    return layout

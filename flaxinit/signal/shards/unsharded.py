@@ -1,0 +1,38 @@
+"""A program whose devices each run a part of it, as one program on whole arrays.
+
+In a ``shard_map`` each device sees its part of the arrays, and collectives put the parts together.
+What all devices do together is a program without devices. So the contraction over a kernel's rows
+of which each device holds some, and the sum over the devices that follows, are one contraction.
+"""
+
+from jax.extend.core import ClosedJaxpr
+
+from flaxinit.signal.shards.axes import traced_without_mesh
+from flaxinit.signal.shards.devices import Devices
+from flaxinit.signal.shards.layout import replicated
+from flaxinit.versions.jaxpr import equations
+
+
+def unsharded(program: ClosedJaxpr) -> ClosedJaxpr:
+    """Return a program without ``shard_map`` that computes the same; its cost is that of one part.
+
+    Raises:
+        ValueError: if a collective has no such form.
+
+    >>> mesh = jax.sharding.AbstractMesh((128,), ("x",), (jax.sharding.AxisType.Auto,))
+    >>> P = jax.sharding.PartitionSpec
+    >>> @jax.shard_map(mesh=mesh, in_specs=(P(None, "x"), P("x")), out_specs=P())
+    ... def product(rows, columns):
+    ...     return jax.lax.psum(rows @ columns, "x")
+    >>> array = jax.ShapeDtypeStruct((512, 512), "float32")
+    >>> program = unsharded(jax.make_jaxpr(product)(array, array))
+    >>> [equation.primitive.name for equation in program.eqns]
+    ['dot_general']
+    """
+    if all(each.primitive.name != "shard_map" for each in equations(program)):
+        return program
+
+    def run(*values):
+        return [x.value for x in Devices().run(program, [replicated(v) for v in values])]
+
+    return traced_without_mesh(run, *program.in_avals)

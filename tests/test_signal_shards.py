@@ -1,0 +1,473 @@
+"""What devices compute together is one program: the same numbers, and the same forecast."""
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.extend.core import jaxpr_as_fun
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec as P
+
+import flaxinit
+from flaxinit.signal.shards.unsharded import unsharded
+from flaxinit.versions.compat import enable_x64
+from flaxinit.versions.jaxpr import equations
+
+AUTO = (AxisType.Auto,)
+MESH = jax.make_mesh((2, 4), ("data", "model"), AUTO * 2)
+EIGHT = AbstractMesh((8,), ("model",), AUTO)
+
+
+def x(*shape):
+    return np.random.default_rng(math.prod(shape)).standard_normal(shape)
+
+
+def on_mesh(body, in_specs, out_specs, mesh=MESH, **options):
+    return jax.shard_map(body, mesh=mesh, in_specs=in_specs, out_specs=out_specs, **options)
+
+
+@jax.custom_vjp
+def straight_through(x):
+    return jnp.round(x)
+
+
+straight_through.defvjp(lambda x: (jnp.round(x), x), lambda x, slope: (slope * jnp.cos(x),))
+
+
+def index(axis):
+    return lax.axis_index(axis).astype(float)
+
+
+BOTH = P("data", "model")
+# The program of one device, the specs of what it takes and makes, and global operands.
+PROGRAMS = {
+    "relu between split kernels": (
+        lambda x, a, b: lax.psum(jax.nn.relu(x @ a) @ b, "model"),
+        (P("data"), P(None, "model"), P("model")),
+        P("data"),
+        (x(4, 8), x(8, 12), x(12, 8)),
+    ),
+    "a bias before the sum": (
+        lambda x, b: lax.psum((x @ x.T).astype("float64") * 3 - b / 4, "model"),
+        (P(None, "model"), P()),
+        P(),
+        (x(4, 8), x(4)),
+    ),
+    "a reduction of a product": (
+        lambda x: lax.psum(jnp.sum(x**2, 1) * lax.psum(jnp.sum(x), "model"), "model"),
+        P("data", "model"),
+        P("data"),
+        (x(4, 8),),
+    ),
+    "moments over a batch": (
+        lambda x: (x - lax.pmean(x.mean(0), "data")) / lax.pmean(x.var(0), "data"),
+        P("data"),
+        P("data"),
+        (x(4, 8),),
+    ),
+    "softmax over a split axis": (
+        lambda x: (
+            jnp.exp(x - lax.pmax(lax.stop_gradient(x.max(1, keepdims=True)), "model"))
+            / lax.psum(jnp.exp(x).sum(1, keepdims=True), "model")
+        ),
+        BOTH,
+        BOTH,
+        (x(4, 8),),
+    ),
+    "a gathered kernel": (
+        lambda x, w: lax.pmean(
+            x @ lax.all_gather(w, ("data", "model"), axis=1, tiled=True), "model"
+        ),
+        (P("data"), P(None, ("data", "model"))),
+        P(("data",)),
+        (x(4, 8), x(8, 16)),
+    ),
+    "a stack of parts": (
+        lambda x: jnp.sin(lax.all_gather(x, "model", axis=1)).sum(0) * index("data"),
+        BOTH,
+        P(None, ("data", "model")),
+        (x(4, 8),),
+    ),
+    "a scattered sum": (
+        lambda x: lax.psum_scatter(jnp.sin(x), "model", scatter_dimension=1, tiled=True),
+        BOTH,
+        BOTH,
+        (x(4, 16),),
+    ),
+    "a sum scattered and squeezed": (
+        lambda x: lax.psum_scatter(x**3, "model", scatter_dimension=1)[:, None],
+        BOTH,
+        BOTH,
+        (x(4, 16),),
+    ),
+    "a scattered product": (
+        lambda x, w: lax.psum_scatter(x @ w, "model", scatter_dimension=1, tiled=True),
+        (P(None, "model"), P("model")),
+        P(None, "model"),
+        (x(4, 16), x(16, 8)),
+    ),
+    "all to all": (
+        lambda x: lax.all_to_all(jnp.cumsum(x, 0), "model", 0, 1, tiled=True) ** 2,
+        BOTH,
+        BOTH,
+        (x(8, 8),),
+    ),
+    "all to all, and back": (
+        lambda x: lax.all_to_all(
+            lax.all_to_all(x, "model", 0, 1, tiled=True) ** 2, "model", 1, 0, tiled=True
+        ),
+        BOTH,
+        BOTH,
+        (x(8, 8),),
+    ),
+    "all to all of whole slices": (
+        # JAX has no gradient of the first two.
+        lambda x: (
+            lax.all_to_all(lax.stop_gradient(x), "model", 1, 0)
+            + lax.all_to_all(lax.stop_gradient(x), "model", 1, 2)
+            + lax.all_to_all(x, "model", 1, 1)
+            + lax.all_to_all(x, "model", 2, 2, tiled=True)
+        ),
+        P(None, None, "model"),
+        P(None, None, "model"),
+        (x(4, 4, 16),),
+    ),
+    "neighbors": (
+        lambda x: x - 2 * lax.ppermute(x, "model", [(0, 1), (1, 2), (3, 0)]) * index("data"),
+        BOTH,
+        BOTH,
+        (x(4, 8),),
+    ),
+    "a part by its index": (
+        lambda x, w: x * lax.dynamic_slice_in_dim(w, 2 * lax.axis_index("model"), 2),
+        (BOTH, P()),
+        BOTH,
+        (x(4, 8), x(8)),
+    ),
+    "a scan with a sum in it": (
+        lambda x, w: lax.scan(
+            lambda c, w: (jnp.tanh(lax.psum(c @ w, "model")), c.sum(1)), x * 1.0, w
+        ),
+        (P("data"), P(None, None, None)),
+        (P("data"), P(None, "data")),
+        (x(4, 8), x(3, 8, 8)),
+    ),
+    "a scan over split kernels": (
+        lambda x, a, b: lax.scan(
+            lambda c, w: (c + lax.psum(jnp.tanh(c @ w[0]) @ w[1], "model"), None), x, (a, b)
+        )[0],
+        (P("data"), P(None, None, "model"), P(None, "model")),
+        P("data"),
+        (x(4, 8), x(3, 8, 12), x(3, 12, 8)),
+    ),
+    "a scan over parts of a sequence": (
+        lambda x: lax.scan(
+            lambda c, row: (c + row, c * row), jnp.zeros_like(x[0]), x, reverse=True
+        )[1],
+        P("model", "data"),
+        P("model", "data"),
+        (x(8, 4),),
+    ),
+    "a rule for gradients": (
+        lambda x, w: straight_through(x * w[:, None]),
+        (BOTH, P("data")),
+        BOTH,
+        (x(4, 8), x(4)),
+    ),
+    "heads": (
+        lambda x, w: jnp.einsum(
+            "bshd,bthd->bhst", *(jnp.reshape(x @ w, (2, 3, 2, 2)),) * 2
+        ).reshape(2, 2, 9),
+        (P("data"), P(None, "model")),
+        P("data", "model"),
+        (x(4, 3, 8), x(8, 16)),
+    ),
+    "one sample on each device": (
+        lambda x: jnp.sin(x[0])[None] * x.reshape(-1) + jnp.squeeze(x)[None],
+        P(("data", "model")),
+        P(("data", "model")),
+        (x(8, 3),),
+    ),
+    "a convolution": (
+        lambda x, w: lax.psum(
+            lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC")),
+            "model",
+        ),
+        (P("data", None, "model"), P(None, "model")),
+        P("data"),
+        (x(4, 6, 8), x(3, 8, 5)),
+    ),
+    "channels of a convolution": (
+        lambda x, w: lax.conv_general_dilated(
+            x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC")
+        ),
+        (P("data"), P(None, None, "model")),
+        P("data", None, "model"),
+        (x(4, 6, 8), x(3, 8, 4)),
+    ),
+    "a table by row": (
+        lambda w: w[jnp.array([[1, 0], [2, 2]])] * jnp.concatenate([w[:1], w[2:3]]),
+        P(None, "model"),
+        P(None, None, "model"),
+        (x(4, 8),),
+    ),
+    "a slice and an update": (
+        lambda x: jnp.pad(x.at[:, 1:2].set(0)[:, ::-1], ((0, 0), (1, 0))).sort(0)[:, 1:],
+        P(None, "model"),
+        P(None, "model"),
+        (x(4, 8),),
+    ),
+    "what all have is shared out": (
+        lambda w: (w * index("model"), w),
+        P(),
+        (P("model"), P()),
+        (x(2, 3),),
+    ),
+    "a branch": (
+        lambda x: lax.cond(lax.psum(1, "model") > 3, jnp.sin, jnp.cos, x * index("data")),
+        P("model"),
+        P(("model", "data")),
+        (x(8, 3),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_on_whole_arrays_computes_the_same(name):
+    body, in_specs, out_specs, operands = PROGRAMS[name]
+    with enable_x64(True):
+        many = on_mesh(body, in_specs, out_specs)
+        program = unsharded(jax.make_jaxpr(many)(*operands))
+        assert not {"shard_map", "psum"} & {each.primitive.name for each in equations(program)}
+        one = jaxpr_as_fun(program)
+
+        def loss(run, operands):
+            return sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(run(*operands)))
+
+        for run in (lambda run: run(*operands), lambda run: jax.grad(partial(loss, run))(operands)):
+            expected = jax.tree.leaves(jax.jit(partial(run, many))())
+            for found, wanted in zip(jax.tree.leaves(run(one)), expected, strict=True):
+                np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def draws(shapes):
+    """Return a function that draws kernels, each with variance 1 / fan_in; a vector is of ones."""
+
+    def init(key, x):
+        keys = jax.random.split(key, len(shapes))
+        made = {}
+        for key, (name, (*stacked, rows, columns)) in zip(keys, shapes.items(), strict=True):
+            many = jax.random.split(key, stacked)
+            draw = partial(flaxinit.lecun(), shape=(rows, columns))
+            for _ in stacked:
+                draw = jax.vmap(draw)
+            made[name] = draw(many if stacked else key)
+        return made
+
+    return init
+
+
+def mlp(w, x, summed=lambda y: y):
+    return summed(jax.nn.relu(x @ w["up"]) @ w["down"])
+
+
+def gathering(w, x):
+    return mlp(jax.tree.map(lambda part: lax.all_gather(part, "model", tiled=True), w), x)
+
+
+def block(w, x, summed=lambda y: y):
+    """Return what a pre-norm block of attention and a gate makes of a stream."""
+    h = x * lax.rsqrt(jnp.mean(x * x, -1, keepdims=True))
+    q, k, v = (jnp.reshape(h @ w[name], (*x.shape[:2], -1, 2)) for name in "qkv")
+    scores = jax.nn.softmax(jnp.einsum("bshd,bthd->bhst", q, k), axis=-1)
+    mixed = jnp.einsum("bhst,bthd->bshd", scores, v)
+    x = x + summed(jnp.reshape(mixed, (*x.shape[:2], -1)) @ w["o"])
+    return x + summed((jax.nn.gelu(x @ w["gate"]) * (x @ w["up"])) @ w["down"])
+
+
+def layers(w, x, summed=lambda y: y):
+    return lax.scan(lambda x, w: (x + mlp(w, x, summed), None), x, w)[0]
+
+
+def layers_apart(w, x):
+    part = on_mesh(over_all(mlp), (COLUMNS_AND_ROWS, P()), P(), EIGHT)
+    return lax.scan(lambda x, w: (x + part(w, x), None), x, w)[0]
+
+
+def batch_norm(w, x, mean=lambda y: y):
+    y = x @ w["up"]
+    center = mean(jnp.mean(y, (0, 1)))
+    y = (y - center) * lax.rsqrt(mean(jnp.mean(y * y, (0, 1))) - center**2)
+    return jax.nn.relu(y) @ w["down"]
+
+
+def experts(w, x):
+    hidden = jax.nn.relu(jnp.einsum("ecd,edf->ecf", x, w["up"]))
+    return jnp.einsum("ecf,efd->ecd", hidden, w["down"])
+
+
+def experts_apart(w, x):
+    x = lax.all_to_all(x, "model", 0, 1, tiled=True)
+    return lax.all_to_all(experts(w, x), "model", 1, 0, tiled=True)
+
+
+def placed(w, x):
+    return mlp(w, x + w["place"])
+
+
+def placed_by_index(w, x):
+    start = lax.axis_index("model") * x.shape[1]
+    return mlp(w, x + lax.dynamic_slice_in_dim(w["place"], start, x.shape[1]))
+
+
+def over_all(model):
+    return lambda w, x: model(w, x, lambda y: lax.psum(y, "model"))
+
+
+MLP = {"up": (64, 128), "down": (128, 64)}
+ATTENTION = {**dict.fromkeys("qkv", (64, 128)), "o": (128, 64), "gate": (64, 128)}
+COLUMNS_AND_ROWS = {"up": P(None, "model"), "down": P("model")}
+HEADS = {**dict.fromkeys(("q", "k", "v", "gate"), P(None, "model")), "o": P("model")}
+X = x(4, 8, 64).astype("float32")
+# Shapes of the kernels, the model on one device, on a mesh, and the specs of its operands and
+# result there.
+MODELS = {
+    "samples": (MLP, mlp, mlp, (P(), P(None, "model")), P(None, "model")),
+    "columns, then rows": (MLP, mlp, over_all(mlp), (COLUMNS_AND_ROWS, P()), P()),
+    "kernels": (MLP, mlp, gathering, (P("model"), P(None, "model")), P(None, "model")),
+    "heads": (
+        {**ATTENTION, **MLP},
+        block,
+        over_all(block),
+        ({**HEADS, **COLUMNS_AND_ROWS}, P()),
+        P(),
+    ),
+    "kernels of a scan": (
+        {name: (2, *shape) for name, shape in MLP.items()},
+        layers,
+        over_all(layers),
+        ({"up": P(None, None, "model"), "down": P(None, "model")}, P()),
+        P(),
+    ),
+    "a batch": (
+        MLP,
+        batch_norm,
+        lambda w, x: batch_norm(w, x, lambda y: lax.pmean(y, "model")),
+        (P(), P(None, "model")),
+        P(None, "model"),
+    ),
+    "experts": (
+        {name: (8, *shape) for name, shape in MLP.items()},
+        experts,
+        experts_apart,
+        (P("model"), P(None, "model")),
+        P(None, "model"),
+    ),
+    "positions": (
+        {**MLP, "place": (8, 64)},
+        placed,
+        placed_by_index,
+        (P(), P(None, "model")),
+        P(None, "model"),
+    ),
+}
+
+
+def seen(report):
+    """Return what a report says of each kernel, without what it draws."""
+    return [{k: v for k, v in vars(row).items() if k != "curve"} for row in report.layers]
+
+
+def approximately(report):
+    """Return what a report says, up to the rounding of sums in another order."""
+
+    def near(value):
+        return pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value
+
+    return [{k: near(v) for k, v in row.items()} for row in seen(report)]
+
+
+def forecasts(name, mesh, inputs=X):
+    """Return the forecasts of a model on one device and on a mesh."""
+    shapes, one, body, in_specs, out_specs = MODELS[name]
+    many = on_mesh(body, in_specs, out_specs, mesh)
+    models = ((draws(shapes), apply) for apply in (one, many))
+    return [flaxinit.forecast(model, inputs, backward=True) for model in models]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_forecast_over_devices_is_that_of_one_device(name):
+    inputs = np.swapaxes(np.tile(X, (2, 1, 1)), 0, 1) if name == "experts" else X
+    expected, found = forecasts(name, EIGHT, inputs)
+    assert seen(found) == approximately(expected)
+    assert found.stream == expected.stream
+
+
+@pytest.mark.parametrize(("name", "count"), [("columns, then rows", 128), ("heads", 64)])
+def test_a_channel_or_a_head_on_each_device(name, count):
+    expected, found = forecasts(name, AbstractMesh((count,), ("model",), AUTO))
+    assert seen(found) == approximately(expected)
+
+
+def test_layers_of_a_scan_that_each_call_many_devices():
+    shapes = {name: (2, *shape) for name, shape in MLP.items()}
+    expected = flaxinit.forecast((draws(shapes), layers), X, backward=True)
+    assert seen(flaxinit.forecast((draws(shapes), layers_apart), X, backward=True)) == seen(
+        expected
+    )
+
+
+def test_a_flax_module_over_devices_is_forecast_tuned_and_given_its_width():
+    class Net(nn.Module):
+        width: int = 256
+
+        @nn.compact
+        def __call__(self, x):
+            up = self.param("up", flaxinit.lecun(), (64, self.width))
+            down = self.param("down", flaxinit.lecun(), (self.width, 8))
+            body = over_all(mlp)
+            return on_mesh(lambda u, d, x: body({"up": u, "down": d}, x), SPECS, P())(up, down, x)
+
+    class Plain(Net):
+        @nn.compact
+        def __call__(self, x):
+            up = self.param("up", flaxinit.lecun(), (64, self.width))
+            down = self.param("down", flaxinit.lecun(), (self.width, 8))
+            return mlp({"up": up, "down": down}, x)
+
+    SPECS = P(None, "model"), P("model"), P()
+    inputs = jax.ShapeDtypeStruct((4, 64), "float32")
+    assert seen(flaxinit.forecast(Net(), inputs)) == approximately(
+        flaxinit.forecast(Plain(), inputs)
+    )
+    tables = [flaxinit.tune(net, inputs).factors for net in (Net(), Plain())]
+    assert tables[0] == tables[1]
+    tables = [str(flaxinit.mup(net, inputs, base=net.clone(width=128))) for net in (Net(), Plain())]
+    assert tables[0] == tables[1]
+
+
+REFUSED = {
+    "axis_index_groups": lambda x: lax.all_gather(
+        x, "data", axis_index_groups=[[0, 1]], tiled=True
+    ),
+    "a loop that differs": lambda x: lax.while_loop(
+        lambda c: jnp.sum(c) < 3, lambda c: jnp.abs(c) + 1, x
+    ),
+    "a branch that differs": lambda x: lax.cond(jnp.sum(x) > 0, jnp.sin, jnp.cos, x),
+    "ragged_all_to_all": lambda x: lax.ragged_all_to_all(
+        x, x, *(jnp.ones(2, int) for _ in range(4)), axis_name="data"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_collective_without_a_form_is_named(what):
+    def apply(w, x):
+        return on_mesh(REFUSED[what], P("data"), P("data"))(mlp(w, x))
+
+    with pytest.raises(ValueError, match=what):
+        flaxinit.forecast((draws(MLP), apply), X)
