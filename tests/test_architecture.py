@@ -61,7 +61,7 @@ SIGNAL = {
     "reading": {"samples", "rules", "shards"},
     "measuring": {"samples"},
     "reports": {"samples", "measuring"},
-    "tuning": {"samples", "rules", "reading", "reports", "forecast"},
+    "tuning": {"samples", "rules", "shards", "reading", "reports", "forecast"},
 }
 # The steps of fast_init, and what they need, in the order in which they may import each other.
 MATERIALIZE = (

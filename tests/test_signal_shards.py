@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import AbstractMesh, AxisType, PartitionSpec as P
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
 
 import flaxinit
 from flaxinit.signal.shards.unsharded import unsharded
@@ -448,6 +448,19 @@ def test_a_flax_module_over_devices_is_forecast_tuned_and_given_its_width():
     assert tables[0] == tables[1]
     tables = [str(flaxinit.mup(net, inputs, base=net.clone(width=128))) for net in (Net(), Plain())]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_kernels_on_several_devices_are_calibrated_as_on_one(kind):
+    mesh, specs = jax.make_mesh((8,), ("model",), (kind,)), {**COLUMNS_AND_ROWS, "x": P()}
+    arrays = {name: x(*shape).astype("float32") for name, shape in {**MLP, "x": (16, 64)}.items()}
+    placed = {n: jax.device_put(a, NamedSharding(mesh, specs[n])) for n, a in arrays.items()}
+    many = on_mesh(over_all(mlp), (COLUMNS_AND_ROWS, P()), P(), mesh)
+    expected = flaxinit.calibrate(mlp, arrays, arrays.pop("x"))
+    found = flaxinit.calibrate(many, placed, placed.pop("x"))
+    for name, w in found.items():
+        assert w.sharding.is_equivalent_to(placed[name].sharding, 2)
+        np.testing.assert_allclose(w, expected[name], rtol=1e-5)
 
 
 REFUSED = {

@@ -1,5 +1,6 @@
 """calibrate(): kernels rescaled by what they make of real inputs, in one pass."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import numpy as np
 from flaxinit.initializers.checks import checked_flag, checked_number
 from flaxinit.signal.reading.checked import check_batch, misplaced
 from flaxinit.signal.reading.model import WithParameters, with_parameters
+from flaxinit.signal.shards.axes import on_automatic_axes
+from flaxinit.signal.shards.unsharded import unsharded
 from flaxinit.signal.tuning.calibrating_run import CalibratingRun
 from flaxinit.signal.tuning.calibration import Calibrated, Calibration
 from flaxinit.signal.tuning.homogeneity import Key, named
@@ -52,8 +55,8 @@ def calibrate(
     Each of the B branches of a residual stream adds at most 1/B of what the stream starts with. Two
     fresh products that are added share one level. These stay as they are: embeddings that are
     looked up and heads tied to them, kernels whose outputs a norm divides, kernels that start at 0
-    or read a recurrent state that does, and kernels in a ``shard_map`` or a ``while`` loop. A
-    kernel that is used several times is calibrated at its first use.
+    or read a recurrent state that does, and kernels in a ``while`` loop. A kernel that is used
+    several times is calibrated at its first use.
 
     Args:
         apply: ``apply(params, *inputs, **options)``, such as ``module.apply``, of any library; or
@@ -122,11 +125,14 @@ class _Model:
         first = jax.tree_util.SequenceKey(0)
         self.names = [paths.name(path[1:]) or "params" for path in where if path[0] == first]
         try:
-            self.program = jax.make_jaxpr(call)(self.arrays)
+            on_devices = jax.make_jaxpr(call)(self.arrays)
         except Exception as error:
             if why := misplaced(params, inputs, "calibrate"):
                 raise TypeError(why) from error
             raise
+        self.program = unsharded(on_devices)
+        joined = self.program is not on_devices
+        self.on = on_automatic_axes if joined else contextlib.nullcontext
         check_batch(self.program.out_avals)
         count = len(self.names)
         own = self.arrays[:count]
@@ -149,8 +155,8 @@ class _Model:
             tops = {(n, steps): jnp.max(jnp.abs(arrays[n][steps])) for n, steps in walk.factors}
             return walk.factors, walk.shifts, walk.sizes, walk.spreads, tops
 
-        with _standard():
-            factors, shifts, sizes, spreads, tops = jax.tree.map(np.asarray, run(self.arrays))
+        with _standard(), self.on(self.arrays) as arrays:
+            factors, shifts, sizes, spreads, tops = jax.tree.map(np.asarray, run(arrays))
         for key in self.plan.order:
             if not math.isfinite(sizes.get(key, 0.0)):
                 raise ValueError(
@@ -211,11 +217,11 @@ class _Model:
             walk.run(self.program, arrays)
             return walk.sizes
 
-        with _standard():
-            before, after = (
-                jax.tree.map(lambda x: float(x) ** 2, measured([*own, *self.arrays[len(own) :]]))
-                for own in (self.arrays[: len(self.names)], leaves)
-            )
+        sizes, count = [], len(self.names)
+        for own in (self.arrays[:count], leaves):
+            with _standard(), self.on([*own, *self.arrays[count:]]) as arrays:
+                sizes.append(jax.tree.map(lambda x: float(x) ** 2, measured(arrays)))
+        before, after = sizes
         rows = [
             Calibrated(
                 self.path(key),

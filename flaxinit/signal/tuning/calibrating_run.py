@@ -43,7 +43,7 @@ class CalibratingRun(Rescaling):
     def equation(self, equation, values: list[Any]) -> list[Any]:
         place = self.trail.step()
         name = equation.primitive.name
-        if name != "shard_map" and (body := called(equation)):
+        if body := called(equation):
             return self.run(body, values)
         if name == "scan" and equation.params["length"]:
             return unroll_scan(equation, values, self.run, lambda x, n: x[n], jnp.stack)
