@@ -18,7 +18,8 @@ from jax.extend.core import ClosedJaxpr
 
 from flaxinit.signal.measuring.held import Held, kernel_of, made, parts, row, stacked
 from flaxinit.signal.measuring.measured import Measured
-from flaxinit.signal.measuring.observed import Raw, merged, moments, product, square
+from flaxinit.signal.measuring.moments import Moments, moments, statistic, wide
+from flaxinit.signal.measuring.observed import Raw, merged, product
 from flaxinit.signal.measuring.progress import Advance
 from flaxinit.signal.samples.signals import NOTHING, Origin
 from flaxinit.trees.paths import part
@@ -57,7 +58,7 @@ class Run:
     advance: Advance
     found: dict[Use, list[Raw]] = field(default_factory=dict)
     met: dict[int, str] = field(default_factory=dict)
-    gradients: dict[Use, list[Any]] = field(default_factory=dict)
+    gradients: dict[Use, list[Moments]] = field(default_factory=dict)
     weights: list[tuple[str, Any]] = field(default_factory=list)
     chosen: set[Use] = field(default_factory=set)
     latest: dict[Origin, list[Use]] = field(default_factory=dict)  # uses of a kernel
@@ -112,7 +113,7 @@ class Run:
         signal = held[1 - side]
         if signal.back:  # the transposed kernel: uses are met in the reverse order
             if waiting := self.latest.get(origin):
-                self.gradients.setdefault(waiting.pop(), []).append(_moments(signal.value))
+                self.gradients.setdefault(waiting.pop(), []).append(moments(signal.value))
             return
         raw = product(equation, side, [each.value for each in held], result)
         self.found.setdefault((place, origin), []).append(raw)
@@ -153,9 +154,6 @@ class Run:
         return tuple(shape if same or rows else kernel)
 
 
-_moments = jax.jit(moments)
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _weights(x, axes: tuple[int, ...]):
     """Return whether x sums to 1 over these axes, and how its weights are spread over them.
@@ -183,24 +181,23 @@ def finished(run: Run, params: Sequence[Any], slopes: Sequence[Any]) -> tuple[Me
         slopes: their gradients; empty if these were not computed.
     """
     uses = list(run.found)
-    values = jax.device_get([[raw.values for raw in run.found[use]] for use in uses])
+    found = jax.device_get([run.found[use] for use in uses])
     back = jax.device_get([run.gradients.get(use, []) for use in uses])
     rows: dict[Any, Measured] = {}
-    for use, own, gradients in zip(uses, values, back, strict=True):
+    for use, raws, gradients in zip(uses, found, back, strict=True):
         _, origin = use
-        raws = run.found[use]
         path = run.path(origin)
         shape = run.shape(origin, raws[0].shape, use in run.chosen)
-        row = merged(path, shape, list(zip(raws, own, strict=True)))
+        row = merged(path, shape, raws)
         # A checkpoint repeats, for the gradient, what was met before.
         key = path, f"{row.signal_in:.6g}", f"{row.signal_out:.6g}"
         if slopes and key in rows:
             row = rows[key]
         if gradients:
-            row = replace(row, gradient_out=sum(map(square, gradients)) / len(gradients))
+            row = replace(row, gradient_out=sum(each.square for each in gradients) / len(gradients))
         if slopes and len(origin) == 1:
             ((number, steps),) = origin
-            size = sum(raw.size for raw in raws)
+            size = sum(raw.result.entries for raw in raws)
             row = _with_slope(row, _part(slopes[number], steps), _part(params[number], steps), size)
         rows[key if slopes else use] = row
     return tuple(rows.values())
@@ -210,15 +207,16 @@ def _with_slope(row: Measured, slope: Any, kernel: Any, size: int) -> Measured:
     """Add the gradient of a parameter; `size` counts the entries of y."""
     if slope is None or slope.shape != kernel.shape or not slope.size:
         return row
-    moment, product = jax.device_get(_slope(slope, kernel))
+    moment, product = jax.device_get((moments(slope), _product((slope, kernel))))
     outer = math.sqrt(size * (row.gradient_out or 0) * row.signal_out)
     along = float(product) / outer if outer else None
-    return replace(row, gradient_parameter=square(moment), along=along)
+    return replace(row, gradient_parameter=moment.square, along=along)
 
 
-@jax.jit
-def _slope(slope, kernel):
-    return moments(slope), jnp.sum(slope.astype(jnp.float32) * kernel.astype(jnp.float32))
+@statistic
+def _product(numpy, arrays, _):
+    slope, kernel = map(wide, arrays)
+    return numpy.sum(slope * kernel).real
 
 
 def _part(array: Any, steps: Sequence[Any]) -> Any:

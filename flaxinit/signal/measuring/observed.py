@@ -6,7 +6,7 @@ One compiled function observes all products of one kind and shape.
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit.signal.measuring.measured import Measured
+from flaxinit.signal.measuring.moments import Moments, moments, scaled, statistic, wide
 
 # Random columns in the estimate of a spread, so that its relative error is at most √(2/32) / 2.
 _COLUMNS = 32
@@ -97,79 +98,111 @@ def geometry(equation, side: int, kernel: Any, signal: Any) -> Geometry:
 
 
 @functools.lru_cache(maxsize=4)
-def _signs(shape: tuple[int, ...], own: tuple[int, ...], outputs: int) -> np.ndarray:
-    """Return random signs for some columns: kernels of as few outputs as have these together.
+def _signs(shape: tuple[int, ...], own: tuple[int, ...], outputs: int, dtype: Any) -> np.ndarray:
+    """Return random signs for kernels that have `_COLUMNS` outputs together: one if it may.
 
     They are an argument of the compiled function: it is compiled faster so.
     """
-    fewer = list(shape)
-    for axis in own:
-        others = outputs // fewer[axis]
-        fewer[axis] = min(fewer[axis], -(-_COLUMNS // others))
-        outputs = others * fewer[axis]
+    columns = [1 if axis in own else n for axis, n in enumerate(shape)]
+    if own:
+        columns[own[0]] = outputs = _COLUMNS
     kernels = -(-_COLUMNS // outputs)
-    return np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (kernels, *fewer))
+    signs = np.random.default_rng(0).choice([-1, 1], (kernels, *columns))
+    return signs.astype(jnp.promote_types(dtype, jnp.float32))
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Raw:
-    """A measurement whose numbers are still on the device, as mean squares with a scale."""
+    """A measurement whose numbers may still be on the device.
 
-    values: dict[str, Any]
-    axes: Geometry
-    shape: tuple[int, ...]  # of the kernel
-    size: int  # of the result
-    dtype: str
+    Attributes:
+        kernel: moments of the kernel.
+        signal: of the signal that it meets.
+        result: of their product.
+        alive: share of the signal's channels that are not 0 everywhere.
+        cosines: what `_cosines` returns.
+        form: tr(A) and tr(A²) of `_form`.
+        share: of the kernel's outputs, how many these stand for.
+        axes: of the product.
+        shape: of the kernel.
+        dtype: of the signal.
+    """
 
-    def numbers(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return fields of `Measured` from the values, which were fetched."""
-        kernel, signal, result = (values[name] for name in ("kernel", "signal", "result"))
+    kernel: Moments
+    signal: Moments
+    result: Moments
+    alive: Any
+    cosines: tuple[Any, Any]
+    form: tuple[Any, Any]
+    share: float = field(metadata={"static": True})
+    axes: Geometry = field(metadata={"static": True})
+    shape: tuple[int, ...] = field(metadata={"static": True})
+    dtype: str = field(metadata={"static": True})
+
+    def numbers(self) -> dict[str, Any]:
+        """Return fields of `Measured`."""
+        trace, square = map(float, self.form)
+        positions, samples = map(_known, self.cosines)
+        per_weight = trace * float(self.signal.scale) ** 2 / (self.result.entries * self.share)
         return {
-            "kernel": square(kernel),
-            "kernel_mean": mean(kernel),
-            "signal_in": square(signal),
-            "mean_in": mean(signal),
-            "signal_out": square(result),
-            "expected": square(kernel) * float(values["amplification"]) * float(signal[1]) ** 2,
-            "spread": float(values["spread"]),
-            "alive": float(values["alive"]),
-            "positions": known(values["positions"]),
-            "samples": known(values["samples"]),
+            "kernel": self.kernel.square,
+            "kernel_mean": self.kernel.mean,
+            "signal_in": self.signal.square,
+            "mean_in": self.signal.mean,
+            "signal_out": self.result.square,
+            "expected": self.kernel.square * per_weight,
+            # With more outputs, each a sum of its own, the mean strays less.
+            "spread": math.sqrt(2 * square * self.share) / trace if trace else 0.0,
+            "alive": float(self.alive),
+            "positions": positions,
+            "samples": samples,
         }
 
 
 def product(equation, side: int, operands: Sequence[Any], result: Any) -> Raw:
     """Measure the product of a kernel, operands[side], with a signal."""
     kernel, signal = jnp.asarray(operands[side]), jnp.asarray(operands[1 - side])
+    result = jnp.asarray(result)
     axes = geometry(equation, side, kernel, signal)
     params = equation.params | {
         "precision": jax.lax.Precision.HIGHEST,
         "preferred_element_type": None,
     }
-    values = _observed(
-        equation.primitive,
-        tuple(params.items()),
-        side,
+    signs = _signs(kernel.shape, axes.own, axes.outputs, signal.dtype)
+    given = moments(signal)
+    return Raw(
+        moments(kernel),
+        given,
+        moments(result),
+        _alive((signal,), axes.channels),
+        _cosines((result,), axes),
+        _form(
+            equation.primitive,
+            tuple(params.items()),
+            side,
+            signs,
+            signal,
+            given.scale,
+            list(operands[2:]),
+        ),
+        math.prod(signs.shape[1:]) / kernel.size,
         axes,
-        kernel,
-        signal,
-        list(operands[2:]),
-        jnp.asarray(result),
-        _signs(kernel.shape, axes.own, axes.outputs),
+        kernel.shape,
+        str(signal.dtype),
     )
-    return Raw(values, axes, kernel.shape, math.prod(result.shape), str(signal.dtype))
 
 
-def merged(path: str, shape: tuple[int, ...], steps: Sequence[tuple[Raw, dict]]) -> Measured:
+def merged(path: str, shape: tuple[int, ...], steps: Sequence[Raw]) -> Measured:
     """Average a loop's steps into one; spreads add up, since outputs share weights."""
-    numbers = [raw.numbers(values) for raw, values in steps]
+    numbers = [raw.numbers() for raw in steps]
     total = sum(each["expected"] for each in numbers)
     means = {}
     for name in numbers[0]:
         some = [each[name] for each in numbers if each[name] is not None]
         means[name] = sum(some) / len(some) if some else None
     spread = sum(each["expected"] * each["spread"] for each in numbers) / total if total else 0.0
-    raw, _ = steps[0]
+    raw = steps[0]
     return Measured(
         path=path,
         shape=shape,
@@ -181,103 +214,75 @@ def merged(path: str, shape: tuple[int, ...], steps: Sequence[tuple[Raw, dict]])
     )
 
 
-def square(moments) -> float:
-    """Return a mean square from what `moments` gave."""
-    return float(moments[0]) * float(moments[1]) ** 2
-
-
-def mean(moments) -> float:
-    return float(moments[2]) * float(moments[1])
-
-
 # In the place of a cosine that there is not: nan would stop a run under jax.debug_nans.
 _NONE = 2.0
 
 
-def known(value) -> float | None:
+def _known(value) -> float | None:
     return None if math.isnan(value) or value == _NONE else float(value)
 
 
-def _unit(array):
-    """Return x / max|x| in float32 or wider, and max|x|: squares of x may overflow or vanish."""
-    wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
-    scale = jnp.max(jnp.abs(wide), initial=0)
-    scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
-    return wide / scale, scale
+@statistic
+def _alive(numpy, arrays, channels: tuple[int, ...]):
+    """Return the share of channels that are not 0 everywhere."""
+    (x,) = arrays
+    rest = tuple(axis for axis in range(x.ndim) if axis not in channels)
+    return numpy.mean(numpy.any(x != 0, axis=rest))
 
 
-def moments(array):
-    """Return the mean square of x / max|x|, max|x|, and the mean of that quotient."""
-    unit, scale = _unit(array)
-    return jnp.mean(jnp.abs(unit) ** 2), scale, jnp.mean(unit).real
+@statistic
+def _cosines(numpy, arrays, axes: Geometry):
+    """Return mean cosines of the outputs at two positions, and at two samples, or `_NONE`.
+
+    For n vectors y of norm 1, |Σ y|² = n + n (n - 1) · cosine.
+    """
+    y, _ = scaled(numpy, *arrays)
+    norm = numpy.sqrt(numpy.sum(numpy.abs(y) ** 2, axis=axes.out, keepdims=True))
+    y = y / numpy.where(norm > 0, norm, 1)
+    alone = numpy.sum(norm > 0)
+
+    def alike(places: tuple[int, ...]):
+        count = math.prod(y.shape[axis] for axis in places)
+        if count < 2:
+            return _NONE
+        total = numpy.sum(numpy.abs(numpy.sum(y, axis=places)) ** 2)
+        cosine = (total / numpy.maximum(alone, 1) - 1) / (count - 1)
+        return numpy.where(alone > 0, cosine, _NONE)
+
+    return alike(axes.positions), alike(() if axes.samples is None else (axes.samples,))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _observed(primitive, params, side: int, axes: Geometry, kernel, signal, others, result, signs):
-    unit, _ = _unit(signal)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _form(primitive, params, side: int, signs, signal, scale, others):
+    """Return tr(A) and tr(A²) of the quadratic form Σ|y|² = wᴴ A w of a kernel's weights w.
+
+    Over independent normal weights it has the mean tr(A) E[W²] and the variance 2 tr(A²) E[W²]².
+    The product of ones with |x|² has the sum tr(A). Random signs s have E|A s|² = tr(A²), where
+    y = L w, A = LᴴL.
+
+    Args:
+        primitive: of the product.
+        params: of the primitive.
+        side: the kernel's place.
+        signs: random signs, in the place of kernels.
+        signal: the signal, of which x is a multiple.
+        scale: the signal divided by x.
+        others: further operands.
+    """
+    x = wide(signal) / scale
 
     def apply(kernel, signal):
         pair = (signal, kernel) if side == 1 else (kernel, signal)
         return primitive.bind(*pair, *others, **dict(params))
 
-    amplification, spread = _amplification(apply, signs.astype(unit.real.dtype), unit)
-    # With more outputs, each a sum of its own, the mean strays less.
-    spread *= math.sqrt(math.prod(signs.shape[1:]) / kernel.size)
-    rest = tuple(axis for axis in range(signal.ndim) if axis not in axes.channels)
-    positions, samples = _cosines(result, axes)
-    return {
-        "kernel": moments(kernel),
-        "signal": moments(signal),
-        "result": moments(result),
-        "amplification": amplification,
-        "spread": spread,
-        "alive": jnp.mean(jnp.any(signal != 0, axis=rest)),
-        "positions": positions,
-        "samples": samples,
-    }
+    def squared(signs):
+        y = apply(signs, x)
+        (product,) = jax.linear_transpose(lambda kernel: apply(kernel, x), signs)(jnp.conj(y))
+        return jnp.sum(jnp.abs(product) ** 2)
 
-
-def _amplification(apply, signs, signal):
-    """Return E[y²] / E[W²] and its relative standard deviation over independent normal kernels.
-
-    For one x, Σ y² = wᵀ A w is a quadratic form of all weights w, with mean tr(A) E[W²] and
-    variance 2 tr(A²) E[W²]². The product of ones with x² has the sum tr(A). Random signs s have
-    E|A s|² = tr(A²), where y = L w, A = LᵀL.
-    """
+    signs = signs.astype(x.dtype)
     # XLA for CPUs returns garbage for products with large arrays of one number that it makes itself
     # (JAX 0.10.2 to 0.12); it does not know that these squares are 1.
-    sums = apply(signs[0] ** 2, jnp.abs(signal) ** 2)
-    trace = jnp.sum(sums)
-
-    def squared(signs):
-        signs = signs.astype(signal.dtype)
-        y = apply(signs, signal)
-        (product,) = jax.linear_transpose(lambda kernel: apply(kernel, signal), signs)(jnp.conj(y))
-        return jnp.sum(jnp.abs(product / jnp.where(trace > 0, trace, 1)) ** 2)
-
+    trace = jnp.sum(apply(signs[0] ** 2, jnp.abs(x) ** 2))
     many = jax.lax.map(squared, signs) if len(signs) > 1 else squared(signs[0])
-    return jnp.mean(sums), jnp.sqrt(2 * jnp.mean(many))
-
-
-def _cosines(result, axes: Geometry):
-    """Return mean cosines of the outputs at two positions, and at two samples, or `_NONE`."""
-    unit, _ = _unit(result)
-    y = jnp.moveaxis(unit, axes.out, range(len(axes.out)))
-    places = [a for a in range(result.ndim) if a not in axes.out]
-    norm = jnp.sqrt(jnp.sum(jnp.abs(y) ** 2, axis=tuple(range(len(axes.out))), keepdims=True))
-    y = jnp.where(norm > 0, y / jnp.where(norm > 0, norm, 1), 0)
-
-    def alike(axes_of: Sequence[int]):
-        where = tuple(len(axes.out) + places.index(axis) for axis in axes_of)
-        count = math.prod(y.shape[axis] for axis in where)
-        if count < 2:
-            return _NONE
-        channels = tuple(range(len(axes.out)))
-        total = jnp.sum(jnp.abs(jnp.sum(y, axis=where, keepdims=True)) ** 2, axis=channels)
-        alone = jnp.sum(jnp.abs(y) ** 2, axis=(*channels, *where), keepdims=True)
-        pairs = (jnp.mean(total) - jnp.mean(alone)) / (count * (count - 1))
-        mean = jnp.mean(alone)
-        cosine = pairs * count / jnp.where(mean == 0, 1, mean)
-        return jnp.where(mean == 0, _NONE, cosine)
-
-    return alike(axes.positions), alike([] if axes.samples is None else [axes.samples])
+    return trace.real, jnp.mean(many)

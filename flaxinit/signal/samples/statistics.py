@@ -25,7 +25,8 @@ def correlations(signal: Signal) -> tuple[float | None, float | None]:
     sizes = [int(np.prod([signal.held[i] for i in axes])) for axes in (samples, positions)]
     data = data.reshape(-1, *sizes)
     squares = np.mean(np.abs(data) ** 2, axis=0)
-    data = np.divide(data, np.sqrt(squares), out=np.zeros_like(data), where=squares > 0)
+    with np.errstate(invalid="ignore"):  # of what is not finite
+        data = np.divide(data, np.sqrt(squares), out=np.zeros_like(data), where=squares > 0)
     if not np.any(squares):
         return None, None
     return (
