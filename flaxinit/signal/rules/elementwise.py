@@ -18,7 +18,7 @@ from flaxinit.signal.rules.functions import function
 from flaxinit.signal.samples.alignment import aligned, independent, moments, roles
 from flaxinit.signal.samples.fluctuation import Fluctuation, total
 from flaxinit.signal.samples.limits import Limits, must_fit
-from flaxinit.signal.samples.signals import WIDTH, Base, Signal, all_bases, joined, wide
+from flaxinit.signal.samples.signals import WIDTH, Base, Signal, all_bases, follows, joined, wide
 
 
 def elementwise(
@@ -41,8 +41,9 @@ def elementwise(
         data = np.asarray(run(*(signal.data for signal in signals)))
     if aval.dtype.kind in "biu":
         data = data.astype(aval.dtype, copy=False)
-    result = Signal(wide(data), tuple(aval.shape), roles(signals), **joined(signals))
-    result = replace(result, bases=all_bases(signals))
+    data, bases = wide(data), all_bases(signals)
+    known = joined(signals, strays=not follows(bases, data))
+    result = Signal(data, tuple(aval.shape), roles(signals), bases=bases, **known)
     if name == "select_n" and _masked(signals, result):
         result = _matched(result, _kept(signals, result.widths()))
     elif name in _MOMENTS and independent(signals, result.roles):

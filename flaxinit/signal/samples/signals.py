@@ -123,7 +123,7 @@ class Signal:
     @cached_property
     def carried(self) -> Fluctuation:
         """How the second moment strays with those of the pre-activations it is made of."""
-        if not self.bases or any(base.data.shape != self.data.shape for base in self.bases):
+        if not follows(self.bases, self.data):
             return self.strays
         first, *others = (base.strays.scaled(base.slope(self)) for base in self.bases)
         return total([first, *others]) if others else first
@@ -189,20 +189,30 @@ def some(signal: Signal) -> np.ndarray:
 _ENTRIES = 2**20
 
 
-def joined(signals: Sequence[Signal]) -> dict[str, Any]:
-    """Return all fields but data, shape and roles of what is computed from these signals."""
+def follows(bases: Sequence[Base], data: np.ndarray) -> bool:
+    """Return whether the pre-activations say how these data stray, entry by entry."""
+    return bool(bases) and all(base.data.shape == data.shape for base in bases)
+
+
+def joined(signals: Sequence[Signal], strays: bool = True) -> dict[str, Any]:
+    """Return all fields but data, shape, roles and bases of what is computed from these signals.
+
+    How it strays is left out unless `strays` is set: to find the slopes takes longest.
+    """
     origins = [signal.origin for signal in signals]
     known = [origin for origin in origins if origin is not None]
     backward = any(signal.backward for signal in signals)
-    return {
+    fields = {
         "sources": frozenset().union(*(signal.sources for signal in signals)),
         "origin": NOTHING.union(*known) if len(known) == len(origins) else None,
         # How the law of a parameter was read says nothing of the signal that meets it.
         "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
         "level": _geometric([signal.level for signal in signals]),
-        "strays": widest(s.carried for s in signals if s.backward or not backward),
         "backward": backward,
     }
+    if strays:
+        fields["strays"] = widest(s.carried for s in signals if s.backward or not backward)
+    return fields
 
 
 def all_bases(signals: Sequence[Signal]) -> tuple[Base, ...]:
