@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Callable, Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
 from flaxinit.signal.samples.threads import one_thread
 from flaxinit.signal.shards.axes import on_automatic_axes
+from flaxinit.versions.compat import enable_x64
 
 
 @one_thread
@@ -82,13 +84,15 @@ def audit(
         except Exception as error:  # of JAX or of the model, which may have no gradient
             backward = False
             remarks.append(f"no gradients: {_reason(error)}")
-    with phases() as phase:
+    # XLA compiles and computes for the one while NumPy does for the other.
+    with phases() as phase, ThreadPoolExecutor(1) as pool:
+        forecasting = pool.submit(_forecast, whole, backward, particles, jax.config.jax_enable_x64)
         run, measured = _measured(whole, backward, phase)
         if not measured:
             raise ValueError(_nothing_met(whole.programs, run))
         phase("forecasting", None)
         try:
-            rows, stream = _forecast(whole, backward, particles)
+            rows, stream = forecasting.result()
         except Exception as error:  # an operation that theory does not know, or a size
             rows, stream = [], []
             remarks.append(f"no forecast: {_reason(error)}")
@@ -182,15 +186,18 @@ def _measured(whole: _Model, backward: bool, phase: Phase) -> tuple[Run, tuple[M
 def cotangents(outputs: Sequence[jax.ShapeDtypeStruct]) -> list[jax.Array]:
     """Draw unit Gaussian gradients of the outputs; jax.random would have to be compiled."""
     rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.standard_normal(x.shape), x.dtype) for x in outputs]
+    return [jnp.asarray(rng.standard_normal(x.shape).astype(x.dtype)) for x in outputs]
 
 
-def _forecast(whole: _Model, backward: bool, particles: int) -> tuple[list[Layer], list[Sum]]:
+def _forecast(
+    whole: _Model, backward: bool, particles: int, x64: bool
+) -> tuple[list[Layer], list[Sum]]:
     rng, numbers = np.random.default_rng(0), itertools.count(1)
     params = given.laws(whole.params, numbers, rng)
     params += [exact(x) for x in whole.state]
     inputs = [input_signal(x, rng) for x in whole.programs.inputs]
-    return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, {})
+    with enable_x64(x64):  # of the caller's thread
+        return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, {})
 
 
 def _looked_up(programs: Programs, run: Run) -> set[str]:
