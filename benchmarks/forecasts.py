@@ -50,7 +50,7 @@ GRADIENT_OF = {"encoder, pre-LN": 0.2, "encoder, post-LN": 0.2, "vision transfor
 _WIDE, _CELL = (256, 512, 1024), (64, 128, 256, 512)
 SWEPT = {"LSTM": _CELL, "GRU": _CELL}
 SWEPT |= {"encoder, post-LN": _WIDE, "MLP-Mixer": _WIDE, "depthwise": _WIDE}
-_PARTICLES = 2**14  # so that less is left of what the width does not change
+_PARTICLES = 2**16  # so that less is left of what the width does not change
 
 
 class Measured(NamedTuple):
@@ -277,14 +277,19 @@ def swept(title: str, width: int, draws: int) -> dict:
     Forward of all kernels; backward of the rough ones.
     """
     model, inputs, options = linen(width)[title]
-    found = row(title, model, inputs, options, draws, particles=_PARTICLES)
-    rough = {path: each for path, each in found["backward"].items() if path in found["rough"]}
-    tables = {"forward": found["forward"], "backward": rough}
+    report = flaxinit.forecast(model, *inputs, backward=True, particles=_PARTICLES, **options)
+    found = measured(model, *inputs, draws=draws, **options)
+    signals = {layer.path: layer.signal_out for layer in report.layers}
+    slopes = {layer.path: layer.gradient_parameter for layer in report.layers if layer.rough}
+    tables = {
+        "forward": compared(signals, found.signals),
+        "backward": compared(slopes, found.slopes),
+    }
     return {
         "model": title,
         "width": width,
         "draws": draws,
-        **{way: tables[way] for way in tables},
+        **tables,
         **{
             f"{way}, root mean square": np.sqrt(np.mean(np.square([*table.values()]), 0)).tolist()
             for way, table in tables.items()
