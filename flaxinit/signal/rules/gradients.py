@@ -176,6 +176,7 @@ def of_table(
     shape = tuple(equation.outvars[0].aval.shape)
     (axis, *more) = numbered.scatter_dims_to_operand_dims
     simple = not more and tuple(numbered.inserted_window_dims) == (axis,)
+    simple = simple and not numbered.operand_batching_dims  # a table for each of several lookups
     if not simple or np.any(target.data) or indices.sources:
         return None
     window = tuple(numbered.update_window_dims)
