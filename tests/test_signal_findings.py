@@ -1,6 +1,7 @@
 """What audit finds in sick models, and that it finds nothing in healthy ones."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -343,6 +344,58 @@ def test_a_tied_embedding_has_the_size_of_the_stream():
 def test_the_fan_that_an_initializer_counted(axes):
     report = flaxinit.forecast(Tied(flaxinit.he("linear", **axes)), jnp.zeros((4, 16), int))
     assert ("fan seen" in str(report)) == (not axes)
+
+
+class Heads(nn.Module):
+    """A kernel of three axes, drawn in this shape, behind ReLU."""
+
+    draw: Any
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.relu(nn.Dense(64, kernel_init=flaxinit.lecun())(x))
+        h = nn.Einsum((64, 8, 16), "...x,xhd->...hd", kernel_init=self.draw)(h)
+        return nn.DenseGeneral(4, axis=(-2, -1), kernel_init=flaxinit.he())(nn.relu(h))
+
+
+def test_an_audit_says_which_fan_the_initializer_saw():
+    """Of a Linen module it is read off the initialization; else off a variance that fits a fan."""
+    x = jax.random.normal(jax.random.key(0), (32, 64))
+    wrong, right = flaxinit.he(), flaxinit.he(in_axis=0, out_axis=(1, 2))
+    for draw, fits in ((wrong, True), (right, True), (nn.initializers.normal(0.02), False)):
+        model = Heads(draw)
+        params = model.init(jax.random.key(1), x)
+        known = flaxinit.audit(model.apply, params, x)
+        unknown = flaxinit.audit(lambda p, x, model=model: model.apply(p, x), params, x)
+        if draw is right:
+            assert not known.findings and not unknown.findings
+            assert "fan seen" not in str(known)
+            continue
+        assert [layer.fan_in_seen for layer in known.layers] == [64, 512, 128]
+        assert [layer.fan_in_seen for layer in unknown.layers] == [None] * 3
+        assert "fan seen" in str(known) and ("fan seen" in str(unknown)) == fits
+        # The shape hides the fan, so it stands in the line, whatever is wrong.
+        for (finding,) in (known.findings, unknown.findings):
+            assert finding.what == ("wrong fan" if fits else "wrong variance")
+            assert finding.write == 'kernel_init=flaxinit.he("relu", fan_in=64)'
+
+
+def test_a_model_that_is_initialized_by_another_method_is_audited_all_the_same():
+    class Setup(nn.Module):
+        def setup(self):
+            self.kernel = self.param("kernel", nn.initializers.normal(0.02), (64, 8, 16))
+
+        def start(self):
+            return self.kernel
+
+        def __call__(self, x):
+            if self.is_initializing():
+                raise ValueError("start it by start()")
+            return jnp.einsum("bx,xhd->bhd", x, self.kernel)
+
+    params = Setup().init(jax.random.key(1), method="start")
+    report = flaxinit.audit(Setup().apply, params, jnp.ones((4, 64)))
+    assert report.layers[0].fan_in == 64 and report.layers[0].fan_in_seen is None
 
 
 def test_the_default_of_pytorch_is_no_wrong_fan():

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,18 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit.initializers.checks import checked_count
-from flaxinit.signal.forecast import input_signal, run as forecast
+from flaxinit.signal.forecast import input_signal, run as forecast, with_fans_seen
 from flaxinit.signal.measuring.held import Held
 from flaxinit.signal.measuring.measure import Run, finished
 from flaxinit.signal.measuring.measured import Measured
 from flaxinit.signal.measuring.progress import Phase, phases
 from flaxinit.signal.reading import given
 from flaxinit.signal.reading.checked import check_batch, misplaced
-from flaxinit.signal.reading.model import Programs, by_value, traced, with_parameters
+from flaxinit.signal.reading.drawn import drawn_shapes
+from flaxinit.signal.reading.model import Programs, by_value, programs, traced, with_parameters
+from flaxinit.signal.reports.gains import is_right
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
 from flaxinit.signal.samples.threads import one_thread
 from flaxinit.signal.shards.axes import on_automatic_axes
+from flaxinit.trees.modules import is_linen, module_of
 from flaxinit.versions.compat import enable_x64
 
 
@@ -96,8 +100,9 @@ def audit(
         except Exception as error:  # an operation that theory does not know, or a size
             rows, stream = [], []
             remarks.append(f"no forecast: {_reason(error)}")
+    layers = _joined(measured, rows, _looked_up(whole.programs, run))
     return Report(
-        _joined(measured, rows, _looked_up(whole.programs, run)),
+        _with_fans_seen(layers, whole.programs.names, model, inputs, options),
         tuple(stream),
         run.attention(),
         _others(whole.programs, run),
@@ -197,7 +202,27 @@ def _forecast(
     params += [exact(x) for x in whole.state]
     inputs = [input_signal(x, rng) for x in whole.programs.inputs]
     with enable_x64(x64):  # of the caller's thread
-        return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, {})
+        return forecast(whole.programs, params, inputs, numbers, rng, backward, particles)
+
+
+def _with_fans_seen(
+    layers: tuple[Layer, ...],
+    names: Sequence[str],
+    model: Any,
+    inputs: Sequence[Any],
+    options: dict[str, Any],
+) -> tuple[Layer, ...]:
+    """Add the fans that initializers saw, where a kernel's shape may have hidden the true one."""
+    hidden = [row for row in layers if math.prod(row.shape[:-1]) != row.fan_in]
+    module = module_of(model)
+    if not is_linen(module) or all(is_right(row) for row in hidden):
+        return layers
+    try:
+        traced = programs(module, inputs[1:], options)
+    except Exception:  # its parameters may come from elsewhere, and it has to be called otherwise
+        return layers
+    shapes = dict(zip(traced.names, drawn_shapes(traced.init), strict=False))
+    return with_fans_seen(layers, [shapes.get(name) for name in names])
 
 
 def _looked_up(programs: Programs, run: Run) -> set[str]:

@@ -13,6 +13,7 @@ from jax.extend.core import ClosedJaxpr
 from flaxinit.initializers.checks import checked_count
 from flaxinit.signal.reading import laws
 from flaxinit.signal.reading.checked import check_values
+from flaxinit.signal.reading.drawn import drawn_shapes
 from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.rules.interpret import Interpreter
@@ -86,14 +87,30 @@ def forecast(
     rng = np.random.default_rng(0)
     numbers = itertools.count(1)
     given = [input_signal(x, rng) for x in traced.inputs]
-    params, drawn = laws.read(traced, traced.inputs, given, numbers, rng)
-    rows, stream = run(traced, params, given, numbers, rng, backward, particles, drawn)
+    params = laws.read(traced, traced.inputs, given, numbers, rng)
+    rows, stream = run(traced, params, given, numbers, rng, backward, particles)
     if not rows:
         raise ValueError(
             "forecast found no kernel at work: the model has to multiply its inputs by arrays that "
             f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
         )
-    return Report(tuple(rows), tuple(stream))
+    return Report(with_fans_seen(rows, drawn_shapes(traced.init)), tuple(stream))
+
+
+def with_fans_seen(
+    rows: Sequence[Layer], shapes: Sequence[tuple[int, ...] | None]
+) -> tuple[Layer, ...]:
+    """Add the fans that initializers saw, given the shape in which each parameter was drawn."""
+    return tuple(replace(row, fan_in_seen=_fan_seen(row, shapes)) for row in rows)
+
+
+def _fan_seen(row: Layer, shapes: Sequence[tuple[int, ...] | None]) -> float | None:
+    drawn = {shapes[number] for number in row.parameters}
+    if len(drawn) != 1 or (shape := drawn.pop()) is None or len(shape) < 2:
+        return None
+    if "[" in row.path and len(shape) == len(row.shape):
+        return None  # of a part: several kernels may have been drawn at once
+    return float(math.prod(shape[:-1]))
 
 
 def bounded(limits: Limits, program: ClosedJaxpr) -> Limits:
@@ -109,7 +126,6 @@ def run(
     rng: np.random.Generator,
     backward: bool,
     particles: int,
-    drawn: dict[int, tuple[int, ...]],
 ) -> tuple[list[Layer], list[Sum]]:
     """Run a model's program on signals.
 
@@ -121,12 +137,11 @@ def run(
         rng: random numbers.
         backward: whether to forecast gradients as well.
         particles: channels drawn at each kernel.
-        drawn: shapes of draws by number, as far as they are known.
 
     Returns:
         The kernels and the sums of independent signals, in order of use.
     """
-    record = _Record(traced, drawn, backward)
+    record = _Record(traced, backward)
     limits = Limits(particles=particles)
     if backward:
         limits = bounded(limits, traced.apply)
@@ -211,7 +226,6 @@ class _Record(Observer):
     """The record of each kernel and each sum of a run."""
 
     programs: Programs
-    drawn: dict[int, tuple[int, ...]]  # the shapes of draws, by number
     backward: bool
     layers: list[Layer] = field(default_factory=list)
     stream: list[Sum] = field(default_factory=list)
@@ -292,7 +306,7 @@ class _Record(Observer):
                 path=self._path(w),
                 shape=self.programs.shapes[origin[0][0]],
                 fan_in=fan,
-                fan_in_seen=None if stacked else self._seen(w.sources),
+                parameters=() if stacked else tuple(number for number, _ in origin),
                 sigma_w2=sigma_w2,
                 sigma_w2_wanted=wanted,
                 signal_in=signal_in,
@@ -333,9 +347,3 @@ class _Record(Observer):
             self.programs.names[number] + part(steps)
             for number, steps in sorted(w.origin or (), key=str)
         )
-
-    def _seen(self, sources: frozenset[int]) -> float | None:
-        shapes = {self.drawn.get(source) for source in sources}
-        if len(shapes) != 1 or (shape := shapes.pop()) is None or len(shape) < 2:
-            return None
-        return float(math.prod(shape[:-1]))

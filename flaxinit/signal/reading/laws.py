@@ -79,7 +79,7 @@ def read(
     given: Sequence[Signal],
     numbers: Iterator[int],
     rng: np.random.Generator,
-) -> tuple[list[Signal], dict[int, tuple[int, ...]]]:
+) -> list[Signal]:
     """Read samples of the parameters, each with its own origin, then of the state.
 
     Args:
@@ -90,7 +90,7 @@ def read(
         rng: random numbers.
 
     Returns:
-        The parameters and then the state, as signals; and the shapes of draws by number.
+        The parameters and then the state, as signals.
 
     Raises:
         ValueError: if a parameter whose entries depend on each other is too large.
@@ -103,7 +103,7 @@ def read(
     ]
     count = len(programs.names)
     params = [replace(each, origin=frozenset({(n, ())})) for n, each in enumerate(made[:count])]
-    return [*params, *made[count:]], reader.drawn
+    return [*params, *made[count:]]
 
 
 def _law(signal: Signal) -> Law:

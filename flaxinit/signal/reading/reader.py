@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,7 +61,7 @@ class Reader(Interpreter):
 
     def equation(self, equation, signals: list[Signal]) -> list[Signal]:
         name = equation.primitive.name
-        if name == "custom_vmap_call" and SCOPE in str(equation.source_info.name_stack):
+        if name != "qr" and is_orthonormal(equation):
             return self.orthonormal(equation)
         if called(equation) or name in _CONTROL:
             return super().equation(equation, signals)
@@ -150,6 +151,13 @@ class Reader(Interpreter):
         data = quantiles[(bits.data * (len(quantiles) / 2.0**32)).astype(np.int64)]
         made = replace(bits, data=data)
         return [made, *(_reshaped(exact(np.float32(1)), other) for other in others)]
+
+
+def is_orthonormal(equation: Any) -> bool:
+    """Return whether an operation makes an orthonormal matrix, of random numbers or of another."""
+    if equation.primitive.name == "custom_vmap_call":
+        return SCOPE in str(equation.source_info.name_stack)
+    return equation.primitive.name == "qr"
 
 
 class _Undecided(Exception):

@@ -96,28 +96,60 @@ def he_line(name: str | None, wanted: float, more: str = "") -> str:
     return f"kernel_init=flaxinit.variance_scaling({scale}{more})"
 
 
+def line_for(layer: "Layer", wanted: float) -> str:
+    """Return the line that draws this kernel with this σ_w², with its fan if the shape hides it."""
+    seen = layer.fan_in_seen
+    if seen is None and "[" not in layer.path:  # of a part, the shape is that of the whole
+        seen = math.prod(layer.shape[:-1])
+    hidden = seen not in (None, layer.fan_in)
+    return he_line(layer.activation, wanted, f"fan_in={layer.fan_in:g}" if hidden else "")
+
+
 def usual_line(layer: "Layer") -> str:
     """Return the line that draws a kernel with the gain of the activation before it."""
     name = layer.activation
-    return he_line(name, 1 / MOMENTS[name][0]) if name in MOMENTS else he_line("linear", 1.0)
+    return line_for(layer, 1 / MOMENTS[name][0] if name in MOMENTS else 1.0)
+
+
+def error_of(layer: "Layer") -> float:
+    """Return the standard error of log σ_w², for normal entries."""
+    return math.sqrt(2 / layer.measured.entries) if layer.measured else 0.0
+
+
+def is_right(layer: "Layer") -> bool:
+    """Return whether a variance fits the true fan: then it was made from it, whatever the shape."""
+    right = [*ratio_of(layer), *([layer.sigma_w2] if layer.activation in (None, "linear") else [])]
+    error = max(_SAMPLED, ERRORS * error_of(layer))
+    return any(abs(x - 1) < error for x in right)
 
 
 def fan_counted(layer: "Layer") -> float | None:
     """Return the fan that the initializer seems to have counted; None if it is the true one.
 
-    A variance that is right for the true fan was made from it, whatever the shape.
+    It is the one that the initializer saw, where that is known, or else the one of a finding.
     """
+    if any(finding.what == WRONG_FAN for finding in layer.findings):
+        found = fan_that_fits(layer)
+        return found and found[0]
     seen = layer.fan_in_seen
-    if seen is None or seen == layer.fan_in:
-        return None
-    right = [*ratio_of(layer), *([layer.sigma_w2] if layer.activation in (None, "linear") else [])]
-    return None if any(abs(x - 1) < _SAMPLED for x in right) else seen
+    return None if seen in (None, layer.fan_in) or is_right(layer) else seen
 
 
+WRONG_FAN = "wrong fan"
+ERRORS = 4.0  # standard errors; chance passes them once in 16,000 kernels
 _SAMPLED = 0.01  # of a variance that was read off a draw of 4096 entries or more
 
 
-def other_fans(layer: "Layer") -> Iterator[tuple[float, str]]:
+def fan_that_fits(layer: "Layer") -> tuple[float, str] | None:
+    """Return the fan from which the variance is right, with its name; None if there is none."""
+    for fan, name in _other_fans(layer):
+        ratios = (math.log(ratio * fan / layer.fan_in) for ratio in ratio_of(layer))
+        if min(map(abs, ratios)) < ERRORS * error_of(layer):
+            return fan, name
+    return None
+
+
+def _other_fans(layer: "Layer") -> Iterator[tuple[float, str]]:
     """Yield fans that an initializer may have taken for the true one, each with its name."""
     shape, true = layer.shape, layer.fan_in
     guesses = [

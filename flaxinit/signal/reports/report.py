@@ -25,8 +25,9 @@ class Layer:
         shape: of the parameter.
         fan_in: the number of terms summed into one output.
         fan_in_seen: the fan of the shape that was drawn, as JAX counts it; None if that is not
-            known: in an audit, and for several kernels in one array, which may have a batch_axis.
-            It differs where a layer draws a kernel in one shape and uses it in another.
+            known, as for several kernels in one array, which may have a batch_axis. An audit knows
+            it only of a Linen module, and reads it where σ_w² is not right for the true fan. It
+            differs where a layer draws a kernel in one shape and uses it in another.
         sigma_w2: fan_in times the variance of an entry.
         sigma_w2_wanted: the value that would give the outputs the second moment of the
             pre-activation behind the inputs: 2 after ReLU. None if that is not known.
@@ -61,6 +62,7 @@ class Layer:
             Dropout's, or by other "values"; empty if it does not.
         measured: the same of one draw, on real inputs; None in a forecast.
         findings: what is wrong at this kernel.
+        parameters: numbers of the parameters that the kernel is made of; none of several kernels.
     """
 
     path: str
@@ -91,6 +93,7 @@ class Layer:
     masked: str = field(default="", repr=False, compare=False)
     measured: Measured | None = None
     findings: tuple[Finding, ...] = ()
+    parameters: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def activation(self) -> str | None:

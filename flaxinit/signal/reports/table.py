@@ -32,7 +32,7 @@ MEANINGS = {
     "finding": "numbers of the findings about it",
     "shape": "shape of the kernel",
     "fan_in": "terms in the sum of one output",
-    "fan seen": "the fan that the initializer counted, where it is another",
+    "fan seen": "the fan of the shape that was drawn, where it is another",
     "σ_w²": "fan_in times the variance of the weights",
     "wanted": "the σ_w² that would keep the signal",
     "E[x²]": "second moment of the inputs",

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flaxinit.signal.reports.finding import DEPTHS, Finding
-from flaxinit.signal.reports.gains import PYTORCH, gain_of, he_line, other_fans, ratio_of
+from flaxinit.signal.reports.gains import (
+    ERRORS,
+    PYTORCH,
+    WRONG_FAN,
+    error_of,
+    fan_that_fits,
+    gain_of,
+    he_line,
+    line_for,
+    ratio_of,
+)
 from flaxinit.signal.reports.repeats import repeats
 
 if TYPE_CHECKING:
@@ -20,7 +30,6 @@ _TUNE = "init = flaxinit.tune(model, x), and draw the parameters with init"
 _IDLE = 1e-3
 # SiLU is critical at K* = 14.3, and no activation of the catalogue is further from 1.
 _FURTHEST = 15.0
-_ERRORS = 4.0  # standard errors; chance passes them once in 16,000 kernels
 
 
 def wrong_variance(report: "Report") -> Iterator[Finding]:
@@ -37,12 +46,12 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
     found: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for layer in report.layers:
         if _is_judged(layer) and layer.path not in lost:
-            ratio, error = ratio_of(layer), _error(layer)
+            ratio, error = ratio_of(layer), error_of(layer)
             if layer.path in ends and max(ratio) < 1:
                 continue
             told, change = _told(layer, error), min(map(abs, map(math.log, ratio)))
-            first = layer.reads_input and told[0] != "wrong fan"
-            if change > (math.log(_FURTHEST) if first else 1) + _ERRORS * error:
+            first = layer.reads_input and told[0] != WRONG_FAN
+            if change > (math.log(_FURTHEST) if first else 1) + ERRORS * error:
                 what, text, write = told
                 found.setdefault((what, write), (text, []))[1].append(layer.path)
     for (what, write), (text, paths) in found.items():
@@ -59,12 +68,12 @@ def unlike_peers(report: "Report") -> Iterator[Finding]:
         if len(some) < 3:
             continue
         middle = statistics.median_low(ratios)
-        error = _error(some[0])
+        error = error_of(some[0])
         far = [
             layer
             for layer, ratio in zip(some, ratios, strict=True)
             if min(abs(math.log(ratio / middle)), abs(math.log(ratio)))
-            > math.log(2) - _ERRORS * error
+            > math.log(2) - ERRORS * error
         ]
         if len(far) == 1 and far[0].path not in told:
             what, text, write = _told(far[0], error)
@@ -88,36 +97,29 @@ def has_effect(seen: "Measured") -> bool:
     return seen.along is not None and abs(seen.along) > _IDLE
 
 
-def _error(layer: "Layer") -> float:
-    """Return the standard error of log σ_w², for normal entries."""
-    return math.sqrt(2 / layer.measured.entries) if layer.measured else 0.0
-
-
 def _told(layer: "Layer", error: float) -> tuple[str, str, str]:
     """Say what is wrong with a variance, by its likely cause, and what to write."""
     drawn, wanted = layer.sigma_w2, layer.sigma_w2_wanted or 1.0
     name = layer.activation
     change = f"the second moment becomes {drawn / wanted:.2g} times what it was."
-    other = gain_of(drawn, _ERRORS * error)
+    other = gain_of(drawn, ERRORS * error)
     # Three times as many outputs as inputs are common, but a matrix hides no fan.
-    fans = () if other == PYTORCH and len(layer.shape) == 2 else other_fans(layer)
-    for fan, which in fans:
-        ratios = (math.log(ratio * fan / layer.fan_in) for ratio in ratio_of(layer))
-        if min(map(abs, ratios)) < _ERRORS * error:
-            text = (
-                f"the variance is that of fan {fan:g} ({which}), {layer.fan_in / fan:.3g} times "
-                f"too {'large' if fan < layer.fan_in else 'small'}: {layer.fan_in:g} terms are "
-                f"summed, and {change}"
-            )
-            return "wrong fan", text, he_line(name, wanted, f"fan_in={layer.fan_in:g}")
+    if not (other == PYTORCH and len(layer.shape) == 2) and (found := fan_that_fits(layer)):
+        fan, which = found
+        text = (
+            f"the variance is that of fan {fan:g} ({which}), {layer.fan_in / fan:.3g} times "
+            f"too {'large' if fan < layer.fan_in else 'small'}: {layer.fan_in:g} terms are "
+            f"summed, and {change}"
+        )
+        return WRONG_FAN, text, he_line(name, wanted, f"fan_in={layer.fan_in:g}")
     if other and other != name:
         text = (
             f"σ_w² is {drawn:.2g}, that of {other}, but the inputs are those of "
             f"{name or 'another function'}, which needs {wanted:.3g}: {change}"
         )
-        return "gain of another activation", text, he_line(name, wanted)
+        return "gain of another activation", text, line_for(layer, wanted)
     text = f"σ_w² is {drawn:.2g}, where {wanted:.3g} keeps the signal: {change}"
-    return "wrong variance", text, he_line(name, wanted)
+    return "wrong variance", text, line_for(layer, wanted)
 
 
 def vanishing_or_exploding(report: "Report") -> Iterator[Finding]:
@@ -210,4 +212,4 @@ def _cause(group: Sequence["Layer"]) -> tuple[str, str, list["Layer"]]:
     other = gain_of(drawn, math.log(1.1))
     whose = f", that of {other}" if other and other != name else ""
     cause = f" σ_w² is {drawn:.2g}{whose}; after {name or 'this function'} {wanted:.3g} keeps it."
-    return cause, he_line(name, wanted), off
+    return cause, line_for(layer, wanted), off

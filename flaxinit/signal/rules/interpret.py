@@ -41,14 +41,12 @@ class Interpreter:
         rng: random numbers; the key is fixed.
         numbers: names draws.
         observer: is told of kernels and sums.
-        drawn: the shapes of random bits, by number.
     """
 
     limits: Limits
     rng: np.random.Generator
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     observer: Observer = field(default_factory=Observer)
-    drawn: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         self.rows: Rows = {}
@@ -140,10 +138,8 @@ class Interpreter:
         held, replicas = self.limits.bits(shape)
         roles = [WIDTH if axis == len(shape) - 1 else PLACE for axis in range(len(shape))]
         roles = [CONSTANT if n == 1 else role for n, role in zip(shape, roles, strict=True)]
-        number = next(self.numbers)
-        self.drawn[number] = shape
         data = bits(self.rng, (replicas, *held), width)
-        return Signal(data, shape, tuple(roles), frozenset({number}))
+        return Signal(data, shape, tuple(roles), frozenset({next(self.numbers)}))
 
     def dot_general(self, equation, signals: Sequence[Signal]) -> Signal:
         side = _kernel(signals)

@@ -218,7 +218,7 @@ class _Model:
         self.rng = np.random.default_rng(0)
         self.numbers = itertools.count(1)
         self.given = [input_signal(x, self.rng) for x in traced.inputs]
-        self.params, _ = laws.read(traced, traced.inputs, self.given, self.numbers, self.rng)
+        self.params = laws.read(traced, traced.inputs, self.given, self.numbers, self.rng)
         zeros = [
             each.known and not is_key(each.data) and not each.data.any() for each in self.params
         ]
