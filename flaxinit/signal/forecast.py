@@ -159,6 +159,13 @@ def run(
     return record.layers, record.stream
 
 
+def _channels_apart(signal: Signal, parts: Sequence[Signal]) -> Signal:
+    """Return a sum whose channels are those of its parts: the model's inputs do not say theirs."""
+    full = [part.roles for part in parts if len(part.roles) == len(signal.roles)]
+    roles = zip(signal.roles, *full, strict=True)
+    return replace(signal, roles=tuple(WIDTH if WIDTH in each else each[0] for each in roles))
+
+
 def _curve(x: Signal) -> tuple[np.ndarray, np.ndarray] | None:
     """Return pre-activations and what was made of them, entry by entry; None if that is not so."""
     if len(x.bases) != 1 or np.iscomplexobj(x.data):
@@ -332,7 +339,8 @@ class _Record(Observer):
         if not self._again("stream", square):
             # What was drawn last is the branch.
             start, _ = sorted(parts, key=lambda part: max(part.sources, default=0))
-            self.stream.append(Sum(after, square, *correlations(signal), start.second_moment()))
+            alike = correlations(_channels_apart(signal, parts))
+            self.stream.append(Sum(after, square, *alike, start.second_moment()))
 
     def _again(self, what: Any, square: float) -> bool:
         """Return whether a checkpoint computes this again for the gradient."""
