@@ -29,17 +29,23 @@ _ENTRIES = 2**16  # of the sample of a table's gradient
 
 
 def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
-    """Return whether a dot_general makes a kernel's gradient that is too large to compute."""
+    """Return whether a dot_general makes a kernel's gradient that its Gram matrices give better.
+
+    They do if the gradient would be too large, or takes longer to compute.
+    """
     one, other = signals
     if one.backward == other.backward or None not in (one.origin, other.origin):
         return False
-    entries = 1
+    entries, channels, places = 1, 0, 1
     for side, signal in enumerate(signals):
         axes = axes_of(equation, side, len(signal.shape))
         if any(signal.roles[axis] == WIDTH for axis in axes.summed):
             return False
-        entries *= math.prod(signal.held[axis] for axis in axes.free)
-    return entries * max(one.replicas, other.replicas) > limits.places**2
+        free = math.prod(signal.held[axis] for axis in axes.free)
+        entries, channels = entries * free, channels + free
+        places = max(places, math.prod(signal.held[axis] for axis in axes.summed))
+    large = entries * max(one.replicas, other.replicas) > limits.places**2
+    return large or places * channels < entries
 
 
 def of_kernel(equation, signals: Sequence[Signal], limits: Limits) -> Signal:
