@@ -128,7 +128,7 @@ def _grouped(data: np.ndarray, axes: Sequence[int], most: int) -> np.ndarray:
     """Cut channels into groups, each of which counts as a replica."""
     for axis in axes:
         size = min(data.shape[axis], most)
-        data = np.take(data, np.arange(data.shape[axis] // size * size), axis)
+        data = data[(slice(None),) * axis + (slice(data.shape[axis] // size * size),)]
         data = data.reshape(*data.shape[:axis], -1, size, *data.shape[axis + 1 :])
         data = np.moveaxis(data, axis, 1).reshape(-1, *data.shape[1:axis], *data.shape[axis + 1 :])
     return data
