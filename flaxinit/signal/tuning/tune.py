@@ -52,8 +52,8 @@ class Factors(Printed, Mapping[str, float]):
 
     Attributes:
         rows: one for each parameter that multiplies the signal.
-        remark: where the signal is kept in the mean over draws but not in single draws, and where
-            factors still changed in the last round; empty if nowhere.
+        remark: where single draws do not keep the signal that wide layers keep, and where factors
+            still changed in the last round; empty if nowhere.
     """
 
     rows: tuple[Factor, ...]
@@ -118,9 +118,9 @@ def tune(
     as `forecast` does, and each kernel's factor is chosen where it meets the signal:
 
     - Its outputs get the second moment of the pre-activation that its inputs were made of. This
-      makes up for what an activation, a pooling or attention took away. It holds for the mean over
-      draws; single draws of deep networks without norms stray, and then a remark says so. A kernel
-      that meets the inputs themselves keeps their second moment, or makes it the ``level``.
+      makes up for what an activation, a pooling or attention took away. It holds for wide layers;
+      single draws of deep networks without norms stray, and then a remark says so. A kernel that
+      meets the inputs themselves keeps their second moment, or makes it the ``level``.
     - Each of the B branches of a residual stream adds at most 1/B of what the stream starts with,
       so the stream at most doubles. If a norm follows each sum, B still counts all sums.
     - Two fresh products that are added share the second moment of one.
@@ -319,7 +319,7 @@ class _Model:
         if not tuner.doubts:
             return ""
         key, doubt = next(iter(tuner.doubts.items()))
-        return f"The mean over draws is kept. From {self.path(key)} on, one draw is {doubt}."
+        return f"Wide layers keep the signal. From {self.path(key)} on, one draw is {doubt}."
 
     def rows(self, tuner: Tuner, pinned: Mapping[Key, float]) -> tuple[Factor, ...]:
         rows = []

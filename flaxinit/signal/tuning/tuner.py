@@ -131,7 +131,11 @@ def scaled(signal: Signal, factor: float) -> Signal:
     """Return a signal times a number."""
     if factor == 1.0:
         return signal
-    return signal.with_data(signal.data * factor, level=signal.level * factor**2)
+    data = signal.data * factor
+    bases = tuple(
+        base._replace(data=data if base.data is signal.data else base.data) for base in signal.bases
+    )
+    return signal.with_data(data, level=signal.level * factor**2, bases=bases)
 
 
 class Finite(Observer):
