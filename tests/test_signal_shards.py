@@ -42,6 +42,14 @@ def index(axis):
     return lax.axis_index(axis).astype(float)
 
 
+def of_part(table, i, axes):
+    """Return the rows at these indices that are in a device's part of a table; 0 for others."""
+    here = i - lax.axis_index(axes) * len(table)
+    rows = table[jnp.clip(here, 0, len(table) - 1)]
+    return jnp.where(((here >= 0) & (here < len(table)))[..., None], rows, 0)
+
+
+ROWS = np.array([[0, 3, 23], [7, 7, 12]], "int32")
 BOTH = P("data", "model")
 # The program of one device, the specs of what it takes and makes, and global operands.
 PROGRAMS = {
@@ -214,6 +222,12 @@ PROGRAMS = {
         P(None, "model"),
         P(None, None, "model"),
         (x(4, 8),),
+    ),
+    "a table whose rows are split": (
+        lambda w: lax.psum(of_part(w, ROWS, ("data", "model")), ("data", "model")) ** 2,
+        P(("data", "model")),
+        P(),
+        (x(24, 5),),
     ),
     "a slice and an update": (
         lambda x: jnp.pad(x.at[:, 1:2].set(0)[:, ::-1], ((0, 0), (1, 0))).sort(0)[:, 1:],
@@ -411,6 +425,26 @@ def test_a_forecast_over_devices_is_that_of_one_device(name):
 def test_a_channel_or_a_head_on_each_device(name, count):
     expected, found = forecasts(name, AbstractMesh((count,), ("model",), AUTO))
     assert seen(found) == approximately(expected)
+
+
+def test_a_vocabulary_that_is_split():
+    """Rows are looked up in all of the table; those that a mask hides are drawn, too."""
+    shapes, tokens = {"table": (50_000, 256), "up": (256, 64)}, np.arange(24).reshape(2, 12) ** 3
+
+    def one(w, i):
+        return w["table"][i] @ w["up"]
+
+    def split(w, i):
+        return lax.psum(of_part(w["table"], i, "model"), "model") @ w["up"]
+
+    many = on_mesh(split, ({"table": P("model"), "up": P()}, P()), P(), EIGHT)
+    reports = [flaxinit.forecast((draws(shapes), f), tokens, backward=True) for f in (one, many)]
+    (expected,), (found,) = (report.layers for report in reports)
+    assert (found.path, found.fan_in, found.sampled) == ("up", 256, False)
+    assert found.signal_in == pytest.approx(expected.signal_in, rel=1e-6)
+    assert found.signal_out == pytest.approx(expected.signal_out, rel=1e-6)
+    # Means over particles.
+    assert found.positions == pytest.approx(expected.positions, abs=4 / math.sqrt(4096))
 
 
 def test_layers_of_a_scan_that_each_call_many_devices():

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import ClosedJaxpr
+from jax.lax import GatherScatterMode
 
 from flaxinit.signal.shards.axes import automatic
 from flaxinit.signal.shards.collectives import COLLECTIVES, reduced
@@ -109,10 +111,36 @@ class Devices:
 
     def operation(self, equation, operands: list[Sharded]) -> list[Sharded]:
         """Run an operation, and, of a reduction whose parts are reduced later, make the result."""
+        if equation.primitive.name == "gather":
+            operands = self.looked_up(equation, operands)
         results, total = self.followed(equation, operands)
         if total is None:
             total = self.passed_on(equation, operands)
         return [results[0]._replace(total=total)] if total else results
+
+    def looked_up(self, equation, operands: list[Sharded]) -> list[Sharded]:
+        """Let indices into a device's part of a table be indices into all of it."""
+        params, (table, indices) = equation.params, operands
+        (axis, *more), gone = (
+            getattr(params["dimension_numbers"], name)
+            for name in ("start_index_map", "collapsed_slice_dims")
+        )
+        axes = table.layout.dims[axis]
+        if not axes or more or axis not in gone or params["mode"] == GatherScatterMode.FILL_OR_DROP:
+            return operands
+        places = dict.fromkeys(axes, STACKED)
+        at = moved(indices, indices.layout.with_places(places), self.sizes)
+        rows = table.value.shape[len(table.layout.stacked) + axis] // math.prod(
+            self.sizes[each] for each in axes
+        )
+        device = jnp.zeros_like(at.value)
+        for each in axes:
+            own = lax.broadcasted_iota(
+                at.value.dtype, at.value.shape, at.layout.stacked.index(each)
+            )
+            device = device * self.sizes[each] + own
+        whole = at._replace(value=jnp.clip(at.value, 0, rows - 1) + device * rows)
+        return [Sharded(table.value, table.layout.with_places(dict.fromkeys(axes))), whole]
 
     def followed(
         self, equation, operands: Sequence[Sharded], parts: bool = True

@@ -245,6 +245,7 @@ def widened(operation: Operation, operands: Sequence[Shape], result: Shape) -> d
         sizes = zip(params["limit_indices"], local[0], operands[0], strict=True)
         params["limit_indices"] = tuple(n if a == b else b for n, a, b in sizes)
     elif name == "gather":
-        sizes = zip(params["slice_sizes"], local[0], operands[0], strict=True)
-        params["slice_sizes"] = tuple(n if a == b else b for n, a, b in sizes)
+        gone = params["dimension_numbers"].collapsed_slice_dims
+        sizes = enumerate(zip(params["slice_sizes"], local[0], operands[0], strict=True))
+        params["slice_sizes"] = tuple(n if a == b or i in gone else b for i, (n, a, b) in sizes)
     return params
