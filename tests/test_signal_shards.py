@@ -511,6 +511,18 @@ REFUSED = {
 }
 
 
+def test_one_device_may_do_what_several_may_not_do_apart():
+    def body(x):
+        x = lax.while_loop(lambda c: jnp.sum(c) < 3, lambda c: jnp.abs(c) + 1, x)
+        x = lax.psum_scatter(lax.all_gather(x, "data", tiled=True), "data", tiled=True)
+        x = lax.all_to_all(lax.ppermute(x, "data", [(0, 0)]), "data", 0, 1, tiled=True)
+        return x * index("data")
+
+    mesh = AbstractMesh((1,), ("data",), AUTO)
+    program = unsharded(jax.make_jaxpr(on_mesh(body, P("data"), P("data"), mesh))(X))
+    assert not jaxpr_as_fun(program)(X)[0].any()
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_collective_without_a_form_is_named(what):
     def apply(w, x):

@@ -80,32 +80,33 @@ class Devices:
             return operands
         if body := called(equation):
             return self.run(body, operands)
-        if "axis_name" in equation.params:
+        if "axis_name" in equation.params or any(isinstance(n, str) for n in _axes(equation)):
             raise refused(name)
         return self.operation(equation, operands)
 
     def collective(self, equation, operands: list[Sharded]) -> list[Sharded]:
-        params = equation.params
-        axes = params.get("axes", ())
+        name, params = equation.primitive.name, equation.params
         if params.get("axis_index_groups") is not None:
-            raise refused(f"{equation.primitive.name} with axis_index_groups")
-        if not all(isinstance(axis, str) for axis in axes):
-            raise refused(f"{equation.primitive.name} over dimensions")
-        return COLLECTIVES[equation.primitive.name](params, operands, self.sizes)
+            raise refused(f"{name} with axis_index_groups")
+        if not all(isinstance(axis, str) for axis in _axes(equation)):
+            raise refused(f"{name} over dimensions")
+        results = COLLECTIVES[name](params, operands, self.sizes)
+        alone = dict.fromkeys(axis for axis, size in self.sizes.items() if size == 1)
+        return [moved(x, x.layout.with_places(alone), self.sizes) for x in results]
 
     def mapped(self, equation, operands: list[Sharded]) -> list[Sharded]:
         """Run a ``shard_map``: the program of one device, each of whose arrays is a part."""
         call = mapped(equation)
         devices = Devices({**self.sizes, **call.sizes}, call)
         inside = [
-            Sharded(x.value, _split(x.layout, spec))
+            Sharded(x.value, _split(x.layout, spec, call.sizes))
             for x, spec in zip(operands, call.in_specs, strict=True)
         ]
         results = devices.run(call.body, inside)
         made = []
         for x, spec in zip(results, call.out_specs, strict=True):
             outside = x.layout.with_places(dict.fromkeys(call.sizes))
-            to = _split(outside, spec)
+            to = _split(outside, spec, call.sizes)
             made.append(Sharded(moved(x, to, devices.sizes).value, outside))
         return made
 
@@ -238,6 +239,11 @@ class Devices:
         return [moved(x, to, self.sizes).value for x, to in zip(results, layouts, strict=True)]
 
 
+def _axes(equation) -> tuple[Any, ...]:
+    axes = equation.params.get("axes", ())
+    return tuple(axes) if isinstance(axes, tuple | list) else ()
+
+
 def _constant(value: Any, dtype: Any) -> Any:
     if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
         return value
@@ -252,9 +258,10 @@ def _ordered(layout: Layout) -> list[str]:
     return [*layout.stacked, *(axis for dim in layout.dims for axis in dim)]
 
 
-def _split(layout: Layout, spec: Any) -> Layout:
+def _split(layout: Layout, spec: Any, sizes: Mapping[str, int]) -> Layout:
     """Return the layout of a part: each mesh axis of a partition spec splits a dimension."""
     for n, entry in enumerate(spec):
         for axis in (entry,) if isinstance(entry, str) else entry or ():
-            layout = layout.with_places({axis: n})
+            if sizes[axis] > 1:
+                layout = layout.with_places({axis: n})
     return layout

@@ -138,6 +138,6 @@ def _reshape(value: Any, shape: Sequence[int]) -> Any:
 
 def refused(what: str) -> ValueError:
     return ValueError(
-        f"A shard_map calls {what}, which has no form on whole arrays here. Give the model without "
-        "shard_map, or on a mesh of one device: its signal is the same."
+        f"A shard_map has {what}, which flaxinit cannot read. Give the model without shard_map: "
+        "its signal is the same."
     )
