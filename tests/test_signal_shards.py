@@ -347,11 +347,35 @@ ATTENTION = {**dict.fromkeys("qkv", (64, 128)), "o": (128, 64), "gate": (64, 128
 COLUMNS_AND_ROWS = {"up": P(None, "model"), "down": P("model")}
 HEADS = {**dict.fromkeys(("q", "k", "v", "gate"), P(None, "model")), "o": P("model")}
 X = x(4, 8, 64).astype("float32")
+
+
+@jax.custom_vjp
+def entering(x):
+    """Return what all devices have; each has a part of its gradient, in the manner of Megatron."""
+    return x
+
+
+@jax.custom_vjp
+def leaving(x):
+    return lax.psum(x, "model")
+
+
+entering.defvjp(lambda x: (x, None), lambda _, slope: (lax.psum(slope, "model"),))
+leaving.defvjp(lambda x: (lax.psum(x, "model"), None), lambda _, slope: (slope,))
+
+
 # Shapes of the kernels, the model on one device, on a mesh, and the specs of its operands and
 # result there.
 MODELS = {
     "samples": (MLP, mlp, mlp, (P(), P(None, "model")), P(None, "model")),
     "columns, then rows": (MLP, mlp, over_all(mlp), (COLUMNS_AND_ROWS, P()), P()),
+    "columns, then rows, by rules": (
+        MLP,
+        mlp,
+        lambda w, x: mlp(w, entering(x), leaving),
+        (COLUMNS_AND_ROWS, P()),
+        P(),
+    ),
     "kernels": (MLP, mlp, gathering, (P("model"), P(None, "model")), P(None, "model")),
     "heads": (
         {**ATTENTION, **MLP},
@@ -408,7 +432,7 @@ def approximately(report):
 def forecasts(name, mesh, inputs=X):
     """Return the forecasts of a model on one device and on a mesh."""
     shapes, one, body, in_specs, out_specs = MODELS[name]
-    many = on_mesh(body, in_specs, out_specs, mesh)
+    many = on_mesh(body, in_specs, out_specs, mesh, check_vma="rules" not in name)
     models = ((draws(shapes), apply) for apply in (one, many))
     return [flaxinit.forecast(model, inputs, backward=True) for model in models]
 

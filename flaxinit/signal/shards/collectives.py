@@ -38,8 +38,9 @@ def _reduce(kind: str) -> Callable:
     return run
 
 
-def _names(params: Mapping[str, Any]) -> tuple[str, ...]:
-    names = params["axis_name"]
+def names(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the mesh axes that a collective names."""
+    names = params.get("axis_name", ())
     return tuple(names) if isinstance(names, tuple | list) else (names,)
 
 
@@ -47,7 +48,7 @@ def _all_gather(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Shard
     (x,), dim = operands, params["all_gather_dimension"]
     if not params["tiled"]:
         x = _lifted(x, dim)
-    for axis in reversed(_names(params)):
+    for axis in reversed(names(params)):
         x = _joined(x, axis, dim, sizes)
     return [x]
 
@@ -79,9 +80,9 @@ def _lifted(x: Sharded, dim: int) -> Sharded:
 
 
 def _reduce_scatter(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
-    (x,), dim, names = operands, params["scatter_dimension"], _names(params)
-    x = reduced(x, names, "sum", sizes)
-    for axis in names:
+    (x,), dim, axes = operands, params["scatter_dimension"], names(params)
+    x = reduced(x, axes, "sum", sizes)
+    for axis in axes:
         x = _parted(x, axis, dim)
     return [x if params["tiled"] else _dropped(x, dim, sizes)]
 
@@ -97,7 +98,7 @@ def _dropped(x: Sharded, dim: int, sizes: Sizes) -> Sharded:
 
 def _all_to_all(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
     (x,), split, dim = operands, params["split_axis"], params["concat_axis"]
-    (axis,) = _names(params)
+    (axis,) = names(params)
     x = _joined(x, axis, dim, sizes)
     if split == dim:  # the device that a part comes from is the minor one of two now
         count, first = sizes[axis], len(x.layout.stacked) + dim
@@ -109,7 +110,7 @@ def _all_to_all(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Shard
 
 
 def _permuted(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
-    (axis,) = _names(params)
+    (axis,) = names(params)
     size = sizes[axis]
     results = []
     for x in operands:
@@ -127,7 +128,7 @@ def _permuted(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded
 
 
 def _index(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
-    (axis,) = _names(params)
+    (axis,) = names(params)
     return [Sharded(lax.iota(jnp.int32, sizes[axis]), Layout((), (axis,)))]
 
 

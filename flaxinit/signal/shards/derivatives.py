@@ -1,6 +1,7 @@
 """Functions with a rule of their own for derivatives, which keep it on whole arrays."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -98,7 +99,8 @@ class _Rule:
         avals = [[atom.aval for atom in atoms] for atoms in (self.equation.invars, wanted)]
         program = traced_on_device(self.devices.call, one, *avals)
         along = [Sharded(*pair) for pair in zip(given, layouts, strict=True)]
-        return self.devices.run(program, [*self.inside(values), *along])
+        devices = replace(self.devices, back=derivative is _pulled)
+        return devices.run(program, [*self.inside(values), *along])
 
     def some(self, values: Sequence[Any]) -> list[Any]:
         return [v for v, f in zip(values, self.floating, strict=True) if f]

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr
 from jax.lax import GatherScatterMode
 
 from flaxinit.signal.shards.axes import automatic
-from flaxinit.signal.shards.collectives import COLLECTIVES, reduced
+from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
 from flaxinit.signal.shards.derivatives import with_pullback, with_tangents
 from flaxinit.signal.shards.following import Operation, path, widened
 from flaxinit.signal.shards.layout import (
@@ -25,7 +25,7 @@ from flaxinit.signal.shards.layout import (
     replicated,
 )
 from flaxinit.signal.shards.loops import branch, loop, scan
-from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
+from flaxinit.versions.jaxpr import Mapped, aval, called, equations, evaluate, mapped
 
 # They say where parts are, or for which devices a value holds.
 _PLACED = {"layout_constraint", "mesh_cast", "pcast", "pvary", "reshard", "sharding_constraint"}
@@ -46,10 +46,13 @@ class Devices:
     Attributes:
         sizes: of the mesh axes over which it runs.
         call: the ``shard_map`` that it is inside of; None outside.
+        back: whether it is a gradient's program. The gradient of an array that many devices have is
+            one here, and a sum of each device's there.
     """
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     call: Mapped | None = None
+    back: bool = False
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Sharded]) -> list[Sharded]:
         return evaluate(
@@ -64,6 +67,8 @@ class Devices:
         match name:
             case "shard_map":
                 return self.mapped(equation, operands)
+            case "custom_jvp_call" | "custom_vjp_call" if _is_collective(equation):
+                pass  # a rule says what each device does; for all of them it is not needed
             case "custom_jvp_call":
                 return with_tangents(self, equation, operands)
             case "custom_vjp_call":
@@ -90,9 +95,17 @@ class Devices:
             raise refused(f"{name} with axis_index_groups")
         if not all(isinstance(axis, str) for axis in _axes(equation)):
             raise refused(f"{name} over dimensions")
+        if self.back and name in ("psum", "psum_invariant", "reduce_scatter"):
+            operands = [self.share(x, equation) for x in operands]
         results = COLLECTIVES[name](params, operands, self.sizes)
         alone = dict.fromkeys(axis for axis, size in self.sizes.items() if size == 1)
         return [moved(x, x.layout.with_places(alone), self.sizes) for x in results]
+
+    def share(self, x: Sharded, equation) -> Sharded:
+        """Return each device's share of a gradient that those have which will sum it."""
+        axes = {*_axes(equation), *names(equation.params)}
+        count = math.prod(self.sizes[axis] for axis in axes - x.layout.axes)
+        return Sharded(x.value / count, x.layout) if count > 1 else x
 
     def mapped(self, equation, operands: list[Sharded]) -> list[Sharded]:
         """Run a ``shard_map``: the program of one device, each of whose arrays is a part."""
@@ -237,6 +250,14 @@ class Devices:
 
     def values(self, results: Sequence[Sharded], layouts: Sequence[Layout]) -> list[Any]:
         return [moved(x, to, self.sizes).value for x, to in zip(results, layouts, strict=True)]
+
+
+def _is_collective(equation) -> bool:
+    """Return whether a function only calls collectives, and moves entries."""
+    body = called(equation)
+    inside = equations(body) if body else ()
+    found = {each.primitive.name for each in inside if called(each) is None}
+    return bool(found & COLLECTIVES.keys()) and found <= COLLECTIVES.keys() | _MOVED | _PLACED
 
 
 def _axes(equation) -> tuple[Any, ...]:
