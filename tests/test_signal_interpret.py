@@ -11,6 +11,7 @@ from jax import lax
 
 import flaxinit
 from benchmarks.bounds import z_score
+from flaxinit.signal.forecast import cotangent
 from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.products import contracted
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
@@ -281,3 +282,28 @@ def test_a_parameter_makes_a_signal_no_smaller_sample():
         made = aligned(pair, Limits(particles=2**14), np.random.default_rng(0))
         assert [each.replicas for each in made] == [64, 64]
         np.testing.assert_array_equal(made[pair.index(bias)].data[:, 0], np.tile(entries, (4, 1)))
+
+
+def test_gradients_of_a_row_that_is_looked_up_again_are_correlated():
+    """A place that looks up one row twice counts four times, and of two rows each counts once."""
+    tokens = np.array([[1, 1, 2, 3], [5, 8, 8, 8]])
+
+    def found(*shifts):
+        def looked_up(table):
+            return sum(table[jnp.roll(tokens, n, axis=1)] for n in shifts)
+
+        def gradient(table, slopes):
+            return jax.vjp(looked_up, table)[1](slopes)
+
+        run, table = interpreter(), jnp.zeros((10, 256))
+        slopes = cotangent(jax.ShapeDtypeStruct((*tokens.shape, 256), "float32"), run)
+        program = jax.make_jaxpr(gradient)(table, jnp.zeros(slopes.shape))
+        (result,) = run.run(program, [exact(table), slopes])
+        times = sum(np.roll(tokens, n, axis=1)[..., None] == np.arange(10) for n in shifts)
+        return result.second_moment(), np.sum(np.square(times)) / 10
+
+    assert found(0)[0] == pytest.approx(found(0)[1])
+    assert found(0, 0)[0] == pytest.approx(found(0, 0)[1])
+    second_moment, expected = found(0, 1)
+    # What two rows have in common is the mean of 4096 products of channels and signs.
+    assert second_moment == pytest.approx(expected, rel=5 / 4096**0.5)

@@ -11,8 +11,7 @@ they are correlated.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,7 +24,6 @@ from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, j
 
 # Entries of each axis that are held; of channels, where no Gram matrix has the second moment.
 _HELD, _FEW = 16, 64
-_ENTRIES = 2**16  # of the sample of a table's gradient
 
 
 def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
@@ -173,27 +171,31 @@ def _scaled(sample: np.ndarray, square: float) -> np.ndarray:
     return rescaled(sample, np.full((1,) * sample.ndim, square), tuple(range(sample.ndim)))
 
 
-def of_table(
-    equation, signals: Sequence[Signal], numbers: Iterator[int], rng: np.random.Generator
-) -> Signal | None:
-    """Return the gradient of a table whose rows were looked up; None for another scatter."""
+def of_table(equation, signals: Sequence[Signal], limits: Limits) -> Signal | None:
+    """Return the gradient of a table whose rows were looked up; None for another scatter.
+
+    Few rows of a table have a gradient. The sample has sums of them with random signs, which each
+    row keeps wherever it is looked up: the mean product of two sums is that of the two gradients.
+    """
     target, indices, updates = signals
     numbered = equation.params["dimension_numbers"]
     shape = tuple(equation.outvars[0].aval.shape)
     (axis, *more) = numbered.scatter_dims_to_operand_dims
     simple = not more and tuple(numbered.inserted_window_dims) == (axis,)
     simple = simple and not numbered.operand_batching_dims  # a table for each of several lookups
-    if not simple or np.any(target.data) or indices.sources:
+    if not simple or np.any(target.data) or indices.sources or 0 in indices.shape:
         return None
     window = tuple(numbered.update_window_dims)
     places = [i for i in range(len(updates.shape)) if i not in window]
     full = permuted(expanded(updates, places), (*places, *window))
-    rows = np.broadcast_to(indices.data[0, ..., 0], indices.shape[:-1]).reshape(-1)
-    data = full.data.reshape(full.replicas, len(rows), -1)
-    total = 0.0
-    for row in np.unique(rows):
-        total += float(np.mean(np.sum(data[:, rows == row], axis=1) ** 2))
-    held = [min(n, _HELD) for n in shape]
-    sample = rng.standard_normal((max(1, _ENTRIES // math.prod(held)), *held))
-    made = _gradient(sample, total / shape[axis], 0.0, (), shape, signals)
-    return replace(made, sources=frozenset({next(numbers)}))
+    found = np.broadcast_to(indices.data[0, ..., 0], indices.shape[:-1]).reshape(-1)
+    data = full.data.reshape(full.replicas, len(found), *full.held[len(places) :])
+    rows = np.unique(found)
+    sums = np.stack([np.sum(data[:, found == row], axis=1) for row in rows], axis=1)
+    square = float(np.mean(sums**2)) * len(rows) / shape[axis]
+    held = min(shape[axis], _HELD)
+    few = _grouped(sums, range(2, sums.ndim), _HELD)[: max(1, limits.entries // held // len(rows))]
+    choice = [np.random.default_rng(int(row)).choice((-1.0, 1.0), (len(few), held)) for row in rows]
+    sample = np.stack(choice, axis=-1) @ few.reshape(len(few), len(rows), -1)
+    sample = np.moveaxis(sample.reshape(len(few), held, *few.shape[2:]), 1, 1 + axis)
+    return _gradient(sample, square, 0.0, (), shape, signals)

@@ -122,7 +122,7 @@ class Interpreter:
             case "dynamic_slice":
                 return dynamic_slice(equation, signals)
             case "scatter-add" | "scatter_add" if signals[-1].backward:
-                return of_table(equation, signals, self.numbers, self.rng)
+                return of_table(equation, signals, self.limits)
         return self.elementwise(equation, signals)
 
     def elementwise(self, equation, signals: Sequence[Signal]) -> Signal | None:
