@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def scan(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sharded]:
+    """Run a loop over rows, which all devices have."""
     params, body = equation.params, closed(equation.params["jaxpr"])
     constants, carry, rows = scan_operands(equation, operands)
     rows = [_by_row(devices, x) for x in rows]
@@ -58,6 +59,7 @@ def _by_row(devices: "Devices", x: Sharded) -> Sharded:
 
 
 def loop(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sharded]:
+    """Run a loop that ends on all devices at once."""
     test, body, tested, fixed, carry = while_operands(equation, operands)
     carry = _settled(devices, carry, lambda carried: devices.run(body, [*fixed, *carried]))
     layouts = [x.layout for x in carry]
@@ -77,6 +79,7 @@ def loop(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Shar
 
 
 def branch(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sharded]:
+    """Run the branch that all devices take."""
     which, *others = operands
     index, branches = _common(which, "a branch"), map(closed, equation.params["branches"])
     runs = [lambda body=body: devices.run(body, others) for body in branches]

@@ -14,10 +14,10 @@ from flaxinit.versions.jaxpr import equations
 
 
 def unsharded(program: ClosedJaxpr) -> ClosedJaxpr:
-    """Return a program without ``shard_map`` that computes the same; its cost is that of one part.
+    """Return a program without ``shard_map`` that computes the same, however many the devices.
 
     Raises:
-        ValueError: if a collective has no such form.
+        ValueError: if a collective, or a loop that differs from device to device, has no such form.
 
     >>> mesh = jax.sharding.AbstractMesh((128,), ("x",), (jax.sharding.AxisType.Auto,))
     >>> P = jax.sharding.PartitionSpec
