@@ -451,6 +451,23 @@ def test_a_channel_or_a_head_on_each_device(name, count):
     assert seen(found) == approximately(expected)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_some_axes_of_a_mesh_are_split_by_hand(nested):
+    """Others are JAX's, or those of a shard_map around this one."""
+    specs, model = {"in_specs": (COLUMNS_AND_ROWS, P()), "out_specs": P()}, {"model"}
+
+    def inside(w, x):
+        mesh = {} if nested else {"mesh": MESH}
+        return jax.shard_map(over_all(mlp), **specs, **mesh, axis_names=model)(w, x)
+
+    outside = on_mesh(inside, (P(), P("data")), P("data"), axis_names={"data"})
+    expected, found = (
+        flaxinit.forecast((draws(MLP), f), X, backward=True)
+        for f in (mlp, outside if nested else inside)
+    )
+    assert seen(found) == approximately(expected)
+
+
 def test_a_vocabulary_that_is_split():
     """Rows are looked up in all of the table; those that a mask hides are drawn, too."""
     shapes, tokens = {"table": (50_000, 256), "up": (256, 64)}, np.arange(24).reshape(2, 12) ** 3
