@@ -1,5 +1,6 @@
 """Settings of the whole suite: eight host devices, so that meshes are real, and strict dtypes."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(config, items):
         chosen = set(first)
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = first
+
+
+def pytest_collection_finish():
+    """Exempt what imports made from garbage collection: it stays, and fast_init may collect."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

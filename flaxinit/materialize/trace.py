@@ -211,8 +211,11 @@ def _checked(call: _Call) -> tuple[ClosedJaxpr, _Returned]:
             f"{call.name} has side effects that fast_init would reorder or drop: "
             f"{sorted(map(str, closed.effects))}. Remove the callback, print or mutable reference."
         )
-    if returned.trace() is not None:
-        gc.collect()  # a tracer caught in a reference cycle is garbage, not a leak
+    # A tracer caught in a reference cycle is garbage, not a leak. The cycle is young, unless it has
+    # an older object of the user's in it.
+    for generation in (0, 2):
+        if returned.trace() is not None:
+            gc.collect(generation)
     alive = returned.trace()
     # Something holds the trace. It may be one of JAX's caches, which keeps a function that closes
     # over a traced value (``jax.checkpoint`` has one). The search then finds nothing stored.
