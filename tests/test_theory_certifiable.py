@@ -1,13 +1,10 @@
 """Finite moments that are hard to prove: signs far out, flat ends, clipped arguments."""
 
-import jax
-import jax.numpy as jnp
 import mpmath
 import pytest
 import sympy
 from sympy import Integer, Rational
 
-import flaxinit
 from flaxinit.theory import NotCertifiable, derive, z
 from flaxinit.theory.functions import balls
 from flaxinit.theory.functions.algebra import steady
@@ -15,6 +12,8 @@ from flaxinit.theory.functions.growth import Tail
 from flaxinit.theory.functions.ranges import Range, value_range
 from flaxinit.theory.functions.singularities import factored
 from flaxinit.theory.reading.vocabulary import normal_cdf
+
+pytestmark = pytest.mark.any_jax
 
 # Gains computed by other programs, to the digits given.
 GAINS = {
@@ -150,14 +149,12 @@ def check(moment, expr: sympy.Expr) -> None:
     assert abs(low - known) < 1e-20 * abs(known) and high - low < 1e-30 * high
 
 
-@pytest.mark.any_jax
 @pytest.mark.parametrize("text", [text for texts in RELATIVES.values() for text in texts])
 def test_a_relative_agrees_with_another_quadrature(text):
     found = derive(text)
     check(found.second_moment, found.expr)
 
 
-@pytest.mark.any_jax
 @pytest.mark.parametrize("text", [text for texts in STEEP.values() for text in texts])
 def test_a_slope_agrees_with_another_quadrature(text):
     found = derive(text)
@@ -205,16 +202,13 @@ def test_a_smooth_step():
 
 def test_the_logarithm_of_a_uniform_variable():
     """Φ(z) is uniform, so −log Φ(z) is exponential: E = 1 and E of the square = 2."""
-    for activation in ("log(normal_cdf(x))", lambda x: jax.scipy.special.log_ndtr(x)):
-        log_cdf = derive(activation)
-        for moment, exact in ((log_cdf.mean, -1), (log_cdf.second_moment, 2)):
-            low, high = moment.bounds
-            assert low <= exact <= high and moment.value == exact
+    log_cdf = derive("log(normal_cdf(x))")
+    for moment, exact in ((log_cdf.mean, -1), (log_cdf.second_moment, 2)):
+        low, high = moment.bounds
+        assert low <= exact <= high and moment.value == exact
 
 
 LARGE = {
-    "float": lambda x: jnp.minimum(x, 1e300),
-    "float32": lambda x: jnp.minimum(x, jnp.float32(3e38).astype(x.dtype)),
     "formula": "max(x, -1e20)",
     "power of two": "min(abs(x), 2**64)",
     "as a divisor": "1e25 * (x / 1e25)",
@@ -350,7 +344,3 @@ def test_infinitely_many_roots_are_refused():
     for text in ("log(1 - cos(x))", "x**2 * log(1 - cos(x))", "sqrt(1 - cos(x))"):
         with pytest.raises((NotCertifiable, ValueError), match=r"certif|known"):
             derive(text)
-
-
-def test_the_gain_of_a_log_cdf_is_that_of_its_formula():
-    assert flaxinit.gain(jax.scipy.special.log_ndtr) == flaxinit.gain("log(normal_cdf(x))")

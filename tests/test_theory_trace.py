@@ -524,3 +524,24 @@ def _refusing(x):
 def test_whatever_a_function_raises_is_one_message(function, cause):
     with pytest.raises(ValueError, match=f"cannot be traced on a vector of float64: .*{cause}$"):
         derive(function)
+
+
+def test_the_logarithm_of_a_cdf_is_that_of_its_formula():
+    """Φ(z) is uniform, so −log Φ(z) is exponential: E = 1 and E of the square = 2."""
+    log_cdf = derive(lambda x: jax.scipy.special.log_ndtr(x))
+    for moment, exact in ((log_cdf.mean, -1), (log_cdf.second_moment, 2)):
+        low, high = moment.bounds
+        assert low <= exact <= high and moment.value == exact
+    assert flaxinit.gain(jax.scipy.special.log_ndtr) == flaxinit.gain("log(normal_cdf(x))")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.minimum(x, 1e300),
+        lambda x: jnp.minimum(x, jnp.float32(3e38).astype(x.dtype)),
+    ],
+    ids=["float", "float32"],
+)
+def test_whole_numbers_beyond_64_bits(function):
+    assert derive(function).gain == 1
