@@ -34,8 +34,10 @@ class Layer:
         signal_in: E[x²] of its inputs.
         signal_out: E[y²] of its outputs.
         mean: E[y].
-        positions: correlation of the outputs at two positions of a sample, E[y y'] / E[y²].
-        samples: correlation at two samples.
+        positions: correlation E[y y'] / √(E[y²] E[y'²]) of the outputs at two positions of a
+            sample, the mean over pairs. `measured` has the cosine of one draw: for a correlation
+            c and n channels it strays by (1 - c²) / √n about c - c (1 - c²) / 2n, to first order.
+        samples: the same at two samples.
         log_sd: standard deviation of the logarithm of signal_out over draws, to first order.
         sampled: whether signal_in, or the law of the kernel, depends on an operation that has no
             rule and was run on a sample.
