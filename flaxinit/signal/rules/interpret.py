@@ -146,7 +146,7 @@ class Interpreter:
         if side is not None:
             return self.meetings.dot_general(equation, signals, side)
         if is_gradient(equation, signals, self.limits):
-            return of_kernel(equation, signals, self.limits)
+            return of_kernel(equation, signals, self.limits, all(map(self.meetings.apart, signals)))
         one, other = signals
         summed = axes_of(equation, 0, len(one.shape)).summed
         drawn = one.sources and other.sources and not (one.backward or other.backward)

@@ -162,6 +162,7 @@ class Kernels:
         outputs: tuple[int, ...],
         key: Any,
         squares: np.ndarray | None = None,
+        apart: bool = False,
     ) -> np.ndarray:
         """Draw what a kernel makes of a signal.
 
@@ -174,6 +175,7 @@ class Kernels:
             outputs: true sizes of the kernel's own axes.
             key: names kernel and contraction.
             squares: at each place the sum of E[x²] over the terms, if it is known better.
+            apart: whether each replica has a Gram matrix of its own.
 
         Returns:
             replicas × kernels × channels × uses × outputs... × places.
@@ -188,7 +190,15 @@ class Kernels:
         if law.centered:
             x = x - np.mean(x, axis=-1, keepdims=True)
             variance *= fan / (fan - 1)
-        if channels == uses == 1:
+        if channels == uses == 1 and apart:
+            held = self.limits.hold(outputs, k * places)
+            scaled = x[:, :, 0, 0] * math.sqrt(variance * share)
+            drawn = [
+                self.shared(scaled[r, n], math.prod(held), (key, r, n))
+                for r, n in np.ndindex(k, kernels)
+            ]
+            y = np.stack(drawn).reshape(k, kernels, 1, 1, *held, places)
+        elif channels == uses == 1:
             held = self.limits.hold(outputs, places)
             replicas = self.limits.replicas(held, places)
             scaled = x[:, :, 0, 0] * math.sqrt(variance * share / k)

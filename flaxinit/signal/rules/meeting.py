@@ -77,6 +77,14 @@ class Meetings:
     numbers: Iterator[int]
     observer: Observer
     named: dict[Any, int] = field(default_factory=dict)  # one number for all uses of a kernel
+    random: set[int] = field(default_factory=set)
+
+    def apart(self, signal: Signal) -> bool:
+        """Return whether the Gram matrix of a signal differs from draw to draw at any width.
+
+        It does after kernels that mix positions: these have few entries.
+        """
+        return not self.random.isdisjoint(signal.sources)
 
     def dot_general(self, equation, signals: Sequence[Signal], side: int) -> Signal:
         w, x = signals[side], signals[1 - side]
@@ -103,6 +111,7 @@ class Meetings:
             known,
             tuple(w.shape[axis] for axis in own.free),
             (w.origin, own),
+            apart=self.apart(x),
         )
         if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
             (size,) = (w.shape[axis] for axis in own.free)
@@ -230,6 +239,8 @@ class Meetings:
             strays=(strays := x.carried + fresh(x, summed, fan)),
             bases=(Base(result.data, strays),),
         )
+        if self.apart(x) or small == "mixes positions":
+            self.random |= number
         stacked = isinstance(axes, Axes) and bool(axes.batch)
         self.observer.met(w, x, result, known, fan, small, stacked)
         return result
