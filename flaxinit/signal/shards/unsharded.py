@@ -19,6 +19,7 @@ def unsharded(program: ClosedJaxpr) -> ClosedJaxpr:
     Raises:
         ValueError: if a collective, or a loop that differs from device to device, has no such form.
 
+    >>> import jax
     >>> mesh = jax.sharding.AbstractMesh((128,), ("x",), (jax.sharding.AxisType.Auto,))
     >>> P = jax.sharding.PartitionSpec
     >>> @jax.shard_map(mesh=mesh, in_specs=(P(None, "x"), P("x")), out_specs=P())
