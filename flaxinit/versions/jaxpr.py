@@ -7,7 +7,7 @@ of its programs from version to version; only this file knows it.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import jax
 import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import PartitionSpec
 
 from flaxinit.versions.compat import enable_x64, jaxprs_in_params
@@ -54,6 +55,14 @@ def opened(program: ClosedJaxpr) -> tuple[Jaxpr, list[Any]]:
 def aval(atom: Var | Literal) -> Any:
     """Return the abstract value of an atom: its shape, dtype and all else that JAX traces."""
     return atom.aval  # an AbstractValue to type checkers; a ShapedArray here
+
+
+def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJaxpr:
+    """Keep the equations that some results need, given by number; others are left out."""
+    used = [wanted is None or n in wanted for n in range(len(program.jaxpr.outvars))]
+    jaxpr, _ = dce_jaxpr(program.jaxpr, used, instantiate=True)
+    kept = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
+    return ClosedJaxpr(jaxpr, [kept[var] for var in jaxpr.constvars])
 
 
 def is_key(x: Any) -> bool:

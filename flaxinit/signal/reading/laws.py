@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Var
 
-from flaxinit.signal.reading.model import Programs, part
+from flaxinit.signal.reading.model import Programs
 from flaxinit.signal.reading.reader import ENTRIES, ONE, Reader
 from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact
-from flaxinit.versions.jaxpr import aval, bind, evaluate, variables
+from flaxinit.versions.jaxpr import aval, bind, evaluate, part, variables
 
 _EPS = float(np.finfo(np.float32).eps)
 _DRAWN = 2**24  # entries of a parameter that is drawn to read its law, at most

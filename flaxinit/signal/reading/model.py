@@ -2,14 +2,13 @@
 
 import functools
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from flaxinit.signal.reading.checked import (
     check_batch,
@@ -23,6 +22,7 @@ from flaxinit.signal.shards.axes import traced_without_mesh
 from flaxinit.signal.shards.unsharded import unsharded
 from flaxinit.trees.modules import is_linen, module_of, nnx_of
 from flaxinit.trees.paths import name
+from flaxinit.versions.jaxpr import part
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,6 @@ def with_parameters(
     check_runs(whole.params, whole.inputs, options)
     check_inputs(whole.inputs, by_value(options)[0])
     return whole
-
-
-def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJaxpr:
-    """Keep the equations that some results need, given by number; an init runs others, too."""
-    used = [wanted is None or n in wanted for n in range(len(program.jaxpr.outvars))]
-    jaxpr, _ = dce_jaxpr(program.jaxpr, used, instantiate=True)
-    kept = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
-    return ClosedJaxpr(jaxpr, [kept[var] for var in jaxpr.constvars])
 
 
 def by_value(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr
 from flaxinit.signal.shards.axes import traced_without_mesh
 from flaxinit.signal.shards.devices import Devices
 from flaxinit.signal.shards.layout import replicated
-from flaxinit.versions.jaxpr import equations
+from flaxinit.versions.jaxpr import equations, part
 
 
 def unsharded(program: ClosedJaxpr) -> ClosedJaxpr:
@@ -36,4 +36,5 @@ def unsharded(program: ClosedJaxpr) -> ClosedJaxpr:
     def run(*values):
         return [x.value for x in Devices().run(program, [replicated(v) for v in values])]
 
-    return traced_without_mesh(run, *program.in_avals)
+    # Reductions over devices were made of the parts as well, in case these were needed.
+    return part(traced_without_mesh(run, *program.in_avals))
