@@ -12,8 +12,13 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # This comes before JAX starts its backend. A mesh of host devices shards as one of accelerators.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+# A program is not split for code to be generated in parallel: the cores have other tests to run.
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    )
 )
 
 import jax
@@ -46,6 +51,22 @@ def pytest_collection_finish():
     """Exempt what imports made from garbage collection: it stays, and fast_init may collect."""
     gc.collect()
     gc.freeze()
+
+
+def optimize(item):
+    """Let XLA compile a test marked ``unoptimized`` in less time, and all others as users do."""
+    less = item is not None and item.get_closest_marker("unoptimized") is not None
+    if jax.config.read("jax_disable_most_optimizations") != less:
+        jax.config.update("jax_disable_most_optimizations", less)
+        jax.clear_caches()  # which would give a test the programs of the others
+
+
+def pytest_runtest_setup(item):
+    optimize(item)
+
+
+def pytest_runtest_teardown(nextitem):
+    optimize(nextitem)  # an example in a docstring, say, for which nothing here is set up
 
 
 @pytest.fixture
