@@ -110,7 +110,10 @@ class Devices:
     def mapped(self, equation, operands: list[Sharded]) -> list[Sharded]:
         """Run a ``shard_map``: the program of one device, each of whose arrays is a part."""
         call = mapped(equation)
-        devices = Devices({**self.sizes, **call.sizes}, call)
+        sizes = {**self.sizes, **call.sizes}
+        # The mesh of an inner call says that the axes of the outer one are taken.
+        mesh = self.call.mesh if self.call else call.mesh
+        devices = Devices(sizes, call._replace(mesh=mesh, sizes=sizes))
         inside = [
             Sharded(x.value, _split(x.layout, spec, call.sizes))
             for x, spec in zip(operands, call.in_specs, strict=True)
