@@ -62,7 +62,7 @@ def measured(name: str, depth: int, width: int, batch: int) -> tuple[float, floa
 def elsewhere(*arguments: object) -> list[float]:
     """Measure a call in a new process."""
     command = [sys.executable, "-m", "benchmarks.cost", "--one", ",".join(map(str, arguments))]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return [float(each) for each in found.split()]
 
 

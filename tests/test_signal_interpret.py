@@ -309,3 +309,31 @@ def test_gradients_of_a_row_that_is_looked_up_again_are_correlated():
     second_moment, expected = found(0, 1)
     # What two rows have in common is the mean of 4096 products of channels and signs.
     assert second_moment == pytest.approx(expected, rel=5 / 4096**0.5)
+
+
+@pytest.mark.parametrize(("mode", "found"), [("fill", 2), ("clip", 5)])
+def test_a_place_beyond_a_table_has_the_row_that_it_is_clipped_to_or_none(mode, found):
+    """Each of the places that find a row adds 1 to the squares of a table of ten."""
+
+    def gradient(table, slopes):
+        places = jnp.array([-12, -11, 2, 9, 10])
+        return jax.vjp(lambda table: jnp.take(table, places, axis=0, mode=mode), table)[1](slopes)
+
+    run, table = interpreter(), jnp.zeros((10, 256))
+    slopes = cotangent(jax.ShapeDtypeStruct((5, 256), "float32"), run)
+    program = jax.make_jaxpr(gradient)(table, jnp.zeros(slopes.shape))
+    (result,) = run.run(program, [exact(table), slopes])
+    assert result.second_moment() == pytest.approx(found / 10)
+
+
+def test_places_that_all_are_beyond_a_table_give_no_gradient():
+    def gradient(table, slopes):
+        return jax.vjp(lambda table: table.at[jnp.array([12, 13])].get(mode="fill"), table)[1](
+            slopes
+        )
+
+    run, table = interpreter(), jnp.zeros((10, 256))
+    slopes = cotangent(jax.ShapeDtypeStruct((2, 256), "float32"), run)
+    program = jax.make_jaxpr(gradient)(table, jnp.zeros(slopes.shape))
+    (result,) = run.run(program, [exact(table), slopes])
+    assert result.second_moment() == 0 and result.shape == table.shape

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import Any
 
 import jax
@@ -90,19 +91,28 @@ def audit(
             remarks.append(f"no gradients: {_reason(error)}")
     # XLA compiles and computes for the one while NumPy does for the other.
     with phases() as phase, ThreadPoolExecutor(1) as pool:
-        forecasting = pool.submit(_forecast, whole, backward, particles, jax.config.jax_enable_x64)
-        run, measured = _measured(whole, backward, phase)
-        if not measured:
-            raise ValueError(_nothing_met(whole.programs, run))
-        phase("forecasting", None)
+        unwanted, x64 = Event(), jax.config.jax_enable_x64
+        forecasting = pool.submit(_forecast, whole, backward, particles, x64, unwanted)
+        try:
+            run, measured = _measured(whole, backward, phase)
+            if not measured:
+                raise ValueError(_nothing_met(whole.programs, run))
+            phase("forecasting", None)
+            forecasting.exception()  # waits for the end
+        finally:
+            unwanted.set()
         try:
             rows, stream = forecasting.result()
         except Exception as error:  # an operation that theory does not know, or a size
             rows, stream = [], []
             remarks.append(f"no forecast: {_reason(error)}")
     layers = _joined(measured, rows, _looked_up(whole.programs, run))
+    try:
+        layers = _seen_by_linen(layers, whole.programs.names, model, inputs, options)
+    except Exception as error:  # parameters may come from elsewhere, or the module is called by
+        remarks.append(f"no fans that initializers saw: {_reason(error)}")  # another method
     return Report(
-        _with_fans_seen(layers, whole.programs.names, model, inputs, options),
+        layers,
         tuple(stream),
         run.attention(),
         _others(whole.programs, run),
@@ -195,17 +205,18 @@ def cotangents(outputs: Sequence[jax.ShapeDtypeStruct]) -> list[jax.Array]:
 
 
 def _forecast(
-    whole: _Model, backward: bool, particles: int, x64: bool
+    whole: _Model, backward: bool, particles: int, x64: bool, unwanted: Event
 ) -> tuple[list[Layer], list[Sum]]:
     rng, numbers = np.random.default_rng(0), itertools.count(1)
     params = given.laws(whole.params, numbers, rng)
     params += [exact(x) for x in whole.state]
     inputs = [input_signal(x, rng) for x in whole.programs.inputs]
-    with enable_x64(x64):  # of the caller's thread
-        return forecast(whole.programs, params, inputs, numbers, rng, backward, particles)
+    # Of the caller's settings, which JAX keeps by thread, no other changes a forecast.
+    with enable_x64(x64):
+        return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, unwanted)
 
 
-def _with_fans_seen(
+def _seen_by_linen(
     layers: tuple[Layer, ...],
     names: Sequence[str],
     model: Any,
@@ -217,10 +228,7 @@ def _with_fans_seen(
     module = module_of(model)
     if not is_linen(module) or all(is_right(row) for row in hidden):
         return layers
-    try:
-        traced = programs(module, inputs[1:], options)
-    except Exception:  # its parameters may come from elsewhere, and it has to be called otherwise
-        return layers
+    traced = programs(module, inputs[1:], options)
     shapes = dict(zip(traced.names, drawn_shapes(traced.init), strict=False))
     return with_fans_seen(layers, [shapes.get(name) for name in names])
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Any
 
 import jax
@@ -126,6 +127,7 @@ def run(
     rng: np.random.Generator,
     backward: bool,
     particles: int,
+    unwanted: Event | None = None,
 ) -> tuple[list[Layer], list[Sum]]:
     """Run a model's program on signals.
 
@@ -137,11 +139,12 @@ def run(
         rng: random numbers.
         backward: whether to forecast gradients as well.
         particles: channels drawn at each kernel.
+        unwanted: stops the run at the next kernel once it is set, by another thread.
 
     Returns:
         The kernels and the sums of independent signals, in order of use.
     """
-    record = _Record(traced, backward)
+    record = _Record(traced, backward, unwanted or Event())
     limits = Limits(particles=particles)
     if backward:
         limits = bounded(limits, traced.apply)
@@ -234,6 +237,7 @@ class _Record(Observer):
 
     programs: Programs
     backward: bool
+    unwanted: Event
     layers: list[Layer] = field(default_factory=list)
     stream: list[Sum] = field(default_factory=list)
     drawn_by: dict[int, list[int]] = field(default_factory=dict)  # layers, by number of the draw
@@ -253,6 +257,8 @@ class _Record(Observer):
                 self.layers[n] = replace(layer, gradient_parameter=square)
 
     def enters(self, w: Signal, x: Signal) -> None:
+        if self.unwanted.is_set():
+            raise InterruptedError("Nobody waits for this forecast any more.")
         square = x.second_moment()
         if not math.isfinite(square):
             what = "gradient" if x.backward else "signal"

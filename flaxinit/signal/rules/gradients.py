@@ -12,7 +12,9 @@ they are correlated.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+import jax
 import numpy as np
 
 from flaxinit.signal.rules.kernels import rescaled
@@ -185,6 +187,7 @@ def of_table(equation, signals: Sequence[Signal], limits: Limits) -> Signal | No
 
     Few rows of a table have a gradient. The sample has sums of them with random signs, which each
     row keeps wherever it is looked up: the mean product of two sums is that of the two gradients.
+    A place beyond the table has no row, unless the lookup clips it.
     """
     target, indices, updates = signals
     numbered = equation.params["dimension_numbers"]
@@ -199,7 +202,11 @@ def of_table(equation, signals: Sequence[Signal], limits: Limits) -> Signal | No
     full = permuted(expanded(updates, places), (*places, *window))
     found = np.broadcast_to(indices.data[0, ..., 0], indices.shape[:-1]).reshape(-1)
     data = full.data.reshape(full.replicas, len(found), *full.held[len(places) :])
-    rows = np.unique(found)
+    if equation.params["mode"] == jax.lax.GatherScatterMode.CLIP:
+        found = np.clip(found, 0, shape[axis] - 1)
+    rows = np.unique(found[(found >= 0) & (found < shape[axis])])
+    if not rows.size:
+        return replace(target, **joined(signals))
     sums = np.stack([np.sum(data[:, found == row], axis=1) for row in rows], axis=1)
     square = float(np.mean(sums**2)) * len(rows) / shape[axis]
     held = min(shape[axis], _HELD)

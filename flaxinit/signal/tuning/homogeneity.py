@@ -155,7 +155,7 @@ _POWERS = {"square": 2.0, "sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
 _PRODUCTS = {"mul", "dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"}
 _SUMS = {
     *("add", "add_any", "sub", "max", "min", "concatenate", "stack", "pad", "rem", "nextafter"),
-    *("scatter", "scatter-add", "scatter_add", "dynamic_update_slice", "psum"),
+    *("scatter", "scatter-add", "scatter_add", "dynamic_update_slice"),
 }
 # They keep the degree of their first operand; others are indices.
 _KEPT = {
@@ -164,7 +164,7 @@ _KEPT = {
     *("convert_element_type", "reduce_precision", "stop_gradient", "conj", "optimization_barrier"),
     *("reduce_sum", "reduce_max", "reduce_min", "cumsum", "cummax", "cummin", "sort", "top_k"),
     *("reduce_window_max", "reduce_window_min", "reduce_window_sum", "sharding_constraint"),
-    *("all_gather", "ppermute", "all_to_all", "pvary", "pcast", "mesh_cast", "reshard"),
+    *("mesh_cast", "reshard"),
 }
 _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge", "argmax", "argmin", "sign", "atan2"}
 _MOVES = {
