@@ -55,9 +55,10 @@ def test_large_arrays_are_measured_on_their_devices(monkeypatch):
         reports.append(flaxinit.audit(model.apply, params, x))
     host, device = ([layer.measured for layer in report.layers] for report in reports)
     assert len(host) == 2
+    bound = 4 * 6 * 6 * 8 * float(jnp.finfo(jnp.float32).eps)  # sums of so many rounded terms
     for one, other in zip(host, device, strict=True):
         for name in ("signal_in", "signal_out", "expected", "spread", "alive", "gradient_out"):
-            assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-4), name
+            assert getattr(other, name) == pytest.approx(getattr(one, name), rel=bound), name
         for name in ("mean_in", "positions", "samples", "along"):
             known = getattr(one, name)
             assert getattr(other, name) == (
