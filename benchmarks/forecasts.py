@@ -378,10 +378,10 @@ def main() -> None:
     options = parser.parse_args()
     with jax.numpy_dtype_promotion("standard"):  # Flax's pooling divides by an integer
         if options.sweep:
-            rows, made_by = [], environment()
+            rows = []
             for found in sweep(options.draws):  # hours: what is measured is written
-                rows.append(found)
-                write("forecast_widths", {"environment": made_by, "rows": rows})
+                rows.append({**found, "environment": environment()})
+                write("forecast_widths", {"rows": rows})
             title = "forecast against draws, by width (dotted: standard errors)"
             save(plot_sweep(rows, title), RESULTS / "forecast_widths.png")
             return

@@ -152,6 +152,7 @@ class Interpreter:
         drawn = one.sources and other.sources and not (one.backward or other.backward)
         if drawn and any(one.roles[axis] == WIDTH for axis in summed):
             self.observer.scored(one, other)
+            self.meetings.random |= one.sources | other.sources
         return contracted(equation, one, other, self.limits)
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal | None:

@@ -190,7 +190,7 @@ class Kernels:
         if law.centered:
             x = x - np.mean(x, axis=-1, keepdims=True)
             variance *= fan / (fan - 1)
-        if channels == uses == 1 and apart:
+        if channels == uses == 1 < k and apart:
             held = self.limits.hold(outputs, k * places)
             scaled = x[:, :, 0, 0] * math.sqrt(variance * share)
             drawn = [

@@ -70,19 +70,22 @@ class Meetings:
         rows: of tables that were looked up.
         numbers: names draws.
         observer: is told of each meeting.
+        named: one number for all uses of a kernel.
+        random: draws whose Gram matrix over places is random at any width.
     """
 
     kernels: Kernels
     rows: Rows
     numbers: Iterator[int]
     observer: Observer
-    named: dict[Any, int] = field(default_factory=dict)  # one number for all uses of a kernel
+    named: dict[Any, int] = field(default_factory=dict)
     random: set[int] = field(default_factory=set)
 
     def apart(self, signal: Signal) -> bool:
         """Return whether the Gram matrix of a signal differs from draw to draw at any width.
 
-        It does after kernels that mix positions: these have few entries.
+        It does after kernels that mix positions, which have few entries, and after attention, which
+        has few heads.
         """
         return not self.random.isdisjoint(signal.sources)
 
