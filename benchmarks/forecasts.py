@@ -18,7 +18,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -198,7 +198,7 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1)) / len(values) ** 0.5
 
 
-def compared(forecast: dict[str, float | None], draws: Draws) -> Errors:
+def compared(forecast: Mapping[str, float | None], draws: Draws) -> Errors:
     """By kernel, the error of the forecast and the standard error of the mean over draws."""
     table = {}
     for path, values in draws.items():
@@ -208,7 +208,7 @@ def compared(forecast: dict[str, float | None], draws: Draws) -> Errors:
     return table
 
 
-def differing(forecast: dict[str, float | None], found: Errors) -> Errors:
+def differing(forecast: Mapping[str, float | None], found: Errors) -> Errors:
     """By kernel, the forecast less what was found, and the standard error of that."""
     return {
         path: (expected - value, error)
