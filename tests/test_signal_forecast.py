@@ -17,8 +17,6 @@ from benchmarks.bounds import z_score
 from benchmarks.forecasts import compared, measured
 from benchmarks.zoo import Block, Recurrent, ResidualMLP, linen
 
-pytestmark = pytest.mark.unoptimized
-
 DRAWS = 32
 WIDTH = 64
 LINEN = linen(WIDTH)

@@ -14,10 +14,6 @@ import flaxinit
 from benchmarks.bounds import z_score
 from benchmarks.tuned_depth import Plain, factors, population, row
 
-pytestmark = pytest.mark.unoptimized
-
-pytestmark = pytest.mark.unoptimized
-
 X = jax.random.normal(jax.random.key(7), (8, 256))
 X = X / jnp.sqrt(jnp.mean(X**2, axis=-1, keepdims=True))  # all samples of one length
 
