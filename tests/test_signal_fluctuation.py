@@ -11,8 +11,6 @@ import pytest
 import flaxinit
 from benchmarks.forecasts import measured
 
-pytestmark = pytest.mark.unoptimized
-
 X = jax.random.normal(jax.random.key(0), (8, 64))
 # Four standard errors of a deviation over 256 draws are 18 % of it.
 DRAWS, CHANCE = 256, 0.18

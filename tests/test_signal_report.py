@@ -18,8 +18,6 @@ from flaxinit.signal.reports.table import MEANINGS
 from flaxinit.signal.tuning.calibration import Calibrated, Calibration
 from flaxinit.signal.tuning.tune import Factor, Factors
 
-pytestmark = pytest.mark.unoptimized
-
 
 class Deep(nn.Module):
     depth: int = 3
