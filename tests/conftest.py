@@ -53,22 +53,6 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-def optimize(item):
-    """Let XLA compile a test marked ``unoptimized`` in less time, and all others as users do."""
-    less = item is not None and item.get_closest_marker("unoptimized") is not None
-    if jax.config.read("jax_disable_most_optimizations") != less:
-        jax.config.update("jax_disable_most_optimizations", less)
-        jax.clear_caches()  # which would give a test the programs of the others
-
-
-def pytest_runtest_setup(item):
-    optimize(item)
-
-
-def pytest_runtest_teardown(nextitem):
-    optimize(nextitem)  # an example in a docstring, say, for which nothing here is set up
-
-
 @pytest.fixture
 def executors(monkeypatch):
     """List the executors that a test makes, with what they have compiled."""

@@ -82,7 +82,6 @@ def test_elementwise_draws_are_the_same_on_any_mesh(name):
             assert np.abs(as_float(by_spec) - alone).max() <= bound
 
 
-@pytest.mark.unoptimized
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_agree_to_rounding_on_any_mesh(name):
@@ -102,7 +101,6 @@ def test_products_agree_to_rounding_on_any_mesh(name):
         assert error <= 8 * np.sqrt(max(shape)) * eps
 
 
-@pytest.mark.unoptimized
 @pytest.mark.parametrize("sizes", [(3, 2), (2, 3), (6, 1)])
 @pytest.mark.parametrize(
     "spec", [("x", "y"), ("y", "x"), (("y", "x"),), (None, ("x", "y")), ("y",)]
@@ -124,7 +122,6 @@ def small_blocks(monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.unoptimized
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 @pytest.mark.parametrize("shape", [(40, 48), (56, 40), (33, 48)])
 def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, small_blocks):
@@ -185,7 +182,6 @@ def is_exchanged(program, shape):
     return not gathered and largest <= math.prod(shape) // 7
 
 
-@pytest.mark.unoptimized
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXCHANGED)
 def test_structured_draws_are_never_gathered(name):
@@ -203,7 +199,6 @@ def test_structured_draws_are_never_gathered(name):
     np.testing.assert_allclose(whole(KEY), init(KEY, shape), atol=1e-5)
 
 
-@pytest.mark.unoptimized
 @pytest.mark.parametrize("set_mesh", [False, True])
 @pytest.mark.parametrize("spec", [(None, "y"), (None, "x"), ("x",), ("y", "x"), (("y", "x"),)])
 def test_a_layout_over_some_axes_is_not_gathered_either(spec, set_mesh):
@@ -233,7 +228,6 @@ def test_a_layout_in_unequal_parts_is_refused():
             flaxinit.mimetic()(KEY, 12, 4, out_sharding=(heads, heads, heads, out))
 
 
-@pytest.mark.unoptimized
 def test_matrices_stay_with_their_keys():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     keys = jax.device_put(jax.random.split(KEY, 8), NamedSharding(mesh, PartitionSpec("x")))
@@ -246,7 +240,6 @@ def test_matrices_stay_with_their_keys():
         np.testing.assert_allclose(matrix, alone, atol=1e-6)
 
 
-@pytest.mark.unoptimized
 @pytest.mark.parametrize("axes", [{"x"}, {"x", "y"}])
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_inside_shard_map_each_device_draws_the_whole(axis_type, axes):
@@ -264,7 +257,6 @@ def test_inside_shard_map_each_device_draws_the_whole(axis_type, axes):
         np.testing.assert_allclose(jax.jit(draw)(keys), alone, atol=1e-6)
 
 
-@pytest.mark.unoptimized
 def test_a_mesh_promotes_no_ranks():
     sharding = NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec("x"))
     with jax.numpy_rank_promotion("raise"):
@@ -272,7 +264,6 @@ def test_a_mesh_promotes_no_ranks():
     np.testing.assert_allclose(spread, flaxinit.orthogonal()(KEY, (24, 40)), atol=1e-5)
 
 
-@pytest.mark.unoptimized
 @pytest.mark.parametrize("spec", [(), ("x",)])
 @pytest.mark.parametrize("dtype", ["float32", None])
 @pytest.mark.parametrize("setting", ["jax_enable_x64", "jax_threefry_partitionable"])
@@ -290,7 +281,6 @@ def test_a_callers_settings_hold_on_a_mesh(setting, dtype, spec):
         assert (np.abs(alone - usual).max() < 1e-5) == x64
 
 
-@pytest.mark.unoptimized
 def test_settings_of_the_process_hold_on_a_mesh():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("x"))
@@ -303,7 +293,6 @@ def test_settings_of_the_process_hold_on_a_mesh():
     np.testing.assert_allclose(spread, usual, atol=1e-5)
 
 
-@pytest.mark.unoptimized
 @pytest.mark.parametrize("batch", [(), (4,)])
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
 @pytest.mark.parametrize("legacy", [False, True])
@@ -325,7 +314,6 @@ one_sharding = pytest.mark.skipif(
 )
 
 
-@pytest.mark.unoptimized
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "axis_type", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=one_sharding)]

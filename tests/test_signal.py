@@ -17,8 +17,6 @@ import flaxinit
 from flaxinit.signal import Measured
 from flaxinit.signal.audit import cotangents
 
-pytestmark = pytest.mark.unoptimized
-
 
 class Deep(nn.Module):
     scale: float = 1.0

@@ -13,8 +13,6 @@ import flaxinit
 from benchmarks.zoo import Mixer, ResidualMLP, ResNet, VisionTransformer
 from flaxinit.signal.reports.gains import he_line
 
-pytestmark = pytest.mark.unoptimized
-
 
 class Plain(nn.Module):
     """Dense layers; `inits` are those of single kernels."""

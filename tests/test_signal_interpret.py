@@ -20,8 +20,6 @@ from flaxinit.signal.samples.draws import gaussian
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, exact
 
-pytestmark = pytest.mark.unoptimized
-
 
 def interpreter(**limits):
     return Interpreter(Limits(**limits), np.random.default_rng(0))

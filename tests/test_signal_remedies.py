@@ -11,8 +11,6 @@ import pytest
 
 import flaxinit
 
-pytestmark = pytest.mark.unoptimized
-
 
 class Convs(nn.Module):
     """A convolutional network; LeCun's kernel reads the images."""
