@@ -557,11 +557,14 @@ def test_one_device_may_do_what_several_may_not_do_apart():
         x = lax.while_loop(lambda c: jnp.sum(c) < 3, lambda c: jnp.abs(c) + 1, x)
         x = lax.psum_scatter(lax.all_gather(x, "data", tiled=True), "data", tiled=True)
         x = lax.all_to_all(lax.ppermute(x, "data", [(0, 0)]), "data", 0, 1, tiled=True)
-        return x * index("data")
+        return x + index("data")
 
-    mesh = AbstractMesh((1,), ("data",), AUTO)
-    program = unsharded(jax.make_jaxpr(on_mesh(body, P("data"), P("data"), mesh))(X))
-    assert not jaxpr_as_fun(program)(X)[0].any()
+    many = on_mesh(body, P("data"), P("data"), jax.make_mesh((1,), ("data",), AUTO))
+    operand = -np.abs(X)
+    program = unsharded(jax.make_jaxpr(many)(operand))
+    (found,) = jaxpr_as_fun(program)(operand)
+    np.testing.assert_allclose(found, jax.jit(many)(operand), rtol=1e-6)
+    assert jnp.min(found) > 0
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -571,3 +574,102 @@ def test_a_collective_without_a_form_is_named(what):
 
     with pytest.raises(ValueError, match=what):
         flaxinit.forecast((draws(MLP), apply), X)
+
+
+def own_part(x, axis):
+    """Return a device's part of what all have."""
+    size = x.shape[axis] // lax.axis_size("model")
+    return lax.dynamic_slice_in_dim(x, lax.axis_index("model") * size, size, axis)
+
+
+def sliced_by_index(w, x):
+    return lax.psum(own_part(jax.nn.relu(x @ w["up"]), -1) @ w["down"], "model")
+
+
+def all_sliced_by_index(w, x):
+    hidden = jax.nn.relu(x @ own_part(w["up"], 1))
+    return lax.psum(hidden @ own_part(w["down"], 0), "model")
+
+
+def summed_by_hand(w, x):
+    return lax.all_gather(mlp(w, x), "model").sum(0)
+
+
+def ring(w, x):
+    count, hidden, result = lax.axis_size("model"), jax.nn.relu(x @ w["up"]), 0
+    size = hidden.shape[-1]
+    for step in range(count):
+        start = (lax.axis_index("model") - step) % count * size
+        result += hidden @ lax.dynamic_slice_in_dim(w["down"], start, size)
+        hidden = lax.ppermute(hidden, "model", [(n, (n + 1) % count) for n in range(count)])
+    return result
+
+
+def one_row_each(w, x):
+    rows = (x @ w["up"]) * (1 + index("model"))
+    return lax.psum(jax.nn.relu(rows) @ w["down"], "model")
+
+
+def summed_in_a_loop(w, x):
+    return lax.psum(lax.scan(lambda c, _: (c + mlp(w, x), None), 0 * x, None, 2)[0], "model")
+
+
+@jax.custom_vjp
+def product(x, w):
+    return x @ w
+
+
+product.defvjp(lambda x, w: (x @ w, (x, w)), lambda xw, g: (g @ xw[1].T, jnp.outer(*xw, g)))
+ROWS_ONLY = {"up": P(), "down": P("model")}
+# Models whose sums over devices do not follow their products, and the specs of their kernels.
+PARTIAL = {
+    "activations by index": (sliced_by_index, ROWS_ONLY),
+    "kernels by index": (all_sliced_by_index, P()),
+    "a gathered sum": (summed_by_hand, COLUMNS_AND_ROWS),
+    "a ring": (ring, {"up": P(None, "model"), "down": P(None, "model")}),
+    "factors of devices": (one_row_each, COLUMNS_AND_ROWS),
+    "a sum after a loop": (summed_in_a_loop, COLUMNS_AND_ROWS),
+    "a sum after a rule": (
+        lambda w, x: lax.psum(product(jax.nn.relu(x @ w["up"]), w["down"]), "model"),
+        COLUMNS_AND_ROWS,
+    ),
+    "a lookup by product": (
+        lambda w, x: lax.psum(
+            jax.nn.one_hot(x[..., 0].astype(int) - 16 * lax.axis_index("model"), 16) @ w["down"],
+            "model",
+        ),
+        ROWS_ONLY,
+    ),
+}
+
+
+# On 128 devices each has one row.
+ONE_ROW = ("kernels by index", "a gathered sum", "factors of devices", "a sum after a rule")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [*((name, 8) for name in PARTIAL), *((name, 128) for name in ONE_ROW)]
+)
+def test_a_fan_of_one_part_is_no_fan(name, count):
+    body, specs = PARTIAL[name]
+    out = P(None, None, "model") if name == "a ring" else P()
+    mesh = AbstractMesh((count,), ("model",), AUTO)
+    many = on_mesh(body, (specs, P()), out, mesh, check_vma=False)
+    with pytest.raises(ValueError, match="partial sums of a product"):
+        flaxinit.forecast((draws(MLP), many), X)
+
+
+def test_devices_may_each_have_a_layer():
+    shapes = {"w": (8, 64, 64)}
+
+    def one(w, x):
+        return jax.nn.relu(jnp.einsum("nbd,nde->nbe", x, w["w"]))
+
+    def many(w, x):
+        return jax.nn.relu(x[0] @ w["w"][0])[None]
+
+    inputs = np.random.default_rng(0).standard_normal((8, 4, 64)).astype("float32")
+    apart = on_mesh(many, (P("model"), P("model")), P("model"), EIGHT)
+    reports = [flaxinit.forecast((draws(shapes), f), inputs) for f in (one, apart)]
+    (expected,), (found,) = (report.layers for report in reports)
+    assert (found.fan_in, found.signal_out) == (64, pytest.approx(expected.signal_out, rel=1e-6))

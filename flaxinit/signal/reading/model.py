@@ -112,7 +112,7 @@ def traced(
     key = jax.eval_shape(lambda: jax.random.key(0))
     made, variables = jax.make_jaxpr(made_by, return_shape=True)(key, arrays)
     on_devices, output = jax.make_jaxpr(used_by, return_shape=True)(variables, arrays)
-    run = unsharded(on_devices)
+    run = unsharded(on_devices, len(jax.tree.leaves(variables[0])))
     joined = run is not on_devices
     outputs = jax.tree.leaves(output)
 

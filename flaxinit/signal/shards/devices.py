@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -13,8 +13,9 @@ from jax.lax import GatherScatterMode
 
 from flaxinit.signal.shards.axes import automatic
 from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
+from flaxinit.signal.shards.cut import cut
 from flaxinit.signal.shards.derivatives import with_pullback, with_tangents
-from flaxinit.signal.shards.following import Operation, path, widened
+from flaxinit.signal.shards.following import Operation, in_parts, path, widened
 from flaxinit.signal.shards.layout import (
     STACKED,
     Layout,
@@ -31,8 +32,8 @@ from flaxinit.versions.jaxpr import Mapped, aval, called, equations, evaluate, m
 _PLACED = {"layout_constraint", "mesh_cast", "pcast", "pvary", "reshard", "sharding_constraint"}
 # Of one operand, entry by entry or moved: any reduction over devices can be made after them.
 _MOVED = {
-    *("broadcast_in_dim", "convert_element_type", "copy", "copy_p", "name", "reshape", "squeeze"),
-    *("stop_gradient", "transpose"),
+    *("broadcast_in_dim", "convert_element_type", "copy", "copy_p", "name", "reshape", "rev"),
+    *("slice", "squeeze", "stop_gradient", "transpose"),
 }
 _LINEAR = {*_MOVED, "imag", "neg", "real", "reduce_sum"}
 _ADDED = {"add", "add_any", "sub"}
@@ -48,11 +49,13 @@ class Devices:
         call: the ``shard_map`` that it is inside of; None outside.
         back: whether it is a gradient's program. The gradient of an array that many devices have is
             one here, and a sum of each device's there.
+        marked: whether arrays that an operation takes in parts are marked as cut.
     """
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     call: Mapped | None = None
     back: bool = False
+    marked: bool = False
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Sharded]) -> list[Sharded]:
         return evaluate(
@@ -97,6 +100,8 @@ class Devices:
             raise refused(f"{name} over dimensions")
         if self.back and name in ("psum", "psum_invariant", "reduce_scatter"):
             operands = [self.share(x, equation) for x in operands]
+        if name == "ppermute" and self.marked:
+            operands = [x._replace(value=cut(x.value)) if x.rank else x for x in operands]
         results = COLLECTIVES[name](params, operands, self.sizes)
         alone = dict.fromkeys(axis for axis, size in self.sizes.items() if size == 1)
         return [moved(x, x.layout.with_places(alone), self.sizes) for x in results]
@@ -113,7 +118,7 @@ class Devices:
         sizes = {**self.sizes, **call.sizes}
         # The mesh of an inner call says that the axes of the outer one are taken.
         mesh = self.call.mesh if self.call else call.mesh
-        devices = Devices(sizes, call._replace(mesh=mesh, sizes=sizes))
+        devices = replace(self, sizes=sizes, call=call._replace(mesh=mesh, sizes=sizes))
         inside = [
             Sharded(x.value, _split(x.layout, spec, call.sizes))
             for x, spec in zip(operands, call.in_specs, strict=True)
@@ -179,11 +184,15 @@ class Devices:
         operand_places: list[dict[str, int | None]] = [{} for _ in operands]
         result_places: dict[str, Any] = {}
         later: dict[str, list[str]] = {}
+        cuts: set[int] = set()
         for axis in axes:
-            way = path(local, [x.layout.place(axis) for x in operands])
+            places = [x.layout.place(axis) for x in operands]
+            way = path(local, places)
             if way and isinstance(way.result, str):
                 later.setdefault(way.result, []).append(axis)
                 way = None if parts else way._replace(result=None)
+            if self.marked and way is None:
+                cuts |= in_parts(local, places)
             for n, each in enumerate(operand_places):
                 held = operands[n].layout.place(axis)
                 each[axis] = way.operands[n] if way else None if held is None else STACKED
@@ -197,6 +206,7 @@ class Devices:
             moved(x, _layout(len(x.layout.dims), each), self.sizes)
             for x, each in zip(operands, operand_places, strict=True)
         ]
+        inside = [x._replace(value=cut(x.value)) if n in cuts else x for n, x in enumerate(inside)]
         layouts = [_layout(len(shape), result_places) for shape in local.results]
         held = [x.value.shape[len(x.layout.stacked) :] for x in inside]
         params = widened(local, held, self.whole(local.results[0], layouts[0]))

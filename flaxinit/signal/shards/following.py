@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from flaxinit.signal.rules.along import ALONG
 from flaxinit.signal.rules.functions import ELEMENTWISE
-from flaxinit.signal.shards.layout import STACKED
+from flaxinit.signal.shards.cut import PRODUCTS
+from flaxinit.signal.shards.layout import STACKED, refused
 
 Shape = tuple[int, ...]
 Places = Sequence[Any]  # for each operand a dimension, None or STACKED
@@ -110,9 +111,23 @@ def _dot_general(operation: Operation, places: Places) -> Path | None:
     return Path(places, start + side * len(free[0]) + free[side].index(place))
 
 
+def _contracted(operation: Operation) -> Sequence[Sequence[int]]:
+    """Return, of each operand of a product, the dimensions that may be summed over."""
+    if operation.name == "dot_general":
+        return operation.params["dimension_numbers"][0]
+    every: list[Sequence[int]] = [range(len(shape)) for shape in operation.operands]
+    if operation.name == "conv_general_dilated" and operation.params["feature_group_count"] == 1:
+        out = operation.params["dimension_numbers"][1][0]
+        every[1] = [n for n in every[1] if n != out]
+    return every
+
+
 def _convolution(operation: Operation, places: Places) -> Path | None:
     params = operation.params
     x_spec, w_spec, out_spec = params["dimension_numbers"]
+    grouped = max(params["feature_group_count"], params["batch_group_count"]) > 1
+    if grouped and (places[0] == x_spec[1] or places[1] in w_spec[:2]):
+        raise refused("a grouped convolution (feature_group_count) whose channels are split")
     one = params["feature_group_count"] == params["batch_group_count"] == 1
     ways = {(x_spec[0], None): out_spec[0]} if params["batch_group_count"] == 1 else {}
     if one:
@@ -201,6 +216,19 @@ def _gather(operation: Operation, places: Places) -> Path | None:
 
 def _at(name: str) -> Callable[[Operation, Places], Path | None]:
     return lambda operation, places: _past(operation, places, [operation.params[name]])
+
+
+def in_parts(operation: Operation, places: Places) -> set[int]:
+    """Return the operands that an operation without a way takes in parts.
+
+    A product does so with rows that it contracts. An array of which each device has one row, such
+    as a layer, is whole to other operations.
+    """
+    if operation.name in PRODUCTS:
+        summed = _contracted(operation)
+        return {n for n, place in enumerate(places) if place in summed[n]}
+    pairs = enumerate(zip(places, operation.operands, strict=True))
+    return {n for n, (p, s) in pairs if s and (p is None or (p != STACKED and s[p] > 1))}
 
 
 _RULES: dict[str, Callable[[Operation, Places], Path | None]] = {

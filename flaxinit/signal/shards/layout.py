@@ -138,6 +138,6 @@ def _reshape(value: Any, shape: Sequence[int]) -> Any:
 
 def refused(what: str) -> ValueError:
     return ValueError(
-        f"A shard_map has {what}, which flaxinit cannot read. Give the model without shard_map: "
-        "its signal is the same."
+        f"A shard_map has {what}, which flaxinit cannot read. Give the model without shard_map, "
+        "if its signal is the same."
     )

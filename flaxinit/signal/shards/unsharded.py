@@ -8,16 +8,22 @@ of which each device holds some, and the sum over the devices that follows, are 
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.signal.shards.axes import traced_without_mesh
+from flaxinit.signal.shards.cut import check_products, has_cuts
 from flaxinit.signal.shards.devices import Devices
 from flaxinit.signal.shards.layout import replicated
 from flaxinit.versions.jaxpr import equations, part
 
 
-def unsharded(program: ClosedJaxpr) -> ClosedJaxpr:
+def unsharded(program: ClosedJaxpr, parameters: int = 0) -> ClosedJaxpr:
     """Return a program without ``shard_map`` that computes the same, however many the devices.
 
+    Args:
+        program: with or without ``shard_map``.
+        parameters: the number of its first operands that are parameters, whose rows count.
+
     Raises:
-        ValueError: if a collective, or a loop that differs from device to device, has no such form.
+        ValueError: if a collective, or a loop that differs from device to device, has no such form,
+            or if a product takes a part of a parameter's rows, and no sum of it is seen.
 
     >>> import jax
     >>> mesh = jax.sharding.AbstractMesh((128,), ("x",), (jax.sharding.AxisType.Auto,))
@@ -33,8 +39,16 @@ def unsharded(program: ClosedJaxpr) -> ClosedJaxpr:
     if all(each.primitive.name != "shard_map" for each in equations(program)):
         return program
 
-    def run(*values):
-        return [x.value for x in Devices().run(program, [replicated(v) for v in values])]
+    def whole(marked: bool) -> ClosedJaxpr:
+        def run(*values):
+            devices = Devices(marked=marked)
+            return [x.value for x in devices.run(program, [replicated(v) for v in values])]
 
-    # Reductions over devices were made of the parts as well, in case these were needed.
-    return part(traced_without_mesh(run, *program.in_avals))
+        # Reductions over devices were made of the parts as well, in case these were needed.
+        return part(traced_without_mesh(run, *program.in_avals))
+
+    made = whole(parameters > 0)
+    if not has_cuts(made):
+        return made
+    check_products(made, parameters)
+    return whole(False)

@@ -130,7 +130,7 @@ class _Model:
             if why := misplaced(params, inputs, "calibrate"):
                 raise TypeError(why) from error
             raise
-        self.program = unsharded(on_devices)
+        self.program = unsharded(on_devices, len(self.names))
         joined = self.program is not on_devices
         self.on = on_automatic_axes if joined else contextlib.nullcontext
         check_batch(self.program.out_avals)
