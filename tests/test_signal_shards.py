@@ -38,6 +38,19 @@ def straight_through(x):
 straight_through.defvjp(lambda x: (jnp.round(x), x), lambda x, slope: (slope * jnp.cos(x),))
 
 
+@jax.custom_vjp
+def by_the_sum(x, w):
+    return x * w
+
+
+def by_the_sum_back(xw, slope):
+    x, w = xw
+    return slope * lax.psum(w, "model"), lax.psum(jnp.sum(slope * x), "model")
+
+
+by_the_sum.defvjp(lambda x, w: (x * w, (x, w)), by_the_sum_back)
+
+
 def index(axis):
     return lax.axis_index(axis).astype(float)
 
@@ -185,6 +198,12 @@ PROGRAMS = {
         (BOTH, P("data")),
         BOTH,
         (x(4, 8), x(4)),
+    ),
+    "a rule that sums what all devices have": (
+        by_the_sum,
+        (P("model"), P()),
+        P("model"),
+        (x(8, 3), x()),
     ),
     "heads": (
         lambda x, w: jnp.einsum(
@@ -364,6 +383,18 @@ entering.defvjp(lambda x: (x, None), lambda _, slope: (lax.psum(slope, "model"),
 leaving.defvjp(lambda x: (lax.psum(x, "model"), None), lambda _, slope: (slope,))
 
 
+@jax.custom_vjp
+def gathered(x):
+    return lax.all_gather(x, "model", axis=1, tiled=True)
+
+
+def scattered(x):
+    return lax.psum_scatter(x, "model", scatter_dimension=1, tiled=True)
+
+
+gathered.defvjp(lambda x: (gathered(x), None), lambda _, slope: (scattered(slope),))
+
+
 # Shapes of the kernels, the model on one device, on a mesh, and the specs of its operands and
 # result there.
 MODELS = {
@@ -375,6 +406,13 @@ MODELS = {
         lambda w, x: mlp(w, entering(x), leaving),
         (COLUMNS_AND_ROWS, P()),
         P(),
+    ),
+    "positions gathered and scattered by rules": (
+        MLP,
+        mlp,
+        lambda w, x: mlp(w, gathered(x), scattered),
+        (COLUMNS_AND_ROWS, P(None, "model")),
+        P(None, "model"),
     ),
     "kernels": (MLP, mlp, gathering, (P("model"), P(None, "model")), P(None, "model")),
     "heads": (
@@ -673,3 +711,41 @@ def test_devices_may_each_have_a_layer():
     reports = [flaxinit.forecast((draws(shapes), f), inputs) for f in (one, apart)]
     (expected,), (found,) = (report.layers for report in reports)
     assert (found.fan_in, found.signal_out) == (64, pytest.approx(expected.signal_out, rel=1e-6))
+
+
+def with_rule(forward, backward):
+    """Return a function whose gradient is what another one makes of that of its result."""
+
+    @jax.custom_vjp
+    def ruled(x):
+        return forward(x)
+
+    ruled.defvjp(lambda x: (forward(x), None), lambda _, slope: (backward(slope),))
+    return ruled
+
+
+def total(x):
+    return lax.psum(x, "model")
+
+
+OTHER_RULES = {
+    "scaled": (total, lambda slope: 0.01 * slope),
+    "stopped": (total, jnp.zeros_like),
+    "a mean": (
+        lambda x: lax.all_gather(x, "model", axis=1, tiled=True),
+        lambda slope: scattered(slope) / lax.axis_size("model"),
+    ),
+    "summed twice": (total, total),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RULES)
+def test_a_collective_with_a_gradient_of_its_own_is_refused(name):
+    ruled = with_rule(*OTHER_RULES[name])
+
+    def body(w, x):
+        return ruled(jax.nn.relu(x @ w["up"])) @ w["down"]
+
+    many = on_mesh(body, (P(), P(None, "model")), P(), EIGHT, check_vma=False)
+    with pytest.raises(ValueError, match="ruled, a collective with a rule of its own"):
+        flaxinit.forecast((draws(MLP), many), X, backward=True)

@@ -4,28 +4,17 @@ Rows of which each device contracts some, and a sum over the devices that follow
 contraction. If the sum does not follow, or is not recognized, the fan is that of one part.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.signal.shards.layout import refused
-from flaxinit.versions.jaxpr import (
-    called,
-    closed,
-    equations,
-    evaluate,
-    part,
-    scan_operands,
-    while_operands,
-)
+from flaxinit.signal.shards.sources import NONE, Sources, followed
+from flaxinit.versions.jaxpr import equations, part
 
 _CUT = "flaxinit: in parts"  # the name of an array in a program
 PRODUCTS = {"conv_general_dilated", "dot_general", "ragged_dot", "ragged_dot_general"}
-
-_Source = frozenset[str]  # of an array: "data", "parameters", "cut"
-_NONE: _Source = frozenset()
 
 
 def cut(value: Any) -> Any:
@@ -49,50 +38,18 @@ def check_products(program: ClosedJaxpr, parameters: int) -> None:
             parts.
         parameters: the number of its first operands that are parameters.
     """
-    count = len(program.jaxpr.invars)
-    sources = [frozenset({"parameters" if n < parameters else "data"}) for n in range(count)]
-    _run(program, sources)
 
-
-def _run(program: ClosedJaxpr, operands: Sequence[_Source]) -> list[_Source]:
-    return evaluate(part(program), operands, _equation, lambda atom, value: _NONE)
-
-
-def _equation(equation: Any, operands: list[_Source]) -> list[_Source]:
-    name = equation.primitive.name
-    joint = _NONE.union(*operands)
-    if name in PRODUCTS:
+    def met(equation, operands: list[Sources]) -> Sources:
+        name, joint = equation.primitive.name, NONE.union(*operands)
         kernels = [x for x in operands if "data" not in x]
-        if "data" in joint and any({"cut", "parameters"} <= x for x in kernels):
+        in_parts = any({"cut", "parameters"} <= x for x in kernels)
+        if name in PRODUCTS and "data" in joint and in_parts:
             raise refused(
                 f"partial sums of a product ({name}): each device contracts a part of a "
                 "parameter's rows, and no psum or psum_scatter that follows at once adds them up"
             )
-    if is_cut(equation) and "data" not in joint:
-        return [joint | {"cut"}]
-    if name == "scan":
-        constants, carry, rows = scan_operands(equation, operands)
-        body = closed(equation.params["jaxpr"])
-        return _settled(body, constants, carry, rows)
-    if name == "while":
-        _, body, _, fixed, carry = while_operands(equation, operands)
-        return _settled(body, fixed, carry, [])
-    if name == "cond":
-        which, *others = operands
-        cases = [_run(closed(branch), others) for branch in equation.params["branches"]]
-        return [which.union(*each) for each in zip(*cases, strict=True)]
-    if body := called(equation):
-        return _run(body, operands)
-    return [joint] * len(equation.outvars)
+        return joint | {"cut"} if is_cut(equation) and "data" not in joint else joint
 
-
-def _settled(
-    body: ClosedJaxpr, fixed: list[_Source], carry: list[_Source], rows: list[_Source]
-) -> list[_Source]:
-    """Return where the results of a loop come from."""
-    while True:
-        results = _run(body, [*fixed, *carry, *rows])
-        wider = [a | b for a, b in zip(carry, results, strict=False)]
-        if wider == carry:
-            return [*carry, *results[len(carry) :]]
-        carry = wider
+    count = len(program.jaxpr.invars)
+    sources = [frozenset({"parameters" if n < parameters else "data"}) for n in range(count)]
+    followed(program, sources, met, part)

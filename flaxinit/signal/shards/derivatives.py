@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.signal.shards.collectives import reduced
-from flaxinit.signal.shards.layout import Layout, Sharded, moved
-from flaxinit.versions.jaxpr import bind, called, traced_on_device
+from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
+from flaxinit.signal.shards.layout import MOVED, PLACED, Layout, Sharded, moved, refused
+from flaxinit.signal.shards.sources import NONE, Sources, followed
+from flaxinit.versions.jaxpr import bind, called, equations, part, traced_on_device
 
 if TYPE_CHECKING:
     from flaxinit.signal.shards.devices import Devices
@@ -52,6 +53,81 @@ def with_pullback(devices: "Devices", equation, operands: Sequence[Sharded]) -> 
     return rule.results(run)
 
 
+def is_collective(devices: "Devices", equation, operands: Sequence[Sharded]) -> bool:
+    """Return whether a function with a rule only calls a collective, whose rule is the same.
+
+    The sum over devices of parts that all devices have a gradient of gives it to each part; what
+    is gathered is scattered, and what is scattered is gathered.
+
+    Raises:
+        ValueError: if it only calls collectives, and its rule is another one.
+    """
+    body = called(equation)
+    forward = [] if body is None else _leaves(body)
+    kinds = {each.primitive.name for each in forward}
+    if not kinds & COLLECTIVES.keys() or not kinds <= COLLECTIVES.keys() | PLACED | MOVED:
+        return False
+    rule = _Rule(devices, equation, operands)
+    gradient = equation.primitive.name == "custom_vjp_call"
+    program = part(rule.program(_pulled if gradient else _pushed))
+    found, sums = _collectives(_leaves(program)), _collectives(forward)
+    moves = {each.primitive.name for each in _leaves(program)} - COLLECTIVES.keys() - PLACED
+    if not gradient:
+        same = found == sorted(2 * sums) and moves <= kinds
+    else:
+        wanted = sorted((_BACK[name], *rest) for name, *rest in sums if name in _BACK)
+        known = all(name in _BACK or name in _SUMS for name, *_ in sums)
+        given = [NONE] * len(equation.invars)
+        slopes = [frozenset({str(n)}) for n in range(len(equation.outvars))]
+        made = followed(program, [*given, *slopes], lambda each, all: NONE.union(*all))
+        same = known and not moves and found == wanted and made == slopes
+    if not same:
+        assert body is not None
+        name = getattr(body.jaxpr.debug_info, "func_name", "a function")
+        raise refused(f"{name}, a collective with a rule of its own for derivatives")
+    return True
+
+
+_SUMS = ("psum", "psum_invariant")
+_BACK = {
+    "all_gather": "reduce_scatter",
+    "all_gather_invariant": "reduce_scatter",
+    "reduce_scatter": "all_gather",
+}
+
+
+def _leaves(program: ClosedJaxpr) -> list[Any]:
+    return [each for each in equations(program) if called(each) is None]
+
+
+def _collectives(found: Sequence[Any]) -> list[tuple]:
+    """Return the collectives of a program, with all that tells them apart."""
+    return sorted(
+        (
+            each.primitive.name,
+            *map(str, names(each.params) or each.params.get("axes", ())),
+            str(each.params.get("all_gather_dimension", each.params.get("scatter_dimension"))),
+            str(each.params.get("tiled")),
+        )
+        for each in found
+        if each.primitive.name in COLLECTIVES
+    )
+
+
+def _primal_sums(program: ClosedJaxpr, primals: int) -> frozenset[int]:
+    """Return the sums over devices of a gradient's program that depend on no gradient, by id."""
+    primal, sloped = set(), set()
+
+    def met(equation, operands: list[Sources]) -> Sources:
+        joint = NONE.union(*operands)
+        (sloped if joint else primal).add(id(equation))
+        return joint
+
+    count = len(program.jaxpr.invars) - primals
+    followed(program, [NONE] * primals + [frozenset({"slope"})] * count, met)
+    return frozenset(primal - sloped)
+
+
 def _slope(devices: "Devices", x: Sharded, layout: Layout) -> Any:
     """Return the gradient of an array: that of one which many devices have is a sum."""
     x = reduced(x, x.layout.axes - layout.axes, "sum", devices.sizes)
@@ -91,16 +167,22 @@ class _Rule:
         self, derivative: Callable, values: Sequence[Any], given: Sequence[Any], layouts
     ) -> list[Sharded]:
         """Run a derivative on values, and on tangents or gradients with these layouts."""
+        program = self.program(derivative)
+        along = [Sharded(*pair) for pair in zip(given, layouts, strict=True)]
+        back = derivative is _pulled
+        primal = _primal_sums(program, len(values)) if back else frozenset[int]()
+        devices = replace(self.devices, back=back, primal=primal)
+        return devices.run(program, [*self.inside(values), *along])
+
+    def program(self, derivative: Callable) -> ClosedJaxpr:
+        """Trace a derivative: (values, tangents or gradients) -> its results."""
 
         def one(primals, given):
             return derivative(lambda *some: self.call(primals, some), self.some(primals), given)
 
         wanted = self.equation.outvars if derivative is _pulled else self.some(self.equation.invars)
         avals = [[atom.aval for atom in atoms] for atoms in (self.equation.invars, wanted)]
-        program = traced_on_device(self.devices.call, one, *avals)
-        along = [Sharded(*pair) for pair in zip(given, layouts, strict=True)]
-        devices = replace(self.devices, back=derivative is _pulled)
-        return devices.run(program, [*self.inside(values), *along])
+        return traced_on_device(self.devices.call, one, *avals)
 
     def some(self, values: Sequence[Any]) -> list[Any]:
         return [v for v, f in zip(values, self.floating, strict=True) if f]

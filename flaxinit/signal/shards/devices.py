@@ -14,9 +14,11 @@ from jax.lax import GatherScatterMode
 from flaxinit.signal.shards.axes import automatic
 from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
 from flaxinit.signal.shards.cut import cut
-from flaxinit.signal.shards.derivatives import with_pullback, with_tangents
+from flaxinit.signal.shards.derivatives import is_collective, with_pullback, with_tangents
 from flaxinit.signal.shards.following import Operation, in_parts, path, widened
 from flaxinit.signal.shards.layout import (
+    MOVED,
+    PLACED,
     STACKED,
     Layout,
     Sharded,
@@ -26,16 +28,9 @@ from flaxinit.signal.shards.layout import (
     replicated,
 )
 from flaxinit.signal.shards.loops import branch, loop, scan
-from flaxinit.versions.jaxpr import Mapped, aval, called, equations, evaluate, mapped
+from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
 
-# They say where parts are, or for which devices a value holds.
-_PLACED = {"layout_constraint", "mesh_cast", "pcast", "pvary", "reshard", "sharding_constraint"}
-# Of one operand, entry by entry or moved: any reduction over devices can be made after them.
-_MOVED = {
-    *("broadcast_in_dim", "convert_element_type", "copy", "copy_p", "name", "reshape", "rev"),
-    *("slice", "squeeze", "stop_gradient", "transpose"),
-}
-_LINEAR = {*_MOVED, "imag", "neg", "real", "reduce_sum"}
+_LINEAR = {*MOVED, "imag", "neg", "real", "reduce_sum"}
 _ADDED = {"add", "add_any", "sub"}
 _SCALED = {"div", "dot_general", "mul"}
 
@@ -49,12 +44,14 @@ class Devices:
         call: the ``shard_map`` that it is inside of; None outside.
         back: whether it is a gradient's program. The gradient of an array that many devices have is
             one here, and a sum of each device's there.
+        primal: the sums over devices there that depend on no gradient, by id.
         marked: whether arrays that an operation takes in parts are marked as cut.
     """
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     call: Mapped | None = None
     back: bool = False
+    primal: frozenset[int] = frozenset()
     marked: bool = False
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Sharded]) -> list[Sharded]:
@@ -70,8 +67,8 @@ class Devices:
         match name:
             case "shard_map":
                 return self.mapped(equation, operands)
-            case "custom_jvp_call" | "custom_vjp_call" if _is_collective(equation):
-                pass  # a rule says what each device does; for all of them it is not needed
+            case "custom_jvp_call" | "custom_vjp_call" if is_collective(self, equation, operands):
+                pass  # for all devices the collective has the same rule
             case "custom_jvp_call":
                 return with_tangents(self, equation, operands)
             case "custom_vjp_call":
@@ -84,7 +81,7 @@ class Devices:
                 return branch(self, equation, operands)
         if name in COLLECTIVES:
             return self.collective(equation, operands)
-        if name in _PLACED:
+        if name in PLACED:
             return operands
         if body := called(equation):
             return self.run(body, operands)
@@ -98,7 +95,8 @@ class Devices:
             raise refused(f"{name} with axis_index_groups")
         if not all(isinstance(axis, str) for axis in _axes(equation)):
             raise refused(f"{name} over dimensions")
-        if self.back and name in ("psum", "psum_invariant", "reduce_scatter"):
+        slopes = self.back and id(equation) not in self.primal
+        if slopes and name in ("psum", "psum_invariant", "reduce_scatter"):
             operands = [self.share(x, equation) for x in operands]
         if name == "ppermute" and self.marked:
             operands = [x._replace(value=cut(x.value)) if x.rank else x for x in operands]
@@ -235,7 +233,7 @@ class Devices:
             return None
         kind, axes, whole = totals[0]
         if len(operands) == 1:
-            if name not in (_LINEAR if kind == "sum" else _MOVED):
+            if name not in (_LINEAR if kind == "sum" else MOVED):
                 return None
             wholes = [whole]
         elif kind == "sum" and name in _ADDED:
@@ -263,14 +261,6 @@ class Devices:
 
     def values(self, results: Sequence[Sharded], layouts: Sequence[Layout]) -> list[Any]:
         return [moved(x, to, self.sizes).value for x, to in zip(results, layouts, strict=True)]
-
-
-def _is_collective(equation) -> bool:
-    """Return whether a function only calls collectives, and moves entries."""
-    body = called(equation)
-    inside = equations(body) if body else ()
-    found = {each.primitive.name for each in inside if called(each) is None}
-    return bool(found & COLLECTIVES.keys()) and found <= COLLECTIVES.keys() | _MOVED | _PLACED
 
 
 def _axes(equation) -> tuple[Any, ...]:

@@ -6,6 +6,14 @@ from typing import Any, NamedTuple
 
 from jax import lax
 
+# They say where parts are, or for which devices a value holds.
+PLACED = {"layout_constraint", "mesh_cast", "pcast", "pvary", "reshard", "sharding_constraint"}
+# Of one operand, entry by entry or moved: any reduction over devices can be made after them.
+MOVED = {
+    *("broadcast_in_dim", "convert_element_type", "copy", "copy_p", "name", "reshape", "rev"),
+    *("slice", "squeeze", "stop_gradient", "transpose"),
+}
+
 Dims = tuple[tuple[str, ...], ...]
 
 

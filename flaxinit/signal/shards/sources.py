@@ -1,0 +1,57 @@
+"""Which operands of a program its values depend on, read off its equations."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr
+
+from flaxinit.versions.jaxpr import called, closed, evaluate, scan_operands, while_operands
+
+Sources = frozenset[str]  # what an array depends on, by names of the caller's
+NONE: Sources = frozenset()
+
+
+def followed(
+    program: ClosedJaxpr,
+    operands: Sequence[Sources],
+    met: Callable[[Any, list[Sources]], Sources],
+    body: Callable[[ClosedJaxpr], ClosedJaxpr] = lambda program: program,
+) -> list[Sources]:
+    """Return what the results of a program depend on.
+
+    Args:
+        program: its equations.
+        operands: what each depends on.
+        met: an equation that calls no program, and its operands -> what its results depend on.
+        body: a program that is called -> what is followed of it.
+    """
+
+    def run(program, operands):
+        return evaluate(body(program), operands, equation, lambda atom, value: NONE)
+
+    def equation(each, operands: list[Sources]) -> list[Sources]:
+        name = each.primitive.name
+        if name == "scan":
+            constants, carry, rows = scan_operands(each, operands)
+            inside = closed(each.params["jaxpr"])
+            return settled(carry, lambda carry: run(inside, [*constants, *carry, *rows]))
+        if name == "while":
+            _, inside, _, fixed, carry = while_operands(each, operands)
+            return settled(carry, lambda carry: run(inside, [*fixed, *carry]))
+        if name == "cond":
+            which, *others = operands
+            cases = [run(closed(branch), others) for branch in each.params["branches"]]
+            return [which.union(*case) for case in zip(*cases, strict=True)]
+        if inside := called(each):
+            return run(inside, operands)
+        return [met(each, operands)] * len(each.outvars)
+
+    def settled(carry: list[Sources], step: Callable) -> list[Sources]:
+        while True:
+            results = step(carry)
+            wider = [a | b for a, b in zip(carry, results, strict=False)]
+            if wider == carry:
+                return [*carry, *results[len(carry) :]]
+            carry = wider
+
+    return run(program, operands)
