@@ -58,7 +58,7 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
         apart: whether each replica has Gram matrices of its own.
     """
     shape = tuple(equation.outvars[0].aval.shape)
-    apart = apart and signals[0].replicas == signals[1].replicas
+    replicas = min(signal.replicas for signal in signals) if apart else 1
     grams, groups, held, terms, mean = [], [], [], range(0), np.zeros(())
     start = len(axes_of(equation, 0, len(signals[0].shape)).batch)
     for side, signal in enumerate(signals):
@@ -67,15 +67,16 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
         whole = permuted(whole, (*axes.batch, *axes.summed, *axes.free))
         b, s = len(axes.batch), len(axes.batch) + len(axes.summed)
         batch, places = math.prod(whole.held[:b]), math.prod(whole.held[b:s])
-        matrices = batch * (signal.replicas if apart else 1)
-        must_fit(matrices * places**2, "the gradient of a kernel", shape)
+        must_fit(replicas * batch * places**2, "the gradient of a kernel", shape)
         some = whole.data[(slice(None), *(slice(_HELD),) * b)]
         some = some.reshape(*some.shape[: b + 1], places, *whole.held[s:])
         some = _grouped(some, range(b + 2, some.ndim), _HELD)
         held.append(some.shape[b + 2 :])
         groups.append(some.reshape(*some.shape[: b + 2], -1))
-        data = whole.data.reshape(len(whole.data), batch, places, -1)
-        data = np.moveaxis(data, 0, 1 if apart else 2).reshape(matrices, places, -1)
+        data = whole.data[:replicas] if replicas > 1 else whole.data
+        data = data.reshape(len(data), batch, places, -1)
+        data = np.moveaxis(data, 0, 1 if replicas > 1 else 2)
+        data = data.reshape(replicas * batch, places, -1)
         grams.append(data @ np.swapaxes(data, 1, 2) / data.shape[-1])
         if not signal.backward:
             terms = range(start, start + len(axes.free))

@@ -191,13 +191,15 @@ class Kernels:
             x = x - np.mean(x, axis=-1, keepdims=True)
             variance *= fan / (fan - 1)
         if channels == uses == 1 < k and apart:
-            held = self.limits.hold(outputs, k * places)
+            # Rather fewer replicas than channels: a sum over a part of these strays more.
+            held = self.limits.hold(outputs, places)
+            replicas = min(k, max(1, self.limits.entries // (places * math.prod(held))))
             scaled = x[:, :, 0, 0] * math.sqrt(variance * share)
             drawn = [
                 self.shared(scaled[r, n], math.prod(held), (key, r, n))
-                for r, n in np.ndindex(k, kernels)
+                for r, n in np.ndindex(replicas, kernels)
             ]
-            y = np.stack(drawn).reshape(k, kernels, 1, 1, *held, places)
+            y = np.stack(drawn).reshape(replicas, kernels, 1, 1, *held, places)
         elif channels == uses == 1:
             held = self.limits.hold(outputs, places)
             replicas = self.limits.replicas(held, places)
