@@ -318,7 +318,7 @@ def plot_sweep(rows: list[dict], title: str):
             errors, chance = zip(*(each[f"{way}, root mean square"] for each in own), strict=True)
             axis.plot(widths, errors, "o-", color=color, ms=4, lw=1.2, label=name_of)
             axis.plot(widths, chance, ":", color=color, lw=1)
-        axis.set(xscale="log", yscale="log", xlabel="width", title=way)
+        axis.set(xscale="log", ylim=(0, None), xlabel="width", title=way)
         axis.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
@@ -388,11 +388,12 @@ def main() -> None:
         rows, models = [], {**linen(options.width), **modules(options.width)}
         for title, (model, inputs, keywords) in models.items():
             if options.only is None or options.only in title:
-                rows.append(row(title, model, inputs, keywords, options.draws))
-                print(text(rows[-1]), flush=True)
+                found = row(title, model, inputs, keywords, options.draws)
+                print(text(found), flush=True)
+                rows.append({**found, "environment": environment()})
     if options.only is None:
         settings = {"width": options.width, "draws": options.draws}
-        write("forecast", {"environment": environment(), **settings, "rows": rows})
+        write("forecast", {**settings, "rows": rows})
         title = f"forecast against {options.draws} draws at width {options.width}"
         save(plot(rows, title), RESULTS / "forecast.png")
 

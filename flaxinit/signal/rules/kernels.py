@@ -194,12 +194,15 @@ class Kernels:
             # Rather fewer replicas than channels: a sum over a part of these strays more.
             held = self.limits.hold(outputs, places)
             replicas = min(k, max(1, self.limits.entries // (places * math.prod(held))))
+            # Of few outputs, as of a head, each replica has several draws.
+            times = max(1, self.limits.replicas(held, places) // replicas)
             scaled = x[:, :, 0, 0] * math.sqrt(variance * share)
             drawn = [
-                self.shared(scaled[r, n], math.prod(held), (key, r, n))
+                self.shared(scaled[r, n], times * math.prod(held), (key, r, n))
                 for r, n in np.ndindex(replicas, kernels)
             ]
-            y = np.stack(drawn).reshape(replicas, kernels, 1, 1, *held, places)
+            y = np.stack(drawn).reshape(replicas, kernels, times, *held, places)
+            y = np.moveaxis(y, 2, 0).reshape(-1, kernels, 1, 1, *held, places)
         elif channels == uses == 1:
             held = self.limits.hold(outputs, places)
             replicas = self.limits.replicas(held, places)
