@@ -318,10 +318,11 @@ def plot_sweep(rows: list[dict], title: str):
             errors, chance = zip(*(each[f"{way}, root mean square"] for each in own), strict=True)
             axis.plot(widths, errors, "o-", color=color, ms=4, lw=1.2, label=name_of)
             axis.plot(widths, chance, ":", color=color, lw=1)
-        axis.set(xscale="log", ylim=(0, None), xlabel="width", title=way)
+        axis.set(xscale="log", xlabel="width", title=way)
         axis.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("error of the forecast, root mean square")
     axes[0].legend(fontsize=8)
     return figure
