@@ -522,6 +522,9 @@ def test_a_vocabulary_that_is_split():
     assert (found.path, found.fan_in, found.sampled) == ("up", 256, False)
     assert found.signal_in == pytest.approx(expected.signal_in, rel=1e-6)
     assert found.signal_out == pytest.approx(expected.signal_out, rel=1e-6)
+    assert found.sigma_w2_wanted == pytest.approx(expected.sigma_w2_wanted, rel=1e-6)
+    tables = [flaxinit.tune((draws(shapes), f), tokens).factors for f in (one, many)]
+    assert tables[1] == pytest.approx(tables[0], rel=1e-6)
     # Means over particles.
     assert found.positions == pytest.approx(expected.positions, abs=4 / math.sqrt(4096))
 

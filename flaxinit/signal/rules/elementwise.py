@@ -43,6 +43,9 @@ def elementwise(
         data = data.astype(aval.dtype, copy=False)
     data, bases = wide(data), all_bases(signals)
     known = joined(signals, strays=not follows(bases, data))
+    if name == "select_n" and not signals[0].sources:
+        # The level of what chooses, such as indices, says nothing of what it chooses from.
+        known["level"] = joined(signals[1:])["level"]
     result = Signal(data, tuple(aval.shape), roles(signals), bases=bases, **known)
     if name == "select_n" and _masked(signals, result):
         result = _matched(result, _kept(signals, result.widths()))
