@@ -752,3 +752,17 @@ def test_a_collective_with_a_gradient_of_its_own_is_refused(name):
     many = on_mesh(body, (P(), P(None, "model")), P(), EIGHT, check_vma=False)
     with pytest.raises(ValueError, match="ruled, a collective with a rule of its own"):
         flaxinit.forecast((draws(MLP), many), X, backward=True)
+
+
+def test_an_initializer_of_each_device_sees_its_part():
+    def init(key, *_):
+        def part(key):
+            a, b = jax.random.split(jax.random.fold_in(key, lax.axis_index("model")))
+            return {"up": flaxinit.lecun()(a, (64, 16)), "down": flaxinit.lecun()(b, (16, 64))}
+
+        return on_mesh(part, P(), COLUMNS_AND_ROWS, EIGHT)(key)
+
+    many = on_mesh(over_all(mlp), (COLUMNS_AND_ROWS, P()), P(), EIGHT)
+    up, down = flaxinit.forecast((init, many), X).layers
+    assert (up.fan_in, up.fan_in_seen, up.sigma_w2) == (64, 64, pytest.approx(1))
+    assert (down.fan_in, down.fan_in_seen, down.sigma_w2) == (128, 16, pytest.approx(8))

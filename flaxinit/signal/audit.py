@@ -229,7 +229,7 @@ def _seen_by_linen(
     if not is_linen(module) or all(is_right(row) for row in hidden):
         return layers
     traced = programs(module, inputs[1:], options)
-    shapes = dict(zip(traced.names, drawn_shapes(traced.init), strict=False))
+    shapes = dict(zip(traced.names, drawn_shapes(traced.init_on_devices), strict=False))
     return with_fans_seen(layers, [shapes.get(name) for name in names])
 
 

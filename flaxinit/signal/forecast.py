@@ -95,7 +95,7 @@ def forecast(
             "forecast found no kernel at work: the model has to multiply its inputs by arrays that "
             f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
         )
-    return Report(with_fans_seen(rows, drawn_shapes(traced.init)), tuple(stream))
+    return Report(with_fans_seen(rows, drawn_shapes(traced.init_on_devices)), tuple(stream))
 
 
 def with_fans_seen(

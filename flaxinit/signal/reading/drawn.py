@@ -1,7 +1,8 @@
 """The shape in which each parameter is drawn, read off the program of its initialization.
 
 A layer may draw a kernel in one shape and use it in another. An initializer counts its fan in the
-shape that it is asked for, which is that of its random bits.
+shape that it is asked for, which is that of its random bits. In a ``shard_map`` it is asked for the
+part of a device.
 """
 
 from collections.abc import Callable, Sequence

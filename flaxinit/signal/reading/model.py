@@ -31,6 +31,7 @@ class Programs:
 
     Attributes:
         init: (key, arrays of the inputs) -> the arrays of the parameters, then those of the state.
+        init_on_devices: the same, with ``shard_map``: there an initializer sees its device's part.
         apply: (the arrays of parameters and state, arrays of the inputs) -> the output's arrays.
         pullback: traces (the same, gradients of the outputs) -> gradients of parameters, state and
             inputs, 0 for those that are not floating; and the outputs.
@@ -39,10 +40,11 @@ class Programs:
         inputs: the arrays of the call, or their shapes: those given by keyword come last.
         outputs: shapes and dtypes of the output's arrays.
         tree: the structure of the parameters.
-        joined: whether it is one program for what each device of a ``shard_map`` runs.
+        joined: whether a ``shard_map`` was removed from it.
     """
 
     init: ClosedJaxpr
+    init_on_devices: ClosedJaxpr
     apply: ClosedJaxpr
     pullback: Callable[[], ClosedJaxpr]
     names: list[str]
@@ -138,6 +140,7 @@ def traced(
     paths = jax.tree_util.tree_leaves_with_path(params)
     return Programs(
         unsharded(part(made)),
+        part(made),
         part(run),
         pullback,
         [name(path) or "params" for path, _ in paths],
