@@ -19,6 +19,7 @@ from flaxinit.versions.jaxpr import equations
 
 AUTO = (AxisType.Auto,)
 MESH = jax.make_mesh((2, 4), ("data", "model"), AUTO * 2)
+EIGHT_DEVICES = jax.make_mesh((8,), ("model",), AUTO)
 EIGHT = AbstractMesh((8,), ("model",), AUTO)
 
 
@@ -357,10 +358,50 @@ def placed_by_index(w, x):
     return mlp(w, x + lax.dynamic_slice_in_dim(w["place"], start, x.shape[1]))
 
 
+def scaled(w, x, factors=None, summed=lambda y: y):
+    factors = jnp.repeat(1 + jnp.arange(8.0), 16) if factors is None else factors
+    return summed(jax.nn.relu((x @ w["up"]) * factors) @ w["down"])
+
+
+def scaled_by_device(w, x):
+    return scaled(w, x, 1 + index("model"), lambda y: lax.psum(y, "model"))
+
+
+NEXT = [(n, (n + 1) % 8) for n in range(8)]
+
+
+def beside(w, x, before=lambda x: x[:, -1:]):
+    """Return what a network makes of each position and the one before it."""
+    return mlp(w, x + jnp.concatenate([before(x), x[:, :-1]], 1))
+
+
+def beside_by_neighbors(w, x):
+    return beside(w, x, lambda x: lax.ppermute(x[:, -1:], "model", NEXT))
+
+
+def attention(w, x, count=1, following=lambda y: y):
+    q, k, v = (x @ w[name] for name in "qkv")
+
+    def step(carry, _):
+        k, v, mixed, weights = carry
+        scores = jnp.exp(jnp.einsum("bsd,btd->bst", q, k) / 8)
+        sums = mixed + scores @ v, weights + scores.sum(-1, keepdims=True)
+        return (following(k), following(v), *sums), None
+
+    start = k, v, jnp.zeros_like(q), jnp.zeros_like(q[..., :1])
+    (_, _, mixed, weights), _ = lax.scan(step, start, None, count)
+    return (mixed / weights) @ w["o"]
+
+
+def attention_in_a_ring(w, x):
+    return attention(w, x, 8, lambda y: lax.ppermute(y, "model", NEXT))
+
+
 def over_all(model):
     return lambda w, x: model(w, x, lambda y: lax.psum(y, "model"))
 
 
+APART = (P(), P(None, "model")), P(None, "model")
 MLP = {"up": (64, 128), "down": (128, 64)}
 ATTENTION = {**dict.fromkeys("qkv", (64, 128)), "o": (128, 64), "gate": (64, 128)}
 COLUMNS_AND_ROWS = {"up": P(None, "model"), "down": P("model")}
@@ -436,6 +477,7 @@ MODELS = {
         (P(), P(None, "model")),
         P(None, "model"),
     ),
+    "neighbors": (MLP, beside, beside_by_neighbors, *APART),
     "experts": (
         {name: (8, *shape) for name, shape in MLP.items()},
         experts,
@@ -583,6 +625,10 @@ REFUSED = {
     "axis_index_groups": lambda x: lax.all_gather(
         x, "data", axis_index_groups=[[0, 1]], tiled=True
     ),
+    "ppermute over several axes": lambda x: lax.ppermute(x, ("data", "model"), [(0, 1)]),
+    "all_to_all over several axes": lambda x: lax.all_to_all(
+        lax.all_gather(x, ("data", "model"), tiled=True), ("data", "model"), 0, 0, tiled=True
+    ),
     "a loop that differs": lambda x: lax.while_loop(
         lambda c: jnp.sum(c) < 3, lambda c: jnp.abs(c) + 1, x
     ),
@@ -611,7 +657,7 @@ def test_one_device_may_do_what_several_may_not_do_apart():
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_collective_without_a_form_is_named(what):
     def apply(w, x):
-        return on_mesh(REFUSED[what], P("data"), P("data"))(mlp(w, x))
+        return on_mesh(REFUSED[what], P("data"), P("data"), check_vma=False)(mlp(w, x))
 
     with pytest.raises(ValueError, match=what):
         flaxinit.forecast((draws(MLP), apply), X)
@@ -646,11 +692,6 @@ def ring(w, x):
     return result
 
 
-def one_row_each(w, x):
-    rows = (x @ w["up"]) * (1 + index("model"))
-    return lax.psum(jax.nn.relu(rows) @ w["down"], "model")
-
-
 def summed_in_a_loop(w, x):
     return lax.psum(lax.scan(lambda c, _: (c + mlp(w, x), None), 0 * x, None, 2)[0], "model")
 
@@ -668,7 +709,6 @@ PARTIAL = {
     "kernels by index": (all_sliced_by_index, P()),
     "a gathered sum": (summed_by_hand, COLUMNS_AND_ROWS),
     "a ring": (ring, {"up": P(None, "model"), "down": P(None, "model")}),
-    "factors of devices": (one_row_each, COLUMNS_AND_ROWS),
     "a sum after a loop": (summed_in_a_loop, COLUMNS_AND_ROWS),
     "a sum after a rule": (
         lambda w, x: lax.psum(product(jax.nn.relu(x @ w["up"]), w["down"]), "model"),
@@ -685,7 +725,7 @@ PARTIAL = {
 
 
 # On 128 devices each has one row.
-ONE_ROW = ("kernels by index", "a gathered sum", "factors of devices", "a sum after a rule")
+ONE_ROW = ("kernels by index", "a gathered sum", "a sum after a rule")
 
 
 @pytest.mark.parametrize(
@@ -766,3 +806,36 @@ def test_an_initializer_of_each_device_sees_its_part():
     up, down = flaxinit.forecast((init, many), X).layers
     assert (up.fan_in, up.fan_in_seen, up.sigma_w2) == (64, 64, pytest.approx(1))
     assert (down.fan_in, down.fan_in_seen, down.sigma_w2) == (128, 16, pytest.approx(8))
+
+
+def test_positions_of_a_ring_are_no_samples():
+    shapes = dict.fromkeys("qkvo", (64, 64))
+    params, inputs = draws(shapes)(jax.random.key(0), X), X[:, :1] + X / 10
+    many = on_mesh(attention_in_a_ring, *APART, EIGHT_DEVICES, check_vma=False)
+    reports = [flaxinit.audit(f, params, inputs) for f in (attention, many)]
+    for expected, found in zip(*(report.layers for report in reports), strict=True):
+        assert found.measured.samples == pytest.approx(expected.measured.samples, abs=1e-4)
+        assert found.measured.positions == pytest.approx(expected.measured.positions, abs=1e-4)
+        assert found.samples == pytest.approx(expected.samples, abs=0.03)
+        assert found.positions == pytest.approx(expected.positions, abs=0.03)
+
+
+def test_a_grouped_convolution_of_split_channels_is_named():
+    def body(w, x):
+        return lax.conv_general_dilated(
+            x, w, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"), feature_group_count=8
+        )
+
+    channels = P(None, None, "model")
+    apply = on_mesh(body, (channels, channels), channels, EIGHT)
+    with pytest.raises(ValueError, match="a grouped convolution"):
+        flaxinit.forecast((lambda key, x: flaxinit.lecun()(key, (3, 1, 64)), apply), X)
+
+
+def test_a_factor_of_each_device_leaves_rows_where_they_are():
+    many = on_mesh(scaled_by_device, (COLUMNS_AND_ROWS, P()), P(), EIGHT)
+    reports = [flaxinit.forecast((draws(MLP), f), X, backward=True) for f in (scaled, many)]
+    names = "fan_in", "signal_in", "signal_out", "positions", "samples", "gradient_parameter"
+    for expected, found in zip(*(report.layers for report in reports), strict=True):
+        wanted = [pytest.approx(getattr(expected, name), rel=1e-6, abs=1e-9) for name in names]
+        assert [getattr(found, name) for name in names] == wanted

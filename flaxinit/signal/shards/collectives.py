@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from flaxinit.signal.shards.layout import STACKED, Layout, Sharded, moved
+from flaxinit.signal.shards.layout import STACKED, Layout, Sharded, moved, refused
 
 Sizes = Mapping[str, int]
 _REDUCED: dict[str, Callable[[Any, Sequence[int]], Any]] = {
@@ -42,6 +42,13 @@ def names(params: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the mesh axes that a collective names."""
     names = params.get("axis_name", ())
     return tuple(names) if isinstance(names, tuple | list) else (names,)
+
+
+def _one(params: Mapping[str, Any], name: str) -> str:
+    axis, *others = names(params)
+    if others:
+        raise refused(f"{name} over several axes")
+    return axis
 
 
 def _all_gather(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
@@ -98,7 +105,7 @@ def _dropped(x: Sharded, dim: int, sizes: Sizes) -> Sharded:
 
 def _all_to_all(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
     (x,), split, dim = operands, params["split_axis"], params["concat_axis"]
-    (axis,) = names(params)
+    axis = _one(params, "all_to_all")
     x = _joined(x, axis, dim, sizes)
     if split == dim:  # the device that a part comes from is the minor one of two now
         count, first = sizes[axis], len(x.layout.stacked) + dim
@@ -110,7 +117,7 @@ def _all_to_all(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Shard
 
 
 def _permuted(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
-    (axis,) = names(params)
+    axis = _one(params, "ppermute")
     size = sizes[axis]
     results = []
     for x in operands:
@@ -123,7 +130,10 @@ def _permuted(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded
             else jnp.zeros_like(first.value[:1])
             for n in range(size)
         ]
-        results.append(Sharded(lax.concatenate(rows, 0), first.layout))
+        made = Sharded(lax.concatenate(rows, 0), first.layout)
+        # What was a part of a dimension, such as of samples, is one still.
+        to = x.layout if axis in x.layout.axes else made.layout
+        results.append(moved(made, to, sizes))
     return results
 
 

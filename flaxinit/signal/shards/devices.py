@@ -15,7 +15,7 @@ from flaxinit.signal.shards.axes import automatic
 from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
 from flaxinit.signal.shards.cut import cut
 from flaxinit.signal.shards.derivatives import is_collective, with_pullback, with_tangents
-from flaxinit.signal.shards.following import Operation, in_parts, path, widened
+from flaxinit.signal.shards.following import Operation, in_parts, kept, path, widened
 from flaxinit.signal.shards.layout import (
     MOVED,
     PLACED,
@@ -183,6 +183,7 @@ class Devices:
         result_places: dict[str, Any] = {}
         later: dict[str, list[str]] = {}
         cuts: set[int] = set()
+        back: dict[str, int] = {}
         for axis in axes:
             places = [x.layout.place(axis) for x in operands]
             way = path(local, places)
@@ -195,6 +196,8 @@ class Devices:
                 held = operands[n].layout.place(axis)
                 each[axis] = way.operands[n] if way else None if held is None else STACKED
             result_places[axis] = way.result if way else STACKED
+            if way is None and (dim := kept(local, places)) is not None:
+                back[axis] = dim
         total = None
         if parts and later:
             ((kind, reduced_axes),) = later.items()
@@ -216,7 +219,8 @@ class Devices:
         for axis in reversed(layouts[0].stacked):
             run = jax.vmap(run, [0 if axis in x.layout.stacked else None for x in inside])
         results = run(*(x.value for x in inside))
-        return [Sharded(*each) for each in zip(results, layouts, strict=True)], total
+        made = [Sharded(*each) for each in zip(results, layouts, strict=True)]
+        return [moved(x, x.layout.with_places(back), self.sizes) for x in made], total
 
     def whole(self, shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
         """Return the shape of an array, given that of its parts."""

@@ -74,6 +74,24 @@ def _elementwise(operation: Operation, places: Places) -> Path | None:
     return Path([None if r else dim for r in repeated], dim)
 
 
+def kept(operation: Operation, places: Places) -> int | None:
+    """Return the dimension that devices which each do something else split before and after.
+
+    Samples times a number of their device are samples; the scores of a device's queries with keys
+    that come and go are of its queries.
+    """
+    if operation.name == "dot_general" and STACKED not in places:
+        ways = [_dot_general(operation, pair) for pair in ((places[0], None), (None, places[1]))]
+        dims = [way.result for way in ways if way and isinstance(way.result, int)]
+        return dims[0] if dims else None
+    if operation.name not in ELEMENTWISE:
+        return None
+    shape = operation.results[0]
+    pairs = zip(places, operation.operands, strict=True)
+    split = {p for p, s in pairs if p not in (None, STACKED) and s == shape}
+    return split.pop() if len(split) == 1 else None
+
+
 def _past(operation: Operation, places: Places, axes: Sequence[int]) -> Path | None:
     """Return the way past an operation that works along some axes, and keeps their order."""
     rank = len(operation.results[0])
