@@ -40,7 +40,7 @@ class Programs:
         inputs: the arrays of the call, or their shapes: those given by keyword come last.
         outputs: shapes and dtypes of the output's arrays.
         tree: the structure of the parameters.
-        joined: whether a ``shard_map`` was removed from it.
+        joined: whether a ``shard_map`` was removed from ``apply``.
     """
 
     init: ClosedJaxpr

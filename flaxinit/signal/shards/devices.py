@@ -42,8 +42,8 @@ class Devices:
     Attributes:
         sizes: of the mesh axes over which it runs.
         call: the ``shard_map`` that it is inside of; None outside.
-        back: whether it is a gradient's program. The gradient of an array that many devices have is
-            one here, and a sum of each device's there.
+        back: whether it is a gradient's program. Take the gradient of an array that many devices
+            have. On whole arrays it is one array; in a ``shard_map`` each device has a share.
         primal: the sums over devices there that depend on no gradient, by id.
         marked: whether arrays that an operation takes in parts are marked as cut.
     """

@@ -8,7 +8,7 @@ from jax import lax
 
 # They say where parts are, or for which devices a value holds.
 PLACED = {"layout_constraint", "mesh_cast", "pcast", "pvary", "reshard", "sharding_constraint"}
-# Of one operand, entry by entry or moved: any reduction over devices can be made after them.
+# They keep entries as they are, or move them: any reduction over devices can be made after them.
 MOVED = {
     *("broadcast_in_dim", "convert_element_type", "copy", "copy_p", "name", "reshape", "rev"),
     *("slice", "squeeze", "stop_gradient", "transpose"),
@@ -95,7 +95,7 @@ def replicated(value: Any) -> Sharded:
 def moved(x: Sharded, to: Layout, sizes: Mapping[str, int]) -> Sharded:
     """Return an array with its parts elsewhere.
 
-    A mesh axis that the layout lacks splits copies; of one that it loses the first part stays.
+    A new axis gets copies. A lost axis keeps its first part.
 
     Args:
         x: the array.

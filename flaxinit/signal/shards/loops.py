@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def scan(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sharded]:
-    """Run a loop over rows, which all devices have."""
+    """Run a loop over rows. All devices run each step together."""
     params, body = equation.params, closed(equation.params["jaxpr"])
     constants, carry, rows = scan_operands(equation, operands)
     rows = [_by_row(devices, x) for x in rows]
