@@ -26,7 +26,9 @@ class Measured:
         alive: share of the inputs' channels that are not 0 in the whole batch.
         signal_out: mean of y².
         positions: mean cosine of the outputs at two positions of a sample; None if there is one.
-        samples: mean cosine at two samples.
+            It is that of one draw: with n channels and a correlation c, its expectation is
+            c - c (1 - c²) / 2n to first order.
+        samples: the same at two samples.
         expected: expectation of signal_out given x, for weights of mean 0 and this E[W²] that are
             independent of x and of each other: σ_w² E[x²], less what falls on padding.
         spread: standard deviation of signal_out over draws of such weights, if normal, divided by
