@@ -110,7 +110,7 @@ def test_a_forecast_and_mup_read_the_same_laws():
     x = np.ones((2, 48), np.float32)
     programs_ = programs(model, [x], {})
     for n, found in enumerate(laws(programs_.init, 4)):
-        signals, _ = read(programs_, [x], [exact(x)], itertools.count(), np.random.default_rng(0))
+        signals = read(programs_, [x], [exact(x)], itertools.count(), np.random.default_rng(0))
         assert signals[n].second_moment() == pytest.approx(found.square, rel=ERROR)
         assert bool(signals[n].sources) == found.drawn
 
