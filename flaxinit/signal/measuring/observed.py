@@ -1,7 +1,4 @@
-"""The product of one kernel with the signal, observed: moments, cosines and sampling error.
-
-One compiled function observes all products of one kind and shape.
-"""
+"""The product of one kernel with the signal, observed: moments, cosines and sampling error."""
 
 import functools
 import math
@@ -280,7 +277,6 @@ def _form(primitive, params, side: int, signs, signal, scale, others):
         (product,) = jax.linear_transpose(lambda kernel: apply(kernel, x), signs)(jnp.conj(y))
         return jnp.sum(jnp.abs(product) ** 2)
 
-    signs = signs.astype(x.dtype)
     # XLA for CPUs returns garbage for products with large arrays of one number that it makes itself
     # (JAX 0.10.2 to 0.12); it does not know that these squares are 1.
     trace = jnp.sum(apply(signs[0] ** 2, jnp.abs(x) ** 2))

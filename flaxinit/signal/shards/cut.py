@@ -39,7 +39,7 @@ def check_products(program: ClosedJaxpr, parameters: int) -> None:
         parameters: the number of its first operands that are parameters.
     """
 
-    def met(equation, operands: list[Sources]) -> Sources:
+    def met(equation, operands: list[Sources]) -> list[Sources] | None:
         name, joint = equation.primitive.name, NONE.union(*operands)
         kernels = [x for x in operands if "data" not in x]
         in_parts = any({"cut", "parameters"} <= x for x in kernels)
@@ -48,7 +48,7 @@ def check_products(program: ClosedJaxpr, parameters: int) -> None:
                 f"partial sums of a product ({name}): each device contracts a part of a "
                 "parameter's rows, and no psum or psum_scatter that follows at once adds them up"
             )
-        return joint | {"cut"} if is_cut(equation) and "data" not in joint else joint
+        return [joint | {"cut"}] if is_cut(equation) and "data" not in joint else None
 
     count = len(program.jaxpr.invars)
     sources = [frozenset({"parameters" if n < parameters else "data"}) for n in range(count)]

@@ -79,7 +79,7 @@ def is_collective(devices: "Devices", equation, operands: Sequence[Sharded]) -> 
         known = all(name in _BACK or name in _SUMS for name, *_ in sums)
         given = [NONE] * len(equation.invars)
         slopes = [frozenset({str(n)}) for n in range(len(equation.outvars))]
-        made = followed(program, [*given, *slopes], lambda each, all: NONE.union(*all))
+        made = followed(program, [*given, *slopes])
         same = known and not moves and found == wanted and made == slopes
     if not same:
         assert body is not None
@@ -118,10 +118,8 @@ def _primal_sums(program: ClosedJaxpr, primals: int) -> frozenset[int]:
     """Return the sums over devices of a gradient's program that depend on no gradient, by id."""
     primal, sloped = set(), set()
 
-    def met(equation, operands: list[Sources]) -> Sources:
-        joint = NONE.union(*operands)
-        (sloped if joint else primal).add(id(equation))
-        return joint
+    def met(equation, operands: list[Sources]) -> None:
+        (sloped if NONE.union(*operands) else primal).add(id(equation))
 
     count = len(program.jaxpr.invars) - primals
     followed(program, [NONE] * primals + [frozenset({"slope"})] * count, met)

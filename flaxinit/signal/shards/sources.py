@@ -1,4 +1,4 @@
-"""Which operands of a program its values depend on, read off its equations."""
+"""What the values of a program depend on, read off its equations."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from jax.extend.core import ClosedJaxpr
 
 from flaxinit.versions.jaxpr import called, closed, evaluate, scan_operands, while_operands
 
-Sources = frozenset[str]  # what an array depends on, by names of the caller's
+Sources = frozenset[Any]  # what an array depends on, by names of the caller's
 NONE: Sources = frozenset()
 
 
 def followed(
     program: ClosedJaxpr,
     operands: Sequence[Sources],
-    met: Callable[[Any, list[Sources]], Sources],
+    met: Callable[[Any, list[Sources]], list[Sources] | None] = lambda equation, operands: None,
     body: Callable[[ClosedJaxpr], ClosedJaxpr] = lambda program: program,
 ) -> list[Sources]:
     """Return what the results of a program depend on.
@@ -22,7 +22,8 @@ def followed(
     Args:
         program: its equations.
         operands: what each depends on.
-        met: an equation that calls no program, and its operands -> what its results depend on.
+        met: an equation and its operands -> what each of its results depends on; None if that
+            follows from the operands, or from the program that it calls.
         body: a program that is called -> what is followed of it.
     """
 
@@ -31,6 +32,8 @@ def followed(
 
     def equation(each, operands: list[Sources]) -> list[Sources]:
         name = each.primitive.name
+        if (own := met(each, operands)) is not None:
+            return own
         if name == "scan":
             constants, carry, rows = scan_operands(each, operands)
             inside = closed(each.params["jaxpr"])
@@ -44,9 +47,10 @@ def followed(
             return [which.union(*case) for case in zip(*cases, strict=True)]
         if inside := called(each):
             return run(inside, operands)
-        return [met(each, operands)] * len(each.outvars)
+        return [NONE.union(*operands)] * len(each.outvars)
 
     def settled(carry: list[Sources], step: Callable) -> list[Sources]:
+        """Return what the steps of a loop make, and pass on, of all that earlier steps made."""
         while True:
             results = step(carry)
             wider = [a | b for a, b in zip(carry, results, strict=False)]
