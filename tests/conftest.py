@@ -13,11 +13,14 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # This comes before JAX starts its backend. A mesh of host devices shards as one of accelerators.
 # A program is not split for code to be generated in parallel: the cores have other tests to run.
+# pytest's workers inherit what is set here. A program is kept by its flags, so none is given twice.
 os.environ["XLA_FLAGS"] = " ".join(
-    (
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_cpu_parallel_codegen_split_count=1",
+    dict.fromkeys(
+        (
+            *os.environ.get("XLA_FLAGS", "").split(),
+            "--xla_force_host_platform_device_count=8",
+            "--xla_cpu_parallel_codegen_split_count=1",
+        )
     )
 )
 

@@ -116,7 +116,8 @@ def test_products_agree_where_the_sizes_of_a_mesh_differ(sizes, spec):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Several blocks make a small matrix; what is traced meanwhile is forgotten."""
-    monkeypatch.setattr(haar, "BLOCK", 2)
+    monkeypatch.setattr(haar, "BLOCK", 8)
+    monkeypatch.setattr(haar, "MOST_BLOCKS", 3)
     jax.clear_caches()
     yield
     jax.clear_caches()

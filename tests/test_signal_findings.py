@@ -41,7 +41,7 @@ class Plain(nn.Module):
 class Transformer(nn.Module):
     """Pre-LN or post-LN, with Flax's attention and initializers."""
 
-    blocks: int = 4
+    blocks: int = 2
     width: int = 64
     post: bool = False
     start: object = flaxinit.normal(1.0)
@@ -254,7 +254,7 @@ def test_a_mean_that_takes_the_bits():
 
 def test_attention_that_is_uniform_or_one_hot():
     same = found(Transformer(query=flaxinit.zeros), "tokens")["uniform attention"]
-    assert same.paths == tuple(f"params/DenseGeneral_{n}/kernel" for n in (2, 6, 10, 14))
+    assert same.paths == tuple(f"params/DenseGeneral_{n}/kernel" for n in (2, 6))
     assert "one-hot attention" in found(Transformer(query=flaxinit.normal(10.0)), "tokens")
 
 
