@@ -75,6 +75,7 @@ def test_formulas_that_once_failed(text):
     assert judged(text) == (FOUND[text], [])
 
 
+@pytest.mark.slow
 def test_the_command_answers_too():
     texts = itertools.islice(formulas(COUNT, SEED), 0, None, 15)
     found = [finding for text in texts for finding in commanded(text)]

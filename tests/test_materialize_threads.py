@@ -76,6 +76,7 @@ def with_new_functions(key):
     }
 
 
+@pytest.mark.slow
 def test_many_calls_keep_no_more_than_one(executors):
     initialize = flaxinit.fast_init(with_new_functions)
     kept = []

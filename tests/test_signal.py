@@ -515,6 +515,7 @@ def test_an_empty_memory_beside_a_batch_is_an_input():
     assert layer.measured.signal_in == pytest.approx(float(jnp.mean(x(4, 16) ** 2)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_repeated_layers_are_compiled_once(caplog):
     def compiled(depth, width):
         layers = [layer for _ in range(depth) for layer in (nn.Dense(width), nn.relu)]

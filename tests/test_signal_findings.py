@@ -134,6 +134,7 @@ def test_all_that_vanishes_has_one_cause_and_one_remedy():
     assert {each.write for each in made.findings} == {'kernel_init=flaxinit.he("gelu_tanh")'}
 
 
+@pytest.mark.slow
 def test_a_critical_network_has_no_finding():
     kernel, bias, q = flaxinit.critical("gelu_tanh")
     first = flaxinit.variance_scaling(q - bias.variance(()), "fan_in", "truncated_normal")
@@ -216,6 +217,7 @@ def test_tokens_become_one():
     assert "tokens become one" not in found(Transformer(), "tokens")
 
 
+@pytest.mark.slow
 def test_inputs_become_one():
     finding = found(Plain(depth=40, activation=jnp.tanh, bias=nn.initializers.constant(1.0)))[
         "inputs become one"
@@ -223,6 +225,7 @@ def test_inputs_become_one():
     assert len(finding.paths) == 39
 
 
+@pytest.mark.slow
 def test_equal_entries():
     finding = found(Plain(inits=((3, nn.initializers.constant(0.1)),)))["equal entries"]
     assert finding.paths == ("params/Dense_3/kernel",)
@@ -252,12 +255,14 @@ def test_a_mean_that_takes_the_bits():
     assert "mean drift" not in found(Plain(depth=4, bias=nn.initializers.constant(100.0)))
 
 
+@pytest.mark.slow
 def test_attention_that_is_uniform_or_one_hot():
     same = found(Transformer(query=flaxinit.zeros), "tokens")["uniform attention"]
     assert same.paths == tuple(f"params/DenseGeneral_{n}/kernel" for n in (2, 6))
     assert "one-hot attention" in found(Transformer(query=flaxinit.normal(10.0)), "tokens")
 
 
+@pytest.mark.slow
 def test_single_draws_stray():
     narrow, x = Plain(depth=30, width=8), jnp.zeros((4, 8))
     forecast = {each.what: each for each in flaxinit.forecast(narrow, x + 1).findings}

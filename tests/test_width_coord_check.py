@@ -168,6 +168,7 @@ def test_an_interval_holds_the_slope_as_often_as_it_says():
     assert abs(held - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
 
 
+@pytest.mark.slow
 def test_it_prints_and_draws(tmp_path):
     report = checked(optax.sgd, 0.1, steps=(1,))
     found = findings(report, 1).values()
