@@ -38,7 +38,7 @@ class Convs(nn.Module):
 class Encoder(nn.Module):
     """Embeddings, attention and a GELU branch."""
 
-    blocks: int = 4
+    blocks: int = 2
     width: int = 32
     embedding: Any = flaxinit.normal(1.0)
     query: Any = flaxinit.lecun()
