@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from flaxinit.signal.shards.layout import STACKED, Layout, Sharded, moved, refused
+from flaxinit.signal.shards.layout import Layout, Sharded, apart, moved, refused
 
 Sizes = Mapping[str, int]
 _REDUCED: dict[str, Callable[[Any, Sequence[int]], Any]] = {
@@ -96,8 +96,7 @@ def _reduce_scatter(params, operands: Sequence[Sharded], sizes: Sizes) -> list[S
 
 def _dropped(x: Sharded, dim: int, sizes: Sizes) -> Sharded:
     """Leave out a dimension that has size 1 on each device."""
-    places = dict.fromkeys(x.layout.dims[dim], STACKED)
-    x = moved(x, x.layout.with_places(places), sizes)
+    x = apart(x, dim, sizes)
     dims = (*x.layout.dims[:dim], *x.layout.dims[dim + 1 :])
     value = lax.squeeze(x.value, [len(x.layout.stacked) + dim])
     return Sharded(value, Layout(dims, x.layout.stacked))

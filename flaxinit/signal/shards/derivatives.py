@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
 from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
-from flaxinit.signal.shards.layout import MOVED, PLACED, Layout, Sharded, moved, refused
+from flaxinit.signal.shards.layout import MOVED, PLACED, Layout, Sharded, moved, refused, sharded
 from flaxinit.signal.shards.sources import NONE, Sources, followed
 from flaxinit.versions.jaxpr import bind, called, equations, part, traced_on_device
 
@@ -149,7 +149,7 @@ class _Rule:
         return body
 
     def inside(self, values: Sequence[Any]) -> list[Sharded]:
-        return [Sharded(v, x.layout) for v, x in zip(values, self.operands, strict=True)]
+        return sharded(values, (x.layout for x in self.operands))
 
     def values(self, results: Sequence[Sharded]) -> list[Any]:
         return self.devices.values(results, self.layouts)
@@ -159,14 +159,14 @@ class _Rule:
 
     def results(self, run: Callable[..., Sequence[Any]]) -> list[Sharded]:
         made = run(*(x.value for x in self.operands))
-        return [Sharded(*pair) for pair in zip(made, self.layouts, strict=True)]
+        return sharded(made, self.layouts)
 
     def apply(
         self, derivative: Callable, values: Sequence[Any], given: Sequence[Any], layouts
     ) -> list[Sharded]:
         """Run a derivative on values, and on tangents or gradients with these layouts."""
         program = self.program(derivative)
-        along = [Sharded(*pair) for pair in zip(given, layouts, strict=True)]
+        along = sharded(given, layouts)
         back = derivative is _pulled
         primal = _primal_sums(program, len(values)) if back else frozenset[int]()
         devices = replace(self.devices, back=back, primal=primal)

@@ -26,6 +26,7 @@ from flaxinit.signal.shards.layout import (
     moved,
     refused,
     replicated,
+    sharded,
 )
 from flaxinit.signal.shards.loops import branch, loop, scan
 from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
@@ -219,7 +220,7 @@ class Devices:
         for axis in reversed(layouts[0].stacked):
             run = jax.vmap(run, [0 if axis in x.layout.stacked else None for x in inside])
         results = run(*(x.value for x in inside))
-        made = [Sharded(*each) for each in zip(results, layouts, strict=True)]
+        made = sharded(results, layouts)
         return [moved(x, x.layout.with_places(back), self.sizes) for x in made], total
 
     def whole(self, shape: Sequence[int], layout: Layout) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Arrays that the devices of a mesh hold in parts, as whole arrays."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jax import lax
@@ -90,6 +90,17 @@ class Sharded(NamedTuple):
 def replicated(value: Any) -> Sharded:
     """Return an array that all devices hold."""
     return Sharded(value, Layout(((),) * value.ndim))
+
+
+def sharded(values: Iterable[Any], layouts: Iterable[Layout]) -> list[Sharded]:
+    """Return arrays with these layouts."""
+    return [Sharded(*pair) for pair in zip(values, layouts, strict=True)]
+
+
+def apart(x: Sharded, dim: int, sizes: Mapping[str, int]) -> Sharded:
+    """Return an array that is not split along a dimension: devices have parts of none of it."""
+    places = dict.fromkeys(x.layout.dims[dim], STACKED)
+    return moved(x, x.layout.with_places(places), sizes)
 
 
 def moved(x: Sharded, to: Layout, sizes: Mapping[str, int]) -> Sharded:

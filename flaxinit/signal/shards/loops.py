@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxinit.signal.shards.layout import STACKED, Layout, Sharded, moved, refused
+from flaxinit.signal.shards.layout import STACKED, Layout, Sharded, apart, moved, refused, sharded
 from flaxinit.versions.jaxpr import closed, scan_operands, while_operands
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ def scan(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Shar
     """Run a loop over rows. All devices run each step together."""
     params, body = equation.params, closed(equation.params["jaxpr"])
     constants, carry, rows = scan_operands(equation, operands)
-    rows = [_by_row(devices, x) for x in rows]
+    rows = [apart(x, 0, devices.sizes) for x in rows]
     row_layouts = [Layout(x.layout.dims[1:], x.layout.stacked) for x in rows]
 
     def step(carried, values):
-        each = [Sharded(*pair) for pair in zip(values, row_layouts, strict=True)]
+        each = sharded(values, row_layouts)
         results = devices.run(body, [*constants, *carried, *each])
         return results[: len(carried)], results[len(carried) :]
 
@@ -33,8 +33,7 @@ def scan(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Shar
     layouts, made = [x.layout for x in carry], []
 
     def values_of(carried, values):
-        inside = [Sharded(*pair) for pair in zip(carried, layouts, strict=True)]
-        after, others = step(inside, values)
+        after, others = step(sharded(carried, layouts), values)
         made[:] = [x.layout for x in others]
         return devices.values(after, layouts), [x.value for x in others]
 
@@ -45,17 +44,11 @@ def scan(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Shar
         length=params["length"],
         reverse=params["reverse"],
     )
-    results = [Sharded(*pair) for pair in zip(kept, layouts, strict=True)]
+    results = sharded(kept, layouts)
     for x, (dims, stacked) in zip(others, made, strict=True):
         layout = Layout(((), *dims), stacked)
         results.append(Sharded(jnp.moveaxis(x, 0, len(stacked)), layout))
     return results
-
-
-def _by_row(devices: "Devices", x: Sharded) -> Sharded:
-    """Return an array whose first dimension all devices have."""
-    places = dict.fromkeys(x.layout.dims[0], STACKED)
-    return moved(x, x.layout.with_places(places), devices.sizes)
 
 
 def loop(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sharded]:
@@ -65,7 +58,7 @@ def loop(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Shar
     layouts = [x.layout for x in carry]
 
     def inside(values):
-        return [Sharded(*pair) for pair in zip(values, layouts, strict=True)]
+        return sharded(values, layouts)
 
     def holds(values):
         (result,) = devices.run(test, [*tested, *inside(values)])
@@ -87,7 +80,7 @@ def branch(devices: "Devices", equation, operands: Sequence[Sharded]) -> list[Sh
     for run in runs[1:]:
         layouts = [_joint(*pair) for pair in zip(layouts, devices.layouts(run), strict=True)]
     made = lax.switch(index, [lambda run=run: devices.values(run(), layouts) for run in runs])
-    return [Sharded(*pair) for pair in zip(made, layouts, strict=True)]
+    return sharded(made, layouts)
 
 
 def _common(x: Sharded, what: str) -> Any:
