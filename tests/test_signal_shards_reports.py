@@ -116,7 +116,38 @@ def attention(w, x, count=1, following=lambda y: y):
 
 
 def attention_in_a_ring(w, x):
-    return attention(w, x, 8, lambda y: lax.ppermute(y, "model", NEXT))
+    return attention(w, x, 8, in_a_ring)
+
+
+def in_a_ring(y):
+    return lax.ppermute(y, "model", NEXT)
+
+
+def attention_by_softmax(w, x, made=lambda y: y):
+    q, k, v = jnp.split(x @ w["qkv"], 3, -1)
+    return made(jax.nn.softmax(jnp.einsum("bsd,btd->bst", q, k) / 8) @ v) @ w["o"]
+
+
+def attention_normed(w, x):
+    return attention_by_softmax(w, x, lambda y: y * lax.rsqrt(jnp.mean(y * y, -1, keepdims=True)))
+
+
+def attention_online(w, x, count=1, following=lambda y: y):
+    """Return attention whose weights are in units of the largest that came so far."""
+    q, k, v = jnp.split(x @ w["qkv"], 3, -1)
+
+    def step(carry, _):
+        k, v, mixed, total, top = carry
+        scores = jnp.einsum("bsd,btd->bst", q, k) / 8
+        new = jnp.maximum(top, scores.max(-1, keepdims=True))
+        weights, before = jnp.exp(scores - new), jnp.exp(top - new)
+        mixed, total = mixed * before + weights @ v, total * before
+        total += weights.sum(-1, keepdims=True)
+        return (following(k), following(v), mixed, total, new), None
+
+    start = k, v, 0 * q, 0 * q[..., :1], jnp.full_like(q[..., :1], -jnp.inf)
+    (_, _, mixed, total, _), _ = lax.scan(step, start, None, count)
+    return (mixed / total) @ w["o"]
 
 
 APART = (P(), P(None, "model")), P(None, "model")
@@ -365,6 +396,28 @@ def test_positions_of_a_ring_are_no_samples():
         assert found.measured.positions == pytest.approx(expected.measured.positions, abs=1e-4)
         assert found.samples == pytest.approx(expected.samples, abs=0.03)
         assert found.positions == pytest.approx(expected.positions, abs=0.03)
+
+
+ONLINE = {
+    "one device": attention_online,
+    "a ring": on_mesh(
+        lambda w, x: attention_online(w, x, 8, in_a_ring), *APART, EIGHT, check_vma=False
+    ),
+}
+
+
+@pytest.mark.parametrize("where", ONLINE)
+def test_what_attention_makes_keeps_the_level_of_its_values(where):
+    """The sum of its weights, by which it is divided at the end, is no norm."""
+    shapes = {"qkv": (64, 192), "o": (64, 64)}
+    expected, found, normed = (
+        flaxinit.forecast((draws(shapes), f), X)
+        for f in (attention_by_softmax, ONLINE[where], attention_normed)
+    )
+    assert seen(found) == approximately(expected)
+    level, output = (row.signal_out for row in expected.layers)
+    assert expected.layers[1].sigma_w2_wanted == pytest.approx(level / output, rel=1e-9)
+    assert normed.layers[1].sigma_w2_wanted == pytest.approx(1, rel=1e-9)
 
 
 def test_a_factor_of_each_device_leaves_rows_where_they_are():

@@ -18,7 +18,16 @@ from flaxinit.signal.rules.functions import function
 from flaxinit.signal.samples.alignment import aligned, independent, moments, roles
 from flaxinit.signal.samples.fluctuation import Fluctuation, total
 from flaxinit.signal.samples.limits import Limits, must_fit
-from flaxinit.signal.samples.signals import WIDTH, Base, Signal, all_bases, follows, joined, wide
+from flaxinit.signal.samples.signals import (
+    WIDTH,
+    Base,
+    Signal,
+    all_bases,
+    follows,
+    joined,
+    joint_level,
+    wide,
+)
 
 
 def elementwise(
@@ -43,15 +52,25 @@ def elementwise(
         data = data.astype(aval.dtype, copy=False)
     data, bases = wide(data), all_bases(signals)
     known = joined(signals, strays=not follows(bases, data))
-    if name == "select_n" and not signals[0].sources:
-        # The level of what chooses, such as indices, says nothing of what it chooses from.
-        known["level"] = joined(signals[1:])["level"]
+    known["level"] = _level(name, signals)
     result = Signal(data, tuple(aval.shape), roles(signals), bases=bases, **known)
     if name == "select_n" and _masked(signals, result):
         result = _matched(result, _kept(signals, result.widths()))
     elif name in _MOMENTS and independent(signals, result.roles):
         result = _matched(result, _expected(name, signals, result.widths()))
     return _leveled(name, signals, result)
+
+
+def _level(name: str, signals: Sequence[Signal]) -> float:
+    """Return the level of a function of signals.
+
+    What chooses says nothing of what it chooses from, if it is known, as indices are. Nor do
+    zeros, or weights of a whole vector, as those of attention, say anything of what they meet.
+    """
+    if name == "select_n" and not signals[0].sources:
+        signals = signals[1:]
+    vectors = [signal for signal in signals if WIDTH in signal.roles] or signals
+    return joint_level(signal for signal in vectors if np.any(signal.data))
 
 
 _MOMENTS = ("add", "add_any", "sub", "mul")
@@ -124,11 +143,18 @@ def _is_normed(signals: Sequence[Signal], result: Signal) -> bool:
     """Return whether a signal is multiplied or divided by a statistic of itself.
 
     That is one number for several entries, computed from nothing else: a gate that a kernel makes
-    of such a statistic is no norm.
+    of such a statistic is no norm, nor is the sum of the weights with which attention made the
+    signal. That one has the level of the scores, but a statistic has that of its signal.
     """
     for statistic, other in (signals, signals[::-1]):
-        if statistic.origin is None and statistic.sources and statistic.sources <= other.sources:
+        own = statistic.origin is None and statistic.sources and statistic.sources <= other.sources
+        # Levels that are multiplied and rooted are equal but for rounding.
+        if own and np.isclose(statistic.level, other.level, _ROUNDING, 0, equal_nan=True):
             pairs = zip(statistic.held, result.held, strict=True)
             if any(mine == 1 and size > 1 for mine, size in pairs):
                 return True
     return False
+
+
+# What 64 bits leave of a level after many geometric means.
+_ROUNDING = 1e-9

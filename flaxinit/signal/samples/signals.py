@@ -15,7 +15,7 @@ positions, the inputs' own channels) are not.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -207,7 +207,7 @@ def joined(signals: Sequence[Signal], strays: bool = True) -> dict[str, Any]:
         "origin": NOTHING.union(*known) if len(known) == len(origins) else None,
         # How the law of a parameter was read says nothing of the signal that meets it.
         "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
-        "level": _geometric([signal.level for signal in signals]),
+        "level": joint_level(signals),
         "backward": backward,
     }
     if strays:
@@ -238,8 +238,9 @@ def _kind(data: np.ndarray) -> str:
     return "zeros" if 0 in two and np.all(data[others] == two[1]) else "values"
 
 
-def _geometric(levels: Sequence[float]) -> float:
-    known = [level for level in levels if level > 0]  # a branch of zeros has none
+def joint_level(signals: Iterable[Signal]) -> float:
+    """Return the geometric mean of the levels that are known."""
+    known = [signal.level for signal in signals if signal.level > 0]  # a branch of zeros has none
     return math.prod(known) ** (1 / len(known)) if known else math.nan
 
 
