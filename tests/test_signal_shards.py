@@ -38,6 +38,7 @@ by_the_sum.defvjp(lambda x, w: (x * w, (x, w)), by_the_sum_back)
 
 
 ROWS = np.array([[0, 3, 23], [7, 7, 12]], "int32")
+CHOSEN = np.array([1, 3, 0, 1])
 BOTH = P("data", "model")
 # The program of one device, the specs of what it takes and makes, and global operands.
 PROGRAMS = {
@@ -57,6 +58,33 @@ PROGRAMS = {
         lambda x: lax.psum(jnp.sum(x**2, 1) * lax.psum(jnp.sum(x), "model"), "model"),
         P("data", "model"),
         P("data"),
+        (x(4, 8),),
+    ),
+    "sums of what parts of sums became": (
+        lambda x, w: [
+            lax.psum(part, "model")
+            for y in (x @ w, jnp.cumsum(w, 1))
+            for part in (
+                *jnp.split(y, 3, 1),
+                jnp.pad(y, ((0, 1), (2, 0)), constant_values=0.5),
+                jnp.concatenate([y, x[:, :1], 2 * y], 1),
+                jnp.where(x[:, :1] * lax.psum(x[:1, :1], "model") > 0, y, 1),
+                jnp.where(CHOSEN[:, None] > 0, y, -y),
+                lax.dynamic_slice_in_dim(y, CHOSEN[0], 2),
+                lax.dynamic_update_slice_in_dim(y, x[:, :1], CHOSEN[0], 1),
+                y[:, CHOSEN],
+            )
+        ],
+        (P(None, "model"), P("model")),
+        P(),
+        (x(4, 16), x(16, 6)),
+    ),
+    "maxima of what parts became": (
+        lambda x: lax.pmax(
+            lax.stop_gradient(jnp.pad(jnp.concatenate([x.max(1), x.max(1)]), 1)), "model"
+        ),
+        P(None, "model"),
+        P(),
         (x(4, 8),),
     ),
     "moments over a batch": (

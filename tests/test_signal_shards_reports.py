@@ -80,6 +80,11 @@ def placed_by_index(w, x):
     return mlp(w, x + lax.dynamic_slice_in_dim(w["place"], start, x.shape[1]))
 
 
+def fused(w, x, summed=lambda y: y):
+    halves = jnp.split(jnp.pad(x @ w["up"], ((0, 0), (1, 0), (0, 0)))[:, :-1], 2, -1)
+    return jax.nn.relu(jnp.concatenate(list(map(summed, halves)), -1)) @ w["down"]
+
+
 def scaled(w, x, factors=None, summed=lambda y: y):
     factors = jnp.repeat(1 + jnp.arange(8.0), 16) if factors is None else factors
     return summed(jax.nn.relu((x @ w["up"]) * factors) @ w["down"])
@@ -196,6 +201,13 @@ MODELS = {
         lambda w, x: mlp(w, gathered(x), scattered),
         (COLUMNS_AND_ROWS, P(None, "model")),
         P(None, "model"),
+    ),
+    "rows of a fused kernel": (
+        MLP,
+        fused,
+        over_all(fused),
+        ({"up": P("model"), "down": P()}, P(None, None, "model")),
+        P(),
     ),
     "kernels": (MLP, mlp, gathering, (P("model"), P(None, "model")), P(None, "model")),
     "heads": (
@@ -415,8 +427,9 @@ def test_what_attention_makes_keeps_the_level_of_its_values(where):
         for f in (attention_by_softmax, ONLINE[where], attention_normed)
     )
     assert seen(found) == approximately(expected)
-    level, output = (row.signal_out for row in expected.layers)
-    assert expected.layers[1].sigma_w2_wanted == pytest.approx(level / output, rel=1e-9)
+    values, output = expected.layers
+    wanted = output.sigma_w2 * values.signal_out / output.signal_out
+    assert output.sigma_w2_wanted == pytest.approx(wanted, rel=1e-9)
     assert normed.layers[1].sigma_w2_wanted == pytest.approx(1, rel=1e-9)
 
 

@@ -31,9 +31,17 @@ from flaxinit.signal.shards.layout import (
 from flaxinit.signal.shards.loops import branch, loop, scan
 from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
 
-_LINEAR = {*MOVED, "imag", "neg", "real", "reduce_sum"}
-_ADDED = {"add", "add_any", "sub"}
+# A sum over devices can be made after them, whatever their operands.
+_LINEAR = {"add", "add_any", "cumsum", "imag", "neg", "real", "reduce_sum", "sub"}
 _SCALED = {"div", "dot_general", "mul"}
+# They move entries, some by operands that all devices have: (how many operands) -> what is moved.
+_MOVED: dict[str, Callable[[int], range]] = {
+    **dict.fromkeys((*MOVED, "concatenate", "pad", "split", "unstack"), range),
+    "dynamic_slice": lambda count: range(1),
+    "dynamic_update_slice": lambda count: range(2),
+    "gather": lambda count: range(1),
+    "select_n": lambda count: range(1, count),
+}
 
 
 @dataclass(frozen=True)
@@ -135,9 +143,10 @@ class Devices:
         if equation.primitive.name == "gather":
             operands = self.looked_up(equation, operands)
         results, total = self.followed(equation, operands)
-        if total is None:
-            total = self.passed_on(equation, operands)
-        return [results[0]._replace(total=total)] if total else results
+        totals = [total] if total else self.passed_on(equation, operands)
+        if not totals:
+            return results
+        return [x._replace(total=each) for x, each in zip(results, totals, strict=True)]
 
     def looked_up(self, equation, operands: list[Sharded]) -> list[Sharded]:
         """Let indices into a device's part of a table be indices into all of it."""
@@ -228,31 +237,32 @@ class Devices:
         counts = (math.prod(self.sizes[axis] for axis in dim) for dim in layout.dims)
         return tuple(n * count for n, count in zip(shape, counts, strict=True))
 
-    def passed_on(self, equation, operands: Sequence[Sharded]) -> Total | None:
-        """Return the reduction of what an operation makes of parts that are reduced later.
+    def passed_on(self, equation, operands: Sequence[Sharded]) -> list[Total]:
+        """Return the reductions of what an operation makes of parts that are reduced later.
 
-        It is what the operation makes of the reduction, if the operation is linear.
+        They are what the operation makes of the reductions, if it is linear. None is known if it
+        is not.
         """
         name, totals = equation.primitive.name, [x.total for x in operands if x.total]
-        if not totals or len(equation.outvars) != 1:
-            return None
-        kind, axes, whole = totals[0]
-        if len(operands) == 1:
-            if name not in (_LINEAR if kind == "sum" else MOVED):
-                return None
-            wholes = [whole]
-        elif kind == "sum" and name in _ADDED:
-            wholes = [reduced(x, axes, kind, self.sizes) for x in operands]
-        elif kind == "sum" and len(totals) == 1 and name in _SCALED:
-            wholes = [x.total.whole if x.total else x for x in operands]
-            others = [x for x in operands if not x.total]
-            quotient = name == "div" and not operands[0].total
-            if quotient or any(axes & x.layout.axes for x in others):
-                return None
+        if not totals:
+            return []
+        kind, axes, _ = totals[0]
+        if name in _MOVED:
+            linear = _MOVED[name](len(operands))
+        elif kind == "sum" and name in _LINEAR:
+            linear = range(len(operands))
+        elif kind == "sum" and name in _SCALED:
+            linear = range(1) if name == "div" or operands[0].total else range(1, 2)
         else:
-            return None
-        (result,), _ = self.followed(equation, wholes)
-        return Total(kind, axes, result)
+            return []
+        others = [x for n, x in enumerate(operands) if n not in linear]
+        if any(x.total or axes & x.layout.axes for x in others):
+            return []
+        wholes = [
+            reduced(x, axes, kind, self.sizes) if n in linear else x for n, x in enumerate(operands)
+        ]
+        results, _ = self.followed(equation, wholes)
+        return [Total(kind, axes, x) for x in results]
 
     def layouts(self, run: Callable[..., Sequence[Sharded]], *shapes: Any) -> list[Layout]:
         """Return the layouts of what a function makes of arrays of these shapes."""
