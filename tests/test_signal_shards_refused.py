@@ -113,6 +113,62 @@ def test_a_fan_of_one_part_is_no_fan(name, count):
         flaxinit.forecast((draws(MLP), many), X)
 
 
+STAGES = 8
+TO_NEXT = [(n, (n + 1) % STAGES) for n in range(STAGES)]
+
+
+def stage(w, x):
+    return jax.nn.relu(x @ w)
+
+
+def filled(w, x):
+    """Run a pipeline over rows of data: they enter at the first device and leave at the last."""
+    w, here, count = w["w"][0], lax.axis_index("model"), len(x)
+
+    def tick(carry, n):
+        state, results = carry
+        state = stage(w, jnp.where(here == 0, x[jnp.minimum(n, count - 1)], state))
+        slot = n - (STAGES - 1)
+        new = results.at[jnp.maximum(slot, 0)].set(state)
+        results = jnp.where((here == STAGES - 1) & (slot >= 0), new, results)
+        return (lax.ppermute(state, "model", TO_NEXT), results), None
+
+    start = jnp.zeros_like(x[0]), jnp.zeros_like(x)
+    (_, results), _ = lax.scan(tick, start, jnp.arange(count + STAGES - 1))
+    return lax.psum(jnp.where(here == STAGES - 1, results, 0), "model")
+
+
+def streamed(w, x):
+    """Run a pipeline whose results are those of all ticks, without the first."""
+    later = jnp.zeros((STAGES - 1, *x.shape[1:]), x.dtype)
+
+    def tick(state, row):
+        made = stage(w["w"][0], jnp.where(lax.axis_index("model") == 0, row, state))
+        return lax.ppermute(made, "model", TO_NEXT), made
+
+    _, made = lax.scan(tick, jnp.zeros_like(x[0]), jnp.concatenate([x, later]))
+    return lax.all_gather(made[STAGES - 1 :], "model")[-1]
+
+
+def unrolled(w, x):
+    """Run a pipeline whose stages have two layers, and give the first rows back to the first."""
+    state, made = jnp.zeros_like(x[0]), []
+    for n in range(len(x) + STAGES - 1):
+        state = jnp.where(lax.axis_index("model") == 0, x[min(n, len(x) - 1)], state)
+        state, _ = lax.scan(lambda x, w: (stage(w, x), None), state, w["w"])
+        made.append(state)
+        state = lax.ppermute(state, "model", TO_NEXT[:-1])
+    return lax.all_gather(jnp.stack(made[STAGES - 1 :]), "model")[-1]
+
+
+@pytest.mark.parametrize("pipeline", [filled, streamed, unrolled])
+def test_a_pipeline_is_refused_because_of_its_idle_stages(pipeline):
+    shapes = {"w": (2 * STAGES if pipeline is unrolled else STAGES, 64, 64)}
+    many = on_mesh(pipeline, ({"w": P("model")}, P()), P(), EIGHT, check_vma=False)
+    with pytest.raises(ValueError, match=r"a pipeline over 'model'.*one after the other"):
+        flaxinit.forecast((draws(shapes), many), X)
+
+
 def with_rule(forward, backward):
     """Return a function whose gradient is what another one makes of that of its result."""
 

@@ -368,14 +368,18 @@ def test_kernels_on_several_devices_are_calibrated_as_on_one(kind):
         assert not np.array_equal(w, placed[name])
 
 
-def test_devices_may_each_have_a_layer():
+@pytest.mark.parametrize("handed_on", [False, True])
+def test_devices_may_each_have_a_layer(handed_on):
     shapes = {"w": (8, 64, 64)}
 
     def one(w, x):
         return jax.nn.relu(jnp.einsum("nbd,nde->nbe", x, w["w"]))
 
     def many(w, x):
-        return jax.nn.relu(x[0] @ w["w"][0])[None]
+        given = lax.ppermute(x[0], "model", NEXT) if handed_on else x[0]
+        made = jax.nn.relu(given @ w["w"][0])
+        back = [(to, here) for here, to in NEXT]
+        return (lax.ppermute(made, "model", back) if handed_on else made)[None]
 
     inputs = np.random.default_rng(0).standard_normal((8, 4, 64)).astype("float32")
     apart = on_mesh(many, (P("model"), P("model")), P("model"), EIGHT)

@@ -15,7 +15,7 @@ from flaxinit.signal.shards.axes import automatic
 from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
 from flaxinit.signal.shards.cut import cut
 from flaxinit.signal.shards.derivatives import is_collective, with_pullback, with_tangents
-from flaxinit.signal.shards.following import Operation, in_parts, kept, path, widened
+from flaxinit.signal.shards.following import Operation, in_parts, kept, owned, path, widened
 from flaxinit.signal.shards.layout import (
     MOVED,
     PLACED,
@@ -29,6 +29,7 @@ from flaxinit.signal.shards.layout import (
     sharded,
 )
 from flaxinit.signal.shards.loops import branch, loop, scan
+from flaxinit.signal.shards.pipelines import handed_on, own
 from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
 
 # A sum over devices can be made after them, whatever their operands.
@@ -110,6 +111,9 @@ class Devices:
         if name == "ppermute" and self.marked:
             operands = [x._replace(value=cut(x.value)) if x.rank else x for x in operands]
         results = COLLECTIVES[name](params, operands, self.sizes)
+        if name == "ppermute" and self.marked:
+            (axis,) = names(params)
+            results = [x._replace(value=handed_on(x.value, axis)) for x in results]
         alone = dict.fromkeys(axis for axis, size in self.sizes.items() if size == 1)
         return [moved(x, x.layout.with_places(alone), self.sizes) for x in results]
 
@@ -218,6 +222,9 @@ class Devices:
             for x, each in zip(operands, operand_places, strict=True)
         ]
         inside = [x._replace(value=cut(x.value)) if n in cuts else x for n, x in enumerate(inside)]
+        if self.marked:
+            for n, axis in owned(local, operand_places):
+                inside[n] = inside[n]._replace(value=own(inside[n].value, axis))
         layouts = [_layout(len(shape), result_places) for shape in local.results]
         held = [x.value.shape[len(x.layout.stacked) :] for x in inside]
         params = widened(local, held, self.whole(local.results[0], layouts[0]))

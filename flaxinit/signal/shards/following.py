@@ -5,7 +5,7 @@ dimension that is split, or, for a sum, if the parts of the sum are added up lat
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flaxinit.signal.rules.along import ALONG
@@ -247,6 +247,27 @@ def in_parts(operation: Operation, places: Places) -> set[int]:
         return {n for n, place in enumerate(places) if place in summed[n]}
     pairs = enumerate(zip(places, operation.operands, strict=True))
     return {n for n, (p, s) in pairs if s and (p is None or (p != STACKED and s[p] > 1))}
+
+
+def owned(
+    operation: Operation, places: Sequence[Mapping[str, int | None]]
+) -> list[tuple[int, str]]:
+    """Return the operands of a product of which each device along an axis has one of its own.
+
+    Args:
+        operation: on one device.
+        places: of each operand, by mesh axis.
+
+    Returns:
+        Pairs of the number of the operand and the mesh axis.
+    """
+    if operation.name not in PRODUCTS:
+        return []
+    batch: Any = [()] * len(places)
+    if operation.name == "dot_general":
+        batch = operation.params["dimension_numbers"][1]
+    pairs = [(n, axis) for n, each in enumerate(places) for axis in each]
+    return [(n, axis) for n, axis in pairs if places[n][axis] in (STACKED, *batch[n])]
 
 
 _RULES: dict[str, Callable[[Operation, Places], Path | None]] = {

@@ -155,8 +155,7 @@ def _reshape(value: Any, shape: Sequence[int]) -> Any:
     return value if tuple(value.shape) == tuple(shape) else lax.reshape(value, shape)
 
 
-def refused(what: str) -> ValueError:
-    return ValueError(
-        f"A shard_map has {what}, which flaxinit cannot read. Give the model without shard_map, "
-        "if its signal is the same."
-    )
+def refused(
+    what: str, remedy: str = "Give the model without shard_map, if its signal is the same."
+) -> ValueError:
+    return ValueError(f"A shard_map has {what}, which flaxinit cannot read. {remedy}")

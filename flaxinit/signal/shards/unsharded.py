@@ -11,6 +11,7 @@ from flaxinit.signal.shards.axes import traced_without_mesh
 from flaxinit.signal.shards.cut import check_products, has_cuts
 from flaxinit.signal.shards.devices import Devices
 from flaxinit.signal.shards.layout import replicated
+from flaxinit.signal.shards.pipelines import check_pipelines, has_stages
 from flaxinit.versions.jaxpr import equations, part
 
 
@@ -23,7 +24,8 @@ def unsharded(program: ClosedJaxpr, parameters: int = 0) -> ClosedJaxpr:
 
     Raises:
         ValueError: if a collective, or a loop that differs from device to device, has no such form,
-            or if a product takes a part of a parameter's rows, and no sum of it is seen.
+            if a product takes a part of a parameter's rows, and no sum of it is seen, or if the
+            devices are the stages of a pipeline.
 
     >>> import jax
     >>> mesh = jax.sharding.AbstractMesh((128,), ("x",), (jax.sharding.AxisType.Auto,))
@@ -48,7 +50,8 @@ def unsharded(program: ClosedJaxpr, parameters: int = 0) -> ClosedJaxpr:
         return part(traced_without_mesh(run, *program.in_avals))
 
     made = whole(parameters > 0)
-    if not has_cuts(made):
+    if not has_cuts(made) and not has_stages(made):
         return made
     check_products(made, parameters)
+    check_pipelines(made, parameters)
     return whole(False)
