@@ -30,6 +30,13 @@ def index(axis):
     return lax.axis_index(axis).astype(float)
 
 
+def own_part(x, axis, ahead=0):
+    """Return a device's part of what all have, or that of a device ahead of it."""
+    count = lax.axis_size("model")
+    here, size = (lax.axis_index("model") + ahead) % count, x.shape[axis] // count
+    return lax.dynamic_slice_in_dim(x, here * size, size, axis)
+
+
 def of_part(table, i, axes):
     """Return the rows at these indices that are in a device's part of a table; 0 for others."""
     here = i - lax.axis_index(axes) * len(table)

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import PartitionSpec as P
-from shards_models import AUTO, X, index, of_part, on_mesh, x
+from shards_models import AUTO, X, index, of_part, on_mesh, own_part, x
 
 from flaxinit.signal.shards.unsharded import unsharded
 from flaxinit.versions.compat import enable_x64
@@ -171,6 +171,26 @@ PROGRAMS = {
         (BOTH, P()),
         BOTH,
         (x(4, 8), x(8)),
+    ),
+    "parts by index along two axes": (
+        lambda x, w: (
+            own_part(x, 0),
+            own_part(x, 1),
+            lax.dynamic_slice_in_dim(w, lax.axis_index(("data", "model")) * 2, 2),
+            lax.dynamic_slice_in_dim(w, lax.axis_index(("model", "data")) * 2, 2),
+            lax.dynamic_slice_in_dim(w, lax.axis_index("model") * 2, 2),
+            w[lax.axis_index("model")] * jnp.ones(1),
+        ),
+        (P("data"), P()),
+        (
+            P(("data", "model")),
+            BOTH,
+            P(("data", "model")),
+            P(("data", "model")),
+            P("model"),
+            P(("data", "model")),
+        ),
+        (x(8, 4), x(16)),
     ),
     "a scan with a sum in it": (
         lambda x, w: lax.scan(

@@ -24,6 +24,7 @@ from shards_models import (
     of_part,
     on_mesh,
     over_all,
+    own_part,
     scattered,
     seen,
 )
@@ -69,6 +70,26 @@ def experts(w, x):
 def experts_apart(w, x):
     x = lax.all_to_all(x, "model", 0, 1, tiled=True)
     return lax.all_to_all(experts(w, x), "model", 1, 0, tiled=True)
+
+
+def sliced_by_index(w, x):
+    return lax.psum(own_part(jax.nn.relu(x @ w["up"]), -1) @ w["down"], "model")
+
+
+def all_sliced_by_index(w, x):
+    hidden = jax.nn.relu(x @ own_part(w["up"], 1))
+    return lax.psum(hidden @ own_part(w["down"], 0), "model")
+
+
+def columns_by_index(w, x):
+    hidden = jax.nn.relu(x @ own_part(w["up"], 1))
+    whole = lax.all_gather(hidden, "model", axis=2, tiled=True)
+    return lax.pmean(whole @ w["down"], "model")
+
+
+def expert_by_index(w, x):
+    here = lax.axis_index("model")
+    return mlp(jax.tree.map(lambda part: part[here], w), x[0])[None]
 
 
 def placed(w, x):
@@ -209,6 +230,22 @@ MODELS = {
         ({"up": P("model"), "down": P()}, P(None, None, "model")),
         P(),
     ),
+    "activations by index": (
+        MLP,
+        mlp,
+        sliced_by_index,
+        ({**COLUMNS_AND_ROWS, "up": P()}, P()),
+        P(),
+    ),
+    "kernels by index": (MLP, mlp, all_sliced_by_index, (P(), P()), P()),
+    "columns by index": (MLP, mlp, columns_by_index, (P(), P()), P()),
+    "an expert by index": (
+        {name: (8, *shape) for name, shape in MLP.items()},
+        experts,
+        expert_by_index,
+        (P(), P("model")),
+        P("model"),
+    ),
     "kernels": (MLP, mlp, gathering, (P("model"), P(None, "model")), P(None, "model")),
     "heads": (
         {**ATTENTION, **MLP},
@@ -259,7 +296,7 @@ def forecasts(name, mesh, inputs=X):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_forecast_over_devices_is_that_of_one_device(name):
-    inputs = np.swapaxes(np.tile(X, (2, 1, 1)), 0, 1) if name == "experts" else X
+    inputs = np.swapaxes(np.tile(X, (2, 1, 1)), 0, 1) if "expert" in name else X
     expected, found = forecasts(name, EIGHT, inputs)
     assert seen(found) == approximately(expected)
     assert found.stream == expected.stream

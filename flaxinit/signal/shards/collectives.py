@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from flaxinit.signal.shards.layout import Layout, Sharded, apart, moved, refused
@@ -138,7 +139,7 @@ def _permuted(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded
 
 def _index(params, operands: Sequence[Sharded], sizes: Sizes) -> list[Sharded]:
     (axis,) = names(params)
-    return [Sharded(lax.iota(jnp.int32, sizes[axis]), Layout((), (axis,)))]
+    return [Sharded(np.arange(sizes[axis], dtype=np.int32), Layout((), (axis,)))]
 
 
 # What a collective does to whole arrays: (parameters, operands, sizes of mesh axes) -> results.

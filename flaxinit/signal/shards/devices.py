@@ -1,5 +1,6 @@
 """Runs the program of one device of a ``shard_map`` for all devices at once, on whole arrays."""
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,17 +8,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
 from jax.extend.core import ClosedJaxpr
-from jax.lax import GatherScatterMode
 
 from flaxinit.signal.shards.axes import automatic
 from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
 from flaxinit.signal.shards.cut import cut
 from flaxinit.signal.shards.derivatives import is_collective, with_pullback, with_tangents
 from flaxinit.signal.shards.following import Operation, in_parts, kept, owned, path, widened
+from flaxinit.signal.shards.indices import is_index, looked_up, own_part
 from flaxinit.signal.shards.layout import (
-    MOVED,
     PLACED,
     STACKED,
     Layout,
@@ -30,19 +30,8 @@ from flaxinit.signal.shards.layout import (
 )
 from flaxinit.signal.shards.loops import branch, loop, scan
 from flaxinit.signal.shards.pipelines import handed_on, own
+from flaxinit.signal.shards.totals import linear
 from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
-
-# A sum over devices can be made after them, whatever their operands.
-_LINEAR = {"add", "add_any", "cumsum", "imag", "neg", "real", "reduce_sum", "sub"}
-_SCALED = {"div", "dot_general", "mul"}
-# They move entries, some by operands that all devices have: (how many operands) -> what is moved.
-_MOVED: dict[str, Callable[[int], range]] = {
-    **dict.fromkeys((*MOVED, "concatenate", "pad", "split", "unstack"), range),
-    "dynamic_slice": lambda count: range(1),
-    "dynamic_update_slice": lambda count: range(2),
-    "gather": lambda count: range(1),
-    "select_n": lambda count: range(1, count),
-}
 
 
 @dataclass(frozen=True)
@@ -144,37 +133,18 @@ class Devices:
 
     def operation(self, equation, operands: list[Sharded]) -> list[Sharded]:
         """Run an operation, and, of a reduction whose parts are reduced later, make the result."""
-        if equation.primitive.name == "gather":
-            operands = self.looked_up(equation, operands)
-        results, total = self.followed(equation, operands)
+        name = equation.primitive.name
+        if name == "gather":
+            operands = looked_up(equation, operands, self.sizes)
+        if name == "dynamic_slice" and (part := own_part(equation, operands)):
+            return [part]
+        at_once = is_index(equation, operands)
+        with jax.ensure_compile_time_eval() if at_once else contextlib.nullcontext():
+            results, total = self.followed(equation, operands)
         totals = [total] if total else self.passed_on(equation, operands)
         if not totals:
             return results
         return [x._replace(total=each) for x, each in zip(results, totals, strict=True)]
-
-    def looked_up(self, equation, operands: list[Sharded]) -> list[Sharded]:
-        """Let indices into a device's part of a table be indices into all of it."""
-        params, (table, indices) = equation.params, operands
-        (axis, *more), gone = (
-            getattr(params["dimension_numbers"], name)
-            for name in ("start_index_map", "collapsed_slice_dims")
-        )
-        axes = table.layout.dims[axis]
-        if not axes or more or axis not in gone or params["mode"] == GatherScatterMode.FILL_OR_DROP:
-            return operands
-        places = dict.fromkeys(axes, STACKED)
-        at = moved(indices, indices.layout.with_places(places), self.sizes)
-        rows = table.value.shape[len(table.layout.stacked) + axis] // math.prod(
-            self.sizes[each] for each in axes
-        )
-        device = jnp.zeros_like(at.value)
-        for each in axes:
-            own = lax.broadcasted_iota(
-                at.value.dtype, at.value.shape, at.layout.stacked.index(each)
-            )
-            device = device * self.sizes[each] + own
-        whole = at._replace(value=jnp.clip(at.value, 0, rows - 1) + device * rows)
-        return [Sharded(table.value, table.layout.with_places(dict.fromkeys(axes))), whole]
 
     def followed(
         self, equation, operands: Sequence[Sharded], parts: bool = True
@@ -245,28 +215,14 @@ class Devices:
         return tuple(n * count for n, count in zip(shape, counts, strict=True))
 
     def passed_on(self, equation, operands: Sequence[Sharded]) -> list[Total]:
-        """Return the reductions of what an operation makes of parts that are reduced later.
-
-        They are what the operation makes of the reductions, if it is linear. None is known if it
-        is not.
-        """
-        name, totals = equation.primitive.name, [x.total for x in operands if x.total]
-        if not totals:
+        """Return the reductions of what an operation makes of parts that are reduced later."""
+        total = next((x.total for x in operands if x.total), None)
+        parts = linear(equation.primitive.name, operands) if total else ()
+        if not total or not parts:
             return []
-        kind, axes, _ = totals[0]
-        if name in _MOVED:
-            linear = _MOVED[name](len(operands))
-        elif kind == "sum" and name in _LINEAR:
-            linear = range(len(operands))
-        elif kind == "sum" and name in _SCALED:
-            linear = range(1) if name == "div" or operands[0].total else range(1, 2)
-        else:
-            return []
-        others = [x for n, x in enumerate(operands) if n not in linear]
-        if any(x.total or axes & x.layout.axes for x in others):
-            return []
+        kind, axes, _ = total
         wholes = [
-            reduced(x, axes, kind, self.sizes) if n in linear else x for n, x in enumerate(operands)
+            reduced(x, axes, kind, self.sizes) if n in parts else x for n, x in enumerate(operands)
         ]
         results, _ = self.followed(equation, wholes)
         return [Total(kind, axes, x) for x in results]
@@ -293,7 +249,8 @@ def _axes(equation) -> tuple[Any, ...]:
 def _constant(value: Any, dtype: Any) -> Any:
     if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
         return value
-    return automatic(jnp.asarray(value, dtype))
+    # As an array of JAX a number would be traced, and no longer known.
+    return automatic(jnp.asarray(value, dtype)) if np.ndim(value) else np.asarray(value, dtype)
 
 
 def _layout(rank: int, places: Mapping[str, int | None]) -> Layout:
