@@ -81,6 +81,10 @@ ROWS_ONLY = {"up": P(), "down": P("model")}
 # Models whose sums over devices do not follow their products, and the specs of their kernels.
 PARTIAL = {
     "other kernels by index": (rotated_by_index, P()),
+    "columns that several devices take": (
+        lambda w, x: x @ lax.dynamic_slice_in_dim(w["up"], lax.axis_index("model") // 2, 1, 1),
+        P(),
+    ),
     "a gathered sum": (summed_by_hand, COLUMNS_AND_ROWS),
     "a ring": (ring, {"up": P(None, "model"), "down": P(None, "model")}),
     "a sum after a loop": (summed_in_a_loop, COLUMNS_AND_ROWS),

@@ -149,9 +149,19 @@ def in_a_ring(y):
     return lax.ppermute(y, "model", NEXT)
 
 
+def by_head(y):
+    return jnp.swapaxes(jnp.reshape(y, (*y.shape[:2], -1, 16)), 1, 2)
+
+
+def of_heads(y, w):
+    y = jnp.swapaxes(y, 1, 2)
+    return jnp.reshape(y, (*y.shape[:2], -1)) @ w
+
+
 def attention_by_softmax(w, x, made=lambda y: y):
-    q, k, v = jnp.split(x @ w["qkv"], 3, -1)
-    return made(jax.nn.softmax(jnp.einsum("bsd,btd->bst", q, k) / 8) @ v) @ w["o"]
+    q, k, v = map(by_head, jnp.split(x @ w["qkv"], 3, -1))
+    weights = jax.nn.softmax(jnp.einsum("bhsd,bhtd->bhst", q, k) / 4)
+    return of_heads(made(weights @ v), w["o"])
 
 
 def attention_normed(w, x):
@@ -160,11 +170,11 @@ def attention_normed(w, x):
 
 def attention_online(w, x, count=1, following=lambda y: y):
     """Return attention whose weights are in units of the largest that came so far."""
-    q, k, v = jnp.split(x @ w["qkv"], 3, -1)
+    q, k, v = map(by_head, jnp.split(x @ w["qkv"], 3, -1))
 
     def step(carry, _):
         k, v, mixed, total, top = carry
-        scores = jnp.einsum("bsd,btd->bst", q, k) / 8
+        scores = jnp.einsum("bhsd,bhtd->bhst", q, k) / 4
         new = jnp.maximum(top, scores.max(-1, keepdims=True))
         weights, before = jnp.exp(scores - new), jnp.exp(top - new)
         mixed, total = mixed * before + weights @ v, total * before
@@ -173,7 +183,18 @@ def attention_online(w, x, count=1, following=lambda y: y):
 
     start = k, v, 0 * q, 0 * q[..., :1], jnp.full_like(q[..., :1], -jnp.inf)
     (_, _, mixed, total, _), _ = lax.scan(step, start, None, count)
-    return (mixed / total) @ w["o"]
+    return of_heads(mixed / total, w["o"])
+
+
+def shared_keys(w, x, keys=lambda y: jnp.repeat(y, 4, 1), summed=lambda y: y):
+    """Return attention of whose heads four in a row have the same keys and values."""
+    q, k, v = (by_head(x @ w[name]) for name in "qkv")
+    weights = jax.nn.softmax(jnp.einsum("bhsd,bhtd->bhst", q, keys(k)) / 4)
+    return summed(of_heads(weights @ keys(v), w["o"]))
+
+
+def own_keys(y):
+    return lax.dynamic_slice_in_dim(y, lax.axis_index("model") // 4, 1, 1)
 
 
 APART = (P(), P(None, "model")), P(None, "model")
@@ -245,6 +266,13 @@ MODELS = {
         expert_by_index,
         (P(), P("model")),
         P("model"),
+    ),
+    "keys that devices share": (
+        {"q": (64, 128), "k": (64, 32), "v": (64, 32), "o": (128, 64)},
+        shared_keys,
+        lambda w, x: shared_keys(w, x, own_keys, lambda y: lax.psum(y, "model")),
+        ({"q": P(None, "model"), "k": P(), "v": P(), "o": P("model")}, P()),
+        P(),
     ),
     "kernels": (MLP, mlp, gathering, (P("model"), P(None, "model")), P(None, "model")),
     "heads": (

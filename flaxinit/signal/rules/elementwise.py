@@ -65,11 +65,12 @@ def _level(name: str, signals: Sequence[Signal]) -> float:
     """Return the level of a function of signals.
 
     What chooses says nothing of what it chooses from, if it is known, as indices are. Nor do
-    zeros, or weights of a whole vector, as those of attention, say anything of what they meet.
+    zeros, or weights of whole vectors, as those of attention, say anything of what they meet.
     """
     if name == "select_n" and not signals[0].sources:
         signals = signals[1:]
-    vectors = [signal for signal in signals if WIDTH in signal.roles] or signals
+    widths = {axis for signal in signals for axis in signal.widths()}
+    vectors = [signal for signal in signals if widths <= {*signal.widths()}] or signals
     return joint_level(signal for signal in vectors if np.any(signal.data))
 
 

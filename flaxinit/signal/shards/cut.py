@@ -45,8 +45,10 @@ def check_products(program: ClosedJaxpr, parameters: int) -> None:
         in_parts = any({"cut", "parameters"} <= x for x in kernels)
         if name in PRODUCTS and "data" in joint and in_parts:
             raise refused(
-                f"partial sums of a product ({name}): each device contracts a part of a "
-                "parameter's rows, and no psum or psum_scatter that follows at once adds them up"
+                f"partial sums of a product ({name}): each device takes a part of a parameter, and "
+                "no psum or psum_scatter that follows at once is seen to add up all of its rows",
+                "Where a part is chosen by index, choose it from what the whole parameter makes; "
+                "or give the model without shard_map, if its signal is the same.",
             )
         return [joint | {"cut"}] if is_cut(equation) and "data" not in joint else None
 

@@ -137,7 +137,9 @@ class Devices:
         if name == "gather":
             operands = looked_up(equation, operands, self.sizes)
         if name == "dynamic_slice" and (part := own_part(equation, operands)):
-            return [part]
+            # A kernel that several devices share would count as one for each.
+            shared = self.marked and part.value is not operands[0].value
+            return [part._replace(value=cut(part.value)) if shared else part]
         at_once = is_index(equation, operands)
         with jax.ensure_compile_time_eval() if at_once else contextlib.nullcontext():
             results, total = self.followed(equation, operands)

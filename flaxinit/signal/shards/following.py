@@ -78,8 +78,12 @@ def kept(operation: Operation, places: Places) -> int | None:
     """Return the dimension that devices which each do something else split before and after.
 
     Samples times a number of their device are samples; the scores of a device's queries with keys
-    that come and go are of its queries.
+    that come and go are of its queries. A head that has a dimension again is one of several.
     """
+    if operation.name == "broadcast_in_dim" and places == [STACKED]:
+        shape, old = operation.results[0], operation.params["broadcast_dimensions"]
+        new = [n for n, size in enumerate(shape) if n not in old]
+        return new[0] if len(new) == 1 and shape[new[0]] == 1 else None
     if operation.name == "dot_general" and STACKED not in places:
         ways = [_dot_general(operation, pair) for pair in ((places[0], None), (None, places[1]))]
         dims = [way.result for way in ways if way and isinstance(way.result, int)]

@@ -22,19 +22,32 @@ def is_index(equation: Any, operands: Sequence[Sharded]) -> bool:
 
 
 def own_part(equation: Any, operands: Sequence[Sharded]) -> Sharded | None:
-    """Return an array that all devices have, and each takes its part of; None for other slices."""
+    """Return an array that all devices have, and each takes its part of; None for other slices.
+
+    Devices in a row may take the same part, such as a key that several queries share. Then the
+    array has it once for each.
+    """
     x, *starts = operands
     shape, sizes = equation.invars[0].aval.shape, equation.params["slice_sizes"]
     cut = [dim for dim, size in enumerate(sizes) if size != shape[dim]]
-    if len(cut) != 1:
+    if len(cut) != 1 or not sizes[cut[0]]:
         return None
     (dim,) = cut
     start, size, axes = starts[dim].value, sizes[dim], starts[dim].layout.stacked
     if is_traced(start) or x.layout.axes & set(axes):
         return None
-    if np.ravel(start).tolist() != list(range(0, shape[dim], size)) or shape[dim] % size:
+    parts = shape[dim] // size
+    same = np.size(start) // parts  # devices that take one part
+    in_order = np.array_equal(np.ravel(start), np.repeat(size * np.arange(parts), same))
+    if not in_order or parts * size != shape[dim]:
         return None
-    return Sharded(x.value, x.layout.with_places(dict.fromkeys(axes, dim)))
+    value, place = x.value, len(x.layout.stacked) + dim
+    before, after = value.shape[:place], value.shape[place + 1 :]
+    if same > 1:
+        rows = jnp.reshape(value, (*before, -1, 1, size, *after))
+        rows = jnp.broadcast_to(rows, (*before, rows.shape[place], same, size, *after))
+        value = jnp.reshape(rows, (*before, -1, *after))
+    return Sharded(value, x.layout.with_places(dict.fromkeys(axes, dim)))
 
 
 def looked_up(equation: Any, operands: list[Sharded], sizes: Mapping[str, int]) -> list[Sharded]:
