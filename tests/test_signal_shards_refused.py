@@ -32,6 +32,9 @@ REFUSED = {
         lambda c: jnp.sum(c) < 3, lambda c: jnp.abs(c) + 1, x
     ),
     "a branch that differs": lambda x: lax.cond(jnp.sum(x) > 0, jnp.sin, jnp.cos, x),
+    "ragged_dot_general that each device applies": lambda x: lax.ragged_dot(
+        x[:, 0], jnp.ones((3, 64, 64)), jnp.array([1, 1, 0])
+    )[:, None],
     "ragged_all_to_all": lambda x: lax.ragged_all_to_all(
         x, x, *(jnp.ones(2, int) for _ in range(4)), axis_name="data"
     ),

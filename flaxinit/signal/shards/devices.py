@@ -207,7 +207,10 @@ class Devices:
 
         for axis in reversed(layouts[0].stacked):
             run = jax.vmap(run, [0 if axis in x.layout.stacked else None for x in inside])
-        results = run(*(x.value for x in inside))
+        try:
+            results = run(*(x.value for x in inside))
+        except NotImplementedError as error:  # JAX does not batch it
+            raise refused(f"{local.name} that each device applies to its own parts") from error
         made = sharded(results, layouts)
         return [moved(x, x.layout.with_places(back), self.sizes) for x in made], total
 
