@@ -159,7 +159,7 @@ def streamed(w, x):
 
 
 def unrolled(w, x):
-    """Run a pipeline whose stages have two layers, and give the first rows back to the first."""
+    """Run a pipeline whose stages have two layers each."""
     state, made = jnp.zeros_like(x[0]), []
     for n in range(len(x) + STAGES - 1):
         state = jnp.where(lax.axis_index("model") == 0, x[min(n, len(x) - 1)], state)
@@ -169,9 +169,22 @@ def unrolled(w, x):
     return lax.all_gather(jnp.stack(made[STAGES - 1 :]), "model")[-1]
 
 
-@pytest.mark.parametrize("pipeline", [filled, streamed, unrolled])
+def nested(w, x):
+    """Run such a pipeline in a loop over its ticks."""
+    later = jnp.zeros((STAGES - 1, *x.shape[1:]), x.dtype)
+
+    def tick(state, row):
+        made = jnp.where(lax.axis_index("model") == 0, row, state)
+        made, _ = lax.scan(lambda x, w: (stage(w, x), None), made, w["w"])
+        return lax.ppermute(made, "model", TO_NEXT), made
+
+    _, made = lax.scan(tick, jnp.zeros_like(x[0]), jnp.concatenate([x, later]))
+    return lax.all_gather(made[STAGES - 1 :], "model")[-1]
+
+
+@pytest.mark.parametrize("pipeline", [filled, streamed, unrolled, nested])
 def test_a_pipeline_is_refused_because_of_its_idle_stages(pipeline):
-    shapes = {"w": (2 * STAGES if pipeline is unrolled else STAGES, 64, 64)}
+    shapes = {"w": (2 * STAGES if pipeline in (unrolled, nested) else STAGES, 64, 64)}
     many = on_mesh(pipeline, ({"w": P("model")}, P()), P(), EIGHT, check_vma=False)
     with pytest.raises(ValueError, match=r"a pipeline over 'model'.*one after the other"):
         flaxinit.forecast((draws(shapes), many), X)

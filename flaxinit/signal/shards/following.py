@@ -84,8 +84,9 @@ def kept(operation: Operation, places: Places) -> int | None:
         shape, old = operation.results[0], operation.params["broadcast_dimensions"]
         new = [n for n, size in enumerate(shape) if n not in old]
         return new[0] if len(new) == 1 and shape[new[0]] == 1 else None
-    if operation.name == "dot_general" and STACKED not in places:
-        ways = [_dot_general(operation, pair) for pair in ((places[0], None), (None, places[1]))]
+    if operation.name == "dot_general":
+        one, other = (None if place == STACKED else place for place in places)
+        ways = [_dot_general(operation, pair) for pair in ((one, None), (None, other))]
         dims = [way.result for way in ways if way and isinstance(way.result, int)]
         return dims[0] if dims else None
     if operation.name not in ELEMENTWISE:

@@ -44,12 +44,33 @@ class _Own(NamedTuple):
     axis: str
 
 
+class _Parameter(NamedTuple):
+    """Says of an array that it depends on a parameter.
+
+    Attributes:
+        number: of the parameter.
+        loops: that read its rows one by one.
+    """
+
+    number: int
+    loops: int = 0
+
+
 class _Stage(NamedTuple):
     """Says of data that they met the devices' own parts of a parameter, and if they passed on."""
 
     axis: str
-    parameter: int
+    parameter: _Parameter
     passed: bool = False
+
+    def is_again(self, other: "_Stage") -> bool:
+        """Return whether data that passed on from the other stage are back at this parameter.
+
+        They are not if both are rows of one loop, such as layers: each step reads another one.
+        """
+        (number, loops), (before, outer) = self.parameter, other.parameter
+        again = number == before and (outer < loops or not loops)
+        return again and other.passed and self.axis == other.axis
 
 
 def check_pipelines(program: ClosedJaxpr, parameters: int) -> None:
@@ -64,15 +85,15 @@ def check_pipelines(program: ClosedJaxpr, parameters: int) -> None:
         mark, joint = _mark(equation), NONE.union(*operands)
         if mark.startswith(_OWN):
             return [joint | {_Own(mark.removeprefix(_OWN))}]
+        before = [x for x in joint if isinstance(x, _Stage)]
         if mark.startswith(_HANDED_ON):
             axis = mark.removeprefix(_HANDED_ON)
-            stages = [x for x in joint if isinstance(x, _Stage) and x.axis == axis]
-            return [joint | {stage._replace(passed=True) for stage in stages}]
+            return [joint | {x._replace(passed=True) for x in before if x.axis == axis}]
         if equation.primitive.name not in PRODUCTS or "data" not in joint:
             return None
         stages = {stage for x in operands if "data" not in x for stage in _stages(x)}
         for stage in stages:
-            if stage._replace(passed=True) in joint:
+            if any(map(stage.is_again, before)):
                 raise refused(
                     f"a pipeline over {stage.axis!r}: ppermute hands on what a stage makes of the "
                     "data, and what stages make while they are idle is no signal",
@@ -82,9 +103,25 @@ def check_pipelines(program: ClosedJaxpr, parameters: int) -> None:
         return [joint | stages]
 
     count = len(program.jaxpr.invars)
-    followed(program, [frozenset({n if n < parameters else "data"}) for n in range(count)], met)
+    sources = [frozenset({_Parameter(n) if n < parameters else "data"}) for n in range(count)]
+    followed(program, sources, met, row=_row, left=_left)
 
 
 def _stages(kernel: Sources) -> set[_Stage]:
     axes = [x.axis for x in kernel if isinstance(x, _Own)]
-    return {_Stage(axis, n) for axis in axes for n in kernel if isinstance(n, int)}
+    return {_Stage(axis, x) for axis in axes for x in kernel if isinstance(x, _Parameter)}
+
+
+def _row(x: Sources) -> Sources:
+    return frozenset(_in_loops(each, 1) if isinstance(each, _Parameter) else each for each in x)
+
+
+def _left(x: Sources) -> Sources:
+    return frozenset(
+        each._replace(parameter=_in_loops(each.parameter, -1)) if isinstance(each, _Stage) else each
+        for each in x
+    )
+
+
+def _in_loops(parameter: _Parameter, more: int) -> _Parameter:
+    return parameter._replace(loops=max(0, parameter.loops + more))

@@ -16,6 +16,8 @@ def followed(
     operands: Sequence[Sources],
     met: Callable[[Any, list[Sources]], list[Sources] | None] = lambda equation, operands: None,
     body: Callable[[ClosedJaxpr], ClosedJaxpr] = lambda program: program,
+    row: Callable[[Sources], Sources] = lambda x: x,
+    left: Callable[[Sources], Sources] = lambda x: x,
 ) -> list[Sources]:
     """Return what the results of a program depend on.
 
@@ -25,6 +27,8 @@ def followed(
         met: an equation and its operands -> what each of its results depends on; None if that
             follows from the operands, or from the program that it calls.
         body: a program that is called -> what is followed of it.
+        row: what the rows of an array depend on that a ``scan`` reads one by one.
+        left: what its results depend on once it is left.
     """
 
     def run(program, operands):
@@ -37,7 +41,9 @@ def followed(
         if name == "scan":
             constants, carry, rows = scan_operands(each, operands)
             inside = closed(each.params["jaxpr"])
-            return settled(carry, lambda carry: run(inside, [*constants, *carry, *rows]))
+            rows = list(map(row, rows))
+            results = settled(carry, lambda carry: run(inside, [*constants, *carry, *rows]))
+            return list(map(left, results))
         if name == "while":
             _, inside, _, fixed, carry = while_operands(each, operands)
             return settled(carry, lambda carry: run(inside, [*fixed, *carry]))
