@@ -454,8 +454,8 @@ def test_devices_may_each_have_layers(handed_on):
     reports = [flaxinit.forecast((draws(shapes), f), inputs) for f in (one, apart)]
     for expected, found in zip(*(report.layers for report in reports), strict=True):
         assert (found.path, found.fan_in) == (expected.path, 64)
-        # Data that pass on meet another draw: both are means over 512 particles at 32 places.
-        chance = z_score(2) * math.sqrt(2 * 2 / (512 * 32))
+        # Data that pass on meet another draw: both are means over 4096 particles at 32 places.
+        chance = z_score(2) * math.sqrt(2 * 2 / (4096 * 32))
         error = chance if handed_on else 1e-6
         assert found.signal_out == pytest.approx(expected.signal_out, rel=error)
 

@@ -15,7 +15,7 @@ from flaxinit.signal.shards.axes import automatic
 from flaxinit.signal.shards.collectives import COLLECTIVES, names, reduced
 from flaxinit.signal.shards.cut import cut
 from flaxinit.signal.shards.derivatives import is_collective, with_pullback, with_tangents
-from flaxinit.signal.shards.following import Operation, in_parts, kept, owned, path, widened
+from flaxinit.signal.shards.following import Operation, path, widened
 from flaxinit.signal.shards.indices import is_index, looked_up, own_part
 from flaxinit.signal.shards.layout import (
     PLACED,
@@ -30,6 +30,7 @@ from flaxinit.signal.shards.layout import (
 )
 from flaxinit.signal.shards.loops import branch, loop, scan
 from flaxinit.signal.shards.pipelines import handed_on, own
+from flaxinit.signal.shards.stacks import in_parts, kept, owned
 from flaxinit.signal.shards.totals import linear
 from flaxinit.versions.jaxpr import Mapped, aval, called, evaluate, mapped
 
