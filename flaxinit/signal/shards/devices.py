@@ -255,8 +255,9 @@ def _axes(equation) -> tuple[Any, ...]:
 def _constant(value: Any, dtype: Any) -> Any:
     if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
         return value
-    # As an array of JAX a number would be traced, and no longer known.
-    return automatic(jnp.asarray(value, dtype)) if np.ndim(value) else np.asarray(value, dtype)
+    if np.ndim(value) or isinstance(value, jax.Array):
+        return automatic(jnp.asarray(value, dtype))
+    return np.asarray(value, dtype)  # as an array of JAX it would be traced, and no longer known
 
 
 def _layout(rank: int, places: Mapping[str, int | None]) -> Layout:

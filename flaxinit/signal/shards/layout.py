@@ -98,7 +98,7 @@ def sharded(values: Iterable[Any], layouts: Iterable[Layout]) -> list[Sharded]:
 
 
 def apart(x: Sharded, dim: int, sizes: Mapping[str, int]) -> Sharded:
-    """Return an array that is not split along a dimension: devices have parts of none of it."""
+    """Return an array that is stacked by device where a dimension was split over devices."""
     places = dict.fromkeys(x.layout.dims[dim], STACKED)
     return moved(x, x.layout.with_places(places), sizes)
 
