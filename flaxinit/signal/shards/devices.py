@@ -223,8 +223,7 @@ class Devices:
     def passed_on(self, equation, operands: Sequence[Sharded]) -> list[Total]:
         """Return the reductions of what an operation makes of parts that are reduced later."""
         total = next((x.total for x in operands if x.total), None)
-        parts = linear(equation.primitive.name, operands) if total else ()
-        if not total or not parts:
+        if total is None or not (parts := linear(equation.primitive.name, operands, total)):
             return []
         kind, axes, _ = total
         wholes = [

@@ -6,7 +6,7 @@ linear in them.
 
 from collections.abc import Callable, Sequence
 
-from flaxinit.signal.shards.layout import MOVED, Sharded
+from flaxinit.signal.shards.layout import MOVED, Sharded, Total
 
 _LINEAR = {"add", "add_any", "cumsum", "imag", "neg", "real", "reduce_sum", "sub"}
 _SCALED = {"div", "dot_general", "mul"}
@@ -20,21 +20,22 @@ _MOVED: dict[str, Callable[[int], range]] = {
 }
 
 
-def linear(name: str, operands: Sequence[Sharded]) -> Sequence[int]:
+def linear(name: str, operands: Sequence[Sharded], total: Total) -> Sequence[int]:
     """Return the operands, by number, in which an operation is linear; none if it is not.
 
-    One of them has a total. Those in which it is not linear are the same for all devices that
-    reduce it.
+    Args:
+        name: of the operation.
+        operands: of it. Those in which it is not linear are the same for all devices that reduce.
+        total: of one of the operands.
     """
-    kind, axes, _ = next(x.total for x in operands if x.total)
     count = len(operands)
     if name in _MOVED:
         found = _MOVED[name](count)
-    elif kind == "sum" and name in _LINEAR:
+    elif total.kind == "sum" and name in _LINEAR:
         found = range(count)
-    elif kind == "sum" and name in _SCALED:
+    elif total.kind == "sum" and name in _SCALED:
         found = range(1) if name == "div" or operands[0].total else range(1, 2)
     else:
         return ()
     others = (x for n, x in enumerate(operands) if n not in found)
-    return () if any(x.total or axes & x.layout.axes for x in others) else found
+    return () if any(x.total or total.axes & x.layout.axes for x in others) else found
