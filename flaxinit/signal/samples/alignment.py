@@ -1,5 +1,6 @@
 """Several signals that meet entry by entry, brought to a common form."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ def aligned(signals: Sequence[Signal], limits: Limits, rng: np.random.Generator)
     varied = [signal for signal in full if signal.replicas > 1]
     leading = [signal for signal in varied if not signal.is_parameter]
     replicas = min((signal.replicas for signal in leading or varied), default=1)
-    if varied and not leading and not all(signal.is_parameter for signal in full):
+    if varied and not leading and any(signal.origin is None for signal in full):
         # A parameter is held with enough replicas to read its law: more than a signal needs.
         replicas = min(replicas, limits.replicas(held[-1:]))
     return [resized(signal, held, replicas, rng) for signal in full]
@@ -47,6 +48,8 @@ def resized(
     """
     if signal.held == held and signal.replicas in (1, replicas):
         return signal
+    if signal.is_parameter and (spread := _spread(signal, held, replicas)):
+        return spread
     data, bases = signal.data, [b for b in signal.bases if b.data.shape == signal.data.shape]
     if signal.replicas not in (1, replicas):
         some = np.arange(replicas) % signal.replicas
@@ -65,6 +68,31 @@ def resized(
             shape[axis] = want
             data, bases = rng.choice(data.reshape(-1), shape), []
     return signal.with_data(data, bases=tuple(bases) if len(bases) == len(signal.bases) else ())
+
+
+def _spread(signal: Signal, held: tuple[int, ...], replicas: int) -> Signal | None:
+    """Return a parameter with more entries along an axis; None if it lacks none.
+
+    The order of entries depends on their number alone. So they stay in step with those of any
+    function of the parameter that is held like it: λ and √(1 - λ²) of a recurrence are of one λ.
+    Places stay what they are: powers of λ, one for each.
+    """
+    sizes, kept = [], []
+    for axis, (role, have, want) in enumerate(zip(signal.roles, signal.held, held, strict=True)):
+        constant = role == CONSTANT and have == 1
+        sizes.append(1 if constant else want)
+        if constant or (role == PLACE and have == want):
+            kept.append(axis)
+    if signal.known or all(n <= have for n, have in zip(sizes, signal.held, strict=True)):
+        return None
+    mixed = [axis for axis in range(len(sizes)) if axis not in kept]
+    moved = np.transpose(signal.data, (0, *(axis + 1 for axis in (*mixed, *kept))))
+    entries = moved.reshape(-1, *moved.shape[1 + len(mixed) :])
+    order = np.random.default_rng(0).permutation(len(entries))
+    wanted = (replicas, *(sizes[axis] for axis in mixed))
+    data = entries[np.resize(order, math.prod(wanted))].reshape(*wanted, *entries.shape[1:])
+    back = np.argsort([*mixed, *kept])
+    return signal.with_data(np.transpose(data, (0, *(1 + back))))
 
 
 def roles(signals: Sequence[Signal]) -> tuple[int, ...]:
