@@ -16,6 +16,7 @@ ARRAYS = {
     "large": RNG.standard_normal((7, 30)).astype(np.float32) * np.float32(1e30),
     "small": RNG.standard_normal((7, 30)).astype(np.float32) * np.float32(1e-30),
     "bfloat16": jnp.asarray(RNG.standard_normal((7, 30)), jnp.bfloat16),
+    "float8_e4m3fn": jnp.asarray(RNG.standard_normal((7, 30)), jnp.float8_e4m3fn),
     "complex": (RNG.standard_normal((7, 30)) + 1j).astype(np.complex64),
     "zeros": np.zeros((7, 30), np.float32),
     "empty": np.zeros((0, 30), np.float32),

@@ -161,7 +161,7 @@ def _weights(x, axes: tuple[int, ...]):
     With n weights p that are not 0, Σp² lies between 1/n, where they are equal, and 1. Returned
     are the mean of Σp², and that of n Σp² - 1 where n > 1.
     """
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = wide(x)
     sums = jnp.sum(x, axis=axes)
     # Sums of n rounded numbers; half precision leaves 2⁻⁸ of each.
     whole = jnp.all(jnp.abs(sums - 1) < 2**-6) & jnp.all(x >= 0)

@@ -74,5 +74,5 @@ def scaled(numpy, array):
 
 def wide(array):
     """Widen to float32 at least."""
-    dtype = jnp.promote_types(array.dtype, jnp.float32)
+    dtype = np.promote_types(array.dtype, np.float32)  # JAX promotes no 8 bits
     return array if array.dtype == dtype else array.astype(dtype)

@@ -105,7 +105,7 @@ def _signs(shape: tuple[int, ...], own: tuple[int, ...], outputs: int, dtype: An
         columns[own[0]] = outputs = _COLUMNS
     kernels = -(-_COLUMNS // outputs)
     signs = np.random.default_rng(0).choice([-1, 1], (kernels, *columns))
-    return signs.astype(jnp.promote_types(dtype, jnp.float32))
+    return signs.astype(np.promote_types(dtype, np.float32))
 
 
 @jax.tree_util.register_dataclass
