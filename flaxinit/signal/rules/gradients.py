@@ -11,13 +11,13 @@ they are correlated.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
-import jax
 import numpy as np
 
 from flaxinit.signal.rules.kernels import rescaled
+from flaxinit.signal.rules.lookup import summed
 from flaxinit.signal.rules.movement import permuted
 from flaxinit.signal.rules.products import axes_of
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
@@ -28,13 +28,25 @@ from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, j
 _HELD, _FEW = 16, 64
 
 
-def is_gradient(equation, signals: Sequence[Signal], limits: Limits) -> bool:
+def is_gradient(
+    equation, signals: Sequence[Signal], limits: Limits, kernels: Container[tuple[int, ...]]
+) -> bool:
     """Return whether a dot_general makes a kernel's gradient that its Gram matrices give better.
 
-    They do if the gradient would be too large, or takes longer to compute.
+    They do if the gradient would be too large, or takes longer to compute. Products of a signal
+    and a gradient that are no kernel's gradient, such as those of a gate or of linear attention,
+    meet further signals, and have to stay related to them.
+
+    Args:
+        equation: the dot_general.
+        signals: that meet.
+        limits: sizes of samples.
+        kernels: shapes of the kernels that met a signal, with their axes sorted by size.
     """
     one, other = signals
     if one.backward == other.backward or None not in (one.origin, other.origin):
+        return False
+    if tuple(sorted(equation.outvars[0].aval.shape)) not in kernels:
         return False
     entries, channels, places = 1, 0, 1
     for side, signal in enumerate(signals):
@@ -77,14 +89,15 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
         data = data.reshape(len(data), batch, places, -1)
         data = np.moveaxis(data, 0, 1 if replicas > 1 else 2)
         data = data.reshape(replicas * batch, places, -1)
-        grams.append(data @ np.swapaxes(data, 1, 2) / data.shape[-1])
+        grams.append(data @ np.conj(np.swapaxes(data, 1, 2)) / data.shape[-1])
         if not signal.backward:
             terms = range(start, start + len(axes.free))
             mean = np.mean(data, axis=-1)
         start += len(axes.free)
-    square = float(np.mean(np.sum(grams[0] * grams[1], axis=(1, 2))))
+    square = float(np.mean(np.sum((grams[0] * grams[1]).real, axis=(1, 2))))
     slopes = grams[0 if signals[0].backward else 1]
-    common = float(np.mean(np.einsum("bij,bi,bj->b", slopes, mean, mean)))
+    common = np.einsum("bij,bi,bj->b", slopes, mean, np.conj(mean))
+    common = float(np.mean(common.real))
     one, other = _paired(groups, limits.entries)
     sample = np.swapaxes(one, -1, -2) @ other
     sample = sample.reshape(*sample.shape[:-2], *held[0], *held[1])
@@ -188,31 +201,17 @@ def of_table(equation, signals: Sequence[Signal], limits: Limits) -> Signal | No
 
     Few rows of a table have a gradient. The sample has sums of them with random signs, which each
     row keeps wherever it is looked up: the mean product of two sums is that of the two gradients.
-    A place beyond the table has no row, unless the lookup clips it.
     """
-    target, indices, updates = signals
-    numbered = equation.params["dimension_numbers"]
-    shape = tuple(equation.outvars[0].aval.shape)
-    (axis, *more) = numbered.scatter_dims_to_operand_dims
-    simple = not more and tuple(numbered.inserted_window_dims) == (axis,)
-    simple = simple and not numbered.operand_batching_dims  # a table for each of several lookups
-    if not simple or np.any(target.data) or indices.sources or 0 in indices.shape:
+    found, target = summed(equation, signals), signals[0]
+    if found is None:
         return None
-    window = tuple(numbered.update_window_dims)
-    places = [i for i in range(len(updates.shape)) if i not in window]
-    full = permuted(expanded(updates, places), (*places, *window))
-    found = np.broadcast_to(indices.data[0, ..., 0], indices.shape[:-1]).reshape(-1)
-    data = full.data.reshape(full.replicas, len(found), *full.held[len(places) :])
-    if equation.params["mode"] == jax.lax.GatherScatterMode.CLIP:
-        found = np.clip(found, 0, shape[axis] - 1)
-    rows = np.unique(found[(found >= 0) & (found < shape[axis])])
+    axis, rows, sums, _ = found
     if not rows.size:
         return replace(target, **joined(signals))
-    sums = np.stack([np.sum(data[:, found == row], axis=1) for row in rows], axis=1)
-    square = float(np.mean(sums**2)) * len(rows) / shape[axis]
-    held = min(shape[axis], _HELD)
+    square = float(np.mean(np.abs(sums) ** 2)) * len(rows) / target.shape[axis]
+    held = min(target.shape[axis], _HELD)
     few = _grouped(sums, range(2, sums.ndim), _HELD)[: max(1, limits.entries // held // len(rows))]
     choice = [np.random.default_rng(int(row)).choice((-1.0, 1.0), (len(few), held)) for row in rows]
     sample = np.stack(choice, axis=-1) @ few.reshape(len(few), len(rows), -1)
     sample = np.moveaxis(sample.reshape(len(few), held, *few.shape[2:]), 1, 1 + axis)
-    return _gradient(sample, square, 0.0, (), shape, signals)
+    return _gradient(sample, square, 0.0, (), target.shape, signals)

@@ -13,7 +13,7 @@ from flaxinit.signal.rules.assembly import along_new_axis, concatenated, stacked
 from flaxinit.signal.rules.elementwise import elementwise
 from flaxinit.signal.rules.gradients import is_gradient, of_convolution, of_kernel, of_table
 from flaxinit.signal.rules.kernels import Kernels
-from flaxinit.signal.rules.lookup import Rows, dynamic_slice, gather
+from flaxinit.signal.rules.lookup import Rows, dynamic_slice, gather, scatter_add
 from flaxinit.signal.rules.meeting import Meetings, Observer
 from flaxinit.signal.rules.movement import MOVEMENTS, row
 from flaxinit.signal.rules.products import axes_of, contracted
@@ -50,6 +50,7 @@ class Interpreter:
 
     def __post_init__(self):
         self.rows: Rows = {}
+        self.tables: set[tuple[int, ...]] = set()  # shapes of parameters that were looked up
         kernels = Kernels(self.limits, self.rng)
         self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer)
 
@@ -118,11 +119,15 @@ class Interpreter:
             case "ragged_dot_general":
                 return ragged(equation, signals, self.run, self.limits, self.rng)
             case "gather":
+                if signals[0].is_parameter:
+                    self.tables.add(signals[0].shape)
                 return gather(equation, signals, self.limits, self.rng, self.rows)
             case "dynamic_slice":
                 return dynamic_slice(equation, signals)
-            case "scatter-add" | "scatter_add" if signals[-1].backward:
-                return of_table(equation, signals, self.limits)
+            case "scatter-add" | "scatter_add":
+                if signals[-1].backward and signals[0].shape in self.tables:
+                    return of_table(equation, signals, self.limits)
+                return scatter_add(equation, signals)
         return self.elementwise(equation, signals)
 
     def elementwise(self, equation, signals: Sequence[Signal]) -> Signal | None:
@@ -145,7 +150,7 @@ class Interpreter:
         side = _kernel(signals)
         if side is not None:
             return self.meetings.dot_general(equation, signals, side)
-        if is_gradient(equation, signals, self.limits):
+        if is_gradient(equation, signals, self.limits, self.meetings.shapes):
             return of_kernel(equation, signals, self.limits, all(map(self.meetings.apart, signals)))
         one, other = signals
         summed = axes_of(equation, 0, len(one.shape)).summed

@@ -296,7 +296,7 @@ def with_gram(y: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Rescale samples to these second moments, in the mean over these axes."""
     wanted = np.mean(squares, axis=axes, keepdims=True)
-    found = np.mean(y**2, axis=axes, keepdims=True)
+    found = np.mean(np.abs(y) ** 2, axis=axes, keepdims=True)
     return y * np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
 
 

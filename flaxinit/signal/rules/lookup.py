@@ -7,14 +7,16 @@ is made once: it is the same row wherever it is looked up again.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax.lax import GatherScatterMode
 
-from flaxinit.signal.rules.movement import cut
+from flaxinit.signal.rules.movement import cut, permuted
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, expanded, joined
 
+# Rows that were drawn, by origin of the table and place in it.
 Rows = dict[tuple[Any, int], np.ndarray]
 
 
@@ -41,8 +43,9 @@ def gather(
     axis = axis_looked_up(equation)
     if axis is None or indices.sources:
         return None
-    number = np.clip(indices.data[0, ..., 0].astype(np.int64), 0, table.shape[axis] - 1)
-    number = np.broadcast_to(number, indices.shape[:-1])
+    number = np.broadcast_to(indices.data[0, ..., 0].astype(np.int64), indices.shape[:-1])
+    beyond = (number < 0) | (number >= table.shape[axis])
+    number = np.clip(number, 0, table.shape[axis] - 1)
     offset = tuple(equation.params["dimension_numbers"].offset_dims)
     shape = tuple(equation.outvars[0].aval.shape)
     places = [i for i in range(len(shape)) if i not in offset]
@@ -55,6 +58,11 @@ def gather(
         data = np.take(whole.data, number.reshape(-1), axis=axis + 1)
         held_roles = tuple(role for i, role in enumerate(table.roles) if i != axis)
         data = np.moveaxis(data, axis + 1, 1)
+    if equation.params["mode"] == GatherScatterMode.FILL_OR_DROP and np.any(beyond):
+        dtype, fill = equation.outvars[0].aval.dtype, equation.params["fill_value"]
+        if fill is None and dtype.kind in "biu":
+            return None
+        data[:, beyond.reshape(-1)] = np.nan if fill is None else fill
     data = data.reshape(data.shape[0], *number.shape, *data.shape[2:])
     order = np.argsort([*places, *offset])
     data = np.transpose(data, (0, *(1 + order)))
@@ -83,6 +91,69 @@ def _drawn(table, axis: int, number: np.ndarray, limits: Limits, rng, rows: Rows
     replicas = min(len(row) for row in some)
     roles = [WIDTH if i == len(others) - 1 else PLACE for i in range(len(others))]
     return np.stack([row[:replicas] for row in some], axis=1), roles
+
+
+class Sums(NamedTuple):
+    """The sums of updates that a scatter-add adds to slices of an array along one axis.
+
+    Attributes:
+        axis: of the array.
+        rows: places along it that get an update.
+        data: replicas × rows × held entries of a slice.
+        roles: of the axes of a slice.
+    """
+
+    axis: int
+    rows: np.ndarray
+    data: np.ndarray
+    roles: tuple[int, ...]
+
+
+def summed(equation, signals: Sequence[Signal]) -> Sums | None:
+    """Sum the updates of a scatter-add to an array of zeros; None for another scatter.
+
+    An update beyond the array is dropped, unless the scatter clips its index.
+    """
+    target, indices, updates = signals
+    numbers = equation.params["dimension_numbers"]
+    (axis, *more) = numbers.scatter_dims_to_operand_dims
+    simple = not more and tuple(numbers.inserted_window_dims) == (axis,)
+    simple = simple and not numbers.operand_batching_dims  # an array for each of several lookups
+    if not simple or np.any(target.data) or indices.sources or 0 in indices.shape:
+        return None
+    window = tuple(numbers.update_window_dims)
+    others = tuple(size for n, size in enumerate(target.shape) if n != axis)
+    if tuple(updates.shape[n] for n in window) != others:
+        return None
+    places = [i for i in range(len(updates.shape)) if i not in window]
+    full = permuted(expanded(updates, places), (*places, *window))
+    found = np.broadcast_to(indices.data[0, ..., 0], indices.shape[:-1]).reshape(-1)
+    data = full.data.reshape(full.replicas, len(found), *full.held[len(places) :])
+    size = target.shape[axis]
+    if equation.params["mode"] == GatherScatterMode.CLIP:
+        found = np.clip(found, 0, size - 1)
+    rows = np.unique(found[(found >= 0) & (found < size)]).astype(np.int64)
+    sums = [np.sum(data[:, found == row], axis=1) for row in rows]
+    data = np.stack(sums, axis=1) if sums else data[:, :0]
+    return Sums(axis, rows, data, full.roles[len(places) :])
+
+
+def scatter_add(equation, signals: Sequence[Signal]) -> Signal | None:
+    """Add slices of a signal to places of an array of zeros; None for another scatter."""
+    if (found := summed(equation, signals)) is None:
+        return None
+    target, _, updates = signals
+    data = np.zeros((len(found.data), target.shape[found.axis], *found.data.shape[2:]))
+    data = data.astype(found.data.dtype)
+    data[:, found.rows] = found.data
+    roles = list(found.roles)
+    roles.insert(found.axis, PLACE if target.shape[found.axis] > 1 else CONSTANT)
+    return updates.with_data(
+        np.moveaxis(data, 1, 1 + found.axis),
+        shape=target.shape,
+        roles=tuple(roles),
+        strays=replace(updates.carried, fixed=False),
+    )
 
 
 def dynamic_slice(equation, signals: Sequence[Signal]) -> Signal | None:

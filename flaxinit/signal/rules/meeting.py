@@ -8,7 +8,7 @@ one draw, each by itself (heads, or channels under a kernel that mixes tokens).
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,6 +72,7 @@ class Meetings:
         observer: is told of each meeting.
         named: one number for all uses of a kernel.
         random: draws whose Gram matrix over places is random at any width.
+        shapes: of the kernels that met a signal in a dot_general, with their axes sorted by size.
     """
 
     kernels: Kernels
@@ -80,6 +81,7 @@ class Meetings:
     observer: Observer
     named: dict[Any, int] = field(default_factory=dict)
     random: set[int] = field(default_factory=set)
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
 
     def apart(self, signal: Signal) -> bool:
         """Return whether the Gram matrix of a signal differs from draw to draw at any width.
@@ -94,6 +96,7 @@ class Meetings:
         own = axes_of(equation, side, len(w.shape))
         theirs = axes_of(equation, 1 - side, len(x.shape))
         self.observer.enters(w, x)
+        self.shapes.add(tuple(sorted(w.shape)))
         known = law(w, own.summed)
         fan = math.prod(w.shape[axis] for axis in own.summed)
         if w.known:
@@ -108,14 +111,20 @@ class Meetings:
         full = permuted(expanded(x, theirs.batch), [axis for group in groups for axis in group])
         cuts = itertools.pairwise(np.cumsum([0, *map(len, groups)]))
         sizes = [full.held[a:b] for a, b in cuts]
-        y = self.kernels.multiply(
-            full.data.reshape(full.replicas, *(math.prod(size) for size in sizes)),
-            x.share(theirs.summed),
-            known,
-            tuple(w.shape[axis] for axis in own.free),
-            (w.origin, own),
-            apart=self.apart(x),
-        )
+
+        def multiplied(w: Signal, x: np.ndarray, part: str) -> np.ndarray:
+            return self.kernels.multiply(
+                x,
+                share,
+                law(w, own.summed),
+                tuple(w.shape[axis] for axis in own.free),
+                (w.origin, own, part),
+                apart=self.apart(full),
+            )
+
+        share = x.share(theirs.summed)
+        data = full.data.reshape(full.replicas, *(math.prod(size) for size in sizes))
+        y = _in_parts(w, data, 4, multiplied)
         if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
             (size,) = (w.shape[axis] for axis in own.free)
             y = with_known_rows(
@@ -159,12 +168,18 @@ class Meetings:
         outputs = w.shape[w_spec[0]] // groups
         axes = ("conv", tuple(w_spec), groups)
         samples, positions = signal.held[0], window.outputs(signal.held[1 : 1 + rank])
-        if signal.roles[rank + 1] == WIDTH:
-            y = self.kernels.groups_of_channels(signal.data, window, share, known, outputs)
-        else:
-            cut, share, squares, each = self._seen(signal.data, window, share, known)
+
+        def multiplied(w: Signal, data: np.ndarray, part: str) -> np.ndarray:
+            known = law(w, w_spec[1:])
+            if signal.roles[rank + 1] == WIDTH:
+                return self.kernels.groups_of_channels(data, window, share, known, outputs)
+            cut, each, squares, known = self._seen(data, window, share, known)
             cut = cut[:, :, None, None]  # kernels, and no channels or uses apart
-            y = self.kernels.multiply(cut, share, each, (outputs,), (w.origin, axes), squares)
+            return self.kernels.multiply(
+                cut, each, known, (outputs,), (w.origin, axes, part), squares
+            )
+
+        y = _in_parts(w, signal.data, 1, multiplied)
         # replicas, groups, outputs, samples, positions...
         y = y.reshape(len(y), -1, y.shape[-2], samples, *positions)
         y = np.moveaxis(y.reshape(len(y), -1, samples, *positions), 1, -1)
@@ -247,6 +262,32 @@ class Meetings:
         stacked = isinstance(axes, Axes) and bool(axes.batch)
         self.observer.met(w, x, result, known, fan, small, stacked)
         return result
+
+
+def _in_parts(
+    w: Signal, x: np.ndarray, axis: int, multiplied: Callable[[Signal, np.ndarray, str], np.ndarray]
+) -> np.ndarray:
+    """Multiply real and imaginary parts: a complex kernel is two, and a complex signal two places.
+
+    Args:
+        w: the kernel.
+        x: the signal.
+        axis: of x, that the slowest of its places are on.
+        multiplied: (real kernel, real signal, the part that the kernel is) -> products, with
+            places last.
+    """
+    kernels = [(w, 1, "")]
+    if np.iscomplexobj(w.data):
+        whole = ((w.data.real, 1, "real"), (w.data.imag, 1j, "imaginary"))
+        drawn = [each for each in whole if np.any(each[0])] or whole[:1]
+        kernels = [(w.with_data(data), unit, part) for data, unit, part in drawn]
+    parts = np.concatenate([x.real, x.imag], axis) if np.iscomplexobj(x) else x
+    made = [unit * multiplied(kernel, parts, part) for kernel, unit, part in kernels]
+    y = sum(each[: min(map(len, made))] for each in made)
+    if parts is not x:
+        real, imaginary = np.split(y, 2, axis=-1)
+        y = real + 1j * imaginary
+    return y
 
 
 def _channels(size: int) -> int:

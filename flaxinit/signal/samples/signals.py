@@ -157,7 +157,7 @@ def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
     array = wide(np.asarray(value))
     roles = tuple(CONSTANT if size == 1 else PLACE for size in array.shape)
     given = origin is None and array.size
-    level = float(np.mean(np.abs(array.astype(np.float64)) ** 2)) if given else math.nan
+    level = float(np.mean(np.abs(array).astype(np.float64) ** 2)) if given else math.nan
     strays = Fluctuation(sensitivity=float(origin is None))
     return Signal(array[np.newaxis], array.shape, roles, origin=origin, level=level, strays=strays)
 
