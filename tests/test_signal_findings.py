@@ -92,11 +92,21 @@ def found(*args, **kwargs):
         (Plain(kernel=flaxinit.he("tanh"), activation=jnp.tanh), "x"),
         (ResidualMLP(64), "x"),
         (Transformer(), "tokens"),
+        (Transformer(query=flaxinit.lecun().times(0.25)), "tokens"),  # as in T5: 1/√(head size)
         (ResNet(32), "images"),
         (VisionTransformer(64), "images"),
         (Mixer(64), "images"),
     ],
-    ids=["relu", "tanh", "residual", "transformer", "ResNet", "vision transformer", "mixer"],
+    ids=[
+        "relu",
+        "tanh",
+        "residual",
+        "transformer",
+        "small queries",
+        "ResNet",
+        "vision transformer",
+        "mixer",
+    ],
 )
 def test_a_healthy_model_has_no_finding(model, kind):
     made = report(model, kind, train=isinstance(model, ResNet))
@@ -279,15 +289,20 @@ def test_the_first_kernel_that_is_not_finite_is_named():
     assert "no forecast" in report(model).remarks[0]
 
 
+def identity(x):
+    return x
+
+
 @pytest.mark.parametrize("known", [False, True], ids=["drawn", "known"])
-def test_a_mask_does_not_make_an_activation_flat(known):
+@pytest.mark.parametrize("activation", [nn.relu, jnp.tanh, identity])
+def test_a_mask_does_not_make_an_activation_flat(activation, known):
     class Masked(nn.Module):
         @nn.compact
         def __call__(self, x):
-            y = nn.relu(nn.Dense(64, kernel_init=flaxinit.lecun())(x))
+            y = activation(nn.Dense(64, kernel_init=flaxinit.lecun())(x))
             mask = jnp.arange(64) % 10 > 0
             y = jnp.where(mask, y, 0) if known else nn.Dropout(0.1, deterministic=False)(y)
-            return nn.Dense(8, kernel_init=flaxinit.he())(y)
+            return nn.Dense(8, kernel_init=flaxinit.he(activation))(y)
 
     rngs = {"dropout": jax.random.key(2)}
     params = Masked().init({"params": jax.random.key(1), **rngs}, X)

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from flaxinit.initializers.checks import checked_count
+from flaxinit.initializers.checks import checked_count, checked_flag
 from flaxinit.signal.reading import laws
-from flaxinit.signal.reading.checked import check_values
+from flaxinit.signal.reading.checked import check_slopes, check_values
 from flaxinit.signal.reading.drawn import drawn_shapes
 from flaxinit.signal.reading.model import Programs, programs
+from flaxinit.signal.reports.finding import FACTOR
 from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.kernels import Law
@@ -69,8 +70,8 @@ def forecast(
         TypeError: if the model is none of these, if an input is a tracer, if a shape stands for an
             input that is not floating, or if no input is an array.
         ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
-            an operation would need more than 4 GB, if the batch is empty, or if ``particles`` is
-            not a positive integer.
+            an operation would need more than 4 GB, if the batch is empty, if the gradient of an
+            output that is not floating is asked for, or if ``particles`` is not a positive integer.
 
     >>> import flax.linen as nn, flaxinit
     >>> model = nn.Sequential([nn.Dense(2000, kernel_init=flaxinit.lecun()), nn.relu, nn.Dense(10)])
@@ -83,8 +84,11 @@ def forecast(
         processes. Yang (2020), Tensor programs III. Novak et al. (2020), Neural Tangents.
     """
     particles = checked_count("particles", particles)
+    backward = checked_flag("backward", backward)
     check_values(inputs, options)
     traced = programs(model, inputs, options)
+    if backward:
+        check_slopes(traced.outputs)
     rng = np.random.default_rng(0)
     numbers = itertools.count(1)
     given = [input_signal(x, rng) for x in traced.inputs]
@@ -170,14 +174,29 @@ def _channels_apart(signal: Signal, parts: Sequence[Signal]) -> Signal:
 
 
 def _curve(x: Signal) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return pre-activations and what was made of them, entry by entry; None if that is not so."""
+    """Return pre-activations and what was made of them, entry by entry; None if that is not so.
+
+    Where channels are known they are those of one place, the one of median size: the exact moments
+    that a signal gets at each place may come with another factor at each.
+    """
     if len(x.bases) != 1 or np.iscomplexobj(x.data):
         return None
     (base,) = x.bases
     if base.data.shape != x.data.shape:
         return None
-    some = np.linspace(0, x.data.size - 1, _POINTS).astype(int)
-    u, y = base.data.flat[some], x.data.flat[some]
+    u, y = base.data, x.data
+    if widths := x.widths():
+        order = [0, *(axis + 1 for axis in widths)]
+        order += [axis for axis in range(1, x.data.ndim) if axis not in order]
+        channels = x.replicas * math.prod(x.held[axis] for axis in widths)
+        u, y = (np.transpose(data, order).reshape(channels, -1) for data in (u, y))
+        sizes = np.mean(u**2, axis=0)
+        (places,) = np.nonzero(sizes)
+        if places.size:
+            place = places[np.argsort(sizes[places])[places.size // 2]]
+            u, y = u[:, place], y[:, place]
+    some = np.linspace(0, u.size - 1, _POINTS).astype(int)
+    u, y = u.flat[some], y.flat[some]
     order = np.argsort(u)
     return u[order], y[order]
 
@@ -273,7 +292,7 @@ class _Record(Observer):
                 if not self.layers[n].rough:
                     self.layers[n] = replace(
                         self.layers[n],
-                        rough="makes a factor of an inner product, as queries and keys do",
+                        rough=FACTOR,
                     )
 
     def met(

@@ -9,6 +9,9 @@ from flaxinit.signal.reports.repeats import together
 # between the first and the last of repeated layers is lost.
 DEPTHS = 6.0
 
+# What `Layer.rough` says of queries and keys: their size matters only in a product of two.
+FACTOR = "makes a factor of an inner product, as queries and keys do"
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from flaxinit.signal.reports.finding import DEPTHS, Finding
+from flaxinit.signal.reports.finding import DEPTHS, FACTOR, Finding
 from flaxinit.signal.reports.gains import (
     ERRORS,
     PYTORCH,
@@ -38,8 +38,8 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
     A kernel is judged only if its inputs are a known function of a pre-activation, and if no norm
     follows, which would undo a factor. A variance that is right for the activation at q = 1 is
     right: then the signal has another size. The first kernel may bring the inputs to the variance
-    at which the activation is critical, and the last kernel of a branch of a residual stream may
-    be small.
+    at which the activation is critical, the last kernel of a branch of a residual stream may be
+    small, and so may queries: T5 divides them by √d, instead of their products with keys.
     """
     lost = {path for finding in vanishing_or_exploding(report) for path in finding.paths}
     ends = {each.after for each in report.stream}
@@ -50,6 +50,8 @@ def wrong_variance(report: "Report") -> Iterator[Finding]:
             if layer.path in ends and max(ratio) < 1:
                 continue
             told, change = _told(layer, error), min(map(abs, map(math.log, ratio)))
+            if layer.rough == FACTOR and told[0] != WRONG_FAN:
+                continue
             first = layer.reads_input and told[0] != WRONG_FAN
             if change > (math.log(_FURTHEST) if first else 1) + ERRORS * error:
                 what, text, write = told
