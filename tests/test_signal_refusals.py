@@ -67,6 +67,64 @@ def test_a_model_that_cannot_be_traced_says_what_audit_did():
     assert any("audit traced model" in note for note in raised.value.__notes__)
 
 
+def test_a_model_that_cannot_be_traced_says_so_wherever_it_is_given():
+    class Branching(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(x if x[0, 0] > 0 else -x)
+
+    for call in (flaxinit.forecast, flaxinit.tune):
+        with pytest.raises(jax.errors.TracerBoolConversionError) as raised:
+            call(Branching(), x(2, 3))
+        assert any("the model was traced" in note for note in raised.value.__notes__)
+    with pytest.raises(jax.errors.TracerBoolConversionError) as raised:
+        flaxinit.calibrate(lambda p, v: v @ p if v[0, 0] > 0 else v, jnp.ones((3, 4)), x(2, 3))
+    assert any("calibrate traced apply" in note for note in raised.value.__notes__)
+
+
+def test_an_operation_that_cannot_run_on_a_sample_is_named():
+    def called_back(p, v):
+        y = v @ p
+        return jax.pure_callback(np.tanh, jax.ShapeDtypeStruct(y.shape, y.dtype), y) @ p.T
+
+    with pytest.raises(NotImplementedError) as raised:
+        flaxinit.forecast((lambda key, v: jax.random.normal(key, (3, 4)), called_back), x(2, 3))
+    assert any("pure_callback was run on a sample" in note for note in raised.value.__notes__)
+
+
+def test_gradients_of_integers_are_refused():
+    class Choice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return jnp.argmax(nn.Dense(3)(x), -1)
+
+    (layer,) = flaxinit.forecast(Choice(), x(2, 3)).layers
+    assert layer.gradient_out is None
+    with pytest.raises(ValueError, match=r"returns int32 of shape \(2,\)"):
+        flaxinit.forecast(Choice(), x(2, 3), backward=True)
+    with pytest.raises(ValueError, match=r"returns int32 of shape \(2,\)"):
+        flaxinit.tune(Choice(), x(2, 3), keep="both")
+
+
+def test_parameters_that_are_not_numbers_are_named():
+    def init(key, x):
+        return {"one": jnp.ones((3, 4)), "other": jnp.full((4, 4), jnp.nan)}
+
+    for call in (flaxinit.forecast, flaxinit.tune):
+        with pytest.raises(ValueError, match="initialization of other makes entries"):
+            call((init, lambda p, x: x @ p["one"] @ p["other"]), x(2, 3))
+
+
+def test_parameters_that_are_no_arrays_yet_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"only float\. Make them arrays"):
+        flaxinit.audit(lambda p, v: v @ jnp.asarray(p), [[1.0, 2.0]], x(2, 1))
+    with pytest.raises(TypeError, match=r"flaxinit\.forecast"):
+        flaxinit.audit(nnx.eval_shape(lambda: Encoder(nnx.Rngs(0)).linear), x(2, 8))
+    for call in (flaxinit.forecast, flaxinit.audit):
+        with pytest.raises(TypeError, match="backward must be True or False, got 'no'"):
+            call(nn.Dense(3).apply, {}, x(2, 3), **{"backward": "no"})
+
+
 def test_no_kernel_is_an_error():
     with pytest.raises(ValueError, match=r"no kernel at work.*scale \(mul\)"):
         flaxinit.audit(lambda p, v: p["scale"] * v, {"scale": jnp.ones(3)}, x(2, 3))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxinit.initializers.checks import checked_count
+from flaxinit.initializers.checks import checked_count, checked_flag
 from flaxinit.signal.forecast import input_signal, run as forecast, with_fans_seen
 from flaxinit.signal.measuring.held import Held
 from flaxinit.signal.measuring.measure import Run, finished
@@ -22,7 +22,14 @@ from flaxinit.signal.measuring.progress import Phase, phases
 from flaxinit.signal.reading import given
 from flaxinit.signal.reading.checked import check_batch, misplaced
 from flaxinit.signal.reading.drawn import drawn_shapes
-from flaxinit.signal.reading.model import Programs, by_value, programs, traced, with_parameters
+from flaxinit.signal.reading.model import (
+    Programs,
+    by_value,
+    programs,
+    traced,
+    tracing,
+    with_parameters,
+)
 from flaxinit.signal.reports.gains import is_right
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import exact
@@ -81,7 +88,7 @@ def audit(
     >>> [layer.path for layer in report.layers], round(report.layers[0].sigma_w2, 1)
     (['params/kernel'], 1.0)
     """
-    particles = checked_count("particles", particles)
+    particles, backward = checked_count("particles", particles), checked_flag("backward", backward)
     whole, remarks = _model(model, inputs, options), []
     if backward:
         try:
@@ -145,10 +152,15 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
     ]
     if not any(floating):
         kinds = sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves})
+        plain = any(isinstance(leaf, int | float | complex) for leaf in leaves)
+        remedy = (
+            "Make them arrays: jax.tree.map(jnp.asarray, params)."
+            if plain
+            else "Pass the parameters before they are quantized: audit(module.apply, params, x)."
+        )
         raise ValueError(
             "audit needs floating parameters; the first argument after the model holds "
-            f"{'only ' + ', '.join(kinds) if kinds else 'no arrays'}. Pass the parameters before "
-            "they are quantized: audit(module.apply, params, x)."
+            f"{'only ' + ', '.join(kinds) if kinds else 'no arrays'}. {remedy}"
         )
     state = [leaf for leaf, a, f in zip(leaves, arrays, floating, strict=True) if a and not f]
     weights = tree.unflatten(leaf if f else None for leaf, f in zip(leaves, floating, strict=True))
@@ -165,14 +177,11 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
         return [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
     try:
-        programs = traced(lambda key, *_, **__: (weights, state), apply, inputs, named)
+        with tracing("audit traced model(params, *inputs)"):
+            programs = traced(lambda key, *_, **__: (weights, state), apply, inputs, named)
     except Exception as error:
         if why := misplaced(params, inputs, "audit"):
             raise TypeError(why) from error
-        error.add_note(
-            "This came up while audit traced model(params, *inputs) as jax.jit does: parameters "
-            "and inputs have to be those of the model, and it must not branch on their values."
-        )
         raise
     check_batch(programs.outputs)
     return _Model(programs, jax.tree.leaves(weights), state)

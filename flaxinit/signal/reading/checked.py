@@ -33,6 +33,8 @@ def received(value: Any) -> str:
         return f"{what}: pass lambda rngs: {kind}(..., rngs=rngs)"
     if module is not None:
         return f"{type(module).__name__}'s method {value.__name__}: pass the module itself"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of " + (", ".join(map(received, value)) or "nothing")
     plain = value is None or isinstance(value, int | float | str)
     return reprlib.repr(value) if plain else f"an object of type {type(value).__name__}"
 
@@ -80,6 +82,16 @@ def check_batch(arrays: Sequence[Any]) -> None:
         raise ValueError(
             f"The batch is empty: {arrays[0].dtype} of shape {tuple(arrays[0].shape)} has no "
             "entries. Give the model at least one sample."
+        )
+
+
+def check_slopes(outputs: Sequence[Any]) -> None:
+    """Raise ValueError if no output of a model is floating: none has a gradient."""
+    if not any(jnp.issubdtype(x.dtype, jnp.inexact) for x in outputs):
+        what = ", ".join(f"{x.dtype} of shape {tuple(x.shape)}" for x in outputs) or "nothing"
+        raise ValueError(
+            f"Gradients are those of a floating output, and the model returns {what}. Let it "
+            "return numbers, such as logits in place of their argmax, or leave gradients out."
         )
 
 
@@ -138,8 +150,12 @@ def check_call(
             raise TypeError(
                 f"{maker} needs the model's parameters and inputs: {maker}(model, params, x)."
             )
-    leaves = jax.tree.leaves((inputs, options))
-    shapes = [x for x in leaves if isinstance(x, jax.ShapeDtypeStruct)]
+    check_measurable(maker, other, inputs, options)
+
+
+def check_measurable(maker: str, other: str, *trees: Any) -> None:
+    """Raise TypeError if a shape stands for an array."""
+    shapes = [x for x in jax.tree.leaves(trees) if isinstance(x, jax.ShapeDtypeStruct)]
     if shapes:
         raise TypeError(
             f"{maker} measures, so it needs arrays, not shapes such as {shapes[0]}. For shapes "

@@ -93,7 +93,8 @@ def read(
         The parameters and then the state, as signals.
 
     Raises:
-        ValueError: if a parameter whose entries depend on each other is too large.
+        ValueError: if a parameter whose entries depend on each other is too large, or if entries
+            of one are not numbers.
     """
     reader = Reader(ENTRIES, rng, numbers)
     made = reader.run(programs.init, [exact(jax.random.key(0)), *given])
@@ -102,6 +103,12 @@ def read(
         for n, each in enumerate(made)
     ]
     count = len(programs.names)
+    for name, each in zip(programs.names, made, strict=False):
+        if np.any(np.isnan(each.data)):
+            raise ValueError(
+                f"The initialization of {name} makes entries that are not numbers (NaN). Look at "
+                "its initializer, and at the dtype that it draws in."
+            )
     params = [replace(each, origin=frozenset({(n, ())})) for n, each in enumerate(made[:count])]
     return [*params, *made[count:]]
 

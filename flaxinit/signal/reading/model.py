@@ -1,8 +1,9 @@
 """A model as two programs: how its parameters are made, and what it does with them."""
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from flaxinit.signal.reading.checked import (
     check_batch,
     check_call,
     check_inputs,
+    check_measurable,
     check_runs,
     is_array,
     received,
@@ -78,9 +80,23 @@ def programs(
     given, others = by_value(options)
     functions = _functions(model, others, role)
     check_inputs(inputs, given)
-    whole = traced(*functions, inputs, given)
+    with tracing("the model was traced"):
+        whole = traced(*functions, inputs, given)
     check_batch(whole.outputs)
     return whole
+
+
+@contextlib.contextmanager
+def tracing(what: str) -> Iterator[None]:
+    """Add to an error of JAX, of a library or of the model what it came up with."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"This came up while {what} as jax.jit does: parameters and inputs have to be those of "
+            "the model, and it must not branch on their values."
+        )
+        raise
 
 
 def traced(
@@ -187,6 +203,7 @@ def with_parameters(
         def call(params, state, *inputs, **options):
             return nnx.merge(graph, params, state)(*inputs, **options)
 
+        check_measurable(caller, other, params, state)
         whole = WithParameters(call, params, (state,), tuple(inputs))
     else:
         whole = WithParameters(model, inputs[0], (), tuple(inputs[1:]))

@@ -56,16 +56,25 @@ def run(
         _narrow(signal.data[:replicas] if each else signal.data[0], atom.aval.dtype)
         for signal, each, atom in zip(signals, many, equation.invars, strict=True)
     ]
-    if any(many):
-        axes = [0 if each else None for each in many]
-        for var in equation.outvars:
-            entries = replicas * math.prod(var.aval.shape)
-            must_fit(entries, equation.primitive.name, var.aval.shape)
-        results = jax.vmap(lambda *arrays: bind(equation, arrays), axes)(*arrays)
-    else:
-        results = [result[None] for result in bind(equation, arrays)]
+    name = equation.primitive.name
+    try:
+        if any(many):
+            axes = [0 if each else None for each in many]
+            for var in equation.outvars:
+                must_fit(replicas * math.prod(var.aval.shape), name, var.aval.shape)
+            results = jax.vmap(lambda *arrays: bind(equation, arrays), axes)(*arrays)
+        else:
+            results = [result[None] for result in bind(equation, arrays)]
+    except TooLargeError:
+        raise
+    except Exception as error:
+        error.add_note(
+            f"This came up while {name} was run on a sample, for want of a rule, under jax.vmap. "
+            'Write it with operations of JAX, or give a callback vmap_method="expand_dims".'
+        )
+        raise
     common = joined(signals)
-    exactly = equation.primitive.name in _EXACT
+    exactly = name in _EXACT
     common["sampled"] |= bool(common["sources"]) and not exactly
     return [
         exact(result[0], common["origin"])

@@ -278,12 +278,13 @@ def _in_parts(
     """
     kernels = [(w, 1, "")]
     if np.iscomplexobj(w.data):
-        whole = ((w.data.real, 1, "real"), (w.data.imag, 1j, "imaginary"))
+        whole = ((np.real(w.data), 1, "real"), (np.imag(w.data), 1j, "imaginary"))
         drawn = [each for each in whole if np.any(each[0])] or whole[:1]
         kernels = [(w.with_data(data), unit, part) for data, unit, part in drawn]
-    parts = np.concatenate([x.real, x.imag], axis) if np.iscomplexobj(x) else x
-    made = [unit * multiplied(kernel, parts, part) for kernel, unit, part in kernels]
-    y = sum(each[: min(map(len, made))] for each in made)
+    parts = np.concatenate([np.real(x), np.imag(x)], axis) if np.iscomplexobj(x) else x
+    y, *others = (unit * multiplied(kernel, parts, part) for kernel, unit, part in kernels)
+    for other in others:
+        y = y[: len(other)] + other[: len(y)]
     if parts is not x:
         real, imaginary = np.split(y, 2, axis=-1)
         y = real + 1j * imaginary

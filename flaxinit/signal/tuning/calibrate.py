@@ -12,7 +12,7 @@ import numpy as np
 
 from flaxinit.initializers.checks import checked_flag, checked_number
 from flaxinit.signal.reading.checked import check_batch, misplaced
-from flaxinit.signal.reading.model import WithParameters, with_parameters
+from flaxinit.signal.reading.model import WithParameters, tracing, with_parameters
 from flaxinit.signal.shards.axes import on_automatic_axes
 from flaxinit.signal.shards.unsharded import unsharded
 from flaxinit.signal.tuning.calibrating_run import CalibratingRun
@@ -125,7 +125,8 @@ class _Model:
         first = jax.tree_util.SequenceKey(0)
         self.names = [paths.name(path[1:]) or "params" for path in where if path[0] == first]
         try:
-            on_devices = jax.make_jaxpr(call)(self.arrays)
+            with tracing("calibrate traced apply(params, *inputs)"):
+                on_devices = jax.make_jaxpr(call)(self.arrays)
         except Exception as error:
             if why := misplaced(params, inputs, "calibrate"):
                 raise TypeError(why) from error

@@ -14,7 +14,7 @@ import numpy as np
 from flaxinit.initializers.checks import checked_count, checked_number
 from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.reading import laws
-from flaxinit.signal.reading.checked import check_values
+from flaxinit.signal.reading.checked import check_slopes, check_values
 from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.samples.limits import Limits
@@ -183,6 +183,8 @@ def tune(
     factors = _checked_factors(factors)
     check_values(inputs, options)
     traced = programs(model, inputs, options)
+    if keep != "forward":
+        check_slopes(traced.outputs)
     run = _Model(traced, Limits(particles=particles), level)
     pinned = run.pinned(factors)
     tuner, unsettled = run.forward(pinned, {}), ""
