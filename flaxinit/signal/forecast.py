@@ -163,7 +163,8 @@ def run(
     except TooLargeError as error:
         after = f"after {record.layers[-1].path}" if record.layers else "before the first kernel"
         raise TooLargeError(f"{error} It stands {after}.") from None
-    return record.layers, record.stream
+    layers = [replace(each, forgotten=each.path in record.lost) for each in record.layers]
+    return layers, record.stream
 
 
 def _channels_apart(signal: Signal, parts: Sequence[Signal]) -> Signal:
@@ -263,6 +264,7 @@ class _Record(Observer):
     inputs: list[Fluctuation] = field(default_factory=list)  # of layers
     latest: dict[Origin | None, list[int]] = field(default_factory=dict)  # layers of a kernel
     seen: set[tuple[Any, str]] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)  # paths of kernels whose first use was not kept
 
     def differentiated(self, gradients: Sequence[Signal]) -> None:
         """Add the gradients of the parameters to their layers."""
@@ -357,6 +359,9 @@ class _Record(Observer):
                 rough=small,
             )
         )
+
+    def forgotten(self, w: Signal) -> None:
+        self.lost.add(self._path(w))
 
     def added(self, signal: Signal, parts: Sequence[Signal]) -> None:
         square = signal.second_moment()

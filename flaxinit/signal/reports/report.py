@@ -53,6 +53,8 @@ class Layer:
         parameter_undetermined: the same of gradient_parameter.
         rough: what the kernel does, if its gradient is forecast only roughly at moderate widths;
             empty otherwise. It then depends on the kernel itself, or on products of its outputs.
+        forgotten: whether it is used again, and what it made first took too much memory to be kept:
+            its later uses count as those of another kernel.
         gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
         reads_input: whether the kernel reads the model's inputs, not the outputs of a kernel.
         normed: whether a norm fixes signal_in: by the rules of the operations before, it does not
@@ -87,6 +89,7 @@ class Layer:
     gradient_undetermined: str = ""
     parameter_undetermined: str = ""
     rough: str = ""
+    forgotten: bool = False
     gradient_log_sd: float = 0.0
     reads_input: bool = False
     normed: bool = False

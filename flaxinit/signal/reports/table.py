@@ -174,6 +174,11 @@ def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
     forecast = [layer for layer in report.layers if layer.gradient_parameter is not None]
     if kinds := sorted({layer.rough for layer in forecast if layer.rough and not layer.measured}):
         yield f"≈ of a kernel that {' or '.join(kinds)}: off by more than others, at small widths"
+    if lost := list(dict.fromkeys(layer.path for layer in report.layers if layer.forgotten)):
+        yield (
+            f"used again as if other kernels, because what they made first takes too much memory: "
+            f"{together(lost)}; forecast fewer samples or positions"
+        )
     for layer in report.layers:
         if layer.looked_up and layer.sigma_w2 > math.e:
             yield (

@@ -82,7 +82,7 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
         must_fit(replicas * batch * places**2, "the gradient of a kernel", shape)
         some = whole.data[(slice(None), *(slice(_HELD),) * b)]
         some = some.reshape(*some.shape[: b + 1], places, *whole.held[s:])
-        some = _grouped(some, range(b + 2, some.ndim), _HELD)
+        some = _grouped(some, range(b + 2, some.ndim), _HELD, signal.backward, apart)
         held.append(some.shape[b + 2 :])
         groups.append(some.reshape(*some.shape[: b + 2], -1))
         data = whole.data[:replicas] if replicas > 1 else whole.data
@@ -124,7 +124,7 @@ def of_convolution(equation, signals: Sequence[Signal], limits: Limits) -> Signa
     taps, rank = math.prod(window.sizes), len(x_spec) - 1
     gathered = max(before, after) <= limits.places
     each, room = (_HELD, limits.entries // taps) if gathered else (_FEW, limits.entries)
-    groups = [_grouped(signal.data, [rank + 1], each) for signal in (x, slope)]
+    groups = [_grouped(s.data, [rank + 1], each, s.backward) for s in (x, slope)]
     seen, slopes = _paired(groups, room)
     seen = patches(seen[..., None, :], window).reshape(len(seen), after, -1, taps)
     slopes = np.swapaxes(slopes.reshape(len(slopes), after, -1), 1, 2)
@@ -147,14 +147,25 @@ def of_convolution(equation, signals: Sequence[Signal], limits: Limits) -> Signa
     return _gradient(sample, square, common, terms, shape, signals)
 
 
-def _grouped(data: np.ndarray, axes: Sequence[int], most: int) -> np.ndarray:
-    """Cut channels into groups, each of which counts as a replica."""
+def _grouped(
+    data: np.ndarray, axes: Sequence[int], most: int, slopes: bool = True, apart: bool = False
+) -> np.ndarray:
+    """Cut channels into groups, each of which counts as a replica.
+
+    Groups of a signal have the mean of all channels, and not one of their own: what it adds to a
+    gradient, the same at all terms of a fan, may be large, and two uses of a kernel may cancel it.
+    """
+    over = (*(() if apart else (0,)), *axes)
+    mean = np.mean(data, axis=over, keepdims=True)
     for axis in axes:
         size = min(data.shape[axis], most)
         data = data[(slice(None),) * axis + (slice(data.shape[axis] // size * size),)]
         data = data.reshape(*data.shape[:axis], -1, size, *data.shape[axis + 1 :])
         data = np.moveaxis(data, axis, 1).reshape(-1, *data.shape[1:axis], *data.shape[axis + 1 :])
-    return data
+    if slopes or not axes or all(data.shape[axis] == 1 for axis in axes):
+        return data
+    mean = np.repeat(mean, len(data) // len(mean), axis=0) if apart else mean
+    return data + (mean - np.mean(data, axis=tuple(axes), keepdims=True))
 
 
 def _paired(groups: Sequence[np.ndarray], room: int) -> list[np.ndarray]:

@@ -7,19 +7,18 @@ For independent entries of mean μ and variance v, y = W x is, given x, Gaussian
 the sum over the true fan. Kernels whose entries are made to sum to 0 over the fan (weight
 standardization) see x - mean(x) alone.
 
-A kernel that is used again is drawn conditionally on its earlier uses:
-
-    y₂ | y₁ ~ N(K₂₁ K₁₁⁻¹ y₁, K₂₂ - K₂₁ K₁₁⁻¹ K₁₂).
+A kernel that is used again agrees with its first use; `again` has the rule.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from flaxinit.signal.rules.again import Again
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
 from flaxinit.signal.samples.draws import compressed, gaussian
 from flaxinit.signal.samples.limits import Limits
@@ -56,103 +55,110 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     return Law(float(mean.real), variance, centered)
 
 
-@dataclass
-class Used:
-    """A kernel's earlier uses: what it met, and what came out."""
+Terms = Callable[[], np.ndarray]
 
-    inputs: np.ndarray  # places × terms; the products over terms are the outputs' Gram matrix
-    outputs: np.ndarray  # channels × places
+
+@dataclass
+class Use:
+    """A kernel's first use, and the kernel once it is used again."""
+
+    inputs: np.ndarray  # replicas × places × terms; the products over terms are a Gram matrix
+    terms: Terms | None  # to compare with those of other uses, if the inputs are not
+    outputs: np.ndarray  # replicas × channels... × places
+    groups: int  # of replicas that have Gram matrices of their own
+    again: Again | None = None
 
     @property
     def size(self) -> int:
-        return self.inputs.size + self.outputs.size
-
-
-def _aligned(x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bring two uses of a kernel to the same terms.
-
-    A signal with known values has each channel once; a sampled one has it in each replica. If two
-    uses have no such relation, they count as orthogonal.
-    """
-    few, many = sorted((x.shape[1], z.shape[1]))
-    if many % few:
-        none = np.zeros((len(x), z.shape[1])), np.zeros((len(z), x.shape[1]))
-        return np.concatenate([x, none[0]], axis=1), np.concatenate([none[1], z], axis=1)
-    times = [many // each.shape[1] for each in (x, z)]
-    x, z = (np.tile(each, n) / math.sqrt(n) for each, n in zip((x, z), times, strict=True))
-    return x, z
+        return self.inputs.size + self.outputs.size + (self.again.size if self.again else 0)
 
 
 @dataclass
 class Kernels:
-    """Draws of the products of kernels and signals, with a memory of earlier uses.
+    """Draws of the products of kernels and signals, with a memory of first uses.
 
     Attributes:
         limits: how much is drawn.
         rng: random numbers.
-        used: earlier uses, by kernel and axes contracted.
+        first: uses, by kernel and axes contracted.
         kept: entries of these.
+        lost: keys whose first use is no longer kept: used again, they are other kernels.
     """
 
     limits: Limits
     rng: np.random.Generator
-    used: dict[Any, Used] = field(default_factory=dict)
+    first: dict[Any, Use] = field(default_factory=dict)
     kept: int = 0
-
-    def outputs(self, sizes: Sequence[int], places: int) -> tuple[tuple[int, ...], int]:
-        """Return held sizes of a kernel's own axes, and replicas."""
-        held = self.limits.hold(sizes, places)
-        return held, self.limits.replicas(held, places)
+    lost: set[Any] = field(default_factory=set)
 
     def shared(
-        self, terms: np.ndarray, count: int, key: Any, squares: np.ndarray | None = None
+        self,
+        x: np.ndarray,
+        outputs: tuple[int, ...],
+        key: Any,
+        squares: np.ndarray | None = None,
+        terms: Terms | None = None,
+        apart: bool = False,
     ) -> np.ndarray:
         """Draw channels at places that all see one kernel.
 
         Args:
-            terms: places × terms; the products over terms are the outputs' Gram matrix.
-            count: channels.
+            x: replicas × places × terms; the products over terms are the outputs' Gram matrix.
+            outputs: true sizes of the kernel's own axes.
             key: names kernel and contraction; uses with one key share one kernel.
             squares: exact second moments of the outputs, if the terms have them only nearly.
+            terms: like x, to compare with those of other uses, if x has the Gram matrix alone.
+            apart: whether each replica has a Gram matrix of its own.
 
         Returns:
-            channels × places.
+            replicas × outputs... × places.
         """
-        earlier = self.used.pop(key, None)
-        self.kept -= earlier.size if earlier else 0
-        if earlier is None or len(earlier.outputs) != count:
-            fresh = self._fresh(terms, count, squares)
-            self._remember(key, Used(terms, fresh))
-            return fresh
-        before, terms = _aligned(earlier.inputs, terms)
-        fresh = self._again(before, earlier.outputs, terms)
-        inputs = np.concatenate([before, terms])
-        self._remember(key, Used(inputs, np.concatenate([earlier.outputs, fresh], axis=1)))
-        return fresh
+        k, places, _ = x.shape
+        use = self.first.pop(key, None)
+        if use is None:
+            held = self.limits.hold(outputs, places)
+            # Rather fewer replicas than channels: a sum over a part of these strays more.
+            most = max(1, self.limits.entries // (places * math.prod(held)))
+            groups = min(k, most) if apart else 1
+            factor = _grouped(x, groups)
+            times = max(1, self.limits.replicas(held, places) // groups)
+            y = self._fresh(factor, times * math.prod(held), squares)
+            y = _replicas(y, held)
+            self._remember(key, Use(x, terms, y, groups))
+            return y
+        self.kept -= use.size
+        first = use.terms() if use.terms else use.inputs
+        x = terms() if terms else x
+        if np.array_equal(x, first):  # what a checkpoint computes again
+            self._remember(key, use)
+            return use.outputs
+        groups = min(k, len(use.outputs)) if apart and use.groups == 1 else use.groups
+        x = _grouped(x, groups)
+        if (again := use.again) is None or groups != use.groups:
+            some = slice(None, None, -(-use.outputs.shape[-1] // self.limits.places))
+            first = _grouped(first[:, some], groups)
+            made = _channels(use.outputs[..., some], groups)
+            again = Again.after(self.rng, first, made, x.shape[-1])
+        self._remember(key, replace(use, groups=groups, again=again))
+        y = _replicas(again.of(x, squares), use.outputs.shape[1:-1])
+        return y[: max(1, self.limits.entries // y[0].size)]
 
-    def _remember(self, key: Any, use: Used) -> None:
-        """Keep the latest uses, as many as fit in memory."""
-        self.used[key] = use
+    def _remember(self, key: Any, use: Use) -> None:
+        """Keep the latest kernels, as many as fit in memory."""
+        self.first[key] = use
         self.kept += use.size
-        while len(self.used) > 1 and self.kept > _KEPT:
-            self.kept -= self.used.pop(next(iter(self.used))).size
+        while len(self.first) > 1 and self.kept > _KEPT:
+            oldest = next(iter(self.first))
+            self.kept -= self.first.pop(oldest).size
+            self.lost.add(oldest[0])
 
     def _fresh(self, terms: np.ndarray, count: int, squares: np.ndarray | None) -> np.ndarray:
-        if len(terms) > self.limits.places and terms.shape[1] > count // 2:
+        if terms.shape[1] > self.limits.places and terms.shape[-1] > count // 2:
             # Too many places for a Gram matrix: some of the terms stand for all.
-            squares = np.sum(terms**2, axis=1) if squares is None else squares
-            some = self.rng.permutation(terms.shape[1])[: count // 2]
-            terms = terms[:, some] * math.sqrt(terms.shape[1] / len(some))
-        return gaussian(self.rng, terms[None], count, squares)[0]
-
-    def _again(self, x: np.ndarray, outputs: np.ndarray, z: np.ndarray) -> np.ndarray:
-        # The part of z that lies in the span of x is known, the rest is not.
-        solved, *_ = np.linalg.lstsq(x.T, z.T, rcond=None)
-        rest = z - solved.T @ x
-        y = outputs @ solved
-        if np.sum(rest**2) > _ROUNDING * np.sum(z**2):
-            y = y + gaussian(self.rng, rest[None], len(y))[0]
-        return rescaled(y, np.sum(z**2, axis=1)[None], (0,))
+            squares = np.sum(terms**2, axis=-1) if squares is None else squares
+            some = self.rng.permutation(terms.shape[-1])[: count // 2]
+            terms = terms[..., some] * math.sqrt(terms.shape[-1] / len(some))
+        return gaussian(self.rng, terms, count, squares)
 
     def multiply(
         self,
@@ -162,6 +168,7 @@ class Kernels:
         outputs: tuple[int, ...],
         key: Any,
         squares: np.ndarray | None = None,
+        terms: Terms | None = None,
         apart: bool = False,
     ) -> np.ndarray:
         """Draw what a kernel makes of a signal.
@@ -175,13 +182,14 @@ class Kernels:
             outputs: true sizes of the kernel's own axes.
             key: names kernel and contraction.
             squares: at each place the sum of E[x²] over the terms, if it is known better.
+            terms: replicas × places × terms, where x has their Gram matrix alone.
             apart: whether each replica has a Gram matrix of its own.
 
         Returns:
             replicas × kernels × channels × uses × outputs... × places.
         """
-        k, kernels, channels, uses, places, terms = x.shape
-        fan = share * terms
+        k, kernels, channels, uses, places, size = x.shape
+        fan = share * size
         mean = law.mean * share * np.sum(x, axis=-1)
         mean = mean.reshape(k, kernels, channels, uses, *(1,) * len(outputs), places)
         if law.variance == 0:
@@ -190,40 +198,21 @@ class Kernels:
         if law.centered:
             x = x - np.mean(x, axis=-1, keepdims=True)
             variance *= fan / (fan - 1)
-        if channels == uses == 1 < k and apart:
-            # Rather fewer replicas than channels: a sum over a part of these strays more.
-            held = self.limits.hold(outputs, places)
-            replicas = min(k, max(1, self.limits.entries // (places * math.prod(held))))
-            # Of few outputs, as of a head, each replica has several draws.
-            times = max(1, self.limits.replicas(held, places) // replicas)
+        if channels == uses == 1:
             scaled = x[:, :, 0, 0] * math.sqrt(variance * share)
-            drawn = [
-                self.shared(scaled[r, n], times * math.prod(held), (key, r, n))
-                for r, n in np.ndindex(replicas, kernels)
-            ]
-            y = np.stack(drawn).reshape(replicas, kernels, times, *held, places)
-            y = np.moveaxis(y, 2, 0).reshape(-1, kernels, 1, 1, *held, places)
-        elif channels == uses == 1:
-            held = self.limits.hold(outputs, places)
-            replicas = self.limits.replicas(held, places)
-            scaled = x[:, :, 0, 0] * math.sqrt(variance * share / k)
             squares = None if squares is None else variance * squares
+            same = terms and (lambda: terms() * math.sqrt(law.variance))
             drawn = [
-                self.shared(
-                    np.swapaxes(scaled[:, n], 0, 1).reshape(places, k * terms),
-                    replicas * math.prod(held),
-                    (key, n),
-                    squares,
-                ).reshape(replicas, 1, 1, 1, *held, places)
+                self.shared(scaled[:, n], outputs, (key, n), squares, same, apart)
                 for n in range(kernels)
             ]
-            y = np.concatenate(drawn, axis=1)
+            y = np.stack(drawn, axis=1)[:, :, None, None]
         else:
             held = self.limits.hold(outputs, places * channels * uses)
-            scaled = x.reshape(-1, uses * places, terms) * math.sqrt(variance * share)
-            y = gaussian(self.rng, scaled, math.prod(held))
+            scaled = x.reshape(-1, uses * places, size) * math.sqrt(variance * share)
+            y = gaussian(self.rng, scaled, math.prod(held), plain=len(scaled) > 1)
             y = y.reshape(k, kernels, channels, -1, uses, places)
-            scaled = scaled.reshape(k, kernels, channels, uses, places, terms)
+            scaled = scaled.reshape(k, kernels, channels, uses, places, size)
             parts = [matched(y[:, n], scaled[:, n], self.limits.places) for n in range(kernels)]
             y = np.stack(parts, axis=1).reshape(k, kernels, channels, *held, uses, places)
             y = np.moveaxis(y, -2, 3)
@@ -269,6 +258,25 @@ class Kernels:
         return y
 
 
+def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
+    """Return groups × places × terms: of each replica, or all replicas as one network."""
+    if groups == 1:
+        return np.swapaxes(x / math.sqrt(len(x)), 0, 1).reshape(1, x.shape[1], -1)
+    return np.take(x, np.arange(groups) % len(x), axis=0)
+
+
+def _channels(y: np.ndarray, groups: int) -> np.ndarray:
+    """Return groups × channels × places: replicas r, r + groups, ... are those of one kernel."""
+    y = y[: len(y) // groups * groups].reshape(-1, groups, y[0, ..., 0].size, y.shape[-1])
+    return np.moveaxis(y, 1, 0).reshape(groups, -1, y.shape[-1])
+
+
+def _replicas(y: np.ndarray, held: tuple[int, ...]) -> np.ndarray:
+    """Undo this: return replicas × held... × places."""
+    y = y.reshape(len(y), -1, *held, y.shape[-1])
+    return np.moveaxis(y, 1, 0).reshape(-1, *held, y.shape[-1])
+
+
 def matched(y: np.ndarray, factor: np.ndarray, places: int) -> np.ndarray:
     """Give samples over places the Gram matrix X Xᵀ in the mean over all groups.
 
@@ -300,7 +308,5 @@ def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.nd
     return y * np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
 
 
-# What 64 bits leave of the square of a difference that is 0.
-_ROUNDING = 1e-18
-# Entries of earlier uses that are kept: half a gigabyte.
+# Entries of first uses that are kept: half a gigabyte.
 _KEPT = 2**26

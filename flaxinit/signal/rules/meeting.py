@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flaxinit.signal.rules import fallback
-from flaxinit.signal.rules.kernels import Kernels, Law, law
+from flaxinit.signal.rules.kernels import Kernels, Law, Terms, law
 from flaxinit.signal.rules.lookup import Rows
 from flaxinit.signal.rules.movement import permuted, reshaped
 from flaxinit.signal.rules.products import Axes, axes_of, contracted
@@ -56,6 +56,9 @@ class Observer:
 
     def scored(self, one: Signal, other: Signal) -> None:
         """Note that channels of two signals are multiplied and summed, as in attention."""
+
+    def forgotten(self, kernel: Signal) -> None:
+        """Note that a kernel is used again, but its first use was not kept."""
 
     def added(self, result: Signal, parts: Sequence[Signal]) -> None:
         """Note the sum of two independent signals, its parts: the residual stream."""
@@ -173,11 +176,10 @@ class Meetings:
             known = law(w, w_spec[1:])
             if signal.roles[rank + 1] == WIDTH:
                 return self.kernels.groups_of_channels(data, window, share, known, outputs)
-            cut, each, squares, known = self._seen(data, window, share, known)
+            cut, each, squares, known, terms = self._seen(data, window, share, known)
             cut = cut[:, :, None, None]  # kernels, and no channels or uses apart
-            return self.kernels.multiply(
-                cut, each, known, (outputs,), (w.origin, axes, part), squares
-            )
+            key = w.origin, axes, part
+            return self.kernels.multiply(cut, each, known, (outputs,), key, squares, terms)
 
         y = _in_parts(w, signal.data, 1, multiplied)
         # replicas, groups, outputs, samples, positions...
@@ -198,7 +200,7 @@ class Meetings:
 
     def _seen(
         self, data: np.ndarray, window: Window, share: float, known: Law
-    ) -> tuple[np.ndarray, float, np.ndarray | None, Law]:
+    ) -> tuple[np.ndarray, float, np.ndarray | None, Law, Terms | None]:
         """Return what each place sees, or fewer terms that stand for all if they are too many.
 
         Args:
@@ -209,8 +211,8 @@ class Meetings:
 
         Returns:
             replicas × groups × places × terms, how many true terms each term stands for, the sum
-            of E[x²] over the terms at each place, if it is known better, and the law with which
-            the kernel sees these terms.
+            of E[x²] over the terms at each place, if it is known better, the law with which the
+            kernel sees these terms, and what other uses may be compared with, if it is not these.
         """
         limits = self.kernels.limits
         replicas, *shape, groups, channels = data.shape
@@ -220,22 +222,27 @@ class Meetings:
         gathered = max(before, places) <= limits.places
         if few or groups > 1 or known.mean or (known.centered and not gathered):
             data = data[: max(1, most // (groups * channels))]
-            return self._patches(data, window), share, None, known
+            return self._patches(data, window), share, None, known, None
         if gathered:  # a Gram matrix that stands for all channels of a window
-            seen = gram_of_patches(gram(data, len(shape)), window, shape)
+
+            def some() -> np.ndarray:
+                seen = self._patches(data[: max(1, most // channels)], window)[:, 0]
+                seen -= known.centered * np.mean(seen, axis=-1, keepdims=True)
+                return seen * math.sqrt(share)
+
+            seen, each = gram_of_patches(gram(data, len(shape)), window, shape), known
             if known.centered:
                 fan = share * channels * math.prod(window.sizes)
                 terms = self._patches(np.mean(data, axis=(0, -1))[None, ..., None], window)
                 mean = np.mean(terms[0, 0], axis=-1)
                 seen -= math.prod(window.sizes) * np.outer(mean, mean)
-                known = Law(0.0, known.variance * fan / (fan - 1))
-            return compressed(seen)[None, None], share * channels, None, known
+                each = Law(0.0, known.variance * fan / (fan - 1))
+            return compressed(seen)[None, None], share * channels, None, each, some
         square = np.mean(np.abs(data) ** 2, axis=(0, -1))[None, ..., None]
         squares = share * channels * np.sum(self._patches(square, window), axis=-1).reshape(-1)
         flat = np.moveaxis(data, 0, -2).reshape(*shape, 1, -1)
-        some = self.kernels.rng.permutation(flat.shape[-1])[:most]
-        seen = self._patches(flat[None, ..., some], window)
-        return seen, share * channels / most, squares, known
+        seen = self._patches(flat[None, ..., :most], window)
+        return seen, share * channels / most, squares, known, None
 
     @staticmethod
     def _patches(data: np.ndarray, window: Window) -> np.ndarray:
@@ -257,6 +264,8 @@ class Meetings:
             strays=(strays := x.carried + fresh(x, summed, fan)),
             bases=(Base(result.data, strays),),
         )
+        if (w.origin, axes) in {key[:2] for key in self.kernels.lost}:
+            self.observer.forgotten(w)
         if self.apart(x) or small == "mixes positions":
             self.random |= number
         stacked = isinstance(axes, Axes) and bool(axes.batch)

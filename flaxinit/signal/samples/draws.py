@@ -11,18 +11,23 @@ from scipy.linalg import solve_triangular
 
 
 def gaussian(
-    rng: np.random.Generator, factor: np.ndarray, count: int, squares: np.ndarray | None = None
+    rng: np.random.Generator,
+    factor: np.ndarray,
+    count: int,
+    squares: np.ndarray | None = None,
+    plain: bool = False,
 ) -> np.ndarray:
     """Draw channels y ~ N(0, X Xᵀ) over places.
 
-    A single group has exactly this second moment at each place, and exactly this Gram matrix if
-    there are enough channels. Several groups are plain draws, because their channels may be summed.
+    Each group has exactly this second moment at each place, and exactly this Gram matrix if there
+    are enough channels.
 
     Args:
         rng: random numbers.
         factor: X, groups × places × terms; the groups are independent.
         count: channels.
         squares: exact second moment at each place, if the factor has it only nearly.
+        plain: whether channels are to be independent draws, because they may be summed.
 
     Returns:
         groups × count × places.
@@ -38,21 +43,23 @@ def gaussian(
         factor = compressed(factor @ np.swapaxes(factor, 1, 2))
     across = np.swapaxes(factor, 1, 2)
     rank = factor.shape[-1]
-    if groups > 1:
+    if plain:
         return rng.standard_normal((groups, count, rank)) @ across
     half = -(-count // 2)
-    z = rng.standard_normal((half, rank))
+    z = rng.standard_normal((groups, half, rank))
     if whiten := rank <= half and half >= _MANY and count % 2 == 0:
         # z L⁻ᵀ is white where z has the Gram matrix L Lᵀ.
-        root = np.linalg.cholesky(z.T @ z / half)
-        across = solve_triangular(root, across[0], trans=1, lower=True)[None]
-    y = z @ across[0]
-    y = np.concatenate([y, -y])[rng.permutation(2 * half)[:count]]
+        roots = np.linalg.cholesky(np.swapaxes(z, 1, 2) @ z / half)
+        pairs = zip(roots, across, strict=True)
+        across = np.stack([solve_triangular(r, x, trans=1, lower=True) for r, x in pairs])
+    y = z @ across
+    y = np.concatenate([y, -y], axis=1)[:, rng.permutation(2 * half)[:count]]
     if not whiten or squares is not None:
-        wanted = np.sum(factor[0] ** 2, axis=-1) if squares is None else squares
-        found = np.mean(y**2, axis=0)
-        y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
-    return y[None]
+        wanted = np.sum(factor**2, axis=-1) if squares is None else squares
+        found = np.mean(y**2, axis=1)
+        ratio = np.divide(wanted, found, out=np.zeros_like(found), where=found > 0)
+        y *= np.sqrt(ratio)[:, None]
+    return y
 
 
 # Fewer whitened vectors would all be of one length, far from Gaussian.
