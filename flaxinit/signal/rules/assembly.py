@@ -19,6 +19,8 @@ def concatenated(
         return signals[0]
     shape = list(signals[0].shape)
     shape[axis] = sum(signal.shape[axis] for signal in signals)
+    if _are_one_constant(signals, axis):
+        return Signal(signals[0].data, tuple(shape), signals[0].roles, **joined(signals))
     shares = (signal.held[axis] / signal.shape[axis] for signal in signals if signal.held[axis] > 1)
     share = min(shares, default=1.0)
     # Each entry along the axis is aligned with all others, as if they met.
@@ -45,6 +47,13 @@ def concatenated(
     roles = [max(each) for each in zip(*(signal.roles for signal in signals), strict=True)]
     roles[axis] = roles[axis] or PLACE
     return Signal(np.concatenate(parts, axis + 1), tuple(shape), tuple(roles), **joined(signals))
+
+
+def _are_one_constant(signals: Sequence[Signal], axis: int) -> bool:
+    """Return whether entries along an axis are equal, those of all signals: as in zero biases."""
+    first = signals[0].data
+    constant = all(s.roles[axis] == CONSTANT and s.held[axis] == 1 for s in signals)
+    return constant and all(np.array_equal(s.data, first) for s in signals[1:])
 
 
 def along_new_axis(

@@ -53,6 +53,9 @@ def elementwise(
     data, bases = wide(data), all_bases(signals)
     known = joined(signals, strays=not follows(bases, data))
     known["level"] = _level(name, signals)
+    if name == "mul" and any(signal.known and not np.any(signal.data) for signal in signals):
+        # So is the first state of a cell, whatever its gates are: no part of a sum.
+        known["sources"] = frozenset()
     result = Signal(data, tuple(aval.shape), roles(signals), bases=bases, **known)
     if name == "select_n" and _masked(signals, result):
         result = _matched(result, _kept(signals, result.widths()))

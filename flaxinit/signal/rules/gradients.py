@@ -11,7 +11,7 @@ they are correlated.
 """
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,36 +28,46 @@ from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, j
 _HELD, _FEW = 16, 64
 
 
-def is_gradient(
-    equation, signals: Sequence[Signal], limits: Limits, kernels: Container[tuple[int, ...]]
-) -> bool:
-    """Return whether a dot_general makes a kernel's gradient that its Gram matrices give better.
+Sizes = tuple[tuple[int, ...], ...]
 
-    They do if the gradient would be too large, or takes longer to compute. Products of a signal
-    and a gradient that are no kernel's gradient, such as those of a gate or of linear attention,
-    meet further signals, and have to stay related to them.
+
+def sizes_of(
+    x: Sequence[int],
+    batch: Sequence[int],
+    terms: Sequence[int],
+    y: Sequence[int],
+    outputs: Sequence[int],
+) -> Sizes:
+    """Return sizes of a kernel: of its batch and its terms, as x has them, and its outputs."""
+    pairs = (x, batch), (x, terms), (y, outputs)
+    return tuple(tuple(sorted(shape[axis] for axis in axes)) for shape, axes in pairs)
+
+
+def is_gradient(equation, signals: Sequence[Signal], kernels: Collection[Sizes]) -> bool:
+    """Return whether a dot_general makes the gradient of a kernel that mixes channels.
 
     Args:
         equation: the dot_general.
-        signals: that meet.
-        limits: sizes of samples.
-        kernels: shapes of the kernels that met a signal, with their axes sorted by size.
+        signals: that meet; of two in attention, one a gradient, the product is no kernel's.
+        kernels: sizes of those that were met.
     """
     one, other = signals
     if one.backward == other.backward or None not in (one.origin, other.origin):
         return False
-    if tuple(sorted(equation.outvars[0].aval.shape)) not in kernels:
+    axes = [axes_of(equation, side, len(s.shape)) for side, s in enumerate(signals)]
+    x, y = (0, 1) if other.backward else (1, 0)
+    (batch, terms, _), (_, outputs, _) = axes[x], axes[y]
+    if sizes_of(signals[x].shape, batch, terms, signals[y].shape, outputs) not in kernels:
         return False
-    entries, channels, places = 1, 0, 1
-    for side, signal in enumerate(signals):
-        axes = axes_of(equation, side, len(signal.shape))
-        if any(signal.roles[axis] == WIDTH for axis in axes.summed):
-            return False
-        free = math.prod(signal.held[axis] for axis in axes.free)
-        entries, channels = entries * free, channels + free
-        places = max(places, math.prod(signal.held[axis] for axis in axes.summed))
-    large = entries * max(one.replicas, other.replicas) > limits.places**2
-    return large or places * channels < entries
+    # A sum over channels is that of a kernel that mixes positions.
+    summed = zip(axes[0].summed, axes[1].summed, strict=True)
+    if any(max(one.roles[i], other.roles[j]) == WIDTH for i, j in summed):
+        return False
+    return all(
+        signal.held[i] in (1, signal.shape[i])
+        for signal, each in zip(signals, axes, strict=True)
+        for i in (*each.batch, *each.summed)
+    )
 
 
 def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool = False) -> Signal:
@@ -83,8 +93,8 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
         some = whole.data[(slice(None), *(slice(_HELD),) * b)]
         some = some.reshape(*some.shape[: b + 1], places, *whole.held[s:])
         some = _grouped(some, range(b + 2, some.ndim), _HELD, signal.backward, apart)
-        held.append(some.shape[b + 2 :])
-        groups.append(some.reshape(*some.shape[: b + 2], -1))
+        held.append(some.shape[b + 3 :])
+        groups.append(some.reshape(*some.shape[: b + 3], -1))
         data = whole.data[:replicas] if replicas > 1 else whole.data
         data = data.reshape(len(data), batch, places, -1)
         data = np.moveaxis(data, 0, 1 if replicas > 1 else 2)
@@ -150,29 +160,34 @@ def of_convolution(equation, signals: Sequence[Signal], limits: Limits) -> Signa
 def _grouped(
     data: np.ndarray, axes: Sequence[int], most: int, slopes: bool = True, apart: bool = False
 ) -> np.ndarray:
-    """Cut channels into groups, each of which counts as a replica.
+    """Cut channels into groups: replicas × groups × others.
 
     Groups of a signal have the mean of all channels, and not one of their own: what it adds to a
     gradient, the same at all terms of a fan, may be large, and two uses of a kernel may cancel it.
     """
     over = (*(() if apart else (0,)), *axes)
-    mean = np.mean(data, axis=over, keepdims=True)
-    for axis in axes:
+    mean = np.mean(data, axis=over, keepdims=True)[:, None]
+    data = data[:, None]
+    for axis in (axis + 1 for axis in axes):
         size = min(data.shape[axis], most)
         data = data[(slice(None),) * axis + (slice(data.shape[axis] // size * size),)]
         data = data.reshape(*data.shape[:axis], -1, size, *data.shape[axis + 1 :])
-        data = np.moveaxis(data, axis, 1).reshape(-1, *data.shape[1:axis], *data.shape[axis + 1 :])
-    if slopes or not axes or all(data.shape[axis] == 1 for axis in axes):
-        return data
-    mean = np.repeat(mean, len(data) // len(mean), axis=0) if apart else mean
-    return data + (mean - np.mean(data, axis=tuple(axes), keepdims=True))
+        data = np.moveaxis(data, axis, 2)
+        data = data.reshape(len(data), -1, *data.shape[3:])
+    own = tuple(axis + 1 for axis in axes if data.shape[axis + 1] > 1)
+    return data if slopes or not own else data + (mean - np.mean(data, axis=own, keepdims=True))
 
 
 def _paired(groups: Sequence[np.ndarray], room: int) -> list[np.ndarray]:
-    """Pair the groups of two signals, as many as there is room for; the fewer are repeated."""
-    largest = max(each[0].size for each in groups)
-    count = max(1, min(max(map(len, groups)), room // largest))
-    return [np.take(each, np.arange(count) % len(each), axis=0) for each in groups]
+    """Pair the groups of two signals, as many as there is room for; the fewer are repeated.
+
+    They are of one replica, and a kernel's other uses have the same pairs.
+    """
+    replicas, pairs = (max(each.shape[axis] for each in groups) for axis in (0, 1))
+    room = max(1, room // max(each[0, 0].size for each in groups))
+    pairs = min(pairs, room)
+    r, g = np.divmod(np.arange(min(replicas, room // pairs) * pairs), pairs)
+    return [each[r % each.shape[0], g % each.shape[1]] for each in groups]
 
 
 def _gradient(
@@ -221,7 +236,8 @@ def of_table(equation, signals: Sequence[Signal], limits: Limits) -> Signal | No
         return replace(target, **joined(signals))
     square = float(np.mean(np.abs(sums) ** 2)) * len(rows) / target.shape[axis]
     held = min(target.shape[axis], _HELD)
-    few = _grouped(sums, range(2, sums.ndim), _HELD)[: max(1, limits.entries // held // len(rows))]
+    few = _grouped(sums, range(2, sums.ndim), _HELD)
+    few = few.reshape(-1, *few.shape[2:])[: max(1, limits.entries // held // len(rows))]
     choice = [np.random.default_rng(int(row)).choice((-1.0, 1.0), (len(few), held)) for row in rows]
     sample = np.stack(choice, axis=-1) @ few.reshape(len(few), len(rows), -1)
     sample = np.moveaxis(sample.reshape(len(few), held, *few.shape[2:]), 1, 1 + axis)

@@ -150,7 +150,7 @@ class Interpreter:
         side = _kernel(signals)
         if side is not None:
             return self.meetings.dot_general(equation, signals, side)
-        if is_gradient(equation, signals, self.limits, self.meetings.shapes):
+        if is_gradient(equation, signals, self.meetings.sizes):
             return of_kernel(equation, signals, self.limits, all(map(self.meetings.apart, signals)))
         one, other = signals
         summed = axes_of(equation, 0, len(one.shape)).summed

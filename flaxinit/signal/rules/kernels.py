@@ -82,7 +82,8 @@ class Kernels:
         rng: random numbers.
         first: uses, by kernel and axes contracted.
         kept: entries of these.
-        lost: keys whose first use is no longer kept: used again, they are other kernels.
+        lost: keys whose first use is not kept: used again, they are other kernels.
+        seeds: of small kernels, which are drawn themselves.
     """
 
     limits: Limits
@@ -90,6 +91,7 @@ class Kernels:
     first: dict[Any, Use] = field(default_factory=dict)
     kept: int = 0
     lost: set[Any] = field(default_factory=set)
+    seeds: dict[Any, int] = field(default_factory=dict)
 
     def shared(
         self,
@@ -210,7 +212,13 @@ class Kernels:
         else:
             held = self.limits.hold(outputs, places * channels * uses)
             scaled = x.reshape(-1, uses * places, size) * math.sqrt(variance * share)
-            y = gaussian(self.rng, scaled, math.prod(held), plain=len(scaled) > 1)
+            count = math.prod(held)
+            if len(scaled) * count * size <= self.limits.entries:
+                # The kernels themselves, the same ones if they are used again.
+                y = self.entries(key, (len(scaled), count, size)) @ np.swapaxes(scaled, 1, 2)
+            else:
+                y = gaussian(self.rng, scaled, count, plain=len(scaled) > 1)
+                self.lost.add(key)
             y = y.reshape(k, kernels, channels, -1, uses, places)
             scaled = scaled.reshape(k, kernels, channels, uses, places, size)
             parts = [matched(y[:, n], scaled[:, n], self.limits.places) for n in range(kernels)]
@@ -221,8 +229,13 @@ class Kernels:
         common = min(len(y), k) if k > 1 else len(y)
         return y[:common] + mean[:common]
 
+    def entries(self, key: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw standard normal entries of small kernels, the same ones for one key."""
+        seed = self.seeds.setdefault(key, int(self.rng.integers(2**62)))
+        return np.random.default_rng(seed).standard_normal(shape)
+
     def groups_of_channels(
-        self, x: np.ndarray, window: Window, share: float, law: Law, outputs: int
+        self, x: np.ndarray, window: Window, share: float, law: Law, outputs: int, key: Any
     ) -> np.ndarray:
         """Draw the kernels of a grouped convolution, small ones, and apply them.
 
@@ -232,6 +245,7 @@ class Kernels:
             share: how many true channels each channel stands for.
             law: of the entries.
             outputs: channels that come out of each group.
+            key: names kernel and contraction.
 
         Returns:
             replicas × groups × outputs × places.
@@ -239,16 +253,16 @@ class Kernels:
         replicas, *shape, groups, channels = x.shape
         taps = list(np.ndindex(*window.sizes))
         fan = len(taps) * channels
-        kernels = self.rng.standard_normal((len(taps), replicas, groups, channels, outputs))
+        kernels = self.entries(key, (replicas, len(taps), groups, channels, outputs))
         if law.centered:
-            kernels -= np.mean(kernels, axis=(0, 3), keepdims=True)
+            kernels -= np.mean(kernels, axis=(1, 3), keepdims=True)
             kernels *= math.sqrt(fan / (fan - 1))
         kernels *= math.sqrt(law.variance * share)
         kernels += law.mean * share
         seen = patches(x, window)
         y = np.zeros((replicas, groups, outputs, shape[0], *window.outputs(shape[1:])))
-        for tap, kernel in zip(taps, kernels, strict=True):
-            y += np.einsum("r...gc,rgco->rgo...", seen[(..., *tap)], kernel)
+        for n, tap in enumerate(taps):
+            y += np.einsum("r...gc,rgco->rgo...", seen[(..., *tap)], kernels[:, n])
         y = y.reshape(replicas, groups, outputs, -1)
         most = min(self.limits.places, y[..., 0].size // 2)
         if max(math.prod(shape), y.shape[-1]) <= most and not (law.centered or law.mean):

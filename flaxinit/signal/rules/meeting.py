@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flaxinit.signal.rules import fallback
+from flaxinit.signal.rules.gradients import Sizes, sizes_of
 from flaxinit.signal.rules.kernels import Kernels, Law, Terms, law
 from flaxinit.signal.rules.lookup import Rows
 from flaxinit.signal.rules.movement import permuted, reshaped
@@ -74,8 +75,8 @@ class Meetings:
         numbers: names draws.
         observer: is told of each meeting.
         named: one number for all uses of a kernel.
+        sizes: of kernels that were met.
         random: draws whose Gram matrix over places is random at any width.
-        shapes: of the kernels that met a signal in a dot_general, with their axes sorted by size.
     """
 
     kernels: Kernels
@@ -83,8 +84,8 @@ class Meetings:
     numbers: Iterator[int]
     observer: Observer
     named: dict[Any, int] = field(default_factory=dict)
+    sizes: set[Sizes] = field(default_factory=set)
     random: set[int] = field(default_factory=set)
-    shapes: set[tuple[int, ...]] = field(default_factory=set)
 
     def apart(self, signal: Signal) -> bool:
         """Return whether the Gram matrix of a signal differs from draw to draw at any width.
@@ -94,14 +95,20 @@ class Meetings:
         """
         return not self.random.isdisjoint(signal.sources)
 
+    def _enters(self, w: Signal, x: Signal, axes: Any) -> None:
+        self.observer.enters(w, x)
+        if (w.origin, axes) in {key[:2] for key in self.kernels.lost}:
+            self.observer.forgotten(w)
+
     def dot_general(self, equation, signals: Sequence[Signal], side: int) -> Signal:
         w, x = signals[side], signals[1 - side]
         own = axes_of(equation, side, len(w.shape))
         theirs = axes_of(equation, 1 - side, len(x.shape))
-        self.observer.enters(w, x)
-        self.shapes.add(tuple(sorted(w.shape)))
+        self._enters(w, x, own)
         known = law(w, own.summed)
         fan = math.prod(w.shape[axis] for axis in own.summed)
+        if not x.backward:
+            self.sizes.add(sizes_of(x.shape, theirs.batch, theirs.summed, w.shape, own.free))
         if w.known:
             result = contracted(equation, signals[0], signals[1], self.kernels.limits)
             self.observer.met(w, x, result, known, fan, stacked=bool(own.batch))
@@ -151,7 +158,9 @@ class Meetings:
         x, w = signals
         params = equation.params
         x_spec, w_spec, out_spec = params["dimension_numbers"]
-        self.observer.enters(w, x)
+        groups = params["feature_group_count"]
+        axes = ("conv", tuple(w_spec), groups)
+        self._enters(w, x, axes)
         if w.known and w.data.size > 1:  # a fixed filter
             (result,) = fallback.run(equation, signals, self.kernels.limits, self.kernels.rng)
             self.observer.met(
@@ -159,7 +168,6 @@ class Meetings:
             )
             return result
         window = Window.of(params, [w.shape[axis] for axis in w_spec[2:]])
-        groups = params["feature_group_count"]
         fan = math.prod(w.shape[axis] for axis in w_spec[1:])
         known = law(w, w_spec[1:])
         # samples, positions..., groups, channels of one
@@ -169,16 +177,14 @@ class Meetings:
         signal = expanded(signal, range(1, rank + 1))
         share = signal.share([rank + 2])
         outputs = w.shape[w_spec[0]] // groups
-        axes = ("conv", tuple(w_spec), groups)
         samples, positions = signal.held[0], window.outputs(signal.held[1 : 1 + rank])
 
         def multiplied(w: Signal, data: np.ndarray, part: str) -> np.ndarray:
-            known = law(w, w_spec[1:])
+            known, key = law(w, w_spec[1:]), (w.origin, axes, part)
             if signal.roles[rank + 1] == WIDTH:
-                return self.kernels.groups_of_channels(data, window, share, known, outputs)
+                return self.kernels.groups_of_channels(data, window, share, known, outputs, key)
             cut, each, squares, known, terms = self._seen(data, window, share, known)
             cut = cut[:, :, None, None]  # kernels, and no channels or uses apart
-            key = w.origin, axes, part
             return self.kernels.multiply(cut, each, known, (outputs,), key, squares, terms)
 
         y = _in_parts(w, signal.data, 1, multiplied)
@@ -264,8 +270,6 @@ class Meetings:
             strays=(strays := x.carried + fresh(x, summed, fan)),
             bases=(Base(result.data, strays),),
         )
-        if (w.origin, axes) in {key[:2] for key in self.kernels.lost}:
-            self.observer.forgotten(w)
         if self.apart(x) or small == "mixes positions":
             self.random |= number
         stacked = isinstance(axes, Axes) and bool(axes.batch)

@@ -41,24 +41,29 @@ def gaussian(
     groups, places, terms = factor.shape
     if places < terms:
         factor = compressed(factor @ np.swapaxes(factor, 1, 2))
-    across = np.swapaxes(factor, 1, 2)
-    rank = factor.shape[-1]
     if plain:
-        return rng.standard_normal((groups, count, rank)) @ across
+        z = rng.standard_normal((groups, count, factor.shape[-1]))
+        return z @ np.swapaxes(factor, 1, 2)
+    made = [_exactly(rng, each, count, squares) for each in factor]
+    return made[0][None] if groups == 1 else np.stack(made)
+
+
+def _exactly(
+    rng: np.random.Generator, factor: np.ndarray, count: int, squares: np.ndarray | None
+) -> np.ndarray:
+    across, rank = factor.T, factor.shape[1]
     half = -(-count // 2)
-    z = rng.standard_normal((groups, half, rank))
+    z = rng.standard_normal((half, rank))
     if whiten := rank <= half and half >= _MANY and count % 2 == 0:
         # z L⁻ᵀ is white where z has the Gram matrix L Lᵀ.
-        roots = np.linalg.cholesky(np.swapaxes(z, 1, 2) @ z / half)
-        pairs = zip(roots, across, strict=True)
-        across = np.stack([solve_triangular(r, x, trans=1, lower=True) for r, x in pairs])
+        root = np.linalg.cholesky(z.T @ z / half)
+        across = solve_triangular(root, across, trans=1, lower=True)
     y = z @ across
-    y = np.concatenate([y, -y], axis=1)[:, rng.permutation(2 * half)[:count]]
+    y = np.concatenate([y, -y])[rng.permutation(2 * half)[:count]]
     if not whiten or squares is not None:
         wanted = np.sum(factor**2, axis=-1) if squares is None else squares
-        found = np.mean(y**2, axis=1)
-        ratio = np.divide(wanted, found, out=np.zeros_like(found), where=found > 0)
-        y *= np.sqrt(ratio)[:, None]
+        found = np.mean(y**2, axis=0)
+        y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
     return y
 
 
