@@ -61,7 +61,12 @@ def elementwise(
         result = _matched(result, _kept(signals, result.widths()))
     elif name in _MOMENTS and independent(signals, result.roles):
         result = _matched(result, _expected(name, signals, result.widths()))
-    return _leveled(name, signals, result)
+    result = _leveled(name, signals, result)
+    if len(result.bases) > _BASES:
+        # As the state of a cell after many steps: what follows is a function of it.
+        strays, mask = result.carried, result.bases[0].mask
+        result = replace(result, strays=strays, bases=(Base(result.data, strays, mask),))
+    return result
 
 
 def _level(name: str, signals: Sequence[Signal]) -> float:
@@ -77,6 +82,9 @@ def _level(name: str, signals: Sequence[Signal]) -> float:
     return joint_level(signal for signal in vectors if np.any(signal.data))
 
 
+# Pre-activations of which a signal may be a function: to find all slopes takes as long as these
+# are many, and a loop would take the square of its steps.
+_BASES = 32
 _MOMENTS = ("add", "add_any", "sub", "mul")
 
 

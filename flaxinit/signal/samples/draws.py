@@ -44,7 +44,8 @@ def gaussian(
     if plain:
         z = rng.standard_normal((groups, count, factor.shape[-1]))
         return z @ np.swapaxes(factor, 1, 2)
-    made = [_exactly(rng, each, count, squares) for each in factor]
+    known = [None] * groups if squares is None else np.broadcast_to(squares, (groups, places))
+    made = [_exactly(rng, x, count, each) for x, each in zip(factor, known, strict=True)]
     return made[0][None] if groups == 1 else np.stack(made)
 
 
