@@ -156,3 +156,41 @@ def test_an_index_beyond_a_table_is_not_a_number_as_in_jax():
     assert forecast(params, apply, jnp.array([3, 9])).layers[-1].signal_in > 0
     with pytest.raises(ValueError, match="meets last is not finite"):
         forecast(params, apply, jnp.array([3, 10]))
+
+
+def test_the_level_of_inputs_is_the_one_that_a_network_begins_with():
+    """Dividing pictures by 255 is no activation: σ_w² = 1 keeps what follows."""
+    pictures = jax.random.randint(jax.random.key(0), (8, 64), 0, 256)
+    scaled = (pictures.astype(jnp.float32) / 255 - 0.5) / 0.25
+
+    def apply(p, x):
+        x = x if x.dtype == jnp.float32 else (x.astype(jnp.float32) / 255 - 0.5) / 0.25
+        return jnp.tanh(x @ p["w"]) @ p["last"]
+
+    one, other = (
+        [layer.sigma_w2_wanted for layer in forecast({"w": KERNEL, "last": LAST}, apply, x).layers]
+        for x in (pictures, scaled)
+    )
+    assert one == pytest.approx(other, rel=1e-5) and other[0] == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_a_mask_that_is_made_of_inputs_has_no_level(factor):
+    """Where nothing is masked, a mask changes nothing, whatever numbers it is made of."""
+    places = factor * jnp.arange(1, 13).reshape(2, 6)
+
+    def apply(p, x, places):
+        h = (x @ p["w"]) * (places > 0)[..., None].astype(x.dtype)
+        return h @ p["last"]
+
+    _, last = forecast({"w": KERNEL, "last": LAST}, apply, x(2, 6, 64), places).layers
+    assert last.sigma_w2_wanted == pytest.approx(1, rel=1e-5)
+
+
+def test_a_branch_that_is_added_to_the_inputs_makes_a_new_level():
+    def apply(p, x):
+        return (x + jnp.tanh(x @ p["w"]) @ p["down"]) @ p["last"]
+
+    params = {"w": KERNEL, "down": (flaxinit.lecun(), (WIDTH, 64)), "last": (LAST[0], (64, 8))}
+    *_, last = forecast(params, apply, x(8, 64)).layers
+    assert last.sigma_w2_wanted == pytest.approx(1, rel=1e-5)

@@ -122,23 +122,28 @@ def _matched(signal: Signal, wanted: np.ndarray) -> Signal:
 def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
     """Set the level and the spread that follow from those of the operands.
 
-    A sum of signals, or of a signal and a bias, is a new pre-activation. So is a quotient by a
-    norm: its second moment is the same in each draw. Any other operation on a pre-activation is
-    part of the activation.
+    A sum of signals, or of a signal and a bias or an input, is a new pre-activation. So is a
+    quotient by a norm: its second moment is the same in each draw. Any other operation on a
+    pre-activation is part of the activation. Of inputs it is what is done before a network begins,
+    as x / 255 is.
     """
-    if result.origin is not None or not result.sources:
+    if result.origin is not None:
         return result
+    if not result.sources:
+        floating = result.data.dtype.kind in "fc"
+        return replace(result, level=result.second_moment() if floating else math.nan)
     if name in ("add", "add_any", "sub"):
-        known = result.backward or any(signal.is_parameter for signal in signals)
-        if not known and not independent(signals, result.roles):
+        # A number of the program, as in 1 + tanh(x), is part of an activation; an input is not.
+        fixed = [x for x in signals if x.is_parameter or (x.known and x.origin is None)]
+        if not (result.backward or fixed) and not independent(signals, result.roles):
             return result
         squares = [signal.second_moment() for signal in signals]
         shares = [square / (sum(squares) or 1.0) for square in squares]
         pairs = zip(signals, shares, strict=True)
         strays = total(x.carried.scaled(share) for x, share in pairs)
         drawn = [signal for signal in signals if signal.sources]
-        fixed = len(drawn) == 1 and drawn[0].carried.fixed  # and the rest is a number, as a bias
-        return _pre_activation(result, replace(strays, fixed=fixed))
+        normed = len(drawn) == 1 and drawn[0].carried.fixed  # and the rest is a number, as a bias
+        return _pre_activation(result, replace(strays, fixed=normed))
     if result.backward:
         return result
     if name in ("mul", "div") and _is_normed(signals, result):

@@ -240,7 +240,11 @@ def _kind(data: np.ndarray) -> str:
 
 def joint_level(signals: Iterable[Signal]) -> float:
     """Return the geometric mean of the levels that are known."""
-    known = [signal.level for signal in signals if signal.level > 0]  # a branch of zeros has none
+    signals = list(signals)
+    # What is known, as a mask that is made of inputs, says nothing of a pre-activation.
+    drawn = [signal for signal in signals if signal.sources and signal.origin is None]
+    # A branch of zeros has none.
+    known = [signal.level for signal in drawn or signals if signal.level > 0]
     return math.prod(known) ** (1 / len(known)) if known else math.nan
 
 
