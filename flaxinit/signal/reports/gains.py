@@ -98,11 +98,15 @@ def he_line(name: str | None, wanted: float, more: str = "") -> str:
 
 def line_for(layer: "Layer", wanted: float) -> str:
     """Return the line that draws this kernel with this σ_w², with its fan if the shape hides it."""
+    return he_line(layer.activation, wanted, hidden_fan(layer))
+
+
+def hidden_fan(layer: "Layer") -> str:
+    """Return the argument that names the fan, if an initializer would see another; else nothing."""
     seen = layer.fan_in_seen
     if seen is None and "[" not in layer.path:  # of a part, the shape is that of the whole
         seen = math.prod(layer.shape[:-1])
-    hidden = seen not in (None, layer.fan_in)
-    return he_line(layer.activation, wanted, f"fan_in={layer.fan_in:g}" if hidden else "")
+    return "" if seen in (None, layer.fan_in) else f"fan_in={layer.fan_in:g}"
 
 
 def usual_line(layer: "Layer") -> str:

@@ -14,6 +14,7 @@ from flaxinit.signal.reports.gains import (
     fan_that_fits,
     gain_of,
     he_line,
+    hidden_fan,
     line_for,
     ratio_of,
 )
@@ -199,6 +200,7 @@ def _is_like(layer: "Layer", other: "Layer") -> bool:
     """Return whether a layer of another shape is wrong in the same way."""
     return (
         _is_off(layer)
+        and hidden_fan(layer) == hidden_fan(other)  # the same line mends both
         and layer.activation == other.activation
         and abs(math.log(layer.sigma_w2 / other.sigma_w2)) < math.log(2) / 2
     )
