@@ -176,8 +176,8 @@ def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
         yield f"≈ of a kernel that {' or '.join(kinds)}: off by more than others, at small widths"
     if lost := list(dict.fromkeys(layer.path for layer in report.layers if layer.forgotten)):
         yield (
-            "used again as if other kernels, because what they made first takes too much memory to "
-            f"be kept: {together(lost)}. Forecast fewer samples or positions."
+            "used again as if other kernels, because what they made first takes too much memory "
+            f"to be kept: {together(lost)}. Forecast fewer samples or positions."
         )
     for layer in report.layers:
         if layer.looked_up and layer.sigma_w2 > math.e:

@@ -26,8 +26,6 @@ from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, j
 
 # Entries of each axis that are held; of channels, where no Gram matrix has the second moment.
 _HELD, _FEW = 16, 64
-
-
 Sizes = tuple[tuple[int, ...], ...]
 
 
@@ -49,7 +47,7 @@ def is_gradient(equation, signals: Sequence[Signal], kernels: Collection[Sizes])
     Args:
         equation: the dot_general.
         signals: that meet; of two in attention, one a gradient, the product is no kernel's.
-        kernels: sizes of those that were met.
+        kernels: sizes of those that were met, by `sizes_of`.
     """
     one, other = signals
     if one.backward == other.backward or None not in (one.origin, other.origin):

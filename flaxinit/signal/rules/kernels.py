@@ -70,7 +70,9 @@ class Use:
 
     @property
     def size(self) -> int:
-        return self.inputs.size + self.outputs.size + (self.again.size if self.again else 0)
+        # Terms to compare are those of a signal that is about as large as the outputs.
+        signals = self.inputs.size + self.outputs.size * (1 if self.terms is None else 2)
+        return signals + (self.again.size if self.again else 0)
 
 
 @dataclass
