@@ -41,9 +41,8 @@ RESULTS = Path(__file__).parent / "results"
 KERNELS = (nn.Dense, nn.DenseGeneral, nn.Conv, nn.ConvTranspose, StandardizedConv)
 Draws = dict[str, np.ndarray]
 Errors = dict[str, tuple[float, float]]  # with standard errors
-# What may be off, as the project's goals have it, and not as a sample's error or theory would: a
-# goal is met where the forecast is within it or within chance. Second moments at kernels that read
-# a normed signal and at others, correlations, gradients.
+# What may be off: second moments at kernels that read a normed signal and at others, correlations,
+# gradients. They are the project's goals, and no bounds of theory or of a sample's error.
 NORMED, OTHERS, CORRELATION, GRADIENT = 0.03, 0.10, 0.05, 0.15
 # The gradients of a network with layer norms and GELU may be off by more.
 GRADIENT_OF = {"encoder, pre-LN": 0.2, "encoder, post-LN": 0.2, "vision transformer": 0.2}
