@@ -132,8 +132,7 @@ class Pair(nn.Module):
 
     @nn.compact
     def __call__(self, a, b):
-        size = {"kernel_size": (3, 3)} if self.conv else {}
-        layers = [(nn.Conv if self.conv else nn.Dense)(64, **size) for _ in range(3)]
+        layers = [nn.Conv(64, (3, 3)) if self.conv else nn.Dense(64) for _ in range(3)]
         activation = getattr(jax.nn, self.activation)
         y, z = (layers[2](activation(layers[1](activation(layers[0](v))))) for v in (a, b))
         y = y + self.sign * z
