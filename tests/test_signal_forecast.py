@@ -1,6 +1,7 @@
 """forecast() says, before any parameter is drawn, what draws of a model measure."""
 
 import io
+from functools import partial
 
 import equinox as eqx
 import flax.linen as nn
@@ -351,6 +352,52 @@ def test_what_is_computed_again_for_the_gradient_is_told_once():
     report = flaxinit.forecast(Checkpointed(), x(4, 64), backward=True)
     assert len(report.layers) == 6 and len(report.stream) == 3
     assert all(layer.gradient_out and layer.gradient_parameter for layer in report.layers)
+
+
+def test_a_checkpoint_in_a_loop_of_layers_changes_nothing():
+    """The first layer reads known inputs and the others drawn signals; one stack holds both."""
+    shapes = {"query": (32, 64), "key": (32, 64), "value": (32, 64), "out": (64, 32)}
+    shapes |= {"up": (32, 48), "down": (48, 32)}
+
+    def init(key, inputs):
+        keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)
+        kernels = {n: jax.vmap(partial(flaxinit.lecun(), shape=s)) for n, s in shapes.items()}
+        return {n: kernels[n](jax.random.split(k, 4)) for k, (n, _) in keys}
+
+    def layer(v, w):
+        normed = v * jax.lax.rsqrt(jnp.mean(v * v, -1, keepdims=True) + 1e-6)
+        heads = [(normed @ w[n]).reshape(2, 6, 4, 16) for n in ("query", "key", "value")]
+        v = v + jax.nn.dot_product_attention(*heads).reshape(2, 6, 64) @ w["out"]
+        return v + nn.relu(v @ w["up"]) @ w["down"], None
+
+    def loops(step):
+        """A loop of loops, of two layers each."""
+
+        def group(v, w):
+            return jax.lax.scan(step, v, w)
+
+        def run(w, v):
+            pairs = jax.tree.map(lambda y: y.reshape(2, 2, *y.shape[1:]), w)
+            return jax.lax.scan(jax.checkpoint(group), v, pairs)[0]
+
+        return run
+
+    def loop(step):
+        return lambda w, v: jax.lax.scan(step, v, w)[0]
+
+    def figures(apply):
+        report = flaxinit.forecast((init, apply), x(2, 6, 32), backward=True)
+        fields = ("signal_in", "signal_out", "gradient_out", "gradient_parameter", "log_sd")
+        layers = [[getattr(each, name) for name in fields] for each in report.layers]
+        return layers, [each.second_moment for each in report.stream]
+
+    for run in (loop, loops):
+        (layers, stream), (again, stream_again) = (
+            figures(run(step)) for step in (layer, jax.checkpoint(layer))
+        )
+        assert len(layers) == 4 * len(shapes) and len(stream) == 8
+        np.testing.assert_allclose(again, layers, rtol=1e-9)
+        np.testing.assert_allclose(stream_again, stream, rtol=1e-9)
 
 
 def test_parameters_that_are_equal_or_zero():

@@ -72,9 +72,24 @@ def along_new_axis(
 
 
 def stacked(steps: Sequence[Signal], limits: Limits, rng: np.random.Generator) -> Signal:
-    """Stack what a loop made; all slices of a parameter, in order, are that parameter again."""
+    """Stack what a loop made; all slices of a parameter, in order, are that parameter again.
+
+    The rows of a stack have the same replicas, held entries and roles. A row that had others is
+    kept as it was: a later loop that reads it, as that of the gradient does, has to make of it
+    what the first loop made.
+    """
     made = along_new_axis(steps, 0, limits, rng)
-    return made.with_data(made.data, origin=_undone([step.origin for step in steps], made.origin))
+    rows = tuple(_kept(step, made, n) for n, step in enumerate(steps))
+    origin = _undone([step.origin for step in steps], made.origin)
+    return made.with_data(made.data, origin=origin, rows=rows if any(rows) else ())
+
+
+def _kept(step: Signal, stack: Signal, n: int) -> Signal | None:
+    """Return a row as it was, or None if it can be cut from the stack."""
+    same = stack.held[0] > 1 and step.data.shape == stack.data[:, n].shape
+    if same and step.roles == stack.roles[1:] and not step.rows:
+        return None
+    return step.with_data(stack.data[:, n] if same else step.data, rows=step.rows)
 
 
 def _undone(origins: Sequence[Origin | None], joint: Origin | None) -> Origin | None:

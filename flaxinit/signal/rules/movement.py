@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -181,8 +182,10 @@ def unstack(equation, signals: Sequence[Signal]) -> list[Signal]:
 
 def row(signal: Signal, step: int) -> Signal:
     """Take the part of a stacked signal that one step of a loop reads."""
-    taken = cut(signal, 0, step, step + 1)
     origin = stepped(signal.origin, step)
+    if signal.rows and (kept := signal.rows[step]):
+        return replace(kept, origin=origin)
+    taken = cut(signal, 0, step, step + 1)
     return reshaped(taken, signal.shape[1:]).with_data(
         taken.data.reshape(taken.replicas, *taken.held[1:]), origin=origin
     )

@@ -80,6 +80,7 @@ class Signal:
         backward: whether it is a gradient.
         bases: the pre-activations that it is a function of, entry by entry; none if that is not
             known.
+        rows: of what a loop stacked, where the stack does not hold them as they were; else None.
     """
 
     data: Any
@@ -92,6 +93,7 @@ class Signal:
     strays: Fluctuation = Fluctuation()
     backward: bool = False
     bases: tuple[Base, ...] = ()
+    rows: "tuple[Signal | None, ...]" = ()
 
     def __post_init__(self):
         if not len(self.shape) == len(self.roles) == self.data.ndim - 1:
@@ -115,10 +117,10 @@ class Signal:
         return bool(self.origin)
 
     def with_data(self, data, **changes: Any) -> "Signal":
-        """Return the signal with other data, whose bases are not known unless they are given."""
+        """Return the signal with other data, whose bases and rows are not known unless given."""
         if not changes.get("bases"):  # these would say how it strays
             changes = {"strays": self.carried, "bases": ()} | changes
-        return replace(self, data=data, **changes)
+        return replace(self, data=data, **{"rows": (), **changes})
 
     @cached_property
     def carried(self) -> Fluctuation:
