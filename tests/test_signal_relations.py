@@ -194,3 +194,24 @@ def test_a_branch_that_is_added_to_the_inputs_makes_a_new_level():
     params = {"w": KERNEL, "down": (flaxinit.lecun(), (WIDTH, 64)), "last": (LAST[0], (64, 8))}
     *_, last = forecast(params, apply, x(8, 64)).layers
     assert last.sigma_w2_wanted == pytest.approx(1, rel=1e-5)
+
+
+def test_the_gradient_of_a_complex_convolution():
+    """E|dW|² = places · E|x|², for a gradient of unit size at each output.
+
+    That of one channel is a mean of exponential variables, whose standard deviation is their mean;
+    of WIDTH independent channels it is at most 1/√WIDTH of it.
+    """
+    inputs = jax.lax.complex(x(4, 8, 8), jax.random.normal(jax.random.key(1), (4, 8, 8)))
+
+    def apply(p, x):
+        around = jnp.concatenate([x[:, -1:], x, x[:, :1]], axis=1)
+        dimensions = ("NHC", "HIO", "NHC")
+        return jax.lax.conv_general_dilated(
+            around, p["w"], (1,), "VALID", dimension_numbers=dimensions
+        )
+
+    kernel = flaxinit.lecun(dtype=jnp.complex64), (3, 8, WIDTH)
+    (layer,) = forecast({"w": kernel}, apply, inputs, backward=True).layers
+    wanted = 32 * float(jnp.mean(jnp.abs(inputs) ** 2))
+    assert layer.gradient_parameter == pytest.approx(wanted, rel=4 / math.sqrt(WIDTH))

@@ -63,8 +63,8 @@ def programs(
     """Trace a model; nothing is computed.
 
     Parameters are what an optimizer changes: the collection ``params`` of a Linen module, the
-    ``nnx.Param`` of an NNX module, the floating arrays that ``init`` of a pair returns. All other
-    arrays are state.
+    ``nnx.Param`` of an NNX module, the floating and complex arrays that ``init`` of a pair returns.
+    All other arrays are state.
 
     Args:
         model: a Linen module, a function of ``nnx.Rngs`` that builds an NNX module, or a pair
@@ -298,7 +298,7 @@ def _pair(init: Callable, apply: Callable, options: dict[str, Any]) -> _Function
                     "equinox.filter(module, equinox.is_array)."
                 )
         leaves, tree = jax.tree.flatten(made)
-        floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+        floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
         structure[:] = [floating, tree]
         if all(floating):
             return tree.unflatten(leaves), []

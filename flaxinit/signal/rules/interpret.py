@@ -164,7 +164,8 @@ class Interpreter:
         if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:
             return self.meetings.convolution(equation, signals)
         one, other = signals
-        if one.origin is other.origin is None and one.backward != other.backward:
+        real = not any(np.iscomplexobj(signal.data) for signal in signals)
+        if real and one.origin is other.origin is None and one.backward != other.backward:
             return of_convolution(equation, signals, self.limits)
         return None
 
