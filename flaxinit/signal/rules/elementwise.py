@@ -134,7 +134,9 @@ def _leveled(name: str, signals: Sequence[Signal], result: Signal) -> Signal:
         return replace(result, level=result.second_moment() if floating else math.nan)
     if name in ("add", "add_any", "sub"):
         # A number of the program, as in 1 + tanh(x), is part of an activation; an input is not.
-        fixed = [x for x in signals if x.is_parameter or (x.known and x.origin is None)]
+        # What is 0, as the first state of a loop, adds nothing.
+        inputs = (x for x in signals if x.known and x.origin is None and np.any(x.data))
+        fixed = [*inputs, *(x for x in signals if x.is_parameter)]
         if not (result.backward or fixed) and not independent(signals, result.roles):
             return result
         squares = [signal.second_moment() for signal in signals]
