@@ -269,6 +269,60 @@ def test_a_tied_head_knows_the_rows_that_were_looked_up():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("repeats", [4, 32])
+def test_the_gradient_of_a_kernel_that_is_repeated_for_several_heads(repeats):
+    """Grouped-query attention: each head has a query of its own, and several share a key."""
+    shapes = {"query": (32, repeats * 32), "key": (32, 32), "value": (32, 32)}
+    shapes["out"] = (repeats * 32, 32)
+    inputs = x(2, 6, 32)
+
+    def init(key, inputs):
+        keys = zip(jax.random.split(key, len(shapes)), shapes.items(), strict=True)
+        return {name: flaxinit.lecun()(k, shape) for k, (name, shape) in keys}
+
+    def apply(w, inputs):
+        def heads(kernel):
+            split = kernel.reshape(32, 2, -1, 16)
+            whole = jnp.broadcast_to(split, (32, 2, repeats, 16)).reshape(32, -1)
+            return (inputs @ whole).reshape(2, 6, -1, 16)
+
+        made = jax.nn.dot_product_attention(*(heads(w[n]) for n in ("query", "key", "value")))
+        return made.reshape(2, 6, -1) @ w["out"]
+
+    def squares(key):
+        first, last = jax.random.split(key)
+        out, pull = jax.vjp(lambda w: apply(w, inputs), init(first, inputs))
+        (slopes,) = pull(jax.random.normal(last, out.shape))
+        return jax.tree.map(lambda y: jnp.mean(y**2), slopes)
+
+    draws = jax.jit(jax.vmap(squares))(jax.random.split(jax.random.key(1), DRAWS))
+    report = flaxinit.forecast((init, apply), inputs, backward=True)
+    forecast = {layer.path: layer.gradient_parameter for layer in report.layers}
+    assert forecast.keys() == shapes.keys()
+    assert not outside(forecast, {n: np.asarray(y) for n, y in draws.items()}, NARROW)
+
+
+@pytest.mark.parametrize("shape", [(64, 2 * 4096), (64, 2, 4096)])
+def test_parts_of_a_wide_kernel_are_independent(shape):
+    """As queries and keys of one kernel are: E[(u v)²] = E[u²] E[v²], E[(u + v)²] = 2 E[u²]."""
+    inputs = jnp.ones((2, 64))
+
+    def init(key, inputs):
+        first, last = jax.random.split(key)
+        return [jax.random.normal(first, shape) / 8, flaxinit.lecun()(last, (4096, 4))]
+
+    def square(join):
+        def apply(w, inputs):
+            parts = jnp.tensordot(inputs, w[0], 1).reshape(2, 2, 4096)
+            return join(parts[:, 0], parts[:, 1]) @ w[1]
+
+        return flaxinit.forecast((init, apply), inputs).layers[-1].signal_in
+
+    # Of 2048 channels: Var (u v)² = 8, and Var (u + v)² = 8.
+    assert square(jnp.multiply) == pytest.approx(1, abs=5 * (8 / 2048) ** 0.5)
+    assert square(jnp.add) == pytest.approx(2, abs=5 * (8 / 2048) ** 0.5)
+
+
 def test_an_nnx_module_is_built_by_a_function_of_its_random_numbers():
     def build(rngs):
         return Block(64, rngs)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from flaxinit.signal.samples.limits import parts
 from flaxinit.signal.samples.signals import (
     CONSTANT,
     PLACE,
@@ -99,14 +100,9 @@ def _block(signal: Signal, old: list[int], sizes: list[int]) -> tuple[Signal, li
     if len(old) > 1:  # constant axes among others are written out
         signal = expanded(signal, old)
     held = math.prod(signal.held[axis] for axis in old)
-    target: list[int] = []
-    for size in reversed(sizes):  # the last axes stay whole
-        part = min(size, held)
-        target.append(part)
-        held //= part
-    target.reverse()
+    target = list(parts(sizes, held))
     kept = math.prod(target)
-    if kept < math.prod(signal.held[axis] for axis in old):  # not a multiple of what stays whole
+    if kept < held:  # not a multiple of what stays whole
         first = len([axis for axis in range(len(signal.shape)) if axis < old[0]])
         shape = (*signal.data.shape[: first + 1], -1, *signal.data.shape[old[-1] + 2 :])
         data = np.take(signal.data.reshape(shape), np.arange(kept), axis=first + 1)

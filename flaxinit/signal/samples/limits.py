@@ -28,6 +28,29 @@ def must_fit(entries: float, operation: str, shape: Sequence[int]) -> None:
         )
 
 
+def parts(shape: Sequence[int], room: int) -> tuple[int, ...]:
+    """Return how many entries of each axis to hold, so that there is room for their product.
+
+    One axis is held in part, the first that keeps several entries, since one alone would stand for
+    all: a few axes in front, as queries, keys and values have, stay whole. So do the last axes, for
+    a head's channels are summed one by one.
+
+    >>> parts((64, 128), 4096), parts((2, 4096), 4096), parts((3, 32, 128), 4096)
+    ((32, 128), (2, 2048), (3, 10, 128))
+    """
+    held = list(shape)
+    if (size := math.prod(shape)) <= room:
+        return tuple(held)
+    for axis, n in enumerate(shape):
+        if n * room >= 2 * size:
+            held[axis] = n * room // size
+            return tuple(held)
+    for axis in reversed(range(len(shape))):  # no axis alone is long enough
+        held[axis] = min(shape[axis], room)
+        room //= held[axis]
+    return tuple(held)
+
+
 @dataclass(frozen=True)
 class Limits:
     """Sizes of samples.
@@ -54,19 +77,15 @@ class Limits:
     def hold(self, shape: Sequence[int], places: int = 1) -> tuple[int, ...]:
         """Return how many entries to hold of the width axes of a draw at so many places.
 
-        The last axes stay whole: a head's channels are summed one by one.
-
         >>> Limits().hold((12, 64)), Limits().hold((64, 128)), Limits().hold((28672,))
         ((12, 64), (32, 128), (4096,))
         """
         room = max(1, min(self.cap, self.entries // max(places, 1)))
-        held = []
-        for size in reversed(shape):
-            most = min(room, self.longest)
-            part = size if size <= most else _divisor(size, most)
-            held.append(part)
-            room = max(1, room // part)
-        return tuple(reversed(held))
+        most = (min(part, self.longest) for part in parts(shape, room))
+        return tuple(
+            size if size <= part else _divisor(size, part)
+            for size, part in zip(shape, most, strict=True)
+        )
 
     def replicas(self, held: Sequence[int], places: int = 1) -> int:
         """Return how many replicas make enough particles with width axes of these held sizes."""
@@ -88,5 +107,5 @@ def _divisor(size: int, most: int) -> int:
 
     A held axis whose size divides the true one can be split like that.
     """
-    parts = range(-(-size // most), min(size, 64 * size // most) + 1)
-    return next((size // part for part in parts if size % part == 0), most)
+    shares = range(-(-size // most), min(size, 64 * size // most) + 1)
+    return next((size // share for share in shares if size % share == 0), most)
