@@ -1,6 +1,7 @@
 """The interpreter of signals: known values are computed, laws are read, nothing large is stored."""
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -158,6 +159,22 @@ def test_wide_axes_are_held_in_part_and_counted_whole():
     program = jax.make_jaxpr(lambda x: (x * x).sum(-1))(jax.ShapeDtypeStruct((4, 2**20), "float32"))
     (result,) = interpreter().run(program, [signal])
     assert result.data / 2**20 == pytest.approx(1, abs=4 * np.sqrt(2 / np.prod(held)))
+
+
+@pytest.mark.parametrize("held", [(4, 1), (4, 2), (16, 1)])
+@pytest.mark.parametrize("common", [0.0, 0.25, 1.0])
+def test_a_sum_of_gradients_over_channels_has_the_moment_of_all_of_them(held, common):
+    """n E[g²] + n (n - 1) E[g g'], for gradients with a common part or without."""
+    rng, replicas, shape = np.random.default_rng(0), 2**18, (16, 8)
+    own, same = rng.standard_normal((replicas, *held)), rng.standard_normal((replicas, 1, 1))
+    data = np.sqrt(1 - common) * own + np.sqrt(common) * same
+    signal = Signal(data, shape, (WIDTH, WIDTH), frozenset({1}), None, backward=True)
+    program = jax.make_jaxpr(jnp.sum)(jax.ShapeDtypeStruct(shape, "float32"))
+    (result,) = interpreter().run(program, [signal])
+    n, m = math.prod(shape), math.prod(held)
+    # The mean of the squares of so many Gaussian sums strays by √(2/replicas) of itself.
+    chance = n**2 * (1 / m + common) * math.sqrt(2 / replicas)
+    assert result.second_moment() == pytest.approx(n + n * (n - 1) * common, abs=5 * chance)
 
 
 @pytest.mark.parametrize("count", [256, 257, 20])

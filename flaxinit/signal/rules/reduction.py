@@ -1,11 +1,18 @@
-"""Sums and extrema over axes. A held entry stands for its share of the true ones."""
+"""Sums and extrema over axes. A held entry stands for its share of the true ones.
 
+So it does in a sum of channels that is near its mean, as that of a norm is. A sum of gradients of
+channels need not be: of m held gradients g and n true ones,
+
+    E[(Σ_m g)²] = m E[g²] + m(m - 1) E[g g'],    E[(Σ_n g)²] = n E[g²] + n(n - 1) E[g g'].
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from flaxinit.signal.samples.signals import Signal, expanded
+from flaxinit.signal.samples.signals import WIDTH, Signal, expanded
 
 _REDUCED: dict[str, Callable[..., np.ndarray]] = {
     "reduce_and": np.all,
@@ -32,7 +39,7 @@ def reduced(equation, signals: Sequence[Signal]) -> Signal:
     with np.errstate(all="ignore"):
         data = _REDUCED[name](signal.data, axis=argument) if over else signal.data
         if name == "reduce_sum":
-            data = data * signal.share(axes)
+            data = data * _true_terms(signal, axes, data)
     dtype = equation.outvars[0].aval.dtype
     return signal.with_data(
         data.astype(dtype) if dtype.kind in "biu" else data,
@@ -42,3 +49,18 @@ def reduced(equation, signals: Sequence[Signal]) -> Signal:
         # The maximum of a part of a width axis is not that of all of it.
         sampled=signal.sampled or bool(partial and name not in ("reduce_sum",)),
     )
+
+
+def _true_terms(signal: Signal, axes: Sequence[int], total: np.ndarray) -> float:
+    """Return the ratio of a sum's true size to that of the sum over the held entries."""
+    drawn = [axis for axis in axes if signal.backward and signal.roles[axis] == WIDTH]
+    held, true = (math.prod(sizes[i] for i in drawn) for sizes in (signal.held, signal.shape))
+    if held == true or not np.any(total):
+        return signal.share(axes)
+    others = tuple(axis for axis in axes if axis not in drawn)
+    terms = np.sum(signal.data, axis=tuple(axis + 1 for axis in others))
+    square, of_sum = (float(np.mean(np.abs(each) ** 2)) for each in (terms, total))
+    # One entry says nothing of E[g g']: gradients of channels are taken to be independent.
+    common = (of_sum - held * square) / (held * (held - 1)) if held > 1 else 0.0
+    wanted = max(0.0, true * (square + (true - 1) * common))
+    return signal.share(others) * math.sqrt(wanted / of_sum)
