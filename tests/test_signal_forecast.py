@@ -269,8 +269,17 @@ def test_a_tied_head_knows_the_rows_that_were_looked_up():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("repeats", [4, 32])
-def test_the_gradient_of_a_kernel_that_is_repeated_for_several_heads(repeats):
+def broadcast(kernel, repeats):
+    shape = (*kernel.shape[:2], repeats, kernel.shape[2])
+    return jnp.broadcast_to(kernel[:, :, None], shape)
+
+
+def looked_up(kernel, repeats):
+    return kernel[:, jnp.arange(kernel.shape[1] * repeats) // repeats]
+
+
+@pytest.mark.parametrize(("repeats", "wide"), [(4, broadcast), (32, broadcast), (4, looked_up)])
+def test_the_gradient_of_a_kernel_that_is_repeated_for_several_heads(repeats, wide):
     """Grouped-query attention: each head has a query of its own, and several share a key."""
     shapes = {"query": (32, repeats * 32), "key": (32, 32), "value": (32, 32)}
     shapes["out"] = (repeats * 32, 32)
@@ -281,12 +290,10 @@ def test_the_gradient_of_a_kernel_that_is_repeated_for_several_heads(repeats):
         return {name: flaxinit.lecun()(k, shape) for k, (name, shape) in keys}
 
     def apply(w, inputs):
-        def heads(kernel):
-            split = kernel.reshape(32, 2, -1, 16)
-            whole = jnp.broadcast_to(split, (32, 2, repeats, 16)).reshape(32, -1)
-            return (inputs @ whole).reshape(2, 6, -1, 16)
-
-        made = jax.nn.dot_product_attention(*(heads(w[n]) for n in ("query", "key", "value")))
+        shared = (wide(w[name].reshape(32, 2, 16), repeats) for name in ("key", "value"))
+        kernels = (y.reshape(32, -1) for y in (w["query"], *shared))
+        heads = [(inputs @ y).reshape(2, 6, -1, 16) for y in kernels]
+        made = jax.nn.dot_product_attention(*heads)
         return made.reshape(2, 6, -1) @ w["out"]
 
     def squares(key):

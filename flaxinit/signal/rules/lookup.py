@@ -112,6 +112,8 @@ class Sums(NamedTuple):
 def summed(equation, signals: Sequence[Signal]) -> Sums | None:
     """Sum the updates of a scatter-add to an array of zeros; None for another scatter.
 
+    None as well if updates are held in part, as those of channels are.
+
     An update beyond the array is dropped, unless the scatter clips its index.
     """
     target, indices, updates = signals
@@ -127,6 +129,8 @@ def summed(equation, signals: Sequence[Signal]) -> Sums | None:
         return None
     places = [i for i in range(len(updates.shape)) if i not in window]
     full = permuted(expanded(updates, places), (*places, *window))
+    if full.held[: len(places)] != full.shape[: len(places)]:
+        return None
     found = np.broadcast_to(indices.data[0, ..., 0], indices.shape[:-1]).reshape(-1)
     data = full.data.reshape(full.replicas, len(found), *full.held[len(places) :])
     size = target.shape[axis]
