@@ -31,26 +31,20 @@ def must_fit(entries: float, operation: str, shape: Sequence[int]) -> None:
 def parts(shape: Sequence[int], room: int) -> tuple[int, ...]:
     """Return how many entries of each axis to hold, so that there is room for their product.
 
-    Parts of one kernel, as queries and keys, are a few in front of many channels. They stay whole:
-    one alone would stand for all. So do the last axes, for a head's channels are summed one by
-    one. Where there is no room for several heads, one has to do.
+    Parts of one kernel, as queries and keys are, stay whole: one alone would stand for all. They
+    are few in front of many channels, at most the root of what is held of these. Of heads some
+    stand for all. Their channels, which are summed one by one, are cut last.
 
     >>> parts((64, 128), 4096), parts((2, 4096), 4096), parts((3, 32, 128), 4096)
     ((32, 128), (2, 2048), (3, 10, 128))
     >>> parts((12, 64), 64), parts((3, 12, 64), 256)
     ((1, 64), (3, 1, 64))
     """
-    held, size = list(shape), math.prod(shape)
-    if size <= room:
-        return tuple(held)
-    for axis, n in enumerate(shape):
-        part = n * room // size
-        if part >= max(2, math.prod(shape[:axis])):  # still more than the parts in front
-            held[axis] = part
-            return tuple(held)
-    # The longest axis first, and the last one last.
-    for axis in [*sorted(range(len(shape) - 1), key=shape.__getitem__)[::-1], len(shape) - 1]:
-        held[axis] = max(1, min(held[axis], held[axis] * room // math.prod(held)))
+    held = list(shape)
+    while (size := math.prod(held)) > room:
+        behind = (math.prod(held[axis + 1 :]) * room // size for axis in range(len(held)))
+        axis = next(axis for axis, n in enumerate(behind) if n < held[axis] ** 2)
+        held[axis] = max(1, held[axis] * room // size)
     return tuple(held)
 
 
