@@ -55,7 +55,7 @@ def _true_terms(signal: Signal, axes: Sequence[int], total: np.ndarray) -> float
     """Return the ratio of a sum's true size to that of the sum over the held entries."""
     drawn = [axis for axis in axes if signal.backward and signal.roles[axis] == WIDTH]
     held, true = (math.prod(sizes[i] for i in drawn) for sizes in (signal.held, signal.shape))
-    if held == true or not np.any(total):
+    if held == true:
         return signal.share(axes)
     others = tuple(axis for axis in axes if axis not in drawn)
     terms = np.sum(signal.data, axis=tuple(axis + 1 for axis in others))
@@ -63,4 +63,4 @@ def _true_terms(signal: Signal, axes: Sequence[int], total: np.ndarray) -> float
     # One entry says nothing of E[g g']: gradients of channels are taken to be independent.
     common = (of_sum - held * square) / (held * (held - 1)) if held > 1 else 0.0
     wanted = max(0.0, true * (square + (true - 1) * common))
-    return signal.share(others) * math.sqrt(wanted / of_sum)
+    return signal.share(others) * math.sqrt(wanted / of_sum) if of_sum else 1.0
