@@ -21,8 +21,8 @@ from flaxinit.signal.samples.signals import (
     Signal,
     exact,
     expanded,
+    in_part,
     is_key,
-    is_whole,
     joined,
     wide,
 )
@@ -47,8 +47,9 @@ def run(
     Raises:
         TooLargeError: if an operand is held in part and too large to be held whole.
     """
-    signals = [expanded(signal, range(len(signal.shape))) for signal in signals]
-    if not all(map(is_whole, signals)):
+    constant = [[i for i in range(len(x.shape)) if not in_part(x, i)] for x in signals]
+    signals = [expanded(signal, axes) for signal, axes in zip(signals, constant, strict=True)]
+    if any(signal.held != signal.shape for signal in signals):
         signals = [_whole(signal, equation.primitive.name, limits, rng) for signal in signals]
     many = [signal.replicas > 1 for signal in signals]
     replicas = min((s.replicas for s in signals if s.replicas > 1), default=1)

@@ -14,7 +14,15 @@ from jax.lax import GatherScatterMode
 
 from flaxinit.signal.rules.movement import cut, permuted
 from flaxinit.signal.samples.limits import Limits
-from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, expanded, joined
+from flaxinit.signal.samples.signals import (
+    CONSTANT,
+    PLACE,
+    WIDTH,
+    Signal,
+    expanded,
+    in_part,
+    joined,
+)
 
 # Rows that were drawn, by origin of the table and place in it.
 Rows = dict[tuple[Any, int], np.ndarray]
@@ -128,9 +136,9 @@ def summed(equation, signals: Sequence[Signal]) -> Sums | None:
     if tuple(updates.shape[n] for n in window) != others:
         return None
     places = [i for i in range(len(updates.shape)) if i not in window]
-    full = permuted(expanded(updates, places), (*places, *window))
-    if full.held[: len(places)] != full.shape[: len(places)]:
+    if any(in_part(updates, place) for place in places):
         return None
+    full = permuted(expanded(updates, places), (*places, *window))
     found = np.broadcast_to(indices.data[0, ..., 0], indices.shape[:-1]).reshape(-1)
     data = full.data.reshape(full.replicas, len(found), *full.held[len(places) :])
     size = target.shape[axis]

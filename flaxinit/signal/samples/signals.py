@@ -262,5 +262,7 @@ def expanded(signal: Signal, axes: Sequence[int], sizes: Sequence[int] | None = 
     return signal.with_data(np.broadcast_to(signal.data, shape))
 
 
-def is_whole(signal: Signal) -> bool:
-    return all(h in (1, n) for h, n in zip(signal.held, signal.shape, strict=True))
+def in_part(signal: Signal, axis: int) -> bool:
+    """Return whether an axis is of a gradient's channels, which differ, and not all are held."""
+    channels = signal.backward and signal.roles[axis] == WIDTH
+    return channels and signal.held[axis] < signal.shape[axis]
