@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
+from flaxinit.signal.samples.draws import rescaled
+
 # Of signs and transforms: an entry of O looks Gaussian after two.
 _ROUNDS = 3
 _SINGULAR = 1e-10
@@ -96,9 +98,7 @@ class Again:
         rest = rest[:, : self.made.shape[1]] * math.sqrt(rest.shape[1])
         y = self.made @ np.swapaxes(known, 1, 2) + rest
         wanted = np.sum(inputs**2, axis=-1) if squares is None else squares
-        found = np.mean(y**2, axis=1)
-        ratio = np.divide(wanted, found, out=np.zeros_like(found), where=found > 0)
-        return y * np.sqrt(ratio)[:, None]
+        return rescaled(y, np.broadcast_to(wanted, y[:, 0].shape)[:, None], (1,))
 
 
 def fitted(inputs: np.ndarray, terms: int) -> np.ndarray:

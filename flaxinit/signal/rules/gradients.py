@@ -16,11 +16,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from flaxinit.signal.rules.kernels import rescaled
 from flaxinit.signal.rules.lookup import summed
 from flaxinit.signal.rules.movement import permuted
 from flaxinit.signal.rules.products import axes_of
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
+from flaxinit.signal.samples.draws import rescaled
 from flaxinit.signal.samples.limits import Limits, must_fit
 from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, joined
 

@@ -164,6 +164,7 @@ class Interpreter:
         if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:
             return self.meetings.convolution(equation, signals)
         one, other = signals
+        # The rule pairs real gradients; a product of complex signals is computed entry by entry.
         real = not any(np.iscomplexobj(signal.data) for signal in signals)
         if real and one.origin is other.origin is None and one.backward != other.backward:
             return of_convolution(equation, signals, self.limits)

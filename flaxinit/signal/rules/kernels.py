@@ -20,7 +20,7 @@ from scipy.linalg import solve_triangular
 
 from flaxinit.signal.rules.again import Again
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
-from flaxinit.signal.samples.draws import compressed, gaussian
+from flaxinit.signal.samples.draws import compressed, gaussian, rescaled
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import Signal
 
@@ -315,13 +315,6 @@ def with_gram(y: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     found = compressed(y.T @ y / len(y))
     y = solve_triangular(found, y.T, lower=True).T @ compressed(wanted).T
     return rescaled(y, np.diagonal(wanted)[None], (0,))
-
-
-def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Rescale samples to these second moments, in the mean over these axes."""
-    wanted = np.mean(squares, axis=axes, keepdims=True)
-    found = np.mean(np.abs(y) ** 2, axis=axes, keepdims=True)
-    return y * np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
 
 
 # Entries of first uses that are kept: half a gigabyte.

@@ -97,7 +97,7 @@ class Meetings:
 
     def _enters(self, w: Signal, x: Signal, axes: Any) -> None:
         self.observer.enters(w, x)
-        if (w.origin, axes) in {key[:2] for key in self.kernels.lost}:
+        if any((w.origin, axes, part) in self.kernels.lost for part in _PARTS):
             self.observer.forgotten(w)
 
     def dot_general(self, equation, signals: Sequence[Signal], side: int) -> Signal:
@@ -122,11 +122,11 @@ class Meetings:
         cuts = itertools.pairwise(np.cumsum([0, *map(len, groups)]))
         sizes = [full.held[a:b] for a, b in cuts]
 
-        def multiplied(w: Signal, x: np.ndarray, part: str) -> np.ndarray:
+        def multiplied(kernel: Signal, x: np.ndarray, part: str) -> np.ndarray:
             return self.kernels.multiply(
                 x,
                 share,
-                law(w, own.summed),
+                known if kernel is w else law(kernel, own.summed),
                 tuple(w.shape[axis] for axis in own.free),
                 (w.origin, own, part),
                 apart=self.apart(full),
@@ -179,13 +179,13 @@ class Meetings:
         outputs = w.shape[w_spec[0]] // groups
         samples, positions = signal.held[0], window.outputs(signal.held[1 : 1 + rank])
 
-        def multiplied(w: Signal, data: np.ndarray, part: str) -> np.ndarray:
-            known, key = law(w, w_spec[1:]), (w.origin, axes, part)
+        def multiplied(kernel: Signal, data: np.ndarray, part: str) -> np.ndarray:
+            entries, key = known if kernel is w else law(kernel, w_spec[1:]), (w.origin, axes, part)
             if signal.roles[rank + 1] == WIDTH:
-                return self.kernels.groups_of_channels(data, window, share, known, outputs, key)
-            cut, each, squares, known, terms = self._seen(data, window, share, known)
+                return self.kernels.groups_of_channels(data, window, share, entries, outputs, key)
+            cut, each, squares, entries, terms = self._seen(data, window, share, entries)
             cut = cut[:, :, None, None]  # kernels, and no channels or uses apart
-            return self.kernels.multiply(cut, each, known, (outputs,), key, squares, terms)
+            return self.kernels.multiply(cut, each, entries, (outputs,), key, squares, terms)
 
         y = _in_parts(w, signal.data, 1, multiplied)
         # replicas, groups, outputs, samples, positions...
@@ -277,6 +277,10 @@ class Meetings:
         return result
 
 
+# What a kernel may be: whole, or a part of a complex one. It is in the name of its draw.
+_PARTS = "", "real", "imaginary"
+
+
 def _in_parts(
     w: Signal, x: np.ndarray, axis: int, multiplied: Callable[[Signal, np.ndarray, str], np.ndarray]
 ) -> np.ndarray:
@@ -289,18 +293,19 @@ def _in_parts(
         multiplied: (real kernel, real signal, the part that the kernel is) -> products, with
             places last.
     """
-    kernels = [(w, 1, "")]
+    whole, real, imaginary = _PARTS
+    kernels = [(w, 1, whole)]
     if np.iscomplexobj(w.data):
-        whole = ((np.real(w.data), 1, "real"), (np.imag(w.data), 1j, "imaginary"))
-        drawn = [each for each in whole if np.any(each[0])] or whole[:1]
+        both = ((np.real(w.data), 1, real), (np.imag(w.data), 1j, imaginary))
+        drawn = [each for each in both if np.any(each[0])] or both[:1]
         kernels = [(w.with_data(data), unit, part) for data, unit, part in drawn]
     parts = np.concatenate([np.real(x), np.imag(x)], axis) if np.iscomplexobj(x) else x
     y, *others = (unit * multiplied(kernel, parts, part) for kernel, unit, part in kernels)
     for other in others:
         y = y[: len(other)] + other[: len(y)]
     if parts is not x:
-        real, imaginary = np.split(y, 2, axis=-1)
-        y = real + 1j * imaginary
+        one, other = np.split(y, 2, axis=-1)
+        y = one + 1j * other
     return y
 
 

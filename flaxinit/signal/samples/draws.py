@@ -63,9 +63,15 @@ def _exactly(
     y = np.concatenate([y, -y])[rng.permutation(2 * half)[:count]]
     if not whiten or squares is not None:
         wanted = np.sum(factor**2, axis=-1) if squares is None else squares
-        found = np.mean(y**2, axis=0)
-        y *= np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
+        return rescaled(y, wanted[None], (0,))
     return y
+
+
+def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Rescale samples to these second moments, in the mean over these axes."""
+    wanted = np.mean(squares, axis=axes, keepdims=True)
+    found = np.mean(np.abs(y) ** 2, axis=axes, keepdims=True)
+    return y * np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
 
 
 # Fewer whitened vectors would all be of one length, far from Gaussian.
