@@ -210,3 +210,73 @@ def test_cells_that_are_one_function_have_one_factor():
     )
     # Two samples, of which a second moment has an error of 1/√particles at each of six steps.
     assert joined == pytest.approx(plain, rel=z_score(1) * (6 / 4096) ** 0.5)
+
+
+def test_a_kernel_that_is_used_again_is_the_same_kernel():
+    """W x + W x = 2 W x has four times the second moment; two kernels would have twice."""
+
+    def init(key, x):
+        return [flaxinit.lecun()(key, shape) for shape in ((32, 256), (256, 10))]
+
+    def total(apply):
+        report = flaxinit.forecast((init, apply), x(4, 32))
+        return report.layers[-1].signal_in / report.layers[0].signal_out
+
+    assert total(lambda w, x: (x @ w[0] + x @ w[0]) @ w[1]) == pytest.approx(4)
+    # And partly the same input: E(u + v)² = 2 + 2c.
+    a = np.asarray(x(4, 32), np.float64)
+    expected = np.sum((a + np.roll(a, 1, axis=0)) ** 2) / np.sum(a**2)
+    rolled = total(lambda w, x: (x @ w[0] + jnp.roll(x, 1, axis=0) @ w[0]) @ w[1])
+    assert rolled == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("window", [(), (3,)], ids=["dense", "convolution"])
+def test_gradients_of_the_uses_of_a_kernel_are_correlated(window):
+    """W x + W x has the gradient 2 δ x. W u + W v has δ (u + v), and E(u + v)² = 2 + 2c."""
+    inputs, axes = x(8, *(5 for _ in window), 32), ("NWC", "WIO", "NWC")
+
+    def init(key, x):
+        fans = ((32, 256), (256, 256), (256, 256))
+        return [flaxinit.lecun()(key, (*window, *each)) for each in fans]
+
+    def meet(x, w):
+        if not window:
+            return x @ w
+        return jax.lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=axes)
+
+    def gradient(uses):
+        def apply(w, x):
+            h = meet(x, w[0])
+            return meet(sum(meet(jnp.roll(h, n, axis=0), w[1]) for n in uses), w[2])
+
+        report = flaxinit.forecast((init, apply), inputs, backward=True)
+        (square,) = {layer.gradient_parameter for layer in report.layers if layer.path == "1"}
+        return square
+
+    once = gradient([0])
+    assert gradient([0, 0]) == pytest.approx(4 * once)
+    a = np.asarray(inputs, np.float64)
+    expected = np.sum((a + np.roll(a, 1, axis=0)) ** 2) / np.sum(a**2)
+    # c is the mean of 4096 products, and differs a little where windows end.
+    assert gradient([0, 1]) == pytest.approx(expected * once, rel=5 / 4096**0.5)
+
+
+@pytest.mark.parametrize("width", [48, 64, 100])
+def test_a_kernel_may_meet_the_inputs_and_then_what_it_made(width):
+    dense, x = nn.Dense(width), jax.random.normal(jax.random.key(0), (8, width))
+    model = nn.Sequential([dense, nn.tanh, dense, nn.tanh, dense])
+    found = [layer.signal_out for layer in flaxinit.forecast(model, x).layers]
+
+    def draw(key):
+        kernel, squares, h = model.init(key, x)["params"]["layers_0"]["kernel"], [], x
+        for _ in found:
+            squares.append(jnp.mean((h @ kernel) ** 2))
+            h = jnp.tanh(h @ kernel)
+        return jnp.stack(squares)
+
+    draws = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(1), 64)))
+    error = draws.std(axis=0) / np.sqrt(len(draws))
+    # The theory is that of wide layers: a share of 1/width is what it may miss.
+    assert np.all(
+        np.abs(draws.mean(axis=0) - found) < z_score(3) * error + 2 / width * draws.mean(axis=0)
+    )

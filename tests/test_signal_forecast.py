@@ -3,7 +3,6 @@
 import io
 from functools import partial
 
-import equinox as eqx
 import flax.linen as nn
 import haiku as hk
 import jax
@@ -137,76 +136,6 @@ def test_a_recurrent_cell_has_an_entry_for_each_step():
     assert not outside({"": report.layers[-1].signal_out}, {"": np.array(last)}, NARROW)
 
 
-def test_a_kernel_that_is_used_again_is_the_same_kernel():
-    """W x + W x = 2 W x has four times the second moment; two kernels would have twice."""
-
-    def init(key, x):
-        return [flaxinit.lecun()(key, shape) for shape in ((32, 256), (256, 10))]
-
-    def total(apply):
-        report = flaxinit.forecast((init, apply), x(4, 32))
-        return report.layers[-1].signal_in / report.layers[0].signal_out
-
-    assert total(lambda w, x: (x @ w[0] + x @ w[0]) @ w[1]) == pytest.approx(4)
-    # And partly the same input: E(u + v)² = 2 + 2c.
-    a = np.asarray(x(4, 32), np.float64)
-    expected = np.sum((a + np.roll(a, 1, axis=0)) ** 2) / np.sum(a**2)
-    rolled = total(lambda w, x: (x @ w[0] + jnp.roll(x, 1, axis=0) @ w[0]) @ w[1])
-    assert rolled == pytest.approx(expected, rel=1e-3)
-
-
-@pytest.mark.parametrize("window", [(), (3,)], ids=["dense", "convolution"])
-def test_gradients_of_the_uses_of_a_kernel_are_correlated(window):
-    """W x + W x has the gradient 2 δ x. W u + W v has δ (u + v), and E(u + v)² = 2 + 2c."""
-    inputs, axes = x(8, *(5 for _ in window), 32), ("NWC", "WIO", "NWC")
-
-    def init(key, x):
-        fans = ((32, 256), (256, 256), (256, 256))
-        return [flaxinit.lecun()(key, (*window, *each)) for each in fans]
-
-    def meet(x, w):
-        if not window:
-            return x @ w
-        return jax.lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=axes)
-
-    def gradient(uses):
-        def apply(w, x):
-            h = meet(x, w[0])
-            return meet(sum(meet(jnp.roll(h, n, axis=0), w[1]) for n in uses), w[2])
-
-        report = flaxinit.forecast((init, apply), inputs, backward=True)
-        (square,) = {layer.gradient_parameter for layer in report.layers if layer.path == "1"}
-        return square
-
-    once = gradient([0])
-    assert gradient([0, 0]) == pytest.approx(4 * once)
-    a = np.asarray(inputs, np.float64)
-    expected = np.sum((a + np.roll(a, 1, axis=0)) ** 2) / np.sum(a**2)
-    # c is the mean of 4096 products, and differs a little where windows end.
-    assert gradient([0, 1]) == pytest.approx(expected * once, rel=5 / 4096**0.5)
-
-
-@pytest.mark.parametrize("width", [48, 64, 100])
-def test_a_kernel_may_meet_the_inputs_and_then_what_it_made(width):
-    dense, x = nn.Dense(width), jax.random.normal(jax.random.key(0), (8, width))
-    model = nn.Sequential([dense, nn.tanh, dense, nn.tanh, dense])
-    found = [layer.signal_out for layer in flaxinit.forecast(model, x).layers]
-
-    def draw(key):
-        kernel, squares, h = model.init(key, x)["params"]["layers_0"]["kernel"], [], x
-        for _ in found:
-            squares.append(jnp.mean((h @ kernel) ** 2))
-            h = jnp.tanh(h @ kernel)
-        return jnp.stack(squares)
-
-    draws = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(1), 64)))
-    error = draws.std(axis=0) / np.sqrt(len(draws))
-    # The theory is that of wide layers: a share of 1/width is what it may miss.
-    assert np.all(
-        np.abs(draws.mean(axis=0) - found) < z_score(3) * error + 2 / width * draws.mean(axis=0)
-    )
-
-
 def test_rows_that_are_sorted_by_expert_meet_a_kernel_each():
     def init(key, x):
         experts = flaxinit.lecun(batch_axis=0)(key, (4, 32, 64))
@@ -268,7 +197,6 @@ def test_a_tied_head_knows_the_rows_that_were_looked_up():
     assert layer.signal_out == pytest.approx((19 + 256) / 20, rel=chance)
 
 
-@pytest.mark.slow
 def broadcast(kernel, repeats):
     shape = (*kernel.shape[:2], repeats, kernel.shape[2])
     return jnp.broadcast_to(kernel[:, :, None], shape)
@@ -330,6 +258,7 @@ def test_parts_of_a_wide_kernel_are_independent(shape):
     assert square(jnp.add) == pytest.approx(2, abs=5 * (8 / 2048) ** 0.5)
 
 
+@pytest.mark.slow
 def test_an_nnx_module_is_built_by_a_function_of_its_random_numbers():
     def build(rngs):
         return Block(64, rngs)
@@ -490,25 +419,6 @@ def test_a_narrow_terminal_shows_whole_paths_and_fewer_columns():
     assert "E[y²]" in lines[1] and "shape" not in lines[1]
 
 
-class Scores(nn.Module):
-    """Attention over so many positions that one sample of its weights does not fit."""
-
-    @nn.compact
-    def __call__(self, x):
-        w = self.param("query", flaxinit.lecun(), (64, 64))
-        q, k = x @ w, x @ self.param("key", flaxinit.lecun(), (64, 64))
-        return nn.softmax(jnp.einsum("btc,bsc->bts", q, k)) @ x
-
-
-class Factored(nn.Module):
-    """An operation without a rule on an array that is too large to be held whole."""
-
-    @nn.compact
-    def __call__(self, x):
-        w = self.param("kernel", flaxinit.lecun(), (64, 2**20))
-        return jnp.linalg.svd(x @ w, compute_uv=False)
-
-
 @pytest.mark.parametrize("bits", ["bfloat16", "float16", "float32"])
 def test_the_bits_of_a_number_are_those_of_its_dtype(bits):
     """Clearing the last bit of a number changes it by less than its precision."""
@@ -527,37 +437,6 @@ def test_the_bits_of_a_number_are_those_of_its_dtype(bits):
     assert second.signal_in == pytest.approx(first.signal_out, rel=2 * precision)
     # A cleared bit makes numbers smaller.
     assert second.signal_in < first.signal_out
-
-
-@pytest.mark.parametrize(
-    ("model", "inputs", "message"),
-    [
-        (3, (), "A model is a Linen module"),
-        (nn.Dense, (np.ones((2, 3), np.float32),), "the class Dense: build it"),
-        (nn.Dense(3), ((8, 16),), r"No input is an array; received \(8, 16\)"),
-        (nn.Dense(3), ([[1.0, 2.0]],), r"No input is an array; received \[\[1.0, 2.0\]\]"),
-        (nn.Dense(3), (np.ones((0, 3), np.float32),), r"batch is empty.*\(0, 3\)"),
-        (nn.Dense(3), (jax.ShapeDtypeStruct((0, 3), "float32"),), r"batch is empty.*\(0, 3\)"),
-        (
-            (lambda key, x: eqx.nn.MLP(3, 3, 3, 1, key=key), lambda m, x: jax.vmap(m)(x)),
-            (np.ones((2, 3), np.float32),),
-            r"activation is a .*equinox\.filter\(module, equinox\.is_array\)",
-        ),
-        (nn.Embed(3, 4), (jax.ShapeDtypeStruct((2,), jnp.int32),), "has no standard values"),
-        (nn.LayerNorm(), (np.ones((2, 3), np.float32),), "found no kernel at work"),
-        (nn.Dense(3), (np.full((2, 3), np.nan, np.float32),), "meets params/kernel is not finite"),
-        (Scores(), (jax.ShapeDtypeStruct((4, 2**14, 64), "float32"),), "GB.*after params/key"),
-        (Factored(), (jax.ShapeDtypeStruct((4, 64), "float32"),), "large.*after params/kernel"),
-    ],
-)
-def test_bad_input_is_named(model, inputs, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        flaxinit.forecast(model, *inputs)
-
-
-def test_a_tracer_has_no_values_to_forecast_from():
-    with pytest.raises(TypeError, match=r"traced, float32\[4,16\].*outside"):
-        jax.jit(lambda x: flaxinit.forecast(nn.Dense(8), x).layers[0].signal_out)(x(4, 16))
 
 
 def test_a_haiku_model_with_state_is_a_model():

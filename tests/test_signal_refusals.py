@@ -1,4 +1,4 @@
-"""What a model and its inputs must be for `audit` and its relatives, and what they say if not."""
+"""What a model and its inputs must be for `audit` and `forecast`, and what they say if not."""
 
 import equinox as eqx
 import flax.linen as nn
@@ -172,3 +172,53 @@ def test_particles_are_a_count(particles):
     ]:
         with pytest.raises(ValueError, match="particles must be a positive integer"):
             call(*model, x(4, 16), particles=particles)
+
+
+class Scores(nn.Module):
+    """Attention over so many positions that one sample of its weights does not fit."""
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("query", flaxinit.lecun(), (64, 64))
+        q, k = x @ w, x @ self.param("key", flaxinit.lecun(), (64, 64))
+        return nn.softmax(jnp.einsum("btc,bsc->bts", q, k)) @ x
+
+
+class Factored(nn.Module):
+    """An operation without a rule on an array that is too large to be held whole."""
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("kernel", flaxinit.lecun(), (64, 2**20))
+        return jnp.linalg.svd(x @ w, compute_uv=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (3, (), "A model is a Linen module"),
+        (nn.Dense, (np.ones((2, 3), np.float32),), "the class Dense: build it"),
+        (nn.Dense(3), ((8, 16),), r"No input is an array; received \(8, 16\)"),
+        (nn.Dense(3), ([[1.0, 2.0]],), r"No input is an array; received \[\[1.0, 2.0\]\]"),
+        (nn.Dense(3), (np.ones((0, 3), np.float32),), r"batch is empty.*\(0, 3\)"),
+        (nn.Dense(3), (jax.ShapeDtypeStruct((0, 3), "float32"),), r"batch is empty.*\(0, 3\)"),
+        (
+            (lambda key, x: eqx.nn.MLP(3, 3, 3, 1, key=key), lambda m, x: jax.vmap(m)(x)),
+            (np.ones((2, 3), np.float32),),
+            r"activation is a .*equinox\.filter\(module, equinox\.is_array\)",
+        ),
+        (nn.Embed(3, 4), (jax.ShapeDtypeStruct((2,), jnp.int32),), "has no standard values"),
+        (nn.LayerNorm(), (np.ones((2, 3), np.float32),), "found no kernel at work"),
+        (nn.Dense(3), (np.full((2, 3), np.nan, np.float32),), "meets params/kernel is not finite"),
+        (Scores(), (jax.ShapeDtypeStruct((4, 2**14, 64), "float32"),), "GB.*after params/key"),
+        (Factored(), (jax.ShapeDtypeStruct((4, 64), "float32"),), "large.*after params/kernel"),
+    ],
+)
+def test_bad_input_is_named(model, inputs, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        flaxinit.forecast(model, *inputs)
+
+
+def test_a_tracer_has_no_values_to_forecast_from():
+    with pytest.raises(TypeError, match=r"traced, float32\[4,16\].*outside"):
+        jax.jit(lambda x: flaxinit.forecast(nn.Dense(8), x).layers[0].signal_out)(x(4, 16))
