@@ -178,7 +178,7 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
 
     try:
         with tracing("audit traced model(params, *inputs)"):
-            programs = traced(lambda key, *_, **__: (weights, state), apply, inputs, named)
+            programs = traced(apply, weights, state, inputs, named)
     except Exception as error:
         if why := misplaced(params, inputs, "audit"):
             raise TypeError(why) from error

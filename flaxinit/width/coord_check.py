@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from flaxinit.signal.reading.model import Programs, programs
+from flaxinit.signal.reading.model import WithInit, programs
 from flaxinit.width.activations import products, recording
 from flaxinit.width.coordinates import CoordinateCheck, coordinate
 from flaxinit.width.depth import Place
@@ -147,7 +147,7 @@ def _optimizer(scale: Parametrization, factory, learning_rate, rates: bool, opti
 
 
 def _training(
-    model: Programs,
+    model: WithInit,
     places: dict[Place, str],
     scale: Parametrization,
     inputs: Sequence[Any],

@@ -53,7 +53,7 @@ def check_values(*trees: Any) -> None:
 def check_runs(*trees: Any) -> None:
     """Raise TypeError if these have no values, or if nothing has values here."""
     check_values(trees)
-    if is_traced(jnp.zeros(())):
+    if is_traced(jax.device_put(0)):  # an operation that is not compiled
         raise TypeError(
             "This call runs a model, and is made where jax.jit, or another transformation, only "
             "traces operations. Make it outside of them."

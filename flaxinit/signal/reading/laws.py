@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Var
 
-from flaxinit.signal.reading.model import Programs
+from flaxinit.signal.reading.model import WithInit
 from flaxinit.signal.reading.reader import ENTRIES, ONE, Reader
 from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact
 from flaxinit.versions.jaxpr import aval, bind, evaluate, part, variables
@@ -74,7 +74,7 @@ def laws(program: ClosedJaxpr, count: int) -> list[Law]:
 
 
 def read(
-    programs: Programs,
+    programs: WithInit,
     inputs: Sequence[Any],
     given: Sequence[Signal],
     numbers: Iterator[int],
@@ -155,7 +155,7 @@ def _zeros(x: Any) -> jax.Array:
     return jnp.zeros(like.shape, like.dtype)
 
 
-def _drawn(programs: Programs, number: int, inputs: Sequence[Any], source: int, why: str) -> Signal:
+def _drawn(programs: WithInit, number: int, inputs: Sequence[Any], source: int, why: str) -> Signal:
     """Draw a parameter once, at its true size, and mark it as sampled."""
     program = part(programs.init, [number])
     shape = aval(program.jaxpr.outvars[0]).shape

@@ -29,11 +29,9 @@ from flaxinit.versions.jaxpr import part
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs of a model.
+    """What a model does with its parameters.
 
     Attributes:
-        init: (key, arrays of the inputs) -> the arrays of the parameters, then those of the state.
-        init_on_devices: the same, with ``shard_map``: there an initializer sees its device's part.
         apply: (the arrays of parameters and state, arrays of the inputs) -> the output's arrays.
         pullback: traces (the same, gradients of the outputs) -> gradients of parameters, state and
             inputs, 0 for those that are not floating; and the outputs.
@@ -45,8 +43,6 @@ class Programs:
         joined: whether a ``shard_map`` was removed from ``apply``.
     """
 
-    init: ClosedJaxpr
-    init_on_devices: ClosedJaxpr
     apply: ClosedJaxpr
     pullback: Callable[[], ClosedJaxpr]
     names: list[str]
@@ -57,9 +53,22 @@ class Programs:
     joined: bool
 
 
+@dataclass(frozen=True)
+class WithInit(Programs):
+    """The programs of a model and of its initialization.
+
+    Attributes:
+        init: (key, arrays of the inputs) -> the arrays of the parameters, then those of the state.
+        init_on_devices: the same, with ``shard_map``: there an initializer sees its device's part.
+    """
+
+    init: ClosedJaxpr
+    init_on_devices: ClosedJaxpr
+
+
 def programs(
     model: Any, inputs: Sequence[Any], options: dict[str, Any], role: str = "A model"
-) -> Programs:
+) -> WithInit:
     """Trace a model; nothing is computed.
 
     Parameters are what an optimizer changes: the collection ``params`` of a Linen module, the
@@ -78,12 +87,16 @@ def programs(
         ValueError: if the batch is empty.
     """
     given, others = by_value(options)
-    functions = _functions(model, others, role)
+    init, apply = _functions(model, others, role)
     check_inputs(inputs, given)
+    call = _Call.of(inputs, given)
     with tracing("the model was traced"):
-        whole = traced(*functions, inputs, given)
-    check_batch(whole.outputs)
-    return whole
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        made, variables = jax.make_jaxpr(call.after(init), return_shape=True)(key, call.arrays)
+        params, state = variables
+        used = traced(apply, params, state, inputs, given)
+    check_batch(used.outputs)
+    return WithInit(**vars(used), init=unsharded(part(made)), init_on_devices=part(made))
 
 
 @contextlib.contextmanager
@@ -99,38 +112,51 @@ def tracing(what: str) -> Iterator[None]:
         raise
 
 
+class _Call(NamedTuple):
+    """The inputs of a call, of which only the arrays are traced."""
+
+    arrays: list[Any]
+    whole: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+    @classmethod
+    def of(cls, inputs: Sequence[Any], options: dict[str, Any]) -> "_Call":
+        leaves, tree = jax.tree.flatten((tuple(inputs), options))
+        which = [is_array(leaf) for leaf in leaves]
+
+        def whole(arrays):
+            arrays = iter(arrays)
+            pairs = zip(leaves, which, strict=True)
+            return tree.unflatten(next(arrays) if a else leaf for leaf, a in pairs)
+
+        return cls([leaf for leaf, a in zip(leaves, which, strict=True) if a], whole)
+
+    def after(self, function: Callable) -> Callable:
+        """Return a function of what comes before the inputs, and of their arrays."""
+
+        def called(*before):
+            *before, arrays = before
+            inputs, options = self.whole(arrays)
+            return function(*before, *inputs, **options)
+
+        return called
+
+
 def traced(
-    init: Callable, apply: Callable, inputs: Sequence[Any], options: dict[str, Any]
+    apply: Callable, params: Any, state: Any, inputs: Sequence[Any], options: dict[str, Any]
 ) -> Programs:
-    """Trace an initialization, (key, *inputs) -> (parameters, state), and what uses its results.
+    """Trace what a model does with its parameters.
 
     Args:
-        init: as above, with keyword arguments.
         apply: (parameters, state, *inputs) -> output.
-        inputs: arrays, or their shapes; other values are passed on unchanged.
+        params: arrays, or their shapes.
+        state: the same.
+        inputs: the same; other values are passed on unchanged.
         options: inputs that are given by keyword.
     """
-    leaves, tree = jax.tree.flatten((tuple(inputs), options))
-    which = [is_array(leaf) for leaf in leaves]
-    arrays = [leaf for leaf, a in zip(leaves, which, strict=True) if a]
-
-    def whole(arrays):
-        arrays = iter(arrays)
-        pairs = zip(leaves, which, strict=True)
-        return tree.unflatten(next(arrays) if a else leaf for leaf, a in pairs)
-
-    def made_by(key, arrays):
-        inputs, options = whole(arrays)
-        return init(key, *inputs, **options)
-
-    def used_by(variables, arrays):
-        inputs, options = whole(arrays)
-        return apply(*variables, *inputs, **options)
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    made, variables = jax.make_jaxpr(made_by, return_shape=True)(key, arrays)
-    on_devices, output = jax.make_jaxpr(used_by, return_shape=True)(variables, arrays)
-    run = unsharded(on_devices, len(jax.tree.leaves(variables[0])))
+    call, variables = _Call.of(inputs, options), (params, state)
+    used_by = jax.make_jaxpr(call.after(apply), return_shape=True)
+    on_devices, output = used_by(params, state, call.arrays)
+    run = unsharded(on_devices, len(jax.tree.leaves(params)))
     joined = run is not on_devices
     outputs = jax.tree.leaves(output)
 
@@ -150,18 +176,15 @@ def traced(
     @functools.cache
     def pullback():
         trace = functools.partial(traced_without_mesh, pulled) if joined else jax.make_jaxpr(pulled)
-        return part(trace(variables, arrays, outputs))
+        return part(trace(variables, call.arrays, outputs))
 
-    params, _ = variables
     paths = jax.tree_util.tree_leaves_with_path(params)
     return Programs(
-        unsharded(part(made)),
-        part(made),
         part(run),
         pullback,
         [name(path) or "params" for path, _ in paths],
         [tuple(leaf.shape) for _, leaf in paths],
-        arrays,
+        call.arrays,
         outputs,
         jax.tree.structure(params),
         joined,

@@ -32,6 +32,8 @@ def transpose(equation, signals: Sequence[Signal]) -> Signal:
 
 
 def permuted(signal: Signal, order: Sequence[int]) -> Signal:
+    if list(order) == sorted(order):
+        return signal
     return signal.with_data(
         np.transpose(signal.data, (0, *(axis + 1 for axis in order))),
         shape=tuple(signal.shape[axis] for axis in order),

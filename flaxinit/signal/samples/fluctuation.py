@@ -51,7 +51,8 @@ class Fluctuation:
             sizes = {n for n in (mine.shape[axis], theirs.shape[axis]) if n > 1}
             some = np.arange(min(sizes, default=1))
             mine, theirs = (
-                x if x.shape[axis] == 1 else np.take(x, some, axis) for x in (mine, theirs)
+                x if x.shape[axis] in (1, len(some)) else np.take(x, some, axis)
+                for x in (mine, theirs)
             )
         return Fluctuation(mine + theirs, self.sensitivity + other.sensitivity)
 

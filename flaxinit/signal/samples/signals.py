@@ -53,13 +53,16 @@ class Base(NamedTuple):
         if signal.data is self.data:
             return 1.0
         few = some(signal)
-        x, u = (np.square(np.abs(y), dtype=np.float64) for y in (few, self.data[: len(few)]))
-        channels = (0, *(axis + 1 for axis in signal.widths()))
-        q = np.mean(u, axis=channels, keepdims=True)
-        change = np.divide(u, q, out=np.ones_like(u), where=q > 0) - 1
-        two = np.mean(u * change) / np.mean(u) if np.any(u) else 0.0
-        mean = np.mean(x)
-        return float(np.mean(x * change) / (mean * two)) if mean and two else 1.0
+        x, u = (_squares(y) for y in (few, self.data[: len(few)]))
+        q = np.mean(u, axis=(0, *(axis + 1 for axis in signal.widths())), keepdims=True)
+        change = u * np.divide(1, q, out=np.zeros_like(q), where=q > 0)
+        change -= q > 0
+        of_x, of_u = np.sum(x), np.sum(u * change)
+        return float(np.sum(x * change) / of_x * np.sum(u) / of_u) if of_x and of_u else 1.0
+
+
+def _squares(data: np.ndarray) -> np.ndarray:
+    return np.square(np.abs(data) if np.iscomplexobj(data) else data, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,6 +262,8 @@ def expanded(signal: Signal, axes: Sequence[int], sizes: Sequence[int] | None = 
     for axis, size in zip(axes, sizes, strict=True):
         if signal.held[axis] == 1:
             shape[axis + 1] = size
+    if tuple(shape) == signal.data.shape:
+        return signal
     return signal.with_data(np.broadcast_to(signal.data, shape))
 
 

@@ -15,7 +15,7 @@ from flaxinit.initializers.checks import checked_count, checked_number
 from flaxinit.signal.forecast import bounded, cotangent, input_signal
 from flaxinit.signal.reading import laws
 from flaxinit.signal.reading.checked import check_slopes, check_values
-from flaxinit.signal.reading.model import Programs, programs
+from flaxinit.signal.reading.model import WithInit, programs
 from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import is_key
@@ -215,7 +215,7 @@ def _checked_factors(factors: Any) -> dict[str, float]:
 class _Model:
     """The programs of a model, the laws of its parameters, and the plan of its kernels."""
 
-    def __init__(self, traced: Programs, limits: Limits, level: float | None):
+    def __init__(self, traced: WithInit, limits: Limits, level: float | None):
         self.traced, self.limits, self.level = traced, limits, level
         self.rng = np.random.default_rng(0)
         self.numbers = itertools.count(1)
