@@ -4,6 +4,7 @@ References: Poole, Lahiri, Raghu, Sohl-Dickstein, Ganguli (2016), Exponential ex
 neural networks; Schoenholz, Gilmer, Ganguli, Sohl-Dickstein (2017), Deep Information Propagation.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -214,6 +215,7 @@ def depth_scales(maps: LayerMaps, sigma_w2: float, sigma_b2: float = 0.0) -> tup
     if point.q == 0.0 or point.chi_correlation <= 1:
         return _scale(point.slope), _scale(point.chi_correlation)
 
+    @functools.cache  # the ends are also asked for by the search
     def excess(r: float) -> float:
         return maps.cmap(r, point.q, sigma_w2, sigma_b2) - r
 

@@ -19,7 +19,7 @@ _REACHES = (12.0, 24.0, 36.0)
 _NEGLIGIBLE = 1e-18  # at the ends, relative to the integral
 _ROUNDING = 16 * np.finfo(float).eps  # of the sum over a panel, relative to the integral
 _PANELS, _HALVINGS = 20_000, 60  # where the quadrature gives up
-_CHUNK = 4_000_000  # nodes of a double integral in memory at once
+_CHUNK = 2**16  # nodes of a double integral at once: their arrays stay in a processor's cache
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
