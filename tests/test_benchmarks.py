@@ -405,9 +405,16 @@ def test_every_experiment_has_committed_results():
     assert {path.stem for path in kept} == set(experiments.names())
 
 
+def sketched(figure, path):
+    """Save a figure without its layout, which takes most of the time, and in few pixels."""
+    figure.set_layout_engine("none")
+    figure.savefig(path, dpi=40)
+
+
 @pytest.mark.any_jax
 @pytest.mark.slow
-def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path):
+def test_the_committed_page_is_what_the_committed_numbers_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "save", sketched)
     results = shutil.copytree(command.RESULTS, tmp_path / "results")
     written = (results / "README.md").read_text()
     assert command.main(["report", "--results", str(results)]) == 0
@@ -580,9 +587,7 @@ def test_every_view_shows_networks_that_diverged(name, share, tmp_path):
     head, *rows = shown.table(records)
     assert rows and all(len(row) == len(head) for row in rows)
     assert "nan" not in " ".join(cell for row in rows for cell in row)
-    figure = shown.plot(records, text)
-    figure.set_layout_engine("none")  # which takes most of the time; the committed page is laid out
-    figure.savefig(tmp_path / "plot.png", dpi=40)
+    sketched(shown.plot(records, text), tmp_path / "plot.png")
 
 
 def test_results_of_another_version_are_named(tmp_path):
