@@ -1,7 +1,10 @@
 """Settings of the whole suite: eight host devices, so that meshes are real, and strict dtypes."""
 
+import contextlib
 import gc
+import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -26,6 +29,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -54,6 +58,43 @@ def pytest_collection_finish():
     """Exempt what imports made from garbage collection: it stays, and fast_init may collect."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def kept_by_case(request):
+    """Return a context that keeps the programs with custom partitioning which one case compiles.
+
+    The text by which JAX finds a program names such a draw by a pointer, which is another one in
+    the next process, and does not say what it computes. So inside, the pointer does not count, and
+    the folder stands for what does: the case, the code of the test, and the code of the draws.
+    A case must not draw the same shape in two ways on one mesh: make it two cases.
+    """
+    package = request.config.rootpath / "flaxinit"
+    sources = [request.path, package / "sampling.py", package / "fans.py"]
+    for room in ("initializers", "versions"):
+        sources += sorted((package / room).glob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    case = hashlib.sha256(request.node.nodeid.encode()).hexdigest()
+    usual = jax.config.jax_compilation_cache_dir
+    folder = Path(usual, "cases", case[:16], code[:16])
+    for old in folder.parent.glob("*"):
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def use(path, ignored):
+        compilation_cache.reset_cache()
+        jax.config.update("jax_compilation_cache_dir", path)
+        jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", ignored)
+
+    @contextlib.contextmanager
+    def kept():
+        use(str(folder), True)
+        try:
+            yield
+        finally:
+            use(usual, False)
+
+    return kept
 
 
 @pytest.fixture

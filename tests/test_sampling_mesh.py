@@ -83,33 +83,36 @@ def test_elementwise_draws_are_the_same_on_any_mesh(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", range(4))
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_products_agree_to_rounding_on_any_mesh(name):
+def test_products_agree_to_rounding_on_any_mesh(name, layout, kept_by_case):
     init = PRODUCTS[name]
     shape = {
         "batched": (4, 64, 32),
         "experts": (8, 8, 16, 8),
         "delta_orthogonal": (3, 64, 32),
     }.get(name, (64, 32))
+    sharding = list(layouts(len(shape)))[layout]
     alone = init(KEY, shape)
+    with kept_by_case():
+        spread = init(KEY, shape, out_sharding=sharding)
+    assert spread.sharding.is_equivalent_to(sharding, len(shape))
     # A reduction may be split differently: an entry, at most 1, moves by rounding alone.
     eps = float(jnp.finfo(alone.dtype).eps)
-    for sharding in layouts(len(shape)):
-        spread = init(KEY, shape, out_sharding=sharding)
-        assert spread.sharding.is_equivalent_to(sharding, len(shape))
-        error = np.abs(as_float(spread) - as_float(alone)).max()
-        assert error <= 8 * np.sqrt(max(shape)) * eps
+    error = np.abs(as_float(spread) - as_float(alone)).max()
+    assert error <= 8 * np.sqrt(max(shape)) * eps
 
 
 @pytest.mark.parametrize("sizes", [(3, 2), (2, 3), (6, 1)])
 @pytest.mark.parametrize(
     "spec", [("x", "y"), ("y", "x"), (("y", "x"),), (None, ("x", "y")), ("y",)]
 )
-def test_products_agree_where_the_sizes_of_a_mesh_differ(sizes, spec):
+def test_products_agree_where_the_sizes_of_a_mesh_differ(sizes, spec, kept_by_case):
     devices = np.array(jax.devices()[:6]).reshape(sizes)
     mesh = Mesh(devices, ("x", "y"), axis_types=(AxisType.Auto,) * 2)
     init, shape = flaxinit.gated_orthogonal(3), (30, 36)
-    spread = init(KEY, shape, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+    with kept_by_case():
+        spread = init(KEY, shape, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
     np.testing.assert_allclose(spread, init(KEY, shape), atol=1e-5)
 
 
@@ -125,12 +128,13 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 @pytest.mark.parametrize("shape", [(40, 48), (56, 40), (33, 48)])
-def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, small_blocks):
+def test_blocks_of_reflections_are_the_same_on_any_mesh(shape, dtype, small_blocks, kept_by_case):
     """More units than are multiplied at once, a ragged last one, rows that no mesh divides."""
     alone = flaxinit.orthogonal()(KEY, shape, dtype)
     spec = PartitionSpec(None, "x") if shape[1] == 48 else PartitionSpec("x")
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
-    spread = flaxinit.orthogonal()(KEY, shape, dtype, NamedSharding(mesh, spec))
+    with kept_by_case():
+        spread = flaxinit.orthogonal()(KEY, shape, dtype, NamedSharding(mesh, spec))
     eps = float(jnp.finfo(alone.dtype).eps)
     assert np.abs(np.asarray(spread) - np.asarray(alone)).max() <= 8 * np.sqrt(max(shape)) * eps
 
@@ -184,33 +188,41 @@ def is_exchanged(program, shape):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("who_knows", ["draw", "mesh", "jit"])
 @pytest.mark.parametrize("name", EXCHANGED)
-def test_structured_draws_are_never_gathered(name):
+def test_structured_draws_are_never_gathered(name, who_knows, kept_by_case):
+    """The draw knows its layout, or its part of a mesh that is set, or only jit around it does."""
     init, shape, *spec = EXCHANGED[name]
     mesh, spec = next(layouts(2)).mesh, PartitionSpec(*spec)
     sharding = NamedSharding(mesh, spec)
-    told = jax.jit(lambda key: init(key, shape, out_sharding=sharding))
-    assert is_exchanged(compiled(told), shape)
-    with jax.set_mesh(mesh):
+    if who_knows == "draw":
+        told = jax.jit(lambda key: init(key, shape, out_sharding=sharding))
+        with kept_by_case():
+            assert is_exchanged(compiled(told), shape)
+    elif who_knows == "mesh":
         by_spec = jax.jit(lambda key: init(key, shape, out_sharding=spec))
-        assert is_exchanged(compiled(by_spec), shape)
-    # Nor if only the jitted function around them knows the layout.
-    whole = jax.jit(lambda key: init(key, shape), out_shardings=sharding).lower(KEY).compile()
-    assert is_exchanged(whole, shape)
-    np.testing.assert_allclose(whole(KEY), init(KEY, shape), atol=1e-5)
+        with kept_by_case(), jax.set_mesh(mesh):
+            assert is_exchanged(compiled(by_spec), shape)
+    else:
+        whole = jax.jit(lambda key: init(key, shape), out_shardings=sharding).lower(KEY)
+        with kept_by_case():
+            whole = whole.compile()
+        assert is_exchanged(whole, shape)
+        np.testing.assert_allclose(whole(KEY), init(KEY, shape), atol=1e-5)
 
 
 @pytest.mark.parametrize("set_mesh", [False, True])
 @pytest.mark.parametrize("spec", [(None, "y"), (None, "x"), ("x",), ("y", "x"), (("y", "x"),)])
-def test_a_layout_over_some_axes_is_not_gathered_either(spec, set_mesh):
+def test_a_layout_over_some_axes_is_not_gathered_either(spec, set_mesh, kept_by_case):
     mesh, spec = next(layouts(2)).mesh, PartitionSpec(*spec)
     shape, init = (512, 512), flaxinit.orthogonal()
-    if set_mesh:
-        with jax.set_mesh(mesh):
-            program = compiled(jax.jit(lambda key: init(key, shape, out_sharding=spec)))
-    else:
-        sharding = NamedSharding(mesh, spec)
-        program = compiled(jax.jit(lambda key: init(key, shape), out_shardings=sharding))
+    with kept_by_case():
+        if set_mesh:
+            with jax.set_mesh(mesh):
+                program = compiled(jax.jit(lambda key: init(key, shape, out_sharding=spec)))
+        else:
+            sharding = NamedSharding(mesh, spec)
+            program = compiled(jax.jit(lambda key: init(key, shape), out_shardings=sharding))
     assert not re.search(r"all-(gather|reduce)", program.as_text())
 
 
@@ -268,14 +280,15 @@ def test_a_mesh_promotes_no_ranks():
 @pytest.mark.parametrize("spec", [(), ("x",)])
 @pytest.mark.parametrize("dtype", ["float32", None])
 @pytest.mark.parametrize("setting", ["jax_enable_x64", "jax_threefry_partitionable"])
-def test_a_callers_settings_hold_on_a_mesh(setting, dtype, spec):
+def test_a_callers_settings_hold_on_a_mesh(setting, dtype, spec, kept_by_case):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec(*spec))
     x64 = setting == "jax_enable_x64"
     usual = np.asarray(flaxinit.orthogonal()(KEY, (16, 24)))
     with enable_x64(True) if x64 else jax.threefry_partitionable(False):
         alone = np.asarray(flaxinit.orthogonal(dtype=dtype)(KEY, (16, 24)))
-        spread = flaxinit.orthogonal(dtype=dtype)(KEY, (16, 24), out_sharding=sharding)
+        with kept_by_case():
+            spread = flaxinit.orthogonal(dtype=dtype)(KEY, (16, 24), out_sharding=sharding)
         np.testing.assert_allclose(spread, alone, atol=16 * 24 * np.finfo(alone.dtype).eps)
     assert alone.dtype == (np.float64 if x64 and dtype is None else np.float32)
     if alone.dtype == usual.dtype:  # the older way to count makes other numbers
@@ -297,14 +310,16 @@ def test_settings_of_the_process_hold_on_a_mesh():
 @pytest.mark.parametrize("batch", [(), (4,)])
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_every_kind_of_key_is_the_same_on_a_mesh(legacy, impl, batch, small_blocks):
+def test_every_kind_of_key_is_the_same_on_a_mesh(legacy, impl, batch, small_blocks, kept_by_case):
     make = jax.random.PRNGKey if legacy else jax.random.key
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec(*(None for _ in batch), "x"))
     shape, init = (*batch, 32, 32), flaxinit.orthogonal(batch_axis=0 if batch else ())
     with jax.default_prng_impl(impl):
         key = make(5)
-        alone, spread = init(key, shape), init(key, shape, out_sharding=sharding)
+        alone = init(key, shape)
+        with kept_by_case():
+            spread = init(key, shape, out_sharding=sharding)
     np.testing.assert_allclose(spread, alone, atol=1e-5)
     if impl == "threefry2x32":  # JAX's rbg cannot be mapped over no key
         assert jax.vmap(lambda key: init(key, shape))(key[None][:0]).shape == (0, *shape)
@@ -319,12 +334,13 @@ one_sharding = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "axis_type", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=one_sharding)]
 )
-def test_heads_are_factorized_where_they_will_be(axis_type):
+def test_heads_are_factorized_where_they_will_be(axis_type, kept_by_case):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(axis_type,))
     inner, out = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in ((None, "x"), ("x",)))
     shardings = AttentionKernels(inner, inner, inner, out)
     alone = flaxinit.mimetic()(KEY, 64, 8)
-    spread = flaxinit.mimetic()(KEY, 64, 8, out_sharding=shardings)
+    with kept_by_case():
+        spread = flaxinit.mimetic()(KEY, 64, 8, out_sharding=shardings)
     for kernel, whole, sharding in zip(spread, alone, shardings, strict=True):
         assert kernel.sharding.is_equivalent_to(sharding, 3)
         # Factors of products of size about 1: rounding moves them by the gaps of singular values.
