@@ -67,18 +67,25 @@ class Correlated(NamedTuple):
     samples: Errors
 
 
-def measured(model: nn.Module, *inputs, draws: int = 32, **options) -> Measured:
-    """Draw a Linen model, so many times.
+def measured(
+    model: nn.Module, *inputs, draws: int = 32, backward: bool = True, **options
+) -> Measured:
+    """Draw a Linen model, so many times; without `backward`, there are no slopes.
 
     Biases are 0 at the start, so a layer's output is its kernel's.
     """
 
+    def squares(tree):
+        return jax.tree.map(lambda y: jnp.mean(y**2), tree)
+
     def one(key):
         keys = jax.random.split(key)
         params, run = _drawn(model, inputs, options, keys[0])
+        if not backward:
+            return squares(run(params)[1]), {}
         out, pull, outputs = jax.vjp(run, params, has_aux=True)
         (slopes,) = pull(jax.random.normal(keys[1], out.shape))
-        return [jax.tree.map(lambda y: jnp.mean(y**2), tree) for tree in (outputs, slopes)]
+        return squares(outputs), squares(slopes)
 
     return Measured(*(dict(_named(tree)) for tree in _mapped(one, draws)))
 

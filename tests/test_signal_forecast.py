@@ -50,7 +50,7 @@ NARROW = 0.1
 PARTICLES = {"LSTM": 2**14, "GRU": 2**14}
 
 
-# Each model is compiled with its gradient, and drawn 32 times.
+# Each model is compiled, and drawn 32 times.
 @pytest.mark.slow
 @pytest.mark.parametrize("case", list(LINEN))
 def test_the_signal_is_what_draws_measure(case):
@@ -58,7 +58,7 @@ def test_the_signal_is_what_draws_measure(case):
     with jax.numpy_dtype_promotion("standard"):  # Flax's pooling divides by an integer
         particles = PARTICLES.get(case, 4096)
         report = flaxinit.forecast(model, *inputs, particles=particles, **options)
-        draws = measured(model, *inputs, **options).signals
+        draws = measured(model, *inputs, backward=False, **options).signals
     assert set(draws) <= {layer.path for layer in report.layers}
     assert not outside(signals(report), draws, NARROW)
 
@@ -79,7 +79,7 @@ def test_a_wrong_kernel_is_found_and_it_alone():
     """A control: draws of a model with one wrong kernel are not those of the forecast."""
     report = flaxinit.forecast(ResidualMLP(256), x(16, 32))
     wrong = ResidualMLP(256, wrong=3)
-    draws = measured(wrong, x(16, 32)).signals
+    draws = measured(wrong, x(16, 32), backward=False).signals
     assert list(outside(signals(report), draws, 0.03)) == [
         "params/Dense_8/kernel",
         "params/Dense_9/kernel",  # which reads the stream after it
@@ -111,7 +111,7 @@ def test_one_draw_strays_as_far_as_is_said(activation, depth):
 
     inputs = x(8, 32)
     last = flaxinit.forecast(Deep(), inputs).layers[-1]
-    draws = measured(Deep(), inputs, draws=256).signals
+    draws = measured(Deep(), inputs, draws=256, backward=False).signals
     found = float(np.std(np.log(draws[last.path]), ddof=1))
     # The outputs of one draw: their mean square over n channels that see correlated places.
     own = 2 / WIDTH * (1 + 7 * last.samples**2) / 8
