@@ -85,7 +85,7 @@ class Deep(nn.Module):
         return x
 
 
-IMAGES = jax.random.normal(jax.random.key(0), (8, 6, 6, 16))
+IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 16))
 TOKENS = jax.random.randint(jax.random.key(0), (4, 8), 0, 100)
 VECTORS = jax.random.normal(jax.random.key(0), (16, 32))
 
