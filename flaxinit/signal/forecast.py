@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -20,8 +20,8 @@ from flaxinit.signal.reports.finding import FACTOR
 from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.kernels import Law
-from flaxinit.signal.rules.meeting import Observer
 from flaxinit.signal.rules.movement import MOVEMENTS
+from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.samples.draws import gaussian
 from flaxinit.signal.samples.fluctuation import Fluctuation
 from flaxinit.signal.samples.limits import Limits, TooLargeError
@@ -359,6 +359,9 @@ class _Record(Observer):
                 rough=small,
             )
         )
+
+    def refused(self, kernel: Signal, why: str) -> NoReturn:
+        raise ValueError(f"forecast does not read {self._path(kernel)}: {why}")
 
     def forgotten(self, w: Signal) -> None:
         self.lost.add(self._path(w))

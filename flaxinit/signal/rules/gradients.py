@@ -11,8 +11,9 @@ they are correlated.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,23 @@ from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, j
 
 # Entries of each axis that are held; of channels, where no Gram matrix has the second moment.
 _HELD, _FEW = 16, 64
-Sizes = tuple[tuple[int, ...], ...]
+Sizes = tuple[tuple[Any, ...], ...]
+
+
+class Copied(NamedTuple):
+    """The sides of a kernel on which it repeats: of these its gradient has to be whole.
+
+    There it is cut or summed into the gradient of what was repeated.
+    """
+
+    terms: bool = False
+    outputs: bool = False
+
+    def __or__(self, other: "Copied") -> "Copied":
+        return Copied(self.terms or other.terms, self.outputs or other.outputs)
+
+
+NOWHERE = Copied()
 
 
 def sizes_of(
@@ -41,34 +58,50 @@ def sizes_of(
     return tuple(tuple(sorted(shape[axis] for axis in axes)) for shape, axes in pairs)
 
 
-def is_gradient(equation, signals: Sequence[Signal], kernels: Collection[Sizes]) -> bool:
-    """Return whether a dot_general makes the gradient of a kernel that mixes channels.
+def sizes_of_window(kernel: Sequence[int], axes: Sequence[int]) -> Sizes:
+    """Return sizes of a convolution's kernel; `axes` are of its outputs, its terms, its window."""
+    outputs, terms, *window = (kernel[axis] for axis in axes)
+    return ("window", *sorted(window)), (terms,), (outputs,)
+
+
+def gradient_of(
+    equation, signals: Sequence[Signal], kernels: Mapping[Sizes, Copied]
+) -> Copied | None:
+    """Return where a kernel repeats whose gradient a dot_general makes; None if it makes none.
+
+    The kernel mixes channels.
 
     Args:
         equation: the dot_general.
         signals: that meet; of two in attention, one a gradient, the product is no kernel's.
-        kernels: sizes of those that were met, by `sizes_of`.
+        kernels: those that were met, by `sizes_of`.
     """
     one, other = signals
     if one.backward == other.backward or None not in (one.origin, other.origin):
-        return False
+        return None
     axes = [axes_of(equation, side, len(s.shape)) for side, s in enumerate(signals)]
     x, y = (0, 1) if other.backward else (1, 0)
     (batch, terms, _), (_, outputs, _) = axes[x], axes[y]
-    if sizes_of(signals[x].shape, batch, terms, signals[y].shape, outputs) not in kernels:
-        return False
+    copied = kernels.get(sizes_of(signals[x].shape, batch, terms, signals[y].shape, outputs))
     # A sum over channels is that of a kernel that mixes positions.
     summed = zip(axes[0].summed, axes[1].summed, strict=True)
     if any(max(one.roles[i], other.roles[j]) == WIDTH for i, j in summed):
-        return False
-    return all(
+        return None
+    whole = all(
         signal.held[i] in (1, signal.shape[i])
         for signal, each in zip(signals, axes, strict=True)
         for i in (*each.batch, *each.summed)
     )
+    return copied if whole else None
 
 
-def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool = False) -> Signal:
+def of_kernel(
+    equation,
+    signals: Sequence[Signal],
+    limits: Limits,
+    apart: bool = False,
+    copied: Copied = NOWHERE,
+) -> Signal:
     """Return the gradient of a kernel in a dot_general.
 
     Args:
@@ -76,6 +109,7 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
         signals: that meet.
         limits: sizes of samples.
         apart: whether each replica has Gram matrices of its own.
+        copied: where the kernel repeats.
     """
     shape = tuple(equation.outvars[0].aval.shape)
     replicas = min(signal.replicas for signal in signals) if apart else 1
@@ -90,7 +124,8 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
         must_fit(replicas * batch * places**2, "the gradient of a kernel", shape)
         some = whole.data[(slice(None), *(slice(_HELD),) * b)]
         some = some.reshape(*some.shape[: b + 1], places, *whole.held[s:])
-        some = _grouped(some, range(b + 2, some.ndim), _HELD, signal.backward, apart)
+        most = _most(signal, copied, limits, _HELD)
+        some = _grouped(some, range(b + 2, some.ndim), most, signal.backward, apart)
         held.append(some.shape[b + 3 :])
         groups.append(some.reshape(*some.shape[: b + 3], -1))
         data = whole.data[:replicas] if replicas > 1 else whole.data
@@ -106,13 +141,16 @@ def of_kernel(equation, signals: Sequence[Signal], limits: Limits, apart: bool =
     slopes = grams[0 if signals[0].backward else 1]
     common = np.einsum("bij,bi,bj->b", slopes, mean, np.conj(mean))
     common = float(np.mean(common.real))
-    one, other = _paired(groups, limits.entries)
+    must_fit(math.prod(held[0] + held[1]), "the gradient of a kernel", shape)
+    one, other = _paired(groups, limits.entries // _HELD if any(copied) else limits.entries)
     sample = np.swapaxes(one, -1, -2) @ other
     sample = sample.reshape(*sample.shape[:-2], *held[0], *held[1])
     return _gradient(sample, square, common, terms, shape, signals)
 
 
-def of_convolution(equation, signals: Sequence[Signal], limits: Limits) -> Signal:
+def of_convolution(
+    equation, signals: Sequence[Signal], limits: Limits, kernels: Mapping[Sizes, Copied]
+) -> Signal:
     """Return the gradient of a kernel in a convolution; its second moment is that of all taps."""
     params, shape = equation.params, tuple(equation.outvars[0].aval.shape)
     x_spec, w_spec, out_spec = params["dimension_numbers"]
@@ -132,7 +170,12 @@ def of_convolution(equation, signals: Sequence[Signal], limits: Limits) -> Signa
     taps, rank = math.prod(window.sizes), len(x_spec) - 1
     gathered = max(before, after) <= limits.places
     each, room = (_HELD, limits.entries // taps) if gathered else (_FEW, limits.entries)
-    groups = [_grouped(s.data, [rank + 1], each, s.backward) for s in (x, slope)]
+    copied = kernels.get(sizes_of_window(shape, (out_spec[1], out_spec[0], *out_spec[2:])))
+    copied = copied or NOWHERE
+    room = room // _HELD if any(copied) else room
+    groups = [
+        _grouped(s.data, [rank + 1], _most(s, copied, limits, each), s.backward) for s in (x, slope)
+    ]
     seen, slopes = _paired(groups, room)
     seen = patches(seen[..., None, :], window).reshape(len(seen), after, -1, taps)
     slopes = np.swapaxes(slopes.reshape(len(slopes), after, -1), 1, 2)
@@ -153,6 +196,12 @@ def of_convolution(equation, signals: Sequence[Signal], limits: Limits) -> Signa
     sample = np.transpose(sample, (0, *(1 + out_spec.index(axis) for axis in range(rank + 1))))
     terms = [axis for axis in range(len(shape)) if axis != out_spec[1]]
     return _gradient(sample, square, common, terms, shape, signals)
+
+
+def _most(signal: Signal, copied: Copied, limits: Limits, few: int) -> int:
+    """Return how many entries of an axis are held: all where the kernel repeats, else few."""
+    whole = copied.outputs if signal.backward else copied.terms
+    return limits.entries if whole else few
 
 
 def _grouped(
@@ -208,7 +257,10 @@ def _gradient(
         signals: that it was made of.
     """
     if axes := tuple(axis + 1 for axis in terms if sample.shape[axis + 1] > 1):
-        common, mean = min(common, square), np.mean(sample, axis=axes, keepdims=True)
+        common = min(common, square)
+        # The mean of n terms strays by 1/n of their variance.
+        common += (square - common) / math.prod(shape[axis] for axis in terms)
+        mean = np.mean(sample, axis=axes, keepdims=True)
         sample = _scaled(sample - mean, square - common) + _scaled(mean, common)
     else:
         sample = _scaled(sample, square)

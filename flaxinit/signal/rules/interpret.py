@@ -11,11 +11,12 @@ from flaxinit.signal.rules import fallback
 from flaxinit.signal.rules.along import ALONG, along
 from flaxinit.signal.rules.assembly import along_new_axis, concatenated, stacked
 from flaxinit.signal.rules.elementwise import elementwise
-from flaxinit.signal.rules.gradients import is_gradient, of_convolution, of_kernel, of_table
+from flaxinit.signal.rules.gradients import gradient_of, of_convolution, of_kernel, of_table
 from flaxinit.signal.rules.kernels import Kernels
 from flaxinit.signal.rules.lookup import Rows, dynamic_slice, gather, scatter_add
-from flaxinit.signal.rules.meeting import Meetings, Observer
+from flaxinit.signal.rules.meeting import Meetings
 from flaxinit.signal.rules.movement import MOVEMENTS, row
+from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.rules.products import axes_of, contracted
 from flaxinit.signal.rules.ragged import ragged
 from flaxinit.signal.rules.reduction import REDUCTIONS, reduced
@@ -150,8 +151,10 @@ class Interpreter:
         side = _kernel(signals)
         if side is not None:
             return self.meetings.dot_general(equation, signals, side)
-        if is_gradient(equation, signals, self.meetings.sizes):
-            return of_kernel(equation, signals, self.limits, all(map(self.meetings.apart, signals)))
+        copied = gradient_of(equation, signals, self.meetings.uses.sizes)
+        if copied is not None:
+            apart = all(map(self.meetings.apart, signals))
+            return of_kernel(equation, signals, self.limits, apart, copied)
         one, other = signals
         summed = axes_of(equation, 0, len(one.shape)).summed
         drawn = one.sources and other.sources and not (one.backward or other.backward)
@@ -167,7 +170,7 @@ class Interpreter:
         # The rule pairs real gradients; a product of complex signals is computed entry by entry.
         real = not any(np.iscomplexobj(signal.data) for signal in signals)
         if real and one.origin is other.origin is None and one.backward != other.backward:
-            return of_convolution(equation, signals, self.limits)
+            return of_convolution(equation, signals, self.limits, self.meetings.uses.sizes)
         return None
 
 

@@ -174,6 +174,7 @@ class Kernels:
         squares: np.ndarray | None = None,
         terms: Terms | None = None,
         apart: bool = False,
+        which: Sequence[int] = (),
     ) -> np.ndarray:
         """Draw what a kernel makes of a signal.
 
@@ -188,6 +189,7 @@ class Kernels:
             squares: at each place the sum of E[x²] over the terms, if it is known better.
             terms: replicas × places × terms, where x has their Gram matrix alone.
             apart: whether each replica has a Gram matrix of its own.
+            which: names each of the kernels, where no channels are apart; some may be the same.
 
         Returns:
             replicas × kernels × channels × uses × outputs... × places.
@@ -207,8 +209,8 @@ class Kernels:
             squares = None if squares is None else variance * squares
             same = terms and (lambda: terms() * math.sqrt(law.variance))
             drawn = [
-                self.shared(scaled[:, n], outputs, (key, n), squares, same, apart)
-                for n in range(kernels)
+                self.shared(scaled[:, n], outputs, (key, name), squares, same, apart)
+                for n, name in enumerate(which or range(kernels))
             ]
             y = np.stack(drawn, axis=1)[:, :, None, None]
         else:

@@ -15,54 +15,19 @@ from typing import Any
 import numpy as np
 
 from flaxinit.signal.rules import fallback
-from flaxinit.signal.rules.gradients import Sizes, sizes_of
-from flaxinit.signal.rules.kernels import Kernels, Law, Terms, law
+from flaxinit.signal.rules.gradients import NOWHERE, sizes_of, sizes_of_window
+from flaxinit.signal.rules.kernels import Kernels, Law, law
 from flaxinit.signal.rules.lookup import Rows
 from flaxinit.signal.rules.movement import permuted, reshaped
+from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.rules.products import Axes, axes_of, contracted
+from flaxinit.signal.rules.seen import seen
 from flaxinit.signal.rules.tied import with_known_rows
-from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
-from flaxinit.signal.samples.draws import compressed
+from flaxinit.signal.rules.transposed import conditioned
+from flaxinit.signal.rules.uses import Met, Part, Use, Uses
+from flaxinit.signal.rules.windows import Window
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Base, Signal, expanded
 from flaxinit.signal.samples.statistics import fresh
-
-
-class Observer:
-    """A listener that is told of a run; this one does nothing."""
-
-    def enters(self, kernel: Signal, signal: Signal) -> None:
-        """Note that a signal is about to meet a kernel."""
-
-    def met(
-        self,
-        kernel: Signal,
-        signal: Signal,
-        result: Signal,
-        law: Law,
-        fan: float,
-        small: str = "",
-        stacked: bool = False,
-    ) -> None:
-        """Note the result of a meeting.
-
-        Args:
-            kernel: that was met.
-            signal: that met it.
-            result: of both.
-            law: of the kernel.
-            fan: the number of terms that an output sums.
-            small: what the kernel does instead of mixing channels; empty if it mixes them.
-            stacked: whether it is several kernels, such as those of experts.
-        """
-
-    def scored(self, one: Signal, other: Signal) -> None:
-        """Note that channels of two signals are multiplied and summed, as in attention."""
-
-    def forgotten(self, kernel: Signal) -> None:
-        """Note that a kernel is used again, but its first use was not kept."""
-
-    def added(self, result: Signal, parts: Sequence[Signal]) -> None:
-        """Note the sum of two independent signals, its parts: the residual stream."""
 
 
 @dataclass
@@ -74,8 +39,6 @@ class Meetings:
         rows: of tables that were looked up.
         numbers: names draws.
         observer: is told of each meeting.
-        named: one number for all uses of a kernel.
-        sizes: of kernels that were met.
         random: draws whose Gram matrix over places is random at any width.
     """
 
@@ -83,9 +46,10 @@ class Meetings:
     rows: Rows
     numbers: Iterator[int]
     observer: Observer
-    named: dict[Any, int] = field(default_factory=dict)
-    sizes: set[Sizes] = field(default_factory=set)
     random: set[int] = field(default_factory=set)
+
+    def __post_init__(self):
+        self.uses = Uses(self.numbers, self.observer)
 
     def apart(self, signal: Signal) -> bool:
         """Return whether the Gram matrix of a signal differs from draw to draw at any width.
@@ -95,50 +59,53 @@ class Meetings:
         """
         return not self.random.isdisjoint(signal.sources)
 
-    def _enters(self, w: Signal, x: Signal, axes: Any) -> None:
-        self.observer.enters(w, x)
-        if any((w.origin, axes, part) in self.kernels.lost for part in _PARTS):
-            self.observer.forgotten(w)
-
     def dot_general(self, equation, signals: Sequence[Signal], side: int) -> Signal:
         w, x = signals[side], signals[1 - side]
         own = axes_of(equation, side, len(w.shape))
         theirs = axes_of(equation, 1 - side, len(x.shape))
-        self._enters(w, x, own)
+        self.observer.enters(w, x)
         known = law(w, own.summed)
         fan = math.prod(w.shape[axis] for axis in own.summed)
-        if not x.backward:
-            self.sizes.add(sizes_of(x.shape, theirs.batch, theirs.summed, w.shape, own.free))
+        sizes = sizes_of(x.shape, theirs.batch, theirs.summed, w.shape, own.free)
         if w.known:
+            if not x.backward:
+                self.uses.sizes.setdefault(sizes, NOWHERE)
             result = contracted(equation, signals[0], signals[1], self.kernels.limits)
             self.observer.met(w, x, result, known, fan, stacked=bool(own.batch))
             return result
+        terms = dict(zip(own.summed, theirs.summed, strict=True))
+        use = self.uses.use(w, x, own.free, terms, sizes)
+        kernel, signal = use.kernel, use.signal
         kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
         channels = [a for a in theirs.batch if x.roles[a] == WIDTH]
         uses = [a for a in theirs.free if x.roles[a] == WIDTH]
         places = [a for a in theirs.free if x.roles[a] != WIDTH]
         groups = kernels, channels, uses, places, theirs.summed
-        full = permuted(expanded(x, theirs.batch), [axis for group in groups for axis in group])
+        full = expanded(signal, theirs.batch)
+        full = permuted(full, [axis for group in groups for axis in group])
         cuts = itertools.pairwise(np.cumsum([0, *map(len, groups)]))
         sizes = [full.held[a:b] for a, b in cuts]
 
-        def multiplied(kernel: Signal, x: np.ndarray, part: str) -> np.ndarray:
+        def multiplied(part: Met, x: np.ndarray) -> np.ndarray:
+            outputs = tuple(kernel.shape[axis] for axis in own.free)
             return self.kernels.multiply(
-                x,
-                share,
-                known if kernel is w else law(kernel, own.summed),
-                tuple(w.shape[axis] for axis in own.free),
-                (w.origin, own, part),
-                apart=self.apart(full),
+                x, share, part.law, outputs, part.number, apart=self.apart(full), which=which
             )
 
-        share = x.share(theirs.summed)
+        share = signal.share(theirs.summed)
         data = full.data.reshape(full.replicas, *(math.prod(size) for size in sizes))
-        y = _in_parts(w, data, 4, multiplied)
+        batch = dict(zip(own.batch, theirs.batch, strict=True))
+        count = {mine: x.shape[other] for mine, other in batch.items() if other in kernels}
+        which, factors = self.uses.apart(w, count, alone=not (channels or uses))
+        if np.any(factors != 1):
+            data = data * factors.reshape(-1, 1, 1, 1, 1)
+        parts, also = self._parts(use, own, own.summed), frozenset()
+        y = _summed(parts, data, 4, multiplied)
         if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
-            (size,) = (w.shape[axis] for axis in own.free)
+            y, also = self._transposed(use, own, data, y)
+            (size,) = (kernel.shape[axis] for axis in own.free)
             y = with_known_rows(
-                y.reshape(len(y), *y.shape[4:]), full, w, size, self.rows, self.kernels.rng
+                y.reshape(len(y), *y.shape[4:]), full, kernel, size, self.rows, self.kernels.rng
             ).reshape(y.shape)
         outputs = [("output", axis) for axis in own.free]
         y = y.reshape(len(y), *sizes[0], *sizes[1], *sizes[2], *y.shape[4:-1], *sizes[3])
@@ -150,9 +117,28 @@ class Meetings:
             _channels(w.shape[axis[1]]) if isinstance(axis, tuple) else x.roles[axis]
             for axis in wanted
         )
+        places_of = {axis: 1 + wanted.index(("output", axis)) for axis in own.free}
+        y = self.uses.outputs(use, y, places_of)
         shape = tuple(equation.outvars[0].aval.shape)
         small = "mixes positions" if uses else ""
-        return self._result(w, x, y, shape, roles, known, fan, theirs.summed, own, small)
+        made = self._result(parts, w, x, y, shape, roles, known, fan, theirs.summed, own, small)
+        return replace(made, sources=made.sources | also)
+
+    def _transposed(
+        self, use: Use, own: Axes, z: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, frozenset[int]]:
+        """Return outputs of a kernel that is the transpose of another, and what they depend on."""
+        found = self.uses.transposed(use, own)
+        if not found or not (first := self.kernels.first.get((found[1].number, 0))):
+            return y, frozenset()
+        factor, met = found
+        (size,), (outputs,) = ([met.kernel.shape[n] for n in axes] for axes in met.sides)
+        z = factor * z.reshape(len(z), *z.shape[-2:])
+        flat = y.reshape(len(y), *y.shape[4:])
+        made = conditioned(first, z, flat, met.law.variance, (size, outputs))
+        if made is None:
+            self.observer.refused(use.kernel, _TRANSPOSED)
+        return made.reshape(-1, *y.shape[1:]), frozenset({met.number}) | met.sources
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal:
         x, w = signals
@@ -160,7 +146,7 @@ class Meetings:
         x_spec, w_spec, out_spec = params["dimension_numbers"]
         groups = params["feature_group_count"]
         axes = ("conv", tuple(w_spec), groups)
-        self._enters(w, x, axes)
+        self.observer.enters(w, x)
         if w.known and w.data.size > 1:  # a fixed filter
             (result,) = fallback.run(equation, signals, self.kernels.limits, self.kernels.rng)
             self.observer.met(
@@ -168,29 +154,42 @@ class Meetings:
             )
             return result
         window = Window.of(params, [w.shape[axis] for axis in w_spec[2:]])
+        outputs, terms = (w_spec[:1], {w_spec[1]: x_spec[1]}) if groups == 1 else ((), {})
+        use = self.uses.use(w, x, outputs, terms, sizes_of_window(w.shape, w_spec))
         fan = math.prod(w.shape[axis] for axis in w_spec[1:])
         known = law(w, w_spec[1:])
         # samples, positions..., groups, channels of one
-        signal = permuted(x, (x_spec[0], *x_spec[2:], x_spec[1]))
+        signal = permuted(use.signal, (x_spec[0], *x_spec[2:], x_spec[1]))
         signal = reshaped(signal, (*signal.shape[:-1], groups, signal.shape[-1] // groups))
         rank = len(w_spec) - 2
         signal = expanded(signal, range(1, rank + 1))
         share = signal.share([rank + 2])
-        outputs = w.shape[w_spec[0]] // groups
+        channels = use.kernel.shape[w_spec[0]] // groups
         samples, positions = signal.held[0], window.outputs(signal.held[1 : 1 + rank])
 
-        def multiplied(kernel: Signal, data: np.ndarray, part: str) -> np.ndarray:
-            entries, key = known if kernel is w else law(kernel, w_spec[1:]), (w.origin, axes, part)
+        def multiplied(part: Met, data: np.ndarray) -> np.ndarray:
             if signal.roles[rank + 1] == WIDTH:
-                return self.kernels.groups_of_channels(data, window, share, entries, outputs, key)
-            cut, each, squares, entries, terms = self._seen(data, window, share, entries)
-            cut = cut[:, :, None, None]  # kernels, and no channels or uses apart
-            return self.kernels.multiply(cut, each, entries, (outputs,), key, squares, terms)
+                return self.kernels.groups_of_channels(
+                    data, window, share, part.law, channels, part.number
+                )
+            found = seen(data, window, share, part.law, self.kernels.limits)
+            return self.kernels.multiply(
+                found.data[:, :, None, None],  # kernels, and no channels or uses apart
+                found.share,
+                found.law,
+                (channels,),
+                part.number,
+                found.squares,
+                found.terms,
+            )
 
-        y = _in_parts(w, signal.data, 1, multiplied)
+        parts = self._parts(use, axes, w_spec[1:])
+        y = _summed(parts, signal.data, 1, multiplied)
         # replicas, groups, outputs, samples, positions...
         y = y.reshape(len(y), -1, y.shape[-2], samples, *positions)
-        y = np.moveaxis(y.reshape(len(y), -1, samples, *positions), 1, -1)
+        y = y.reshape(len(y), -1, samples, *positions)
+        y = self.uses.outputs(use, y, {w_spec[0]: 1})
+        y = np.moveaxis(y, 1, -1)
         shape = tuple(equation.outvars[0].aval.shape)
         order = (out_spec[0], *out_spec[2:], out_spec[1])
         roles = [0] * len(order)
@@ -202,67 +201,19 @@ class Meetings:
         fan_in = fan / math.prod(params["lhs_dilation"])
         small = "is depthwise" if signal.roles[rank + 1] == WIDTH else ""
         summed = [x_spec[1]]
-        return self._result(w, x, data, shape, tuple(roles), known, fan_in, summed, axes, small)
+        roles = tuple(roles)
+        return self._result(parts, w, x, data, shape, roles, known, fan_in, summed, axes, small)
 
-    def _seen(
-        self, data: np.ndarray, window: Window, share: float, known: Law
-    ) -> tuple[np.ndarray, float, np.ndarray | None, Law, Terms | None]:
-        """Return what each place sees, or fewer terms that stand for all if they are too many.
-
-        Args:
-            data: replicas × samples × positions... × groups × channels.
-            window: over the positions.
-            share: how many true terms each term stands for.
-            known: the law of the kernel.
-
-        Returns:
-            replicas × groups × places × terms, how many true terms each term stands for, the sum
-            of E[x²] over the terms at each place, if it is known better, the law with which the
-            kernel sees these terms, and what other uses may be compared with, if it is not these.
-        """
-        limits = self.kernels.limits
-        replicas, *shape, groups, channels = data.shape
-        before, places = math.prod(shape), shape[0] * math.prod(window.outputs(shape[1:]))
-        most = max(64, limits.entries // 2 // (places * math.prod(window.sizes)))
-        few = replicas * groups * channels <= most
-        gathered = max(before, places) <= limits.places
-        if few or groups > 1 or known.mean or (known.centered and not gathered):
-            data = data[: max(1, most // (groups * channels))]
-            return self._patches(data, window), share, None, known, None
-        if gathered:  # a Gram matrix that stands for all channels of a window
-
-            def some() -> np.ndarray:
-                seen = self._patches(data[: max(1, most // channels)], window)[:, 0]
-                seen -= known.centered * np.mean(seen, axis=-1, keepdims=True)
-                return seen * math.sqrt(share)
-
-            seen, each = gram_of_patches(gram(data, len(shape)), window, shape), known
-            if known.centered:
-                fan = share * channels * math.prod(window.sizes)
-                terms = self._patches(np.mean(data, axis=(0, -1))[None, ..., None], window)
-                mean = np.mean(terms[0, 0], axis=-1)
-                seen -= math.prod(window.sizes) * np.outer(mean, mean)
-                each = Law(0.0, known.variance * fan / (fan - 1))
-            return compressed(seen)[None, None], share * channels, None, each, some
-        square = np.mean(np.abs(data) ** 2, axis=(0, -1))[None, ..., None]
-        squares = share * channels * np.sum(self._patches(square, window), axis=-1).reshape(-1)
-        flat = np.moveaxis(data, 0, -2).reshape(*shape, 1, -1)
-        seen = self._patches(flat[None, ..., :most], window)
-        return seen, share * channels / most, squares, known, None
-
-    @staticmethod
-    def _patches(data: np.ndarray, window: Window) -> np.ndarray:
-        """Return replicas × groups × places × terms."""
-        rank = len(window.sizes)
-        cut = np.moveaxis(patches(data, window), 2 + rank, 1)
-        return cut.reshape(*cut.shape[:2], math.prod(cut.shape[2 : 3 + rank]), -1)
+    def _parts(self, use: Use, axes: Any, summed: Sequence[int]) -> list[Part]:
+        parts = self.uses.parts(use, axes, summed)
+        if any(part.met.number in self.kernels.lost for part in parts):
+            self.observer.forgotten(use.kernel)
+        return parts
 
     def _result(
-        self, w, x, y, shape, roles, known: Law, fan: float, summed, axes, small: str
+        self, parts, w, x, y, shape, roles, known: Law, fan: float, summed, axes, small: str
     ) -> Signal:
-        if (w.origin, axes) not in self.named:
-            self.named[w.origin, axes] = next(self.numbers)
-        number = frozenset({self.named[w.origin, axes]})
+        number = frozenset(part.met.number for part in parts)
         result = Signal(y, shape, roles, number, None, x.sampled, backward=x.backward)
         result = replace(
             result,
@@ -277,33 +228,30 @@ class Meetings:
         return result
 
 
-# What a kernel may be: whole, or a part of a complex one. It is in the name of its draw.
-_PARTS = "", "real", "imaginary"
+_TRANSPOSED = (
+    "it is the transpose of a kernel that was used before, and of one of both signals the forecast "
+    "holds another part. Forecast a narrower model."
+)
 
 
-def _in_parts(
-    w: Signal, x: np.ndarray, axis: int, multiplied: Callable[[Signal, np.ndarray, str], np.ndarray]
+def _summed(
+    parts: Sequence[Part], x: np.ndarray, axis: int, multiplied: Callable[[Met, np.ndarray], Any]
 ) -> np.ndarray:
-    """Multiply real and imaginary parts: a complex kernel is two, and a complex signal two places.
+    """Multiply a signal by the parts of a kernel; a complex signal is one of two places.
 
     Args:
-        w: the kernel.
+        parts: of the kernel.
         x: the signal.
         axis: of x, that the slowest of its places are on.
-        multiplied: (real kernel, real signal, the part that the kernel is) -> products, with
-            places last.
+        multiplied: real kernel, real signal -> products, with places last.
     """
-    whole, real, imaginary = _PARTS
-    kernels = [(w, 1, whole)]
-    if np.iscomplexobj(w.data):
-        both = ((np.real(w.data), 1, real), (np.imag(w.data), 1j, imaginary))
-        drawn = [each for each in both if np.any(each[0])] or both[:1]
-        kernels = [(w.with_data(data), unit, part) for data, unit, part in drawn]
-    parts = np.concatenate([np.real(x), np.imag(x)], axis) if np.iscomplexobj(x) else x
-    y, *others = (unit * multiplied(kernel, parts, part) for kernel, unit, part in kernels)
-    for other in others:
-        y = y[: len(other)] + other[: len(y)]
-    if parts is not x:
+    both = np.concatenate([np.real(x), np.imag(x)], axis) if np.iscomplexobj(x) else x
+    y: Any = None
+    for factor, met in parts:
+        made = multiplied(met, both)
+        made = made if factor == 1 else factor * made
+        y = made if y is None else y[: len(made)] + made[: len(y)]
+    if both is not x:
         one, other = np.split(y, 2, axis=-1)
         y = one + 1j * other
     return y

@@ -147,7 +147,7 @@ def cut(signal: Signal, axis: int, start: int, stop: int, stride: int = 1) -> Si
     elif held > 1:
         low = start * held // size
         count = max(1, length * held // size)
-        data = np.take(data, np.arange(low, low + count) % held, axis=axis + 1)
+        data = np.take(data, (low + stride * np.arange(count)) % held, axis=axis + 1)
     origin = stepped(signal.origin, (axis, start, stop, stride))
     return signal.with_data(data, shape=shape, roles=roles, origin=origin)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from flaxinit.signal.reports.report import undetermined
 from flaxinit.signal.rules.interpret import Interpreter
-from flaxinit.signal.rules.meeting import Observer
+from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.samples.signals import Origin, Signal
 from flaxinit.signal.tuning.homogeneity import Key, Place
 from flaxinit.signal.tuning.plan import INPUT, KERNELS, Branch, Merge, Plan, Trail

@@ -1,0 +1,175 @@
+"""Copies in a kernel: slices that are multiples of other slices, as in ``jnp.tile(w, (1, 4))``.
+
+A kernel that repeats its columns, W P with a matrix P of one number in each column, has channels
+that repeat, and one that repeats its rows sees sums of what meets these:
+
+    x (W P) = (x W) P,    x (Pᵀ W) = (x Pᵀ) W.
+
+So the distinct slices meet the signal, and P is applied to the signal.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from flaxinit.signal.samples.signals import CONSTANT, Signal
+
+
+class Copies(NamedTuple):
+    """What the held slices of a kernel along one axis are.
+
+    Attributes:
+        firsts: places of the distinct slices.
+        numbers: of the distinct slice that each slice is a multiple of.
+        factors: these multiples.
+    """
+
+    firsts: np.ndarray
+    numbers: np.ndarray
+    factors: np.ndarray
+
+
+def copies(kernel: Signal, axis: int) -> Copies | None:
+    """Return how slices along an axis repeat; None if no two are multiples of each other.
+
+    >>> w = np.array([[[1.0, 2.0, -1.0], [3.0, 5.0, -3.0]]])
+    >>> copies(Signal(w, (2, 3), (1, 1), sources=frozenset({1})), 1)
+    Copies(firsts=array([0, 1]), numbers=array([0, 1, 0]), factors=array([ 1.,  1., -1.]))
+    """
+    size = kernel.shape[axis]
+    if kernel.known or size == 1:
+        return None
+    if kernel.held[axis] == 1:
+        one = np.zeros(size, int)
+        return Copies(one[:1], one, one + 1.0) if kernel.roles[axis] == CONSTANT else None
+    slices = _slices(kernel, axis, kernel.replicas)
+    if len(slices[0]) == 1 or _differ(slices[:, :2]):
+        return None
+    found = _grouped(slices)
+    return found if len(found.firsts) < len(slices) else None
+
+
+def matched_slices(kernel: Signal, known: Signal, axis: int) -> Copies | None:
+    """Return which slices of a known kernel those of another are; None if one is none of them."""
+    replicas = min(kernel.replicas, known.replicas)
+    theirs, mine = (_slices(each, axis, replicas) for each in (known, kernel))
+    found = _grouped(np.concatenate([theirs, mine]))
+    many = len(theirs)
+    if not np.array_equal(found.firsts, np.arange(many)):
+        return None
+    return Copies(found.firsts, found.numbers[many:], found.factors[many:])
+
+
+def _slices(kernel: Signal, axis: int, replicas: int) -> np.ndarray:
+    return np.moveaxis(kernel.data[:replicas], axis + 1, 0).reshape(kernel.held[axis], -1)
+
+
+def _grouped(slices: np.ndarray) -> Copies:
+    """Return the first of each group of rows that are multiples of each other."""
+    norms = np.linalg.norm(slices, axis=1)
+    firsts, numbers, factors = [], np.arange(len(slices)), np.ones(len(slices))
+    # Multiples of one row have one cosine with any vector, up to the sign.
+    some = np.random.default_rng(0).standard_normal(slices.shape[1])
+    cosines = np.divide(np.abs(slices @ some), norms, out=np.zeros_like(norms), where=norms > 0)
+    seen: dict[float, int] = {}
+    for n, cosine in enumerate(np.round(cosines, _DIGITS)):
+        first = seen.setdefault(cosine, n)
+        if norms[n] and first != n:
+            factor = np.vdot(slices[first], slices[n]) / norms[first] ** 2
+            if np.allclose(slices[n], factor * slices[first], 1e-9, 1e-9 * norms[n]):
+                numbers[n], factors[n] = numbers[first], factor
+                continue
+        numbers[n] = len(firsts)
+        firsts.append(n)
+    return Copies(np.array(firsts), numbers, factors)
+
+
+_DIGITS = 9
+
+
+def _differ(pairs: np.ndarray) -> bool:
+    """Return whether the ratios of two entries show that no slices are multiples of each other."""
+    one, other = pairs.T
+    if not np.all(one) or not np.all(other):
+        return False
+    return len(np.unique(np.round(one / other, _DIGITS))) == len(pairs)
+
+
+def distinct(kernel: Signal, axis: int, found: Copies) -> Signal:
+    """Return the kernel with its distinct slices only."""
+    held = kernel.held[axis] > 1
+    data = np.take(kernel.data, found.firsts, axis=axis + 1) if held else kernel.data
+    shape = list(kernel.shape)
+    shape[axis] = round(shape[axis] * len(found.firsts) / len(found.numbers))
+    return kernel.with_data(data, shape=tuple(shape))
+
+
+def repeated(found: Copies, held: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which of `held` distinct entries stand at the places of a signal, and what multiples.
+
+    Each slice that the kernel holds stands for a run of the signal's entries, if the signal holds
+    more. That is so where runs of columns repeat (``tile``, ``concatenate``) and where each column
+    does (``repeat``), and where they are in reverse; None if the slices come in another order.
+
+    Args:
+        found: how slices of the kernel repeat.
+        held: distinct entries that the signal holds.
+
+    >>> tiled = Copies(np.arange(3), np.array([0, 1, 2, 0, 1, 2]), np.ones(6))
+    >>> repeated(tiled, 6)[0]
+    array([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5])
+    """
+    many, numbers, factors = len(found.firsts), found.numbers, found.factors
+    if held <= many:
+        chosen = np.full(many, -1)
+        chosen[np.arange(held) * many // held] = np.arange(held)
+        places = chosen[numbers]
+        return places[places >= 0], factors[places >= 0]
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    each = math.gcd(*starts.tolist(), len(numbers))  # so often each slice stands in a row
+    rows, weights = numbers[::each], factors[::each]
+    # Runs are in order, or all in reverse: what every other slice stands for is not known.
+    onward, back = np.diff(rows, append=rows[-1:]), np.diff(rows, prepend=rows[:1])
+    step = np.where(np.abs(onward) == 1, onward, back)
+    unclear = np.any(np.abs(step) != 1) or np.any(onward * back == -1)
+    if held % many or unclear or not np.allclose(np.repeat(weights, each), factors):
+        return None
+    inside = np.arange(held // many)
+    inside = np.where(step[:, None] > 0, inside, inside[::-1])
+    which = (rows[:, None] * len(inside[0]) + inside).reshape(-1)
+    return np.repeat(which, each), np.repeat(np.repeat(weights, len(inside[0])), each)
+
+
+def spread(found: Copies, y: np.ndarray, axis: int) -> np.ndarray | None:
+    """Repeat entries along an axis as slices repeat; None if it is not known in which order."""
+    if (places := repeated(found, y.shape[axis])) is None:
+        return None
+    which, factors = places
+    return np.moveaxis(np.moveaxis(np.take(y, which, axis=axis), axis, -1) * factors, -1, axis)
+
+
+def folded(x: Signal, axis: int, found: Copies, true: int) -> Signal | None:
+    """Sum entries of a signal that meet copies of one slice; None if it is not known which do.
+
+    Args:
+        x: the signal.
+        axis: of it.
+        found: how slices of the kernel repeat.
+        true: number of distinct slices.
+    """
+    data, have = x.data, x.held[axis]
+    if have == 1:
+        have = len(found.numbers)
+        data = np.repeat(data, have, axis=axis + 1)
+    held = max(1, round(have * true / x.shape[axis]))
+    places = repeated(found, held)
+    if places is None or len(places[0]) != have:
+        return None
+    which, factors = places
+    weighted = np.moveaxis(factors * np.moveaxis(data, axis + 1, -1), -1, 0)
+    total = np.zeros((held, *weighted.shape[1:]), weighted.dtype)
+    np.add.at(total, which, weighted)
+    shape = list(x.shape)
+    shape[axis] = true
+    return x.with_data(np.moveaxis(total, 0, axis + 1), shape=tuple(shape))

@@ -1,0 +1,263 @@
+"""Uses of kernels: what is the same in them, and what has to be drawn.
+
+A kernel is drawn without its copies, in the order in which it was met before, and without its parts
+along kernels that were met.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flaxinit.signal.rules.copies import Copies, copies, distinct, folded, repeated, spread
+from flaxinit.signal.rules.gradients import NOWHERE, Copied, Sizes
+from flaxinit.signal.rules.kernels import Law, law
+from flaxinit.signal.rules.observer import Observer
+from flaxinit.signal.rules.products import Axes
+from flaxinit.signal.rules.related import factor, fitted, is_transpose, order, overlap, rest
+from flaxinit.signal.samples.signals import NOTHING, Origin, Signal
+
+# Functions of a parameter that are kept, as a new mask makes one in each step of a loop: what all
+# have in common is in the first few.
+_FUNCTIONS = 32
+_UNORDERED = (
+    "its slices repeat, or are used again, in an order that is not known where a part of them "
+    "stands for all. Apply the parameter once, and repeat or reorder what it made."
+)
+_EQUAL = (
+    "all its outputs are multiples of one. Apply a kernel with this output, and broadcast what it "
+    "made."
+)
+_SHARED = (
+    "it shares entries of a parameter with a kernel that was used before, and has others too. "
+    "Apply the whole parameter each time, and slice what it made."
+)
+
+
+class Met(NamedTuple):
+    """A kernel that was met, or what was left of it without its parts along others.
+
+    Attributes:
+        kernel: its sample.
+        law: of its entries.
+        axes: what names the contraction.
+        number: names its draw.
+        sources: of the first signal that met it.
+        backward: whether that was a gradient.
+    """
+
+    kernel: Signal
+    law: Law
+    axes: Any
+    number: int
+    sources: frozenset[int]
+    backward: bool
+
+    @property
+    def sides(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Axes of terms and of outputs; none in a convolution, or of a complex kernel."""
+        axes, name = self.axes
+        return (axes.summed, axes.free) if isinstance(axes, Axes) and not name else ((), ())
+
+
+class Part(NamedTuple):
+    """A multiple of a real kernel: a complex kernel is a sum of two."""
+
+    factor: complex
+    met: Met
+
+
+@dataclass
+class Use:
+    """A kernel and a signal that meet, without what is copied.
+
+    Attributes:
+        kernel: what has to be drawn.
+        signal: that meets it.
+        sizes: of the kernel.
+        repeats: axes of the kernel, and which of the slices that are drawn stand along them.
+    """
+
+    kernel: Signal
+    signal: Signal
+    sizes: Sizes
+    repeats: list[tuple[int, Copies]] = field(default_factory=list)
+
+
+@dataclass
+class Uses:
+    """A memory of kernels.
+
+    Attributes:
+        numbers: names draws.
+        observer: is told of kernels that are not read.
+        sizes: of kernels that were met, and the sides on which slices of them are used again.
+        whole: kernels by parameter, in the order in which they were first met, and their sizes.
+        met: what was drawn of them, by origin.
+    """
+
+    numbers: Iterator[int]
+    observer: Observer
+    sizes: dict[Sizes, Copied] = field(default_factory=dict)
+    whole: dict[int, list[tuple[Signal, Sizes]]] = field(default_factory=dict)
+    met: dict[Origin | None, list[Met]] = field(default_factory=dict)
+
+    def use(
+        self, w: Signal, x: Signal, outputs: Sequence[int], terms: Mapping[int, int], sizes: Sizes
+    ) -> Use:
+        """Leave out what a kernel repeats, and bring it to the order in which it was met.
+
+        Args:
+            w: the kernel.
+            x: the signal.
+            outputs: axes of the kernel.
+            terms: axes of the kernel, and those of the signal with which they are summed.
+            sizes: of the kernel.
+        """
+        use = Use(w, x, sizes)
+        for axis in (*outputs, *terms):
+            if found := copies(use.kernel, axis):
+                if len(found.firsts) == 1 and axis in outputs and not x.backward:
+                    self.observer.refused(w, _EQUAL)
+                self._without(use, axis, found, distinct(use.kernel, axis, found), terms)
+        first = self._first(use, (*outputs, *terms), terms)
+        if not x.backward:
+            for each in {sizes, first or sizes}:
+                self._note(each, Copied(use.signal is not x, bool(use.repeats)))
+            if first is None:
+                for number, _ in w.origin or ():
+                    self.whole.setdefault(number, []).append((use.kernel, sizes))
+        return use
+
+    def _note(self, sizes: Sizes, copied: Copied) -> None:
+        self.sizes[sizes] = self.sizes.get(sizes, NOWHERE) | copied
+
+    def _overlapping(self, w: Signal) -> list[tuple[Signal, Sizes]]:
+        """Return kernels that were met and may have entries of this one."""
+        each = [self.whole.get(number, ()) for number, _ in w.origin or ()]
+        known = {id(kernel): (kernel, sizes) for some in each for kernel, sizes in some}
+        mine = w.origin or NOTHING
+        return [each for each in known.values() if overlap(mine, each[0].origin or NOTHING)]
+
+    def _first(self, use: Use, axes: Sequence[int], terms: Mapping[int, int]) -> Sizes | None:
+        """Bring a kernel to the order in which it was first met; return the sizes it had then.
+
+        Raises:
+            ValueError: if only some of its entries were met.
+        """
+        known = self._overlapping(use.kernel)
+        for other, sizes in known:
+            if other.data is use.kernel.data:
+                return sizes
+        for other, sizes in known:
+            held = fitted(other, use.kernel)
+            if held and factor(use.kernel, held):
+                return sizes
+            if found := order(use.kernel, other, axes):
+                self._without(use, *found, other, terms)
+                return sizes
+            if other.origin != use.kernel.origin and not use.signal.backward:
+                self.observer.refused(use.kernel, _SHARED)
+        return None
+
+    def _without(
+        self, use: Use, axis: int, found: Copies, kernel: Signal, terms: Mapping[int, int]
+    ) -> None:
+        if axis not in terms:
+            use.repeats.insert(0, (axis, found))
+        elif (signal := folded(use.signal, terms[axis], found, kernel.shape[axis])) is None:
+            self.observer.refused(use.kernel, _UNORDERED)
+        else:
+            use.signal = signal
+        use.kernel = kernel
+
+    def apart(
+        self, w: Signal, axes: Mapping[int, int], alone: bool
+    ) -> tuple[list[int], np.ndarray]:
+        """Return which of several kernels each of them is, and of which multiple.
+
+        Args:
+            w: the kernels.
+            axes: that count them, with their sizes.
+            alone: whether none of them is used for several channels.
+        """
+        which, factors = np.zeros((), int), np.ones(())
+        for axis, size in axes.items():
+            numbers, multiples = np.arange(size), np.ones(size)
+            if found := copies(w, axis):
+                held = round(size * len(found.firsts) / len(found.numbers))
+                places = repeated(found, held)
+                if places is None or len(places[0]) != size or not alone:
+                    self.observer.refused(w, _UNORDERED)
+                numbers, multiples = places
+            which, factors = which[..., None] * size + numbers, factors[..., None] * multiples
+        return which.reshape(-1).tolist(), factors.reshape(-1)
+
+    def outputs(self, use: Use, y: np.ndarray, places: Mapping[int, int]) -> np.ndarray:
+        """Return the outputs of the whole kernel.
+
+        Args:
+            use: the kernel and the signal.
+            y: outputs of what was drawn.
+            places: for each axis of the kernel that of the outputs.
+        """
+        for axis, found in use.repeats:
+            made = spread(found, y, places[axis])
+            if made is None:
+                self.observer.refused(use.kernel, _UNORDERED)
+            y = made
+        return y
+
+    def parts(self, use: Use, axes: Any, summed: Sequence[int]) -> list[Part]:
+        """Return real and uncorrelated kernels of which a kernel is a sum.
+
+        Args:
+            use: the kernel and the signal that it meets.
+            axes: what names the contraction.
+            summed: axes of the kernel that are summed.
+        """
+        w, x = use.kernel, use.signal
+        if not np.iscomplexobj(w.data):
+            parts = self._parts(w, x, (axes, ""), summed)
+            if len(parts) > 1:  # the gradients of several functions of a parameter are summed
+                self._note(use.sizes, Copied(True, True))
+            return parts
+        both = [(1, np.real(w.data), "real"), (1j, np.imag(w.data), "imaginary")]
+        drawn = [part for part in both if np.any(part[1])] or both[:1]
+        return [
+            Part(unit * factor, met)
+            for unit, data, name in drawn
+            for factor, met in self._parts(w.with_data(data), x, (axes, name), summed)
+        ]
+
+    def _parts(self, w: Signal, x: Signal, axes: Any, summed: Sequence[int]) -> list[Part]:
+        met = self.met.setdefault(w.origin, [])
+        known = [each for each in met if each.axes == axes]
+        if same := [each for each in known if each.kernel.data is w.data]:
+            return [Part(1, same[0])]
+        alike = [(each, held) for each in known if (held := fitted(each.kernel, w))]
+        found = [(c, each, held) for each, held in alike if (c := factor(w, held))]
+        parts = [Part(c, each) for c, each, _ in found]
+        left = rest(w, [(c, held) for c, _, held in found])
+        if left is not None:
+            number = next(self.numbers)
+            fresh = Met(left, law(left, summed), axes, number, x.sources, x.backward)
+            parts.append(Part(1, fresh))
+            if len(known) < _FUNCTIONS:
+                met.append(fresh)
+        return parts
+
+    def transposed(self, use: Use, own: Axes) -> tuple[float, Met] | None:
+        """Return a kernel of which another is a multiple of the transpose, and the multiple.
+
+        Both met signals, or both met gradients: for those, the transpose of a kernel that met a
+        signal may be taken as independent.
+        """
+        for met in self.met.get(use.kernel.origin, ()):
+            if met.backward == use.signal.backward:
+                terms, outputs = met.sides
+                axes = (*own.free, *own.summed)
+                if c := is_transpose(use.kernel, axes, met.kernel, (*terms, *outputs)):
+                    return c, met
+        return None

@@ -1,0 +1,181 @@
+"""Kernels that repeat, or are used again in another way: turned, transposed, masked, in part.
+
+Most models are written twice: with such a kernel, and as the same function of the parameters with
+each kernel used whole and once.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxinit
+from benchmarks.bounds import z_score
+from benchmarks.forecasts import GRADIENT
+
+WIDTH, PARTICLES, DRAWS = 128, 2**14, 64
+SHAPES = {"w": (32, WIDTH), "v": (WIDTH, WIDTH), "last": (WIDTH, 64)}
+relu = jax.nn.relu
+
+
+def inputs(*shape):
+    return jax.random.normal(jax.random.key(0), shape)
+
+
+def init(key, *_):
+    keys = jax.random.split(key, len(SHAPES))
+    drawn = zip(keys, SHAPES.items(), strict=True)
+    return {name: flaxinit.lecun()(key, shape) for key, (name, shape) in drawn}
+
+
+def behind(y):
+    """Sum four copies that stand one behind the other."""
+    return y.reshape(*y.shape[:-1], 4, -1).sum(-2)
+
+
+def beside(y):
+    """Sum four copies of each channel that stand side by side."""
+    return y.reshape(*y.shape[:-1], -1, 4).sum(-1)
+
+
+def difference(y):
+    one, other = jnp.split(y, 2, axis=-1)
+    return one - other
+
+
+def in_batch(x, w):
+    return jnp.einsum("eni,eio->eno", x, w)
+
+
+FOUR = jnp.arange(WIDTH) % 4 > 0
+HALF = slice(WIDTH // 2)
+# What is multiplied by `last`.
+PAIRS = {
+    "columns tiled": (
+        lambda p, x: behind(x @ jnp.tile(p["w"], (1, 4))),
+        lambda p, x: 4 * (x @ p["w"]),
+    ),
+    "columns repeated": (
+        lambda p, x: beside(x @ jnp.repeat(p["w"], 4, 1)),
+        lambda p, x: 4 * (x @ p["w"]),
+    ),
+    "columns looked up": (
+        lambda p, x: behind(x @ p["w"][:, jnp.arange(4 * WIDTH) % WIDTH]),
+        lambda p, x: 4 * (x @ p["w"]),
+    ),
+    "columns and their opposites": (
+        lambda p, x: difference(relu(x @ jnp.concatenate([p["w"], -p["w"]], 1))),
+        lambda p, x: x @ p["w"],
+    ),
+    "rows tiled": (
+        lambda p, x: relu(x @ p["w"]) @ jnp.tile(p["v"][:32], (4, 1)),
+        lambda p, x: behind(relu(x @ p["w"])) @ p["v"][:32],
+    ),
+    "rows and columns tiled": (
+        lambda p, x: relu(x @ p["w"]) @ jnp.tile(p["v"][:32, :32], (4, 4)),
+        lambda p, x: jnp.tile(behind(relu(x @ p["w"])) @ p["v"][:32, :32], (1, 4)),
+    ),
+    "one kernel for a batch": (
+        lambda p, x: in_batch(jnp.stack([x, x / 2]), jnp.tile(p["w"], (2, 1, 1))).sum(0),
+        lambda p, x: 1.5 * (x @ p["w"]),
+    ),
+    "in reverse": (
+        lambda p, x: x @ p["w"] + (x @ p["w"][:, ::-1])[:, ::-1],
+        lambda p, x: 2 * (x @ p["w"]),
+    ),
+    "opposite": (
+        lambda p, x: 1.5 * (x @ p["w"]) + x @ -p["w"],
+        lambda p, x: 0.5 * (x @ p["w"]),
+    ),
+    "masked": (
+        lambda p, x: x @ p["w"] - x @ jnp.where(FOUR, p["w"], 0),
+        lambda p, x: jnp.where(FOUR, 0, x @ p["w"]),
+    ),
+    "in part": (
+        lambda p, x: jnp.tile((x @ p["w"])[:, HALF] + x @ p["w"][:, HALF], (1, 2)),
+        lambda p, x: jnp.tile(2 * (x @ p["w"])[:, HALF], (1, 2)),
+    ),
+    "channels repeated": (
+        lambda p, x: beside(jnp.repeat(relu(x @ p["w"]), 4, -1)),
+        lambda p, x: 4 * relu(x @ p["w"]),
+    ),
+    "channels and their opposites": (
+        lambda p, x: difference(jnp.concatenate([relu(h := x @ p["w"]), relu(-h)], -1)),
+        lambda p, x: x @ p["w"],
+    ),
+}
+
+
+def forecast(apply):
+    model = init, lambda p, x: apply(p, x) @ p["last"]
+    return flaxinit.forecast(model, inputs(8, 32), particles=PARTICLES, backward=True).layers
+
+
+def seen(apply):
+    """Return E[x²] at the last kernel, and E[dW²] of each parameter."""
+    layers = forecast(apply)
+    slopes = {layer.path.split("[")[0]: layer.gradient_parameter for layer in layers}
+    return layers[-1].signal_in, slopes
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_kernel_with_copies_makes_what_the_kernel_makes(name):
+    copied, plain = PAIRS[name]
+    params = init(jax.random.key(1))
+    np.testing.assert_allclose(*(f(params, inputs(8, 32)) for f in (copied, plain)), atol=1e-5)
+    (signal, slopes), (wanted, others) = map(seen, (copied, plain))
+    assert signal == pytest.approx(wanted, rel=5 / np.sqrt(PARTICLES))
+    assert slopes == pytest.approx(others, rel=GRADIENT)
+
+
+def test_kernels_that_are_no_copies_are_told_from_copies():
+    """Four equal channels sum to 4² times the square of one, four independent ones to 4 times."""
+
+    def size(kernel):
+        return seen(lambda p, x: jnp.tile(behind(x @ kernel(p["w"])), (1, 4)))[0]
+
+    apart, copied = size(lambda w: w), size(lambda w: jnp.tile(w[:, :32], (1, 4)))
+    assert copied == pytest.approx(4 * apart, rel=10 / np.sqrt(PARTICLES))
+
+
+TRANSPOSED = {
+    "an autoencoder": lambda p, x: relu(relu(x @ p["w"]) @ p["v"]) @ p["v"].T,
+    "a residual": lambda p, x: (h := x @ p["w"]) + relu(h @ p["v"]) @ p["v"].T,
+    "a symmetric kernel": lambda p, x: (h := x @ p["w"]) @ p["v"] + h @ p["v"].T,
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_a_kernel_and_its_transpose_make_what_draws_make(name):
+    apply, x = TRANSPOSED[name], inputs(8, 32)
+
+    def one(key):
+        params = init(key)
+
+        def run(p):
+            h = apply(p, x)
+            return h @ p["last"], h
+
+        out, pull, h = jax.vjp(run, params, has_aux=True)
+        (slopes,) = pull(jax.random.normal(jax.random.fold_in(key, 1), out.shape))
+        return {"signal": jnp.mean(h**2), **{k: jnp.mean(v**2) for k, v in slopes.items()}}
+
+    draws = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(1), DRAWS))
+    signal, slopes = seen(apply)
+    z = z_score(4 * len(TRANSPOSED))
+    for key, value in {"signal": signal, **slopes}.items():
+        mean, error = np.mean(draws[key]), np.std(draws[key], ddof=1) / np.sqrt(DRAWS)
+        assert abs(value - mean) <= max(GRADIENT * mean, z * error), key
+
+
+REFUSED = {
+    "in an order that is not known": lambda p, x: x @ p["w"] + x @ jnp.roll(p["w"], 1, 1),
+    "and has others too": lambda p, x: jnp.tile(x @ p["w"][:, HALF], (1, 2)) + x @ p["w"],
+    "all its outputs": lambda p, x: x @ jnp.broadcast_to(p["w"][:, :1], p["w"].shape),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_is_not_read_is_refused_by_name(why):
+    with pytest.raises(ValueError, match=rf"does not read w.*{why}"):
+        forecast(REFUSED[why])
