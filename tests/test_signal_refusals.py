@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 import flaxinit
+from flaxinit.signal.samples import limits
 
 
 def x(*shape):
@@ -222,3 +223,35 @@ def test_bad_input_is_named(model, inputs, message):
 def test_a_tracer_has_no_values_to_forecast_from():
     with pytest.raises(TypeError, match=r"traced, float32\[4,16\].*outside"):
         jax.jit(lambda x: flaxinit.forecast(nn.Dense(8), x).layers[0].signal_out)(x(4, 16))
+
+
+def test_a_loop_that_may_never_end_is_refused_by_its_place(monkeypatch):
+    monkeypatch.setattr(limits, "_STEPS", 100)
+
+    def apply(p, x):
+        h = x @ p["kernel"]
+        return jax.lax.while_loop(lambda h: jnp.mean(h**2) < 1e9, lambda h: h, h)
+
+    model = (lambda key, x: {"kernel": flaxinit.lecun()(key, (16, 8))}), apply
+    for call in (flaxinit.forecast, flaxinit.tune):
+        with pytest.raises(ValueError, match=r"more than 100 steps.*fori_loop.*after kernel\."):
+            call(model, x(2, 16))
+
+
+def test_a_model_without_kernels_cannot_be_tuned():
+    """A norm multiplies the signal by a scale, which is no kernel."""
+    for model in (nn.LayerNorm(), nn.Sequential([nn.Embed(8, 4)])):
+        inputs = x(2, 16) if isinstance(model, nn.LayerNorm) else jnp.ones(2, int)
+        with pytest.raises(ValueError, match=r"tune found no kernel at work.*params/"):
+            flaxinit.tune(model, inputs)
+
+
+def test_inputs_of_zero_are_told():
+    model, zeros = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(8)]), jnp.zeros((4, 16))
+    params = model.init(jax.random.key(0), zeros)
+    reports = flaxinit.forecast(model, zeros), flaxinit.audit(model.apply, params, zeros)
+    for report in reports:
+        assert [finding.what for finding in report.findings] == ["no signal"]
+    assert not flaxinit.forecast(model, x(4, 16)).findings
+    with pytest.raises(ValueError, match=r"inputs are 0.*ShapeDtypeStruct"):
+        flaxinit.tune(model, zeros)

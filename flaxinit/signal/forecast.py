@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,14 +21,13 @@ from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.kernels import Law
 from flaxinit.signal.rules.movement import MOVEMENTS
-from flaxinit.signal.rules.observer import Observer
+from flaxinit.signal.rules.observer import Named
 from flaxinit.signal.samples.draws import gaussian
 from flaxinit.signal.samples.fluctuation import Fluctuation
-from flaxinit.signal.samples.limits import Limits, TooLargeError
+from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.samples.statistics import correlations, count_samples
 from flaxinit.signal.samples.threads import one_thread
-from flaxinit.trees.paths import part
 from flaxinit.versions.jaxpr import called, closed
 
 
@@ -148,21 +147,18 @@ def run(
     Returns:
         The kernels and the sums of independent signals, in order of use.
     """
-    record = _Record(traced, backward, unwanted or Event())
+    record = _Record(traced.names, "forecast", traced, backward, unwanted or Event())
     limits = Limits(particles=particles)
     if backward:
         limits = bounded(limits, traced.apply)
     interpreter = Interpreter(limits, rng, numbers, record)
-    try:
+    with record.placed():
         if backward:
             slopes = [cotangent(x, interpreter) for x in traced.outputs]
             results = interpreter.run(traced.pullback(), [*params, *given, *slopes])
             record.differentiated(results[: len(traced.names)])
         else:
             interpreter.run(traced.apply, [*params, *given])
-    except TooLargeError as error:
-        after = f"after {record.layers[-1].path}" if record.layers else "before the first kernel"
-        raise TooLargeError(f"{error} It stands {after}.") from None
     layers = [replace(each, forgotten=each.path in record.lost) for each in record.layers]
     return layers, record.stream
 
@@ -252,7 +248,7 @@ def input_signal(x: Any, rng: np.random.Generator) -> Signal:
 
 
 @dataclass
-class _Record(Observer):
+class _Record(Named):
     """The record of each kernel and each sum of a run."""
 
     programs: Programs
@@ -280,13 +276,7 @@ class _Record(Observer):
     def enters(self, w: Signal, x: Signal) -> None:
         if self.unwanted.is_set():
             raise InterruptedError("Nobody waits for this forecast any more.")
-        square = x.second_moment()
-        if not math.isfinite(square):
-            what = "gradient" if x.backward else "signal"
-            raise ValueError(
-                f"The {what} that meets {self._path(w)} is not finite: its second moment is "
-                f"{square}. Look at the inputs and at what stands before this kernel."
-            )
+        super().enters(w, x)
 
     def scored(self, one: Signal, other: Signal) -> None:
         for number in one.sources | other.sources:
@@ -307,6 +297,7 @@ class _Record(Observer):
         small: str = "",
         stacked: bool = False,
     ) -> None:
+        super().met(w)
         origin = sorted(w.origin or (), key=str)
         if x.backward:  # the transposed kernel: uses are met in the reverse order
             if waiting := self.latest.get(w.origin):
@@ -337,7 +328,7 @@ class _Record(Observer):
         positions, samples = correlations(y)
         self.layers.append(
             Layer(
-                path=self._path(w),
+                path=self.path(w),
                 shape=self.programs.shapes[origin[0][0]],
                 fan_in=fan,
                 parameters=() if stacked else tuple(number for number, _ in origin),
@@ -360,11 +351,8 @@ class _Record(Observer):
             )
         )
 
-    def refused(self, kernel: Signal, why: str) -> NoReturn:
-        raise ValueError(f"forecast does not read {self._path(kernel)}: {why}")
-
     def forgotten(self, w: Signal) -> None:
-        self.lost.add(self._path(w))
+        self.lost.add(self.path(w))
 
     def added(self, signal: Signal, parts: Sequence[Signal]) -> None:
         square = signal.second_moment()
@@ -381,10 +369,3 @@ class _Record(Observer):
         again = self.backward and key in self.seen
         self.seen.add(key)
         return again
-
-    def _path(self, w: Signal) -> str:
-        """Name a kernel, or the part of it that is used."""
-        return ", ".join(
-            self.programs.names[number] + part(steps)
-            for number, steps in sorted(w.origin or (), key=str)
-        )

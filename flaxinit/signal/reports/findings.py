@@ -15,6 +15,7 @@ from flaxinit.signal.reports.variances import (
     gains_add_up,
     has_effect,
     shut,
+    signal_of,
     unlike_peers,
     vanishing_or_exploding,
     wrong_variance,
@@ -60,6 +61,17 @@ def large_inputs(report: "Report") -> Iterator[Finding]:
                 f"the inputs have E[x²] = {seen.signal_in:.3g}. Gains are for inputs near 1.",
                 f"x / {math.sqrt(seen.signal_in):.2g}, or (x - mean) / deviation of the data",
             )
+
+
+def no_signal(report: "Report") -> Iterator[Finding]:
+    """Find inputs of 0, with which no kernel meets a signal."""
+    if report.layers and not any(signal_of(layer) for layer in report.layers):
+        yield Finding(
+            "no signal",
+            (report.layers[0].path,),
+            "the inputs are 0, and so is all that is made of them.",
+            "a batch of real inputs, or a jax.ShapeDtypeStruct for unit Gaussian ones",
+        )
 
 
 def equal_entries(report: "Report") -> Iterator[Finding]:
@@ -121,7 +133,7 @@ _FLAT = 0.01
 def idle_units(report: "Report") -> Iterator[Finding]:
     """Find units that are dead (0 in the whole batch) or saturated (flat at most inputs)."""
     dead = [x.path for x in report.layers if x.measured and x.measured.alive < _AT_WORK]
-    if dead and not shut(report):
+    if dead and not shut(report) and any(signal_of(layer) for layer in report.layers):
         yield Finding(
             "dead units",
             tuple(dead),
@@ -265,7 +277,7 @@ def stray(report: "Report") -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[["Report"], Iterator[Finding]], ...] = (
-    *(not_finite, large_inputs, equal_entries, wrong_variance, unlike_peers),
+    *(not_finite, no_signal, large_inputs, equal_entries, wrong_variance, unlike_peers),
     *(
         vanishing_or_exploding,
         gains_add_up,

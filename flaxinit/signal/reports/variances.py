@@ -129,7 +129,7 @@ def vanishing_or_exploding(report: "Report") -> Iterator[Finding]:
     """Find repeated layers whose signal, or gradient, changes by more than e⁶ from end to end."""
     for group in repeats(report.layers):
         for name, value, order in (
-            ("signal", _signal, group),
+            ("signal", signal_of, group),
             ("gradient", _gradient, group[::-1]),
         ):
             numbers = [(layer, value(layer)) for layer in order]
@@ -159,7 +159,7 @@ def gains_add_up(report: "Report") -> Iterator[Finding]:
     lost = {path for f in vanishing_or_exploding(report) for path in f.paths}
     for group in repeats(report.layers):
         cause, write, off = _cause(group)
-        start, end = _signal(group[0]), _signal(group[-1])
+        start, end = signal_of(group[0]), signal_of(group[-1])
         if cause and start and end and group[0].path not in lost:
             chance = 2 * math.hypot(group[0].log_sd, group[-1].log_sd)
             if abs(math.log(end / start)) - chance > 1:
@@ -178,7 +178,8 @@ def shut(report: "Report") -> bool:
     return any(layer.measured and not layer.measured.kernel for layer in report.layers)
 
 
-def _signal(layer: "Layer") -> float | None:
+def signal_of(layer: "Layer") -> float | None:
+    """Return E[x²] of a kernel's inputs, measured if it was."""
     return layer.measured.signal_in if layer.measured else layer.signal_in
 
 

@@ -21,7 +21,7 @@ from flaxinit.signal.rules.products import axes_of, contracted
 from flaxinit.signal.rules.ragged import ragged
 from flaxinit.signal.rules.reduction import REDUCTIONS, reduced
 from flaxinit.signal.samples.draws import bits
-from flaxinit.signal.samples.limits import Limits
+from flaxinit.signal.samples.limits import Limits, must_end
 from flaxinit.signal.samples.signals import (
     CONSTANT,
     PLACE,
@@ -80,7 +80,13 @@ class Interpreter:
             case "scan" if params["length"]:
                 return unroll_scan(equation, signals, self.run, row, self.stacked)
             case "while":
-                return run_while(equation, signals, self.holds, self.run)
+                steps = itertools.count()
+
+                def goes_on(test: ClosedJaxpr, operands: list[Signal]) -> bool:
+                    must_end(next(steps))
+                    return self.holds(test, operands)
+
+                return run_while(equation, signals, goes_on, self.run)
             case "cond":
                 which, *operands = signals
                 branch = closed(params["branches"][int(which.data.flat[0])])

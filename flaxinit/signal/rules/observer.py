@@ -1,10 +1,15 @@
 """An observer of a run: it is told of the kernels that signals meet, and of sums of signals."""
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from flaxinit.signal.rules.kernels import Law
+from flaxinit.signal.samples.limits import TooLargeError
 from flaxinit.signal.samples.signals import Signal
+from flaxinit.trees.paths import part
 
 
 class Observer:
@@ -47,3 +52,47 @@ class Observer:
 
     def added(self, result: Signal, parts: Sequence[Signal]) -> None:
         """Note the sum of two independent signals, its parts: the residual stream."""
+
+
+@dataclass
+class Named(Observer):
+    """An observer that knows the names of parameters, and stops where a signal is not finite.
+
+    Attributes:
+        names: of the parameters.
+        caller: the function that runs the program.
+        last: the kernel that was met last.
+    """
+
+    names: Sequence[str]
+    caller: str
+    last: str = field(default="", init=False)
+
+    def path(self, kernel: Signal) -> str:
+        """Name a kernel, or the part of it that is used."""
+        origin = sorted(kernel.origin or (), key=str)
+        return ", ".join(self.names[number] + part(steps) for number, steps in origin)
+
+    def enters(self, kernel: Signal, signal: Signal) -> None:
+        square = signal.second_moment()
+        if not math.isfinite(square):
+            what = "gradient" if signal.backward else "signal"
+            raise ValueError(
+                f"The {what} that meets {self.path(kernel)} is not finite: its second moment is "
+                f"{square}. Look at the inputs and at what stands before this kernel."
+            )
+
+    def met(self, kernel: Signal, *args, **kwargs) -> None:
+        self.last = self.path(kernel)
+
+    def refused(self, kernel: Signal, why: str) -> NoReturn:
+        raise ValueError(f"{self.caller} does not read {self.path(kernel)}: {why}")
+
+    @contextlib.contextmanager
+    def placed(self) -> Iterator[None]:
+        """Say after which kernel an operation stands that is too large."""
+        try:
+            yield
+        except TooLargeError as error:
+            after = f"after {self.last}" if self.last else "before the first kernel"
+            raise TooLargeError(f"{error} It stands {after}.") from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class TooLargeError(ValueError):
-    """An operation needs too large an array."""
+    """An operation needs too large an array, or too many steps."""
 
 
 _LARGEST = 2**29  # entries of 64 bits: four gigabytes
@@ -46,6 +46,26 @@ def parts(shape: Sequence[int], room: int) -> tuple[int, ...]:
         axis = next(axis for axis, n in enumerate(behind) if n < held[axis] ** 2)
         held[axis] = max(1, held[axis] * room // size)
     return tuple(held)
+
+
+def must_end(steps: int) -> None:
+    """Refuse a loop whose condition holds on.
+
+    Raises:
+        TooLargeError: if a while loop takes more than 10000 steps.
+
+    >>> must_end(100)
+    """
+    if steps > _STEPS:
+        raise TooLargeError(
+            f"A while loop takes more than {_STEPS} steps: its condition may hold for ever on the "
+            "sample that stands for the signal. Bound its steps in the condition, or write it "
+            "with jax.lax.fori_loop."
+        )
+
+
+# What a loop of that many steps does is a thousand times as long a program as that of any layer.
+_STEPS = 10_000
 
 
 @dataclass(frozen=True)

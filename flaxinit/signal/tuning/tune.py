@@ -17,12 +17,13 @@ from flaxinit.signal.reading import laws
 from flaxinit.signal.reading.checked import check_slopes, check_values
 from flaxinit.signal.reading.model import WithInit, programs
 from flaxinit.signal.reports.printed import Printed, grid
+from flaxinit.signal.rules.observer import Named
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import is_key
 from flaxinit.signal.samples.threads import one_thread
 from flaxinit.signal.tuning.homogeneity import Key, named
 from flaxinit.signal.tuning.plan import plan
-from flaxinit.signal.tuning.tuner import Finite, Tuner
+from flaxinit.signal.tuning.tuner import Tuner
 from flaxinit.trees.factors import by_path, scaled_init
 from flaxinit.trees.modules import is_linen
 
@@ -218,6 +219,7 @@ class _Model:
     def __init__(self, traced: WithInit, limits: Limits, level: float | None):
         self.traced, self.limits, self.level = traced, limits, level
         self.rng = np.random.default_rng(0)
+        self.observer = Named(traced.names, "tune")
         self.numbers = itertools.count(1)
         self.given = [input_signal(x, self.rng) for x in traced.inputs]
         self.params = laws.read(traced, traced.inputs, self.given, self.numbers, self.rng)
@@ -226,10 +228,15 @@ class _Model:
         ]
         self.plan = plan(traced.apply, zeros, [math.prod(shape) for shape in traced.shapes])
         self.owners = {owner for owner in self.plan.owners.values() if owner is not None}
-        if not self.plan.owners:
+        if not self.owners or not self.plan.order:  # as of a norm, which has a scale alone
             raise ValueError(
                 "tune found no kernel at work: the model has to multiply its inputs by arrays that "
                 f"its initialization makes, which are: {', '.join(traced.names) or 'none'}."
+            )
+        if not any(is_key(each.data) or np.any(each.data) for each in self.given):
+            raise ValueError(
+                "The inputs are 0, so there is no signal to keep. Give tune a batch of real "
+                "inputs, or a jax.ShapeDtypeStruct, which stands for unit Gaussian ones."
             )
 
     def path(self, key: Key) -> str:
@@ -259,15 +266,15 @@ class _Model:
 
     def _tuner(self, limits: Limits, **options: Any) -> Tuner:
         rng = np.random.default_rng(0)  # the same in each run: factors differ, not chance
-        observer = Finite(self.traced.names)
-        return Tuner(limits, rng, self.numbers, observer, plan=self.plan, **options)
+        return Tuner(limits, rng, self.numbers, self.observer, plan=self.plan, **options)
 
     def forward(self, pinned: Mapping[Key, float], ratios: Mapping[Key, float]) -> Tuner:
         """Choose factors in one pass; `ratios` change the variance that each kernel wants."""
         fixed = self.plan.fixed | set(pinned)
         given = {"factors": dict(pinned), "fixed": fixed, "ratios": ratios, "level": self.level}
         tuner = self._tuner(self.limits, **given)
-        tuner.run(self.traced.apply, [*self.params, *self.given])
+        with self.observer.placed():
+            tuner.run(self.traced.apply, [*self.params, *self.given])
         return tuner
 
     def backward(self, keep: Keep, pinned: Mapping[Key, float], tuner: Tuner) -> tuple[Tuner, str]:
@@ -286,7 +293,8 @@ class _Model:
         for _ in range(_ROUNDS):
             run = self._tuner(limits, factors=tuner.factors, chooses=False)
             slopes = [cotangent(x, run) for x in self.traced.outputs]
-            run.run(program, [*self.params, *self.given, *slopes])
+            with self.observer.placed():
+                run.run(program, [*self.params, *self.given, *slopes])
             before, ratios = ratios, self._ratios(keep, run)
             tuner = self.forward(pinned, ratios)
             changes = {k: abs(math.log(ratios[k] / before.get(k, 1.0))) for k in ratios}

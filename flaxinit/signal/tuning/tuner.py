@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from flaxinit.signal.reports.report import undetermined
 from flaxinit.signal.rules.interpret import Interpreter
-from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.samples.signals import Origin, Signal
 from flaxinit.signal.tuning.homogeneity import Key, Place
 from flaxinit.signal.tuning.plan import INPUT, KERNELS, Branch, Merge, Plan, Trail
@@ -136,19 +135,3 @@ def scaled(signal: Signal, factor: float) -> Signal:
         base._replace(data=data if base.data is signal.data else base.data) for base in signal.bases
     )
     return signal.with_data(data, level=signal.level * factor**2, bases=bases)
-
-
-class Finite(Observer):
-    """An observer that stops a run where a signal is not finite."""
-
-    def __init__(self, names: list[str]):
-        self.names = names
-
-    def enters(self, kernel: Signal, signal: Signal) -> None:
-        square = signal.second_moment()
-        if not math.isfinite(square):
-            path = ", ".join(self.names[number] for number, _ in sorted(keys(kernel.origin)))
-            raise ValueError(
-                f"The signal that meets {path} is not finite: its second moment is {square}. "
-                "Look at the inputs and at what stands before this kernel."
-            )
