@@ -9,6 +9,7 @@ So the distinct slices meet the signal, and P is applied to the signal.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,41 +44,44 @@ def copies(kernel: Signal, axis: int) -> Copies | None:
     if kernel.held[axis] == 1:
         one = np.zeros(size, int)
         return Copies(one[:1], one, one + 1.0) if kernel.roles[axis] == CONSTANT else None
-    slices = _slices(kernel, axis, kernel.replicas)
-    if len(slices[0]) == 1 or _differ(slices[:, :2]):
+    rows = _rows(kernel, axis, kernel.replicas)
+    if len(rows[0]) == 1 or _differ(rows[:, :2]):
         return None
-    found = _grouped(slices)
-    return found if len(found.firsts) < len(slices) else None
+    found = _grouped(rows)
+    return found if len(found.firsts) < len(rows) else None
 
 
 def matched_slices(kernel: Signal, known: Signal, axis: int) -> Copies | None:
-    """Return which slices of a known kernel those of another are; None if one is none of them."""
+    """Return which slices of a known kernel those of another are, or new ones, behind these.
+
+    None if no slice of the one is a multiple of one of the other.
+    """
     replicas = min(kernel.replicas, known.replicas)
-    theirs, mine = (_slices(each, axis, replicas) for each in (known, kernel))
-    found = _grouped(np.concatenate([theirs, mine]))
-    many = len(theirs)
-    if not np.array_equal(found.firsts, np.arange(many)):
+    theirs, mine = (_rows(each, axis, replicas) for each in (known, kernel))
+    many, found = len(theirs), _grouped(np.concatenate([theirs, mine]))
+    numbers = found.numbers[many:]
+    if not np.array_equal(found.firsts[:many], np.arange(many)) or min(numbers) >= many:
         return None
-    return Copies(found.firsts, found.numbers[many:], found.factors[many:])
+    return Copies(found.firsts, numbers, found.factors[many:])
 
 
-def _slices(kernel: Signal, axis: int, replicas: int) -> np.ndarray:
+def _rows(kernel: Signal, axis: int, replicas: int) -> np.ndarray:
     return np.moveaxis(kernel.data[:replicas], axis + 1, 0).reshape(kernel.held[axis], -1)
 
 
-def _grouped(slices: np.ndarray) -> Copies:
+def _grouped(rows: np.ndarray) -> Copies:
     """Return the first of each group of rows that are multiples of each other."""
-    norms = np.linalg.norm(slices, axis=1)
-    firsts, numbers, factors = [], np.arange(len(slices)), np.ones(len(slices))
+    norms = np.linalg.norm(rows, axis=1)
+    firsts, numbers, factors = [], np.arange(len(rows)), np.ones(len(rows))
     # Multiples of one row have one cosine with any vector, up to the sign.
-    some = np.random.default_rng(0).standard_normal(slices.shape[1])
-    cosines = np.divide(np.abs(slices @ some), norms, out=np.zeros_like(norms), where=norms > 0)
+    some = np.random.default_rng(0).standard_normal(rows.shape[1])
+    cosines = np.divide(np.abs(rows @ some), norms, out=np.zeros_like(norms), where=norms > 0)
     seen: dict[float, int] = {}
     for n, cosine in enumerate(np.round(cosines, _DIGITS)):
         first = seen.setdefault(cosine, n)
         if norms[n] and first != n:
-            factor = np.vdot(slices[first], slices[n]) / norms[first] ** 2
-            if np.allclose(slices[n], factor * slices[first], 1e-9, 1e-9 * norms[n]):
+            factor = np.vdot(rows[first], rows[n]) / norms[first] ** 2
+            if np.allclose(rows[n], factor * rows[first], 1e-9, 1e-9 * norms[n]):
                 numbers[n], factors[n] = numbers[first], factor
                 continue
         numbers[n] = len(firsts)
@@ -98,11 +102,17 @@ def _differ(pairs: np.ndarray) -> bool:
 
 def distinct(kernel: Signal, axis: int, found: Copies) -> Signal:
     """Return the kernel with its distinct slices only."""
-    held = kernel.held[axis] > 1
-    data = np.take(kernel.data, found.firsts, axis=axis + 1) if held else kernel.data
+    if kernel.held[axis] == 1:  # constant
+        shape = (*kernel.shape[:axis], 1, *kernel.shape[axis + 1 :])
+        return kernel.with_data(kernel.data, shape=shape)
+    return slices(kernel, axis, found.firsts.tolist())
+
+
+def slices(kernel: Signal, axis: int, places: Sequence[int]) -> Signal:
+    """Return some of the held slices of a kernel, which stand for their share."""
     shape = list(kernel.shape)
-    shape[axis] = round(shape[axis] * len(found.firsts) / len(found.numbers))
-    return kernel.with_data(data, shape=tuple(shape))
+    shape[axis] = round(shape[axis] * len(places) / kernel.held[axis])
+    return kernel.with_data(np.take(kernel.data, places, axis=axis + 1), shape=tuple(shape))
 
 
 def repeated(found: Copies, held: int) -> tuple[np.ndarray, np.ndarray] | None:

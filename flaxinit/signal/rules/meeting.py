@@ -24,7 +24,7 @@ from flaxinit.signal.rules.products import Axes, axes_of, contracted
 from flaxinit.signal.rules.seen import seen
 from flaxinit.signal.rules.tied import with_known_rows
 from flaxinit.signal.rules.transposed import conditioned
-from flaxinit.signal.rules.uses import Met, Part, Use, Uses
+from flaxinit.signal.rules.uses import SHARED, Met, Part, Use, Uses
 from flaxinit.signal.rules.windows import Window
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Base, Signal, expanded
 from flaxinit.signal.samples.statistics import fresh
@@ -87,7 +87,7 @@ class Meetings:
         sizes = [full.held[a:b] for a, b in cuts]
 
         def multiplied(part: Met, x: np.ndarray) -> np.ndarray:
-            outputs = tuple(kernel.shape[axis] for axis in own.free)
+            outputs = tuple(part.kernel.shape[axis] for axis in own.free)
             return self.kernels.multiply(
                 x, share, part.law, outputs, part.number, apart=self.apart(full), which=which
             )
@@ -99,7 +99,7 @@ class Meetings:
         which, factors = self.uses.apart(w, count, alone=not (channels or uses))
         if np.any(factors != 1):
             data = data * factors.reshape(-1, 1, 1, 1, 1)
-        parts, also = self._parts(use, own, own.summed), frozenset()
+        parts, also = self._parts(use, kernel, own, own.summed), frozenset()
         y = _summed(parts, data, 4, multiplied)
         if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
             y, also = self._transposed(use, own, data, y)
@@ -107,6 +107,13 @@ class Meetings:
             y = with_known_rows(
                 y.reshape(len(y), *y.shape[4:]), full, kernel, size, self.rows, self.kernels.rng
             ).reshape(y.shape)
+        if use.more:
+            axis, behind = use.more
+            others = self._parts(use, behind, own, own.summed)
+            pair = y, _summed(others, data, 4, multiplied)
+            some = min(map(len, pair))
+            y = np.concatenate([each[:some] for each in pair], 4 + own.free.index(axis))
+            parts += others
         outputs = [("output", axis) for axis in own.free]
         y = y.reshape(len(y), *sizes[0], *sizes[1], *sizes[2], *y.shape[4:-1], *sizes[3])
         made = [*kernels, *channels, *uses, *outputs, *places]
@@ -183,7 +190,9 @@ class Meetings:
                 found.terms,
             )
 
-        parts = self._parts(use, axes, w_spec[1:])
+        if use.more:
+            self.observer.refused(w, SHARED)
+        parts = self._parts(use, use.kernel, axes, w_spec[1:])
         y = _summed(parts, signal.data, 1, multiplied)
         # replicas, groups, outputs, samples, positions...
         y = y.reshape(len(y), -1, y.shape[-2], samples, *positions)
@@ -204,10 +213,10 @@ class Meetings:
         roles = tuple(roles)
         return self._result(parts, w, x, data, shape, roles, known, fan_in, summed, axes, small)
 
-    def _parts(self, use: Use, axes: Any, summed: Sequence[int]) -> list[Part]:
-        parts = self.uses.parts(use, axes, summed)
+    def _parts(self, use: Use, w: Signal, axes: Any, summed: Sequence[int]) -> list[Part]:
+        parts = self.uses.parts(use, w, axes, summed)
         if any(part.met.number in self.kernels.lost for part in parts):
-            self.observer.forgotten(use.kernel)
+            self.observer.forgotten(w)
         return parts
 
     def _result(

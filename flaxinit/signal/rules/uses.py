@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flaxinit.signal.rules.copies import Copies, copies, distinct, folded, repeated, spread
+from flaxinit.signal.rules.copies import Copies, copies, distinct, folded, repeated, slices, spread
 from flaxinit.signal.rules.gradients import NOWHERE, Copied, Sizes
 from flaxinit.signal.rules.kernels import Law, law
 from flaxinit.signal.rules.observer import Observer
@@ -29,7 +29,7 @@ _EQUAL = (
     "all its outputs are multiples of one. Apply a kernel with this output, and broadcast what it "
     "made."
 )
-_SHARED = (
+SHARED = (
     "it shares entries of a parameter with a kernel that was used before, and has others too. "
     "Apply the whole parameter each time, and slice what it made."
 )
@@ -77,12 +77,14 @@ class Use:
         signal: that meets it.
         sizes: of the kernel.
         repeats: axes of the kernel, and which of the slices that are drawn stand along them.
+        more: an axis of outputs, and slices that stand behind those of the kernel.
     """
 
     kernel: Signal
     signal: Signal
     sizes: Sizes
     repeats: list[tuple[int, Copies]] = field(default_factory=list)
+    more: tuple[int, Signal] | None = None
 
 
 @dataclass
@@ -154,11 +156,15 @@ class Uses:
             held = fitted(other, use.kernel)
             if held and factor(use.kernel, held):
                 return sizes
-            if found := order(use.kernel, other, axes):
-                self._without(use, *found, other, terms)
+            axis, found = order(use.kernel, other, axes)
+            if found and (len(found.firsts) == other.held[axis] or axis not in terms):
+                kernel, many = use.kernel, other.held[axis]
+                self._without(use, axis, found, other, terms)
+                if new := [n - many for n in found.firsts[many:]]:
+                    use.more = axis, slices(kernel, axis, new)
                 return sizes
             if other.origin != use.kernel.origin and not use.signal.backward:
-                self.observer.refused(use.kernel, _SHARED)
+                self.observer.refused(use.kernel, SHARED)
         return None
 
     def _without(
@@ -209,15 +215,16 @@ class Uses:
             y = made
         return y
 
-    def parts(self, use: Use, axes: Any, summed: Sequence[int]) -> list[Part]:
+    def parts(self, use: Use, w: Signal, axes: Any, summed: Sequence[int]) -> list[Part]:
         """Return real and uncorrelated kernels of which a kernel is a sum.
 
         Args:
-            use: the kernel and the signal that it meets.
+            use: of which the kernel is at least a part.
+            w: the kernel.
             axes: what names the contraction.
             summed: axes of the kernel that are summed.
         """
-        w, x = use.kernel, use.signal
+        x = use.signal
         if not np.iscomplexobj(w.data):
             parts = self._parts(w, x, (axes, ""), summed)
             if len(parts) > 1:  # the gradients of several functions of a parameter are summed
