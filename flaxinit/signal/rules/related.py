@@ -80,8 +80,8 @@ def rest(kernel: Signal, parts: Sequence[tuple[float, Signal]]) -> Signal | None
 _ROUNDING = 1e-9
 
 
-def order(kernel: Signal, known: Signal, axes: Sequence[int]) -> tuple[int, Copies | None]:
-    """Return along which of these axes a kernel has slices of a known one, and which, if any."""
+def order(kernel: Signal, known: Signal, axes: Sequence[int]) -> tuple[int, Copies] | None:
+    """Return along which of these axes a kernel has slices of a known one, and which."""
     for axis in axes:
         others = [n for n in range(len(kernel.shape)) if n != axis]
         alike = all(
@@ -90,7 +90,7 @@ def order(kernel: Signal, known: Signal, axes: Sequence[int]) -> tuple[int, Copi
         share = kernel.held[axis] * known.shape[axis] == known.held[axis] * kernel.shape[axis]
         if alike and share and (found := matched_slices(kernel, known, axis)):
             return axis, found
-    return axes[0], None
+    return None
 
 
 def is_transpose(

@@ -156,12 +156,14 @@ class Uses:
             held = fitted(other, use.kernel)
             if held and factor(use.kernel, held):
                 return sizes
-            axis, found = order(use.kernel, other, axes)
-            if found and (len(found.firsts) == other.held[axis] or axis not in terms):
+            if found := order(use.kernel, other, axes):
+                axis, which = found
                 kernel, many = use.kernel, other.held[axis]
-                self._without(use, axis, found, other, terms)
-                if new := [n - many for n in found.firsts[many:]]:
-                    use.more = axis, slices(kernel, axis, new)
+                new = [n - many for n in which.firsts[many:]]
+                if new and axis in terms:
+                    self.observer.refused(kernel, SHARED)
+                self._without(use, axis, which, other, terms)
+                use.more = (axis, slices(kernel, axis, new)) if new else None
                 return sizes
             if other.origin != use.kernel.origin and not use.signal.backward:
                 self.observer.refused(use.kernel, SHARED)
