@@ -100,6 +100,14 @@ PAIRS = {
         lambda p, x: jnp.tile(x @ p["w"][:, HALF], (1, 2)) + x @ p["w"],
         lambda p, x: jnp.tile((h := x @ p["w"])[:, HALF], (1, 2)) + h,
     ),
+    "rows in part, then whole": (
+        lambda p, x: x[:, TOP] @ p["w"][TOP] + x @ p["w"],
+        lambda p, x: (x + jnp.where(jnp.arange(32) < 16, x, 0)) @ p["w"],
+    ),
+    "parts that overlap": (
+        lambda p, x: jnp.tile(x @ p["w"][:, HALF] + x @ p["w"][:, 32:96], (1, 2)),
+        lambda p, x: jnp.tile((h := x @ p["w"])[:, HALF] + h[:, 32:96], (1, 2)),
+    ),
     "concatenated with another": (
         lambda p, x: 3 * (x @ p["w"]) - difference(x @ jnp.concatenate([p["w"], p["u"]], 1)),
         lambda p, x: 2 * (x @ p["w"]) + x @ p["u"],
@@ -181,7 +189,9 @@ def test_a_kernel_and_its_transpose_make_what_draws_make(name):
 
 REFUSED = {
     "in an order that is not known": lambda p, x: x @ p["w"] + x @ jnp.roll(p["w"], 1, 1),
-    "and has others too": lambda p, x: x[:, TOP] @ p["w"][TOP] + x @ p["w"],
+    "and has others too": lambda p, x: (
+        x[:, TOP] @ p["w"][TOP] + jnp.tile(x @ p["w"][:, HALF], (1, 2))
+    ),
     "all its outputs": lambda p, x: x @ jnp.broadcast_to(p["w"][:, :1], p["w"].shape),
 }
 

@@ -159,15 +159,9 @@ def spread(found: Copies, y: np.ndarray, axis: int) -> np.ndarray | None:
     return np.moveaxis(np.moveaxis(np.take(y, which, axis=axis), axis, -1) * factors, -1, axis)
 
 
-def folded(x: Signal, axis: int, found: Copies, true: int) -> Signal | None:
-    """Sum entries of a signal that meet copies of one slice; None if it is not known which do.
-
-    Args:
-        x: the signal.
-        axis: of it.
-        found: how slices of the kernel repeat.
-        true: number of distinct slices.
-    """
+def folded(x: Signal, axis: int, found: Copies) -> Signal | None:
+    """Sum entries of a signal that meet copies of one slice; None if it is not known which do."""
+    true = round(x.shape[axis] * len(found.firsts) / len(found.numbers))
     data, have = x.data, x.held[axis]
     if have == 1:
         have = len(found.numbers)

@@ -75,46 +75,51 @@ class Meetings:
             return result
         terms = dict(zip(own.summed, theirs.summed, strict=True))
         use = self.uses.use(w, x, own.free, terms, sizes)
-        kernel, signal = use.kernel, use.signal
         kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
         channels = [a for a in theirs.batch if x.roles[a] == WIDTH]
         uses = [a for a in theirs.free if x.roles[a] == WIDTH]
         places = [a for a in theirs.free if x.roles[a] != WIDTH]
         groups = kernels, channels, uses, places, theirs.summed
-        full = expanded(signal, theirs.batch)
-        full = permuted(full, [axis for group in groups for axis in group])
-        cuts = itertools.pairwise(np.cumsum([0, *map(len, groups)]))
-        sizes = [full.held[a:b] for a, b in cuts]
-
-        def multiplied(part: Met, x: np.ndarray) -> np.ndarray:
-            outputs = tuple(part.kernel.shape[axis] for axis in own.free)
-            return self.kernels.multiply(
-                x, share, part.law, outputs, part.number, apart=self.apart(full), which=which
-            )
-
-        share = signal.share(theirs.summed)
-        data = full.data.reshape(full.replicas, *(math.prod(size) for size in sizes))
         batch = dict(zip(own.batch, theirs.batch, strict=True))
         count = {mine: x.shape[other] for mine, other in batch.items() if other in kernels}
         which, factors = self.uses.apart(w, count, alone=not (channels or uses))
-        if np.any(factors != 1):
-            data = data * factors.reshape(-1, 1, 1, 1, 1)
-        parts, also = self._parts(use, kernel, own, own.summed), frozenset()
-        y = _summed(parts, data, 4, multiplied)
+
+        cuts = list(itertools.pairwise(np.cumsum([0, *map(len, groups)])))
+
+        def drawn(kernel: Signal, signal: Signal) -> tuple[list[Part], Signal, np.ndarray]:
+            share, apart = signal.share(theirs.summed), self.apart(signal)
+            full = expanded(signal, theirs.batch)
+            full = permuted(full, [axis for group in groups for axis in group])
+            sizes = (math.prod(full.held[a:b]) for a, b in cuts)
+            data = full.data.reshape(full.replicas, *sizes)
+            if np.any(factors != 1):
+                data = data * factors.reshape(-1, 1, 1, 1, 1)
+
+            def multiplied(part: Met, x: np.ndarray) -> np.ndarray:
+                outputs = tuple(part.kernel.shape[axis] for axis in own.free)
+                return self.kernels.multiply(
+                    x, share, part.law, outputs, part.number, apart=apart, which=which
+                )
+
+            parts = self._parts(use, kernel, own, own.summed)
+            return parts, full, _summed(parts, data, 4, multiplied)
+
+        parts, full, y = drawn(use.kernel, use.signal)
+        also = frozenset()
         if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
-            y, also = self._transposed(use, own, data, y)
-            (size,) = (kernel.shape[axis] for axis in own.free)
+            y, also = self._transposed(use, own, full, y)
+            (size,) = (use.kernel.shape[axis] for axis in own.free)
             y = with_known_rows(
-                y.reshape(len(y), *y.shape[4:]), full, kernel, size, self.rows, self.kernels.rng
+                y.reshape(len(y), *y.shape[4:]), full, use.kernel, size, self.rows, self.kernels.rng
             ).reshape(y.shape)
         if use.more:
-            axis, behind = use.more
-            others = self._parts(use, behind, own, own.summed)
-            pair = y, _summed(others, data, 4, multiplied)
-            some = min(map(len, pair))
-            y = np.concatenate([each[:some] for each in pair], 4 + own.free.index(axis))
-            parts += others
+            axis, *others = use.more
+            more, _, behind = drawn(*others)
+            y, behind = y[: len(behind)], behind[: len(y)]
+            y = y + behind if axis in terms else np.append(y, behind, 4 + own.free.index(axis))
+            parts += more
         outputs = [("output", axis) for axis in own.free]
+        sizes = [full.held[a:b] for a, b in cuts]
         y = y.reshape(len(y), *sizes[0], *sizes[1], *sizes[2], *y.shape[4:-1], *sizes[3])
         made = [*kernels, *channels, *uses, *outputs, *places]
         left, right = (theirs.free, outputs) if side else (outputs, theirs.free)
@@ -132,7 +137,7 @@ class Meetings:
         return replace(made, sources=made.sources | also)
 
     def _transposed(
-        self, use: Use, own: Axes, z: np.ndarray, y: np.ndarray
+        self, use: Use, own: Axes, x: Signal, y: np.ndarray
     ) -> tuple[np.ndarray, frozenset[int]]:
         """Return outputs of a kernel that is the transpose of another, and what they depend on."""
         found = self.uses.transposed(use, own)
@@ -140,7 +145,7 @@ class Meetings:
             return y, frozenset()
         factor, met = found
         (size,), (outputs,) = ([met.kernel.shape[n] for n in axes] for axes in met.sides)
-        z = factor * z.reshape(len(z), *z.shape[-2:])
+        z = factor * x.data.reshape(x.replicas, -1, x.held[-1])
         flat = y.reshape(len(y), *y.shape[4:])
         made = conditioned(first, z, flat, met.law.variance, (size, outputs))
         if made is None:

@@ -77,14 +77,14 @@ class Use:
         signal: that meets it.
         sizes: of the kernel.
         repeats: axes of the kernel, and which of the slices that are drawn stand along them.
-        more: an axis of outputs, and slices that stand behind those of the kernel.
+        more: an axis, slices that stand along it behind those of the kernel, and what meets them.
     """
 
     kernel: Signal
     signal: Signal
     sizes: Sizes
     repeats: list[tuple[int, Copies]] = field(default_factory=list)
-    more: tuple[int, Signal] | None = None
+    more: tuple[int, Signal, Signal] | None = None
 
 
 @dataclass
@@ -159,22 +159,32 @@ class Uses:
             if found := order(use.kernel, other, axes):
                 axis, which = found
                 kernel, many = use.kernel, other.held[axis]
-                new = [n - many for n in which.firsts[many:]]
-                if new and axis in terms:
-                    self.observer.refused(kernel, SHARED)
                 self._without(use, axis, which, other, terms)
-                use.more = (axis, slices(kernel, axis, new)) if new else None
+                if new := [n - many for n in which.firsts[many:]]:
+                    self._split(use, axis, slices(kernel, axis, new), terms)
                 return sizes
             if other.origin != use.kernel.origin and not use.signal.backward:
                 self.observer.refused(use.kernel, SHARED)
         return None
+
+    def _split(self, use: Use, axis: int, new: Signal, terms: Mapping[int, int]) -> None:
+        """Let new slices stand behind those of the kernel, each with its part of the signal."""
+        signal = use.signal
+        if axis in terms:
+            x, place = signal, terms[axis]
+            first = x.held[place] * use.kernel.held[axis]
+            first //= use.kernel.held[axis] + new.held[axis]
+            use.signal, signal = (
+                slices(x, place, range(*bounds)) for bounds in ((0, first), (first, x.held[place]))
+            )
+        use.more = axis, new, signal
 
     def _without(
         self, use: Use, axis: int, found: Copies, kernel: Signal, terms: Mapping[int, int]
     ) -> None:
         if axis not in terms:
             use.repeats.insert(0, (axis, found))
-        elif (signal := folded(use.signal, terms[axis], found, kernel.shape[axis])) is None:
+        elif (signal := folded(use.signal, terms[axis], found)) is None:
             self.observer.refused(use.kernel, _UNORDERED)
         else:
             use.signal = signal
