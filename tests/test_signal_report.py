@@ -259,3 +259,28 @@ def test_a_defect_of_an_audit_is_not_laid_on_the_model(monkeypatch):
     monkeypatch.setattr(flaxinit, "audit", broken)
     with pytest.raises(KeyError, match="a defect"):
         main(["audit", f"{__name__}:Deep", "--input", "16,64"])
+
+
+def test_a_mean_of_few_values_is_marked():
+    """Two kernels make channels whose products are summed: one value in each replica."""
+
+    def init(key, x):
+        shapes = {"one": (16, 1024), "other": (16, 1024), "last": (1, 8)}
+        keys = dict(zip(shapes, jax.random.split(key, len(shapes)), strict=True))
+        return {name: flaxinit.lecun()(keys[name], shape) for name, shape in shapes.items()}
+
+    def apply(p, x):
+        products = (x @ p["one"]) * (x @ p["other"])
+        return products.sum(-1, keepdims=True) / 32 @ p["last"]
+
+    model, x = (init, apply), jax.random.normal(jax.random.key(0), (2, 16))
+    report = flaxinit.forecast(model, x, particles=2**14)
+    *firsts, last = report.layers
+    assert all(layer.chance < 1 / 64 for layer in firsts)
+    # 16 replicas have a sum each, which is as good as Gaussian, at two samples.
+    assert last.chance == pytest.approx((2 / 16) ** 0.5, rel=3 / 16**0.5)
+    rows = {line.split()[0]: line for line in str(report).splitlines() if line.strip()}
+    assert "≈" in rows["last"] and not any("≈" in rows[name] for name in ("one", "other"))
+    assert "≈ of last: a mean of few values" in " ".join(str(report).split())
+    many = flaxinit.forecast(model, x, particles=2**20)
+    assert many.layers[-1].chance < 1 / 16 and "≈" not in str(many)

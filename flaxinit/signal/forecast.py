@@ -26,7 +26,7 @@ from flaxinit.signal.samples.draws import gaussian
 from flaxinit.signal.samples.fluctuation import Fluctuation
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
-from flaxinit.signal.samples.statistics import correlations, count_samples
+from flaxinit.signal.samples.statistics import chance, correlations, count_samples
 from flaxinit.signal.samples.threads import one_thread
 from flaxinit.versions.jaxpr import called, closed
 
@@ -305,6 +305,7 @@ class _Record(Named):
                 self.layers[n] = replace(
                     self.layers[n],
                     gradient_out=x.second_moment(),
+                    gradient_chance=chance(x),
                     gradient_undetermined=undetermined(x.carried, gradient=True),
                     # E[dW²] is a product of E[δ²] and E[x²].
                     parameter_undetermined=undetermined(x.carried + self.inputs[n], gradient=True),
@@ -348,6 +349,7 @@ class _Record(Named):
                 curve=_curve(x),
                 masked=next((base.mask for base in x.bases), ""),
                 rough=small,
+                chance=chance(x),
             )
         )
 

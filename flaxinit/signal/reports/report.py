@@ -53,6 +53,9 @@ class Layer:
         parameter_undetermined: the same of gradient_parameter.
         rough: what the kernel does, if its gradient is forecast only roughly at moderate widths;
             empty otherwise. It then depends on the kernel itself, or on products of its outputs.
+        chance: relative standard error of signal_in, as the sample shows it: of a sum over channels
+            there are few values. More particles make it smaller.
+        gradient_chance: the same of gradient_out.
         forgotten: whether it is used again, and what it made first took too much memory to be kept:
             its later uses count as those of another kernel.
         gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
@@ -89,6 +92,8 @@ class Layer:
     gradient_undetermined: str = ""
     parameter_undetermined: str = ""
     rough: str = ""
+    chance: float = 0.0
+    gradient_chance: float = 0.0
     forgotten: bool = False
     gradient_log_sd: float = 0.0
     reads_input: bool = False

@@ -129,11 +129,17 @@ def columns_of(report: "Report") -> dict[str, list[str]]:
         }
     else:
         columns |= {
-            "E[x²]": _marked(expected("signal_in"), groups),
-            "E[y²]": determined("signal_out", "undetermined"),
+            "E[x²]": _about(_marked(expected("signal_in"), groups), groups, _by_chance),
+            "E[y²]": _about(determined("signal_out", "undetermined"), groups, _by_chance),
             "one draw": [_band(group[-1]) for group in groups],
-            "E[δ²]": determined("gradient_out", "gradient_undetermined"),
-            "E[dW²]": _rough(determined("gradient_parameter", "parameter_undetermined"), groups),
+            "E[δ²]": _about(
+                determined("gradient_out", "gradient_undetermined"), groups, _slope_by_chance
+            ),
+            "E[dW²]": _about(
+                determined("gradient_parameter", "parameter_undetermined"),
+                groups,
+                lambda layer: bool(layer.rough) or _by_chance(layer) or _slope_by_chance(layer),
+            ),
             "positions": expected("positions"),
             "samples": expected("samples"),
         }
@@ -145,8 +151,23 @@ def _marked(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[s
     return [a + b for a, b in zip(cells, sampled, strict=True)]
 
 
-def _rough(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[str]:
-    rough = ["≈" if any(layer.rough for layer in group) else "" for group in groups]
+# A figure that is off by more than a sixteenth by chance is marked: four times the error that 4096
+# independent particles leave.
+_CHANCE = 1 / 16
+
+
+def _by_chance(layer: "Layer") -> bool:
+    return layer.chance > _CHANCE
+
+
+def _slope_by_chance(layer: "Layer") -> bool:
+    return layer.gradient_chance > _CHANCE
+
+
+def _about(
+    cells: Sequence[str], groups: Sequence[Sequence["Layer"]], is_rough: Callable[["Layer"], bool]
+) -> list[str]:
+    rough = ["≈" if any(map(is_rough, group)) else "" for group in groups]
     return [cell and cell + mark for cell, mark in zip(cells, rough, strict=True)]
 
 
@@ -174,6 +195,14 @@ def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
     forecast = [layer for layer in report.layers if layer.gradient_parameter is not None]
     if kinds := sorted({layer.rough for layer in forecast if layer.rough and not layer.measured}):
         yield f"≈ of a kernel that {' or '.join(kinds)}: off by more than others, at small widths"
+    alone = [layer for layer in report.layers if not layer.measured]
+    if few := [layer for layer in alone if _by_chance(layer) or _slope_by_chance(layer)]:
+        most = max(max(layer.chance, layer.gradient_chance) for layer in few)
+        paths = together(dict.fromkeys(layer.path for layer in few))
+        yield (
+            f"≈ of {paths}: a mean of few values, with a standard error of up to {most:.0%}, as of "
+            "sums over channels. Give forecast more particles."
+        )
     if lost := list(dict.fromkeys(layer.path for layer in report.layers if layer.forgotten)):
         yield (
             "used again as if other kernels, because what they made first takes too much memory "

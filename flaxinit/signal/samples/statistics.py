@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flaxinit.signal.samples.fluctuation import Fluctuation
-from flaxinit.signal.samples.signals import CONSTANT, PLACE, Signal, some
+from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, some
 
 
 def correlations(signal: Signal) -> tuple[float | None, float | None]:
@@ -57,6 +57,30 @@ def _pairs(data: np.ndarray, axis: int) -> float:
     total = np.mean(np.abs(np.sum(data, axis=axis)) ** 2)
     alone = np.mean(np.abs(data) ** 2) * count
     return float((total - alone) / (count * (count - 1)))
+
+
+def chance(signal: Signal) -> float:
+    """Return the relative standard error of a signal's second moment, as its sample shows it.
+
+    Channels are as many values, unless those of a replica have something in common. A sum over
+    channels is one value in each replica, and few replicas have many channels.
+    """
+    if signal.known or not signal.data.size:
+        return 0.0
+    data = some(signal)
+    over = tuple(axis + 1 for axis, role in enumerate(signal.roles) if role != WIDTH)
+    squares = np.mean(np.abs(data) ** 2, axis=over).reshape(len(data), -1)
+    if squares.size < _FEW:  # places are all there is
+        squares = (np.abs(data) ** 2).reshape(1, -1)
+    mean = np.mean(squares)
+    each = [squares.reshape(-1)] + [np.mean(squares, axis=1)] * (len(squares) >= _FEW)
+    errors = [np.std(values, ddof=1) / math.sqrt(values.size) for values in each if values.size > 1]
+    if not mean or not np.isfinite(mean):
+        return 0.0
+    return float(max(errors, default=0.0) / mean) * math.sqrt(len(data) / signal.replicas)
+
+
+_FEW = 4  # values, of which a standard deviation says little
 
 
 def fresh(signal: Signal, summed: Sequence[int], fan: float) -> Fluctuation:
