@@ -8,7 +8,7 @@ import pytest
 
 import flaxinit
 from benchmarks.bounds import z_score
-from benchmarks.forecasts import compared, measured
+from benchmarks.forecasts import GRADIENT, compared, measured
 from benchmarks.zoo import Recurrent
 from flaxinit.signal.rules import kernels
 from flaxinit.signal.rules.again import Again
@@ -280,3 +280,20 @@ def test_a_kernel_may_meet_the_inputs_and_then_what_it_made(width):
     assert np.all(
         np.abs(draws.mean(axis=0) - found) < z_score(3) * error + 2 / width * draws.mean(axis=0)
     )
+
+
+class Mixed(nn.Module):
+    """A kernel that mixes positions, and a norm over the channels of each."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(64)(x)
+        x = x + jnp.swapaxes(nn.Dense(x.shape[1])(jnp.swapaxes(x, 1, 2)), 1, 2)
+        return nn.Dense(10)(nn.LayerNorm()(x).reshape(len(x), -1))
+
+
+def test_gradients_come_back_through_the_kernel_that_a_norm_has_seen():
+    """The norm divides by what few entries make, and its gradients meet these entries again."""
+    model, inputs = Mixed(), x(2, 8, 32)
+    report = flaxinit.forecast(model, inputs, backward=True)
+    assert not off(report, measured(model, inputs, draws=128).slopes, GRADIENT)

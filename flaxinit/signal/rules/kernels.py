@@ -175,6 +175,7 @@ class Kernels:
         terms: Terms | None = None,
         apart: bool = False,
         which: Sequence[int] = (),
+        turned: Any = None,
     ) -> np.ndarray:
         """Draw what a kernel makes of a signal.
 
@@ -190,6 +191,7 @@ class Kernels:
             terms: replicas × places × terms, where x has their Gram matrix alone.
             apart: whether each replica has a Gram matrix of its own.
             which: names each of the kernels, where no channels are apart; some may be the same.
+            turned: names the kernel of which this one is the transpose.
 
         Returns:
             replicas × kernels × channels × uses × outputs... × places.
@@ -217,16 +219,23 @@ class Kernels:
             held = self.limits.hold(outputs, places * channels * uses)
             scaled = x.reshape(-1, uses * places, size) * math.sqrt(variance * share)
             count = math.prod(held)
-            if len(scaled) * count * size <= self.limits.entries:
-                # The kernels themselves, the same ones if they are used again.
-                y = self.entries(key, (len(scaled), count, size)) @ np.swapaxes(scaled, 1, 2)
+            few, whole = len(scaled) * count * size <= self.limits.entries, held == outputs
+            if few and whole and share == 1 and turned in self.seeds:
+                # Gradients depend on the kernel where a norm has divided what it made.
+                w = np.swapaxes(self.entries(turned, (len(scaled), size, count)), 1, 2)
+                y = (w @ np.swapaxes(scaled, 1, 2)).reshape(k, kernels, channels, -1, uses, places)
             else:
-                y = gaussian(self.rng, scaled, count, plain=len(scaled) > 1)
-                self.lost.add(key)
-            y = y.reshape(k, kernels, channels, -1, uses, places)
-            scaled = scaled.reshape(k, kernels, channels, uses, places, size)
-            parts = [matched(y[:, n], scaled[:, n], self.limits.places) for n in range(kernels)]
-            y = np.stack(parts, axis=1).reshape(k, kernels, channels, *held, uses, places)
+                if few:
+                    # The kernels themselves, the same ones if they are used again.
+                    y = self.entries(key, (len(scaled), count, size)) @ np.swapaxes(scaled, 1, 2)
+                else:
+                    y = gaussian(self.rng, scaled, count, plain=len(scaled) > 1)
+                    self.lost.add(key)
+                y = y.reshape(k, kernels, channels, -1, uses, places)
+                scaled = scaled.reshape(k, kernels, channels, uses, places, size)
+                parts = [matched(y[:, n], scaled[:, n], self.limits.places) for n in range(kernels)]
+                y = np.stack(parts, axis=1)
+            y = y.reshape(k, kernels, channels, *held, uses, places)
             y = np.moveaxis(y, -2, 3)
         if not np.any(mean):
             return y

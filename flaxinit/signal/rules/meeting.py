@@ -84,6 +84,8 @@ class Meetings:
         count = {mine: x.shape[other] for mine, other in batch.items() if other in kernels}
         which, factors = self.uses.apart(w, count, alone=not (channels or uses))
 
+        first = self.uses.transposed(use, own, False) if uses and x.backward else None
+        turned = first[1].number if first and first[0] == 1 else None
         cuts = list(itertools.pairwise(np.cumsum([0, *map(len, groups)])))
 
         def drawn(kernel: Signal, signal: Signal) -> tuple[list[Part], Signal, np.ndarray]:
@@ -98,14 +100,21 @@ class Meetings:
             def multiplied(part: Met, x: np.ndarray) -> np.ndarray:
                 outputs = tuple(part.kernel.shape[axis] for axis in own.free)
                 return self.kernels.multiply(
-                    x, share, part.law, outputs, part.number, apart=apart, which=which
+                    x,
+                    share,
+                    part.law,
+                    outputs,
+                    part.number,
+                    apart=apart,
+                    which=which,
+                    turned=turned,
                 )
 
             parts = self._parts(use, kernel, own, own.summed)
             return parts, full, _summed(parts, data, 4, multiplied)
 
         parts, full, y = drawn(use.kernel, use.signal)
-        also = frozenset()
+        also = frozenset() if turned is None else frozenset({turned})
         if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
             y, also = self._transposed(use, own, full, y)
             (size,) = (use.kernel.shape[axis] for axis in own.free)

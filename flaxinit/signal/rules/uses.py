@@ -267,14 +267,18 @@ class Uses:
                 met.append(fresh)
         return parts
 
-    def transposed(self, use: Use, own: Axes) -> tuple[float, Met] | None:
+    def transposed(
+        self, use: Use, own: Axes, backward: bool | None = None
+    ) -> tuple[float, Met] | None:
         """Return a kernel of which another is a multiple of the transpose, and the multiple.
 
-        Both met signals, or both met gradients: for those, the transpose of a kernel that met a
-        signal may be taken as independent.
+        Both met signals, or both met gradients, unless `backward` says what the first one met: the
+        transpose of a wide kernel that met a signal may be taken as independent where it meets
+        gradients.
         """
+        backward = use.signal.backward if backward is None else backward
         for met in self.met.get(use.kernel.origin, ()):
-            if met.backward == use.signal.backward:
+            if met.backward == backward:
                 terms, outputs = met.sides
                 axes = (*own.free, *own.summed)
                 if c := is_transpose(use.kernel, axes, met.kernel, (*terms, *outputs)):
