@@ -255,3 +255,43 @@ def test_inputs_of_zero_are_told():
     assert not flaxinit.forecast(model, x(4, 16)).findings
     with pytest.raises(ValueError, match=r"inputs are 0.*ShapeDtypeStruct"):
         flaxinit.tune(model, zeros)
+
+
+STAGES = 4
+
+
+def stacked(key, *inputs):
+    return {"stages": flaxinit.lecun(batch_axis=0)(key, (STAGES, 16, 16))}
+
+
+def rolled(p, x):
+    """Run stages at once, each on what the one before made a tick ago."""
+
+    def tick(state, row):
+        state = jnp.concatenate([row[None], state[:-1]])
+        state = jax.vmap(lambda w, h: nn.relu(h @ w))(p["stages"], state)
+        return state, state[-1]
+
+    start = jnp.zeros((STAGES, *x.shape[1:]))
+    rows = jnp.concatenate([x, jnp.zeros((STAGES - 1, *x.shape[1:]))])
+    return jax.lax.scan(tick, start, rows)[1][STAGES - 1 :]
+
+
+def test_a_pipeline_on_whole_arrays_is_refused_because_of_its_idle_stages():
+    model, inputs = (stacked, rolled), x(3, 8, 16)
+    for call in (flaxinit.forecast, flaxinit.tune):
+        with pytest.raises(ValueError, match=r"does not read stages: .*one after the other"):
+            call(model, inputs)
+    report = flaxinit.audit(rolled, stacked(jax.random.key(0)), inputs)
+    assert "one after the other" in " ".join(report.remarks)
+
+
+def test_experts_that_are_used_again_are_no_pipeline():
+    def twice(p, x):
+        for _ in range(2):  # each expert has two rows, and no expert waits
+            rows = nn.relu(jnp.einsum("enk,ekm->enm", x.reshape(STAGES, -1, 16), p["stages"]))
+            x = x + rows.reshape(x.shape)
+        return x
+
+    first, second = flaxinit.forecast((stacked, twice), x(8, 16)).layers
+    assert second.signal_in > first.signal_in > 0

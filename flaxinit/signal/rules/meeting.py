@@ -22,6 +22,7 @@ from flaxinit.signal.rules.movement import permuted, reshaped
 from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.rules.products import Axes, axes_of, contracted
 from flaxinit.signal.rules.seen import seen
+from flaxinit.signal.rules.stages import Stages
 from flaxinit.signal.rules.tied import with_known_rows
 from flaxinit.signal.rules.transposed import conditioned
 from flaxinit.signal.rules.uses import SHARED, Met, Part, Use, Uses
@@ -40,6 +41,7 @@ class Meetings:
         numbers: names draws.
         observer: is told of each meeting.
         random: draws whose Gram matrix over places is random at any width.
+        stages: that are used one after the other.
     """
 
     kernels: Kernels
@@ -47,6 +49,7 @@ class Meetings:
     numbers: Iterator[int]
     observer: Observer
     random: set[int] = field(default_factory=set)
+    stages: Stages = field(default_factory=Stages)
 
     def __post_init__(self):
         self.uses = Uses(self.numbers, self.observer)
@@ -73,6 +76,8 @@ class Meetings:
             result = contracted(equation, signals[0], signals[1], self.kernels.limits)
             self.observer.met(w, x, result, known, fan, stacked=bool(own.batch))
             return result
+        if not x.backward and (idle := self.stages.idle(w, x, theirs.batch)):
+            self.observer.refused(w, idle)
         terms = dict(zip(own.summed, theirs.summed, strict=True))
         use = self.uses.use(w, x, own.free, terms, sizes)
         kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
