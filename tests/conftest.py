@@ -27,6 +27,9 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 
+# The cores have other tests to run here, too: threads of NumPy's products would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
