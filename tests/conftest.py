@@ -27,7 +27,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 
-# The cores have other tests to run here, too: threads of NumPy's products would wait for each other.
+# Nor are NumPy's products: their threads would only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
