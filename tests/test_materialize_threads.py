@@ -80,7 +80,7 @@ def with_new_functions(key):
 def test_many_calls_keep_no_more_than_one(executors):
     initialize = flaxinit.fast_init(with_new_functions)
     kept = []
-    for seed in range(4):
+    for seed in range(3):
         initialize(jax.random.key(seed))
         executor = executors[0]
         known = executor.prints._number, executor.prints._alive
