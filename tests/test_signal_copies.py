@@ -192,11 +192,12 @@ REFUSED = {
     "and has others too": lambda p, x: (
         x[:, TOP] @ p["w"][TOP] + jnp.tile(x @ p["w"][:, HALF], (1, 2))
     ),
+    "in turn with its transpose": lambda p, x: relu(x @ p["w"] @ p["v"]) @ p["v"].T @ p["v"],
     "all its outputs": lambda p, x: x @ jnp.broadcast_to(p["w"][:, :1], p["w"].shape),
 }
 
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_is_not_read_is_refused_by_name(why):
-    with pytest.raises(ValueError, match=rf"does not read w.*{why}"):
+    with pytest.raises(ValueError, match=rf"does not read [vw].*{why}"):
         forecast(REFUSED[why])

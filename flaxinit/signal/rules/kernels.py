@@ -84,6 +84,7 @@ class Kernels:
         rng: random numbers.
         first: uses, by kernel and axes contracted.
         kept: entries of these.
+        reused: keys that were used again with other inputs.
         lost: keys whose first use is not kept: used again, they are other kernels.
         seeds: of small kernels, which are drawn themselves.
     """
@@ -92,6 +93,7 @@ class Kernels:
     rng: np.random.Generator
     first: dict[Any, Use] = field(default_factory=dict)
     kept: int = 0
+    reused: set[Any] = field(default_factory=set)
     lost: set[Any] = field(default_factory=set)
     seeds: dict[Any, int] = field(default_factory=dict)
 
@@ -136,6 +138,7 @@ class Kernels:
         if np.array_equal(x, first):  # what a checkpoint computes again
             self._remember(key, use)
             return use.outputs
+        self.reused.add(key[0])
         groups = min(k, len(use.outputs)) if apart and use.groups == 1 else use.groups
         x = _grouped(x, groups)
         if (again := use.again) is None or groups != use.groups:

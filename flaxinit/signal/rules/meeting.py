@@ -42,6 +42,7 @@ class Meetings:
         observer: is told of each meeting.
         random: draws whose Gram matrix over places is random at any width.
         stages: that are used one after the other.
+        turned: draws of which the transpose was used, too, where both met signals.
     """
 
     kernels: Kernels
@@ -50,6 +51,7 @@ class Meetings:
     observer: Observer
     random: set[int] = field(default_factory=set)
     stages: Stages = field(default_factory=Stages)
+    turned: set[int] = field(default_factory=set)
 
     def __post_init__(self):
         self.uses = Uses(self.numbers, self.observer)
@@ -121,11 +123,14 @@ class Meetings:
         parts, full, y = drawn(use.kernel, use.signal)
         also = frozenset() if turned is None else frozenset({turned})
         if len(own.free) == len(own.summed) == 1 and y.shape[1:4] == (1, 1, 1):
-            y, also = self._transposed(use, own, full, y)
+            y, tied = self._transposed(use, own, full, y, parts)
+            also |= tied
             (size,) = (use.kernel.shape[axis] for axis in own.free)
             y = with_known_rows(
                 y.reshape(len(y), *y.shape[4:]), full, use.kernel, size, self.rows, self.kernels.rng
             ).reshape(y.shape)
+        if not x.backward and self.turned & self.kernels.reused:
+            self.observer.refused(w, _IN_TURN)
         if use.more:
             axis, *others = use.more
             more, _, behind = drawn(*others)
@@ -151,19 +156,23 @@ class Meetings:
         return replace(made, sources=made.sources | also)
 
     def _transposed(
-        self, use: Use, own: Axes, x: Signal, y: np.ndarray
+        self, use: Use, own: Axes, x: Signal, y: np.ndarray, parts: Sequence[Part]
     ) -> tuple[np.ndarray, frozenset[int]]:
         """Return outputs of a kernel that is the transpose of another, and what they depend on."""
-        found = self.uses.transposed(use, own)
-        if not found or not (first := self.kernels.first.get((found[1].number, 0))):
+        if not (found := self.uses.transposed(use, own)):
             return y, frozenset()
         factor, met = found
+        if not (first := self.kernels.first.get((met.number, 0))):
+            self.observer.forgotten(use.kernel)
+            return y, frozenset()
         (size,), (outputs,) = ([met.kernel.shape[n] for n in axes] for axes in met.sides)
         z = factor * x.data.reshape(x.replicas, -1, x.held[-1])
         flat = y.reshape(len(y), *y.shape[4:])
         made = conditioned(first, z, flat, met.law.variance, (size, outputs))
         if made is None:
             self.observer.refused(use.kernel, _TRANSPOSED)
+        if not x.backward:
+            self.turned |= {met.number, *(part.met.number for part in parts)}
         return made.reshape(-1, *y.shape[1:]), frozenset({met.number}) | met.sources
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal:
@@ -256,6 +265,10 @@ class Meetings:
         return result
 
 
+_IN_TURN = (
+    "it is used in turn with its transpose, more than once, and the forecast follows one use of "
+    "each. Forecast the model with a kernel for each use, which is another model."
+)
 _TRANSPOSED = (
     "it is the transpose of a kernel that was used before, and of one of both signals the forecast "
     "holds another part. Forecast a narrower model."
