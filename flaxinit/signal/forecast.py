@@ -68,9 +68,11 @@ def forecast(
     Raises:
         TypeError: if the model is none of these, if an input is a tracer, if a shape stands for an
             input that is not floating, or if no input is an array.
-        ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if
-            an operation would need more than 4 GB, if the batch is empty, if the gradient of an
-            output that is not floating is asked for, or if ``particles`` is not a positive integer.
+        ValueError: if no kernel of the parameters meets the inputs, if a signal is not finite, if a
+            parameter is used again in a way that is not read, as one stage of a pipeline or in
+            turn with its transpose, if an operation would need more than 4 GB or a loop does not
+            end, if the batch is empty, if the gradient of an output that is not floating is asked
+            for, or if ``particles`` is not a positive integer.
 
     >>> import flax.linen as nn, flaxinit
     >>> model = nn.Sequential([nn.Dense(2000, kernel_init=flaxinit.lecun()), nn.relu, nn.Dense(10)])
