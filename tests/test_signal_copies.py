@@ -201,3 +201,32 @@ REFUSED = {
 def test_what_is_not_read_is_refused_by_name(why):
     with pytest.raises(ValueError, match=rf"does not read [vw].*{why}"):
         forecast(REFUSED[why])
+
+
+def image(kernel, groups=1):
+    """Convolve images, with a kernel that is a function of a parameter."""
+
+    def apply(p, x):
+        numbers = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+        return jax.lax.conv_general_dilated(x, kernel(p["w"]), (1, 1), "SAME", **numbers)
+
+    model = (lambda key, x: {"w": flaxinit.lecun()(key, (3, 3, 16 // groups, 8))}), apply
+    return flaxinit.forecast(model, inputs(2, 6, 6, 16)).layers
+
+
+def test_a_kernel_that_is_turned_and_joined_to_itself_is_refused():
+    turns = [
+        lambda w: jnp.concatenate([jnp.rot90(w, n) for n in range(4)], -1),
+        lambda w: jnp.broadcast_to(w[:1, :1], w.shape),
+    ]
+    for turn in turns:
+        with pytest.raises(ValueError, match=r"does not read w.*repeat along its window"):
+            image(turn)
+    with pytest.raises(ValueError, match="repeat along its window"):
+        image(lambda w: jnp.tile(w, (1, 1, 1, 2)), groups=16)
+
+
+@pytest.mark.parametrize("law", [jnp.sign, lambda w: jnp.where(w > 0, w, 0)])
+def test_equal_entries_of_a_law_are_no_copies(law):
+    (layer,) = image(law)
+    assert layer.signal_out > 0

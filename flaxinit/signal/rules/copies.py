@@ -51,6 +51,18 @@ def copies(kernel: Signal, axis: int) -> Copies | None:
     return found if len(found.firsts) < len(rows) else None
 
 
+def repeats(kernel: Signal) -> bool:
+    """Return whether entries of a kernel stand in it more than once, wherever they do.
+
+    They do if a kernel is turned and joined to itself. A law of a few values, as that of signs, has
+    equal entries by chance: then two replicas have values in common.
+    """
+    if kernel.known or kernel.replicas == 1:
+        return False
+    one, other = (each[each != 0] for each in kernel.data[:2])
+    return len(np.unique(one)) < one.size and not np.any(np.isin(one, other))
+
+
 def matched_slices(kernel: Signal, known: Signal, axis: int) -> Copies | None:
     """Return which slices of a known kernel those of another are, or new ones, behind these.
 

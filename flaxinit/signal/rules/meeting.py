@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flaxinit.signal.rules import fallback
+from flaxinit.signal.rules.copies import copies, repeats
 from flaxinit.signal.rules.gradients import NOWHERE, sizes_of, sizes_of_window
 from flaxinit.signal.rules.kernels import Kernels, Law, law
 from flaxinit.signal.rules.lookup import Rows
@@ -191,6 +192,8 @@ class Meetings:
         window = Window.of(params, [w.shape[axis] for axis in w_spec[2:]])
         outputs, terms = (w_spec[:1], {w_spec[1]: x_spec[1]}) if groups == 1 else ((), {})
         use = self.uses.use(w, x, outputs, terms, sizes_of_window(w.shape, w_spec))
+        if not x.backward and (repeats(use.kernel) or any(copies(w, n) for n in w_spec[2:])):
+            self.observer.refused(w, _TURNED)
         fan = math.prod(w.shape[axis] for axis in w_spec[1:])
         known = law(w, w_spec[1:])
         # samples, positions..., groups, channels of one
@@ -265,6 +268,10 @@ class Meetings:
         return result
 
 
+_TURNED = (
+    "its entries repeat along its window or after a turn of it, and what it makes there is not "
+    "independent. Apply the parameter once, or forecast the model with a kernel for each turn."
+)
 _IN_TURN = (
     "it is used in turn with its transpose, more than once, and the forecast follows one use of "
     "each. Forecast the model with a kernel for each use, which is another model."
