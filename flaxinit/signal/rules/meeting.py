@@ -91,7 +91,7 @@ class Meetings:
         batch = dict(zip(own.batch, theirs.batch, strict=True))
         count = {mine: x.shape[other] for mine, other in batch.items() if other in kernels}
         which, factors = self.uses.apart(w, count, alone=not (channels or uses))
-
+        # A kernel of few entries meets the gradients as itself.
         first = self.uses.transposed(use, own, False) if uses and x.backward else None
         turned = first[1].number if first and first[0] == 1 else None
         cuts = list(itertools.pairwise(np.cumsum([0, *map(len, groups)])))
@@ -160,7 +160,8 @@ class Meetings:
         self, use: Use, own: Axes, x: Signal, y: np.ndarray, parts: Sequence[Part]
     ) -> tuple[np.ndarray, frozenset[int]]:
         """Return outputs of a kernel that is the transpose of another, and what they depend on."""
-        if not (found := self.uses.transposed(use, own)):
+        # For those that meet gradients, what met signals may be taken as independent.
+        if not (found := self.uses.transposed(use, own, use.signal.backward, parts)):
             return y, frozenset()
         factor, met = found
         if not (first := self.kernels.first.get((met.number, 0))):

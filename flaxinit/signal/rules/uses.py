@@ -118,6 +118,11 @@ class Uses:
             sizes: of the kernel.
         """
         use = Use(w, x, sizes)
+        known = (known for n, _ in w.origin or () for known, _ in self.whole.get(n, ()))
+        if any(kernel.data is w.data for kernel in known):
+            if not x.backward:
+                self._note(sizes, NOWHERE)
+            return use
         for axis in (*outputs, *terms):
             if found := copies(use.kernel, axis):
                 if len(found.firsts) == 1 and axis in outputs and not x.backward:
@@ -148,11 +153,7 @@ class Uses:
         Raises:
             ValueError: if only some of its entries were met.
         """
-        known = self._overlapping(use.kernel)
-        for other, sizes in known:
-            if other.data is use.kernel.data:
-                return sizes
-        for other, sizes in known:
+        for other, sizes in self._overlapping(use.kernel):
             held = fitted(other, use.kernel)
             if held and factor(use.kernel, held):
                 return sizes
@@ -268,17 +269,19 @@ class Uses:
         return parts
 
     def transposed(
-        self, use: Use, own: Axes, backward: bool | None = None
+        self, use: Use, own: Axes, backward: bool, parts: Sequence[Part] = ()
     ) -> tuple[float, Met] | None:
         """Return a kernel of which another is a multiple of the transpose, and the multiple.
 
-        Both met signals, or both met gradients, unless `backward` says what the first one met: the
-        transpose of a wide kernel that met a signal may be taken as independent where it meets
-        gradients.
+        Args:
+            use: the kernel.
+            own: its axes.
+            backward: what the other one met.
+            parts: of the kernel itself.
         """
-        backward = use.signal.backward if backward is None else backward
+        own_numbers = {part.met.number for part in parts}
         for met in self.met.get(use.kernel.origin, ()):
-            if met.backward == backward:
+            if met.backward == backward and met.number not in own_numbers:
                 terms, outputs = met.sides
                 axes = (*own.free, *own.summed)
                 if c := is_transpose(use.kernel, axes, met.kernel, (*terms, *outputs)):
