@@ -258,8 +258,9 @@ def _gradient(
     """
     if axes := tuple(axis + 1 for axis in terms if sample.shape[axis + 1] > 1):
         common = min(common, square)
-        # The mean of n terms strays by 1/n of their variance.
-        common += (square - common) / math.prod(shape[axis] for axis in terms)
+        if not any(signal.known for signal in signals):
+            # The mean of n terms strays by 1/n of their variance.
+            common += (square - common) / math.prod(shape[axis] for axis in terms)
         mean = np.mean(sample, axis=axes, keepdims=True)
         sample = _scaled(sample - mean, square - common) + _scaled(mean, common)
     else:
