@@ -51,8 +51,8 @@ def seen(data: np.ndarray, window: Window, share: float, known: Law, limits: Lim
 
         def some() -> np.ndarray:
             found = _patches(data[: max(1, most // channels)], window)[:, 0]
-            found -= known.centered * np.mean(found, axis=-1, keepdims=True)
-            return found * math.sqrt(share)
+            mean = known.centered * np.mean(found, axis=-1, keepdims=True)
+            return (found - mean) * math.sqrt(share)
 
         found, each = gram_of_patches(gram(data, len(shape)), window, shape), known
         if known.centered:
