@@ -147,6 +147,54 @@ def test_a_kernel_with_copies_makes_what_the_kernel_makes(name):
     assert slopes == pytest.approx(common, rel=GRADIENT)
 
 
+def convolution(x, w):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", None, None, ("NHWC", "HWIO", "NHWC"))
+
+
+def queries(p, x, latents):
+    """Let latents, the same for all samples, look twice at what each sample has."""
+    z = jnp.broadcast_to(latents, (len(x), *latents.shape))
+    for _ in range(2):
+        scores = jax.nn.softmax(z @ p["q"] @ (x @ p["k"]).swapaxes(1, 2) / 8)
+        z = z + scores @ (x @ p["v"])
+    return z
+
+
+def test_learned_latents_are_forecast_as_given_ones_are():
+    """A parameter times a kernel makes a kernel, which is uncorrelated with the second use."""
+
+    def made(key, *_):
+        keys = jax.random.split(key, 5)
+        kernels = {n: flaxinit.lecun()(k, (64, 64)) for n, k in zip("qkvl", keys, strict=False)}
+        return kernels | {"latents": jax.random.normal(keys[4], (4, 64))}
+
+    def scale(apply):
+        model = made, lambda p, x: apply(p, x) @ p["l"]
+        layers = flaxinit.forecast(model, inputs(4, 8, 64), particles=PARTICLES, backward=True)
+        return layers.layers[-1].signal_in
+
+    given = inputs(4, 64)
+    learned, wanted = (
+        scale(lambda p, x: queries(p, x, p["latents"])),
+        scale(lambda p, x: queries(p, x, given)),
+    )
+    assert learned == pytest.approx(wanted, rel=GRADIENT)
+
+
+def test_a_kernel_may_be_used_again_where_there_are_fewer_positions():
+    def made(key, *_):
+        keys = jax.random.split(key, 2)
+        return {n: flaxinit.lecun()(k, (1, 1, 64, 64)) for n, k in zip("ab", keys, strict=True)}
+
+    def apply(p, x):
+        y = convolution(x, p["a"])
+        return sum(convolution(each, p["b"]).mean((1, 2)) for each in (y, y[:, ::2, ::2]))
+
+    report = flaxinit.forecast((made, apply), inputs(2, 16, 16, 64), particles=PARTICLES)
+    for layer in report.layers:
+        assert layer.signal_out == pytest.approx(layer.signal_in, rel=5 / np.sqrt(PARTICLES))
+
+
 def test_kernels_that_are_no_copies_are_told_from_copies():
     """Four equal channels sum to 4² times the square of one, four independent ones to 4 times."""
 

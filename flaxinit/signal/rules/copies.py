@@ -63,6 +63,17 @@ def repeats(kernel: Signal) -> bool:
     return len(np.unique(one)) < one.size and not np.any(np.isin(one, other))
 
 
+def is_one(kernel: Signal, axis: int) -> bool:
+    """Return whether all slices along an axis are one, as a broadcast makes them.
+
+    >>> w = np.array([[[3.0, 5.0], [3.0, 5.0]]])
+    >>> is_one(Signal(w, (2, 2), (2, 1), sources=frozenset({1})), 0)
+    True
+    """
+    found = copies(kernel, axis)
+    return bool(found) and len(found.firsts) == 1 and np.allclose(found.factors, 1)
+
+
 def matched_slices(kernel: Signal, known: Signal, axis: int) -> Copies | None:
     """Return which slices of a known kernel those of another are, or new ones, behind these.
 

@@ -15,16 +15,18 @@ from flaxinit.signal.rules.gradients import gradient_of, of_convolution, of_kern
 from flaxinit.signal.rules.kernels import Kernels
 from flaxinit.signal.rules.lookup import Rows, dynamic_slice, gather, scatter_add
 from flaxinit.signal.rules.meeting import Meetings
-from flaxinit.signal.rules.movement import MOVEMENTS, row
+from flaxinit.signal.rules.movement import MOVEMENTS, row, stepped
 from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.rules.products import axes_of, contracted
 from flaxinit.signal.rules.ragged import ragged
 from flaxinit.signal.rules.reduction import REDUCTIONS, reduced
+from flaxinit.signal.rules.related import are_uncorrelated
 from flaxinit.signal.samples.draws import bits
 from flaxinit.signal.samples.limits import Limits, must_end
 from flaxinit.signal.samples.signals import (
     CONSTANT,
     PLACE,
+    PRODUCT,
     WIDTH,
     Signal,
     exact,
@@ -167,7 +169,10 @@ class Interpreter:
         if drawn and any(one.roles[axis] == WIDTH for axis in summed):
             self.observer.scored(one, other)
             self.meetings.random |= one.sources | other.sources
-        return contracted(equation, one, other, self.limits)
+        result = contracted(equation, one, other, self.limits)
+        if one.is_parameter and other.is_parameter and are_uncorrelated(one, other):
+            result = replace(result, origin=stepped(result.origin, PRODUCT))
+        return result
 
     def convolution(self, equation, signals: Sequence[Signal]) -> Signal | None:
         if _kernel(signals) == 1 and equation.params["batch_group_count"] == 1:

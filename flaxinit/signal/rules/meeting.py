@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flaxinit.signal.rules import fallback
-from flaxinit.signal.rules.copies import copies, repeats
+from flaxinit.signal.rules.copies import copies, is_one, repeats
 from flaxinit.signal.rules.gradients import NOWHERE, sizes_of, sizes_of_window
 from flaxinit.signal.rules.kernels import Kernels, Law, law
 from flaxinit.signal.rules.lookup import Rows
@@ -83,12 +83,14 @@ class Meetings:
             self.observer.refused(w, idle)
         terms = dict(zip(own.summed, theirs.summed, strict=True))
         use = self.uses.use(w, x, own.free, terms, sizes)
-        kernels = [a for a in theirs.batch if x.roles[a] != WIDTH]
-        channels = [a for a in theirs.batch if x.roles[a] == WIDTH]
-        uses = [a for a in theirs.free if x.roles[a] == WIDTH]
-        places = [a for a in theirs.free if x.roles[a] != WIDTH]
-        groups = kernels, channels, uses, places, theirs.summed
         batch = dict(zip(own.batch, theirs.batch, strict=True))
+        several = [other for mine, other in batch.items() if not is_one(w, mine)]
+        kernels = [a for a in several if x.roles[a] != WIDTH]
+        channels = [a for a in several if x.roles[a] == WIDTH]
+        alike = [a for a in (*theirs.batch, *theirs.free) if a not in several]
+        uses = [a for a in alike if x.roles[a] == WIDTH]
+        places = [a for a in alike if x.roles[a] != WIDTH]
+        groups = kernels, channels, uses, places, theirs.summed
         count = {mine: x.shape[other] for mine, other in batch.items() if other in kernels}
         which, factors = self.uses.apart(w, count, alone=not (channels or uses))
         # A kernel of few entries meets the gradients as itself.

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from flaxinit.signal.rules.kernels import Law
 from flaxinit.signal.samples.limits import TooLargeError
-from flaxinit.signal.samples.signals import Signal
+from flaxinit.signal.samples.signals import PRODUCT, Signal
 from flaxinit.trees.paths import part
 
 
@@ -71,7 +71,8 @@ class Named(Observer):
     def path(self, kernel: Signal) -> str:
         """Name a kernel, or the part of it that is used."""
         origin = sorted(kernel.origin or (), key=str)
-        return ", ".join(self.names[number] + part(steps) for number, steps in origin)
+        cut = ((number, [step for step in steps if step != PRODUCT]) for number, steps in origin)
+        return ", ".join(self.names[number] + part(steps) for number, steps in cut)
 
     def enters(self, kernel: Signal, signal: Signal) -> None:
         square = signal.second_moment()

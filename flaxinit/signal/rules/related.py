@@ -18,11 +18,13 @@ import numpy as np
 from flaxinit.signal.rules.copies import Copies, matched_slices
 from flaxinit.signal.rules.movement import permuted
 from flaxinit.signal.samples.alignment import resized
-from flaxinit.signal.samples.signals import Origin, Signal
+from flaxinit.signal.samples.signals import PRODUCT, Origin, Signal
 
 
 def overlap(one: Origin, other: Origin) -> bool:
     """Return whether parts of parameters may have entries in common.
+
+    A product of a parameter with another one has none in common with it.
 
     >>> overlap(frozenset({(0, ((1, 0, 2, 1),))}), frozenset({(0, ((1, 2, 4, 1),))}))
     False
@@ -30,9 +32,27 @@ def overlap(one: Origin, other: Origin) -> bool:
     return any(n == m and not _disjoint(steps, others) for n, steps in one for m, others in other)
 
 
+def are_uncorrelated(one: Signal, other: Signal) -> bool:
+    """Return whether the product of two kernels is uncorrelated with both.
+
+    That is so if they are independent and their entries have mean 0.
+    """
+    independent = one.sources and other.sources and not one.sources & other.sources
+    return bool(independent) and not any(_has_mean(each.data) for each in (one, other))
+
+
+def _has_mean(data: np.ndarray) -> bool:
+    """Return whether the mean of entries is more than chance makes it."""
+    return abs(np.mean(data)) > _CHANCE / math.sqrt(data.size) * np.sqrt(np.mean(np.abs(data) ** 2))
+
+
 def _disjoint(one: Sequence[Any], other: Sequence[Any]) -> bool:
     """Return whether steps take different entries of one array."""
+    if (PRODUCT in one) != (PRODUCT in other):
+        return True
     for mine, theirs in zip(one, other, strict=False):
+        if PRODUCT in (mine, theirs):
+            return False
         if mine != theirs:
             (axis, *first), (other_axis, *second) = map(_slice, (mine, theirs))
             return axis == other_axis and not set(range(*first)) & set(range(*second))
@@ -82,6 +102,8 @@ _ROUNDING = 1e-9
 
 def order(kernel: Signal, known: Signal, axes: Sequence[int]) -> tuple[int, Copies] | None:
     """Return along which of these axes a kernel has slices of a known one, and which."""
+    if len(kernel.shape) != len(known.shape):
+        return None
     for axis in axes:
         others = [n for n in range(len(kernel.shape)) if n != axis]
         alike = all(

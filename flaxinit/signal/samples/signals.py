@@ -25,8 +25,10 @@ import numpy as np
 from flaxinit.signal.samples.fluctuation import Fluctuation, total, widest
 
 CONSTANT, WIDTH, PLACE = 0, 1, 2  # the greater role wins where two arrays meet
-# Parameters by number, each with the steps (slices, rows) that were taken of it.
+# Parameters by number, each with the steps (slices, rows, products) that were taken of it.
 Origin = frozenset[tuple[int, tuple[Any, ...]]]
+# The step to a product with another parameter: its entries are uncorrelated with the parameter's.
+PRODUCT = "product"
 NOTHING: Origin = frozenset()
 
 
