@@ -151,6 +151,43 @@ def convolution(x, w):
     return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", None, None, ("NHWC", "HWIO", "NHWC"))
 
 
+def mirrored(x, w):
+    return (convolution(x, w) + convolution(x[:, :, ::-1], w)[:, :, ::-1]) / 2
+
+
+def rotated(x, w):
+    turned = (jnp.rot90(convolution(jnp.rot90(x, -n, (1, 2)), w), n, (1, 2)) for n in range(4))
+    return jnp.concatenate(list(turned), -1)
+
+
+# Functions with a kernel whose taps move, and the same ones with images that move instead.
+MOVED = {
+    "mirrored": (lambda x, w: convolution(x, (w + w[:, ::-1]) / 2), mirrored),
+    "rotated": (
+        lambda x, w: convolution(x, jnp.concatenate([jnp.rot90(w, n) for n in range(4)], -1)),
+        rotated,
+    ),
+    "rotated one by one": (
+        lambda x, w: jnp.concatenate([convolution(x, jnp.rot90(w, n)) for n in range(4)], -1),
+        rotated,
+    ),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", MOVED)
+def test_taps_that_move_are_refused_with_a_remedy(name, channels):
+    def made(key, *_):
+        return flaxinit.lecun()(key, (3, 3, channels, 64))
+
+    x, (moved, remedy) = inputs(2, 8, 8, channels), MOVED[name]
+    kernel = made(jax.random.key(1))
+    np.testing.assert_allclose(moved(x, kernel), remedy(x, kernel), atol=1e-5)
+    with pytest.raises(ValueError, match="Turn the images instead"):
+        flaxinit.forecast((made, lambda p, x: moved(x, p)), x)
+    assert flaxinit.forecast((made, lambda p, x: remedy(x, p)), x).layers
+
+
 def queries(p, x, latents):
     """Let latents, the same for all samples, look twice at what each sample has."""
     z = jnp.broadcast_to(latents, (len(x), *latents.shape))

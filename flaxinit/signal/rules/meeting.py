@@ -24,6 +24,7 @@ from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.rules.products import Axes, axes_of, contracted
 from flaxinit.signal.rules.seen import seen
 from flaxinit.signal.rules.stages import Stages
+from flaxinit.signal.rules.taps import are_turned
 from flaxinit.signal.rules.tied import with_known_rows
 from flaxinit.signal.rules.transposed import conditioned
 from flaxinit.signal.rules.uses import SHARED, Met, Part, Use, Uses
@@ -194,9 +195,12 @@ class Meetings:
             return result
         window = Window.of(params, [w.shape[axis] for axis in w_spec[2:]])
         outputs, terms = (w_spec[:1], {w_spec[1]: x_spec[1]}) if groups == 1 else ((), {})
+        before = [kernel for kernel, _ in self.uses.overlapping(w)]
         use = self.uses.use(w, x, outputs, terms, sizes_of_window(w.shape, w_spec))
-        if not x.backward and (repeats(use.kernel) or any(copies(w, n) for n in w_spec[2:])):
-            self.observer.refused(w, _TURNED)
+        if not x.backward:
+            turned = repeats(use.kernel) or are_turned(use.kernel, w_spec, before)
+            if turned or any(copies(w, n) for n in w_spec[2:]):
+                self.observer.refused(w, _TURNED)
         fan = math.prod(w.shape[axis] for axis in w_spec[1:])
         known = law(w, w_spec[1:])
         # samples, positions..., groups, channels of one
@@ -273,7 +277,8 @@ class Meetings:
 
 _TURNED = (
     "its entries repeat along its window or after a turn of it, and what it makes there is not "
-    "independent. Apply the parameter once, or forecast the model with a kernel for each turn."
+    "independent. Turn the images instead, apply the parameter as it is, and turn what it made "
+    "back."
 )
 _IN_TURN = (
     "it is used in turn with its transpose, more than once, and the forecast follows one use of "

@@ -140,7 +140,7 @@ class Uses:
     def _note(self, sizes: Sizes, copied: Copied) -> None:
         self.sizes[sizes] = self.sizes.get(sizes, NOWHERE) | copied
 
-    def _overlapping(self, w: Signal) -> list[tuple[Signal, Sizes]]:
+    def overlapping(self, w: Signal) -> list[tuple[Signal, Sizes]]:
         """Return kernels that were met and may have entries of this one."""
         each = [self.whole.get(number, ()) for number, _ in w.origin or ()]
         known = {id(kernel): (kernel, sizes) for some in each for kernel, sizes in some}
@@ -153,7 +153,7 @@ class Uses:
         Raises:
             ValueError: if only some of its entries were met.
         """
-        for other, sizes in self._overlapping(use.kernel):
+        for other, sizes in self.overlapping(use.kernel):
             held = fitted(other, use.kernel)
             if held and factor(use.kernel, held):
                 return sizes
