@@ -19,7 +19,7 @@ from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.signal.reports.finding import FACTOR
 from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.rules.interpret import Interpreter
-from flaxinit.signal.rules.kernels import Law
+from flaxinit.signal.rules.kernels import Law, unevenness
 from flaxinit.signal.rules.movement import MOVEMENTS
 from flaxinit.signal.rules.observer import Named
 from flaxinit.signal.samples.draws import gaussian
@@ -351,6 +351,7 @@ class _Record(Named):
                 curve=_curve(x),
                 masked=next((base.mask for base in x.bases), ""),
                 rough=small,
+                uneven=0.0 if stacked else unevenness(w),
                 chance=chance(x),
             )
         )

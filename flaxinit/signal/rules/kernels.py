@@ -55,6 +55,28 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     return Law(float(mean.real), variance, centered)
 
 
+def unevenness(kernel: Signal) -> float:
+    """Return the relative variance of E[W²] between rows, or columns, beyond what chance explains.
+
+    It is the largest of all axes; a law has one variance for all entries.
+
+    >>> w = np.random.default_rng(0).standard_normal((16, 64, 64))
+    >>> even = Signal(w, (64, 64), (1, 1), sources=frozenset({1}))
+    >>> round(unevenness(even), 1), round(unevenness(even.with_data(w * (np.arange(64) < 32))), 1)
+    (0.0, 1.0)
+    """
+    squares = np.abs(kernel.data) ** 2
+    mean, most = np.mean(squares), 0.0
+    if not mean:
+        return 0.0
+    for axis, held in enumerate(kernel.held, start=1):
+        if held > 1:
+            others = tuple(n for n in range(squares.ndim) if n != axis)
+            chance = np.var(squares) * held / squares.size
+            most = max(most, np.var(np.mean(squares, axis=others)) - chance)
+    return float(most / mean**2)
+
+
 Terms = Callable[[], np.ndarray]
 
 
