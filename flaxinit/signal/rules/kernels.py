@@ -346,7 +346,13 @@ def matched(y: np.ndarray, factor: np.ndarray, places: int) -> np.ndarray:
 
 
 def with_gram(y: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Give samples × places this Gram matrix over places, by a linear map."""
+    """Give samples × places this Gram matrix over places, by a linear map.
+
+    >>> with_gram(np.zeros((4, 2)), np.zeros((2, 2))).tolist()[0]  # of a signal of zeros
+    [0.0, 0.0]
+    """
+    if not np.any(y):
+        return y
     # y L̂⁻ᵀ Lᵀ has the Gram matrix L Lᵀ, where y has L̂ L̂ᵀ.
     found = compressed(y.T @ y / len(y))
     y = solve_triangular(found, y.T, lower=True).T @ compressed(wanted).T
