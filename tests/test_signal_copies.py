@@ -48,6 +48,7 @@ def in_batch(x, w):
 
 
 FOUR = jnp.arange(WIDTH) % 4 > 0
+SIZES = jnp.where(jnp.arange(WIDTH) < WIDTH // 2, 1.0, 3.0)
 HALF = slice(WIDTH // 2)
 TOP = slice(16)
 # What is multiplied by `last`.
@@ -111,6 +112,18 @@ PAIRS = {
     "concatenated with another": (
         lambda p, x: 3 * (x @ p["w"]) - difference(x @ jnp.concatenate([p["w"], p["u"]], 1)),
         lambda p, x: 2 * (x @ p["w"]) + x @ p["u"],
+    ),
+    "columns of two sizes": (
+        lambda p, x: jnp.tanh(relu(x @ p["w"]) @ (p["v"] * SIZES)),
+        lambda p, x: jnp.tanh(relu(x @ p["w"]) @ p["v"] * SIZES),
+    ),
+    "columns of zeros": (
+        lambda p, x: jnp.exp(relu(x @ p["w"]) @ (p["v"] * (SIZES - 1) / 4)),
+        lambda p, x: jnp.exp(relu(x @ p["w"]) @ p["v"] * (SIZES - 1) / 4),
+    ),
+    "rows of two sizes": (
+        lambda p, x: (relu(x @ p["w"]) / SIZES) @ (p["v"] * SIZES[:, None]),
+        lambda p, x: relu(x @ p["w"]) @ p["v"],
     ),
     "channels repeated": (
         lambda p, x: beside(jnp.repeat(relu(x @ p["w"]), 4, -1)),

@@ -19,7 +19,7 @@ from flaxinit.signal.reading.model import Programs, programs
 from flaxinit.signal.reports.finding import FACTOR
 from flaxinit.signal.reports.report import Layer, Report, Sum, undetermined
 from flaxinit.signal.rules.interpret import Interpreter
-from flaxinit.signal.rules.kernels import Law, unevenness
+from flaxinit.signal.rules.kernels import Law
 from flaxinit.signal.rules.movement import MOVEMENTS
 from flaxinit.signal.rules.observer import Named
 from flaxinit.signal.samples.draws import gaussian
@@ -161,7 +161,10 @@ def run(
             record.differentiated(results[: len(traced.names)])
         else:
             interpreter.run(traced.apply, [*params, *given])
-    layers = [replace(each, forgotten=each.path in record.lost) for each in record.layers]
+    layers = [
+        replace(each, forgotten=each.path in record.lost, uneven=each.path in record.uneven)
+        for each in record.layers
+    ]
     return layers, record.stream
 
 
@@ -263,6 +266,7 @@ class _Record(Named):
     latest: dict[Origin | None, list[int]] = field(default_factory=dict)  # layers of a kernel
     seen: set[tuple[Any, str]] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)  # paths of kernels whose first use was not kept
+    uneven: set[str] = field(default_factory=set)  # of kernels whose variances count as their mean
 
     def differentiated(self, gradients: Sequence[Signal]) -> None:
         """Add the gradients of the parameters to their layers."""
@@ -351,10 +355,12 @@ class _Record(Named):
                 curve=_curve(x),
                 masked=next((base.mask for base in x.bases), ""),
                 rough=small,
-                uneven=0.0 if stacked else unevenness(w),
                 chance=chance(x),
             )
         )
+
+    def averaged(self, w: Signal) -> None:
+        self.uneven.add(self.path(w))
 
     def forgotten(self, w: Signal) -> None:
         self.lost.add(self.path(w))

@@ -56,8 +56,9 @@ class Layer:
         chance: relative standard error of signal_in, as the sample shows it: of a sum over channels
             there are few values. More particles make it smaller.
         gradient_chance: the same of gradient_out.
-        uneven: relative variance of E[W²] between rows, or columns, of the kernel. The forecast has
-            its mean: it is off where these channels are treated differently.
+        uneven: whether the variances of entries differ by more than a factor for each row, or for
+            each column. The forecast has their mean: it is off where channels are treated
+            differently.
         forgotten: whether it is used again, and what it made first took too much memory to be kept:
             its later uses count as those of another kernel.
         gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.
@@ -96,7 +97,7 @@ class Layer:
     rough: str = ""
     chance: float = 0.0
     gradient_chance: float = 0.0
-    uneven: float = 0.0
+    uneven: bool = False
     forgotten: bool = False
     gradient_log_sd: float = 0.0
     reads_input: bool = False

@@ -156,10 +156,6 @@ def _marked(cells: Sequence[str], groups: Sequence[Sequence["Layer"]]) -> list[s
 _CHANCE = 1 / 16
 
 
-# Variances of channels that differ by a quarter of their mean, or more.
-_UNEVEN = 1 / 16
-
-
 def _by_chance(layer: "Layer") -> bool:
     return layer.chance > _CHANCE
 
@@ -207,10 +203,10 @@ def remarks(report: "Report", findings: bool = True) -> Iterator[str]:
             f"≈ of {paths}: a mean of few values, with a standard error of up to {most:.0%}, as of "
             "sums over channels. Give forecast more particles."
         )
-    if uneven := list(dict.fromkeys(each.path for each in report.layers if each.uneven > _UNEVEN)):
+    if uneven := list(dict.fromkeys(each.path for each in report.layers if each.uneven)):
         yield (
-            f"variances differ between rows or columns of {together(uneven)}, and the forecast has "
-            "their mean: it is off where these channels are treated differently, as in a gate"
+            f"variances differ between entries of {together(uneven)}, and the forecast has their "
+            "mean: it is off where these channels are treated differently, as in a gate"
         )
     if lost := list(dict.fromkeys(layer.path for layer in report.layers if layer.forgotten)):
         yield (

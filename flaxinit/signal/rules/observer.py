@@ -47,6 +47,9 @@ class Observer:
         """Stop at a kernel that no rule reads."""
         raise ValueError(f"forecast does not read this kernel: {why}")
 
+    def averaged(self, kernel: Signal) -> None:
+        """Note that a kernel's variances differ between entries, and count as their mean."""
+
     def forgotten(self, kernel: Signal) -> None:
         """Note that a kernel is used again, but its first use was not kept."""
 

@@ -10,9 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flaxinit.signal.rules.copies import Copies, copies, distinct, folded, repeated, slices, spread
+from flaxinit.signal.rules.copies import (
+    Copies,
+    copies,
+    distinct,
+    even,
+    folded,
+    repeated,
+    scales,
+    slices,
+    spread,
+)
 from flaxinit.signal.rules.gradients import NOWHERE, Copied, Sizes
-from flaxinit.signal.rules.kernels import Law, law
+from flaxinit.signal.rules.kernels import UNEVEN, Law, law, unevenness
 from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.rules.products import Axes
 from flaxinit.signal.rules.related import factor, fitted, is_transpose, order, overlap, rest
@@ -128,6 +138,7 @@ class Uses:
                 if len(found.firsts) == 1 and axis in outputs and not x.backward:
                     self.observer.refused(w, _EQUAL)
                 self._without(use, axis, found, distinct(use.kernel, axis, found), terms)
+        self._evened(use, w, (*outputs, *terms), terms)
         first = self._first(use, (*outputs, *terms), terms)
         if not x.backward:
             for each in {sizes, first or sizes}:
@@ -136,6 +147,23 @@ class Uses:
                 for number, _ in w.origin or ():
                     self.whole.setdefault(number, []).append((use.kernel, sizes))
         return use
+
+    def _evened(self, use: Use, w: Signal, axes: Sequence[int], terms: Mapping[int, int]) -> None:
+        """Give rows, or columns, one variance: the signal, or the outputs, have their scales.
+
+        It is done along one axis; along two the variance may be no product of one of each.
+        """
+        uneven = [n for n in range(len(w.shape)) if unevenness(use.kernel, n) > UNEVEN]
+        if len(uneven) == 1 and uneven[0] in axes:
+            (axis,) = uneven
+            found = scales(use.kernel, axis)
+            kernel = even(use.kernel, axis, found)
+            known = self.overlapping(use.kernel)
+            if not known or any(_is_multiple(kernel, other) for other, _ in known):
+                self._without(use, axis, found, kernel, terms)
+                return
+        if uneven:
+            self.observer.averaged(w)
 
     def _note(self, sizes: Sizes, copied: Copied) -> None:
         self.sizes[sizes] = self.sizes.get(sizes, NOWHERE) | copied
@@ -287,3 +315,8 @@ class Uses:
                 if c := is_transpose(use.kernel, axes, met.kernel, (*terms, *outputs)):
                     return c, met
         return None
+
+
+def _is_multiple(kernel: Signal, other: Signal) -> bool:
+    held = fitted(other, kernel)
+    return held is not None and rest(kernel, [(factor(kernel, held), held)]) is None
