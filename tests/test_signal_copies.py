@@ -201,6 +201,38 @@ def test_taps_that_move_are_refused_with_a_remedy(name, channels):
     assert flaxinit.forecast((made, lambda p, x: remedy(x, p)), x).layers
 
 
+TWO = jnp.repeat(jnp.array([1.0, 3.0]), 32)
+SCALED = {
+    "columns": (
+        lambda x, w: jnp.tanh(convolution(x, w * TWO)),
+        lambda x, w: jnp.tanh(convolution(x, w) * TWO),
+    ),
+    "rows": (lambda x, w: convolution(x / TWO, w * TWO[:, None]), convolution),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_convolution_of_two_sizes_is_that_of_scaled_images(name):
+    shapes = {"first": (3, 3, 4, 64), "second": (3, 3, 64, 64), "last": (64, 8)}
+
+    def made(key, *_):
+        keys = jax.random.split(key, len(shapes))
+        return {n: flaxinit.he()(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}
+
+    def found(second):
+        def apply(p, x):
+            x = relu(convolution(x, p["first"]))
+            return second(x, p["second"]).mean((1, 2)) @ p["last"]
+
+        x = inputs(2, 6, 6, 4)
+        layers = flaxinit.forecast((made, apply), x, particles=PARTICLES, backward=True).layers
+        return layers[-1].signal_in, layers[0].gradient_parameter
+
+    (signal, slope), (wanted, other) = map(found, SCALED[name])
+    assert signal == pytest.approx(wanted, rel=5 / np.sqrt(PARTICLES))
+    assert slope == pytest.approx(other, rel=GRADIENT)
+
+
 def queries(p, x, latents):
     """Let latents, the same for all samples, look twice at what each sample has."""
     z = jnp.broadcast_to(latents, (len(x), *latents.shape))

@@ -159,7 +159,9 @@ class Uses:
             found = scales(use.kernel, axis)
             kernel = even(use.kernel, axis, found)
             known = self.overlapping(use.kernel)
-            if not known or any(_is_multiple(kernel, other) for other, _ in known):
+            same = any(_is_multiple(kernel, other) for other, _ in known)
+            # Of what meets gradients the transposed kernel may be another one.
+            if same or not known or use.signal.backward:
                 self._without(use, axis, found, kernel, terms)
                 return
         if uneven:
