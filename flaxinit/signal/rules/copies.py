@@ -74,23 +74,6 @@ def is_one(kernel: Signal, axis: int) -> bool:
     return bool(found) and len(found.firsts) == 1 and np.allclose(found.factors, 1)
 
 
-def scales(kernel: Signal, axis: int) -> Copies:
-    """Return slices along an axis as multiples of slices of one variance."""
-    squares = np.mean(np.abs(_rows(kernel, axis, kernel.replicas)) ** 2, axis=1)
-    every = np.arange(len(squares))
-    return Copies(every, every, np.sqrt(squares / np.mean(squares)))
-
-
-def even(kernel: Signal, axis: int, found: Copies) -> Signal:
-    """Divide slices by their scales; for one of zeros another slice stands."""
-    places = np.flatnonzero(found.factors)
-    some = np.where(found.factors > 0, found.numbers, np.resize(places, len(found.numbers)))
-    shape = [1] * kernel.data.ndim
-    shape[axis + 1] = -1
-    data = np.take(kernel.data, some, axis=axis + 1) / found.factors[some].reshape(shape)
-    return kernel.with_data(data)
-
-
 def matched_slices(kernel: Signal, known: Signal, axis: int) -> Copies | None:
     """Return which slices of a known kernel those of another are, or new ones, behind these.
 

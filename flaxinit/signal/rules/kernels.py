@@ -55,29 +55,6 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     return Law(float(mean.real), variance, centered)
 
 
-def unevenness(kernel: Signal, axis: int) -> float:
-    """Return the relative variance of E[W²] between slices, beyond what chance explains.
-
-    >>> w = np.random.default_rng(0).standard_normal((16, 64, 64))
-    >>> signal = Signal(w, (64, 64), (1, 1), sources=frozenset({1}))
-    >>> round(unevenness(signal, 1), 1)
-    0.0
-    >>> round(unevenness(signal.with_data(w * (np.arange(64) < 32)), 1), 1)
-    1.0
-    """
-    squares = np.abs(kernel.data) ** 2
-    if kernel.held[axis] == 1 or not np.any(squares):
-        return 0.0
-    others = tuple(n for n in range(squares.ndim) if n != axis + 1)
-    chance = np.var(squares) * kernel.held[axis] / squares.size
-    found = np.var(np.mean(squares, axis=others)) - chance
-    return max(0.0, float(found / np.mean(squares) ** 2))
-
-
-# Variances that differ by less than a quarter of their mean count as one.
-UNEVEN = 1 / 16
-
-
 Terms = Callable[[], np.ndarray]
 
 

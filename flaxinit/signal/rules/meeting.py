@@ -232,8 +232,7 @@ class Meetings:
             self.observer.refused(w, SHARED)
         parts = self._parts(use, use.kernel, axes, w_spec[1:])
         y = _summed(parts, signal.data, 1, multiplied)
-        # replicas, groups, outputs, samples, positions...
-        y = y.reshape(len(y), -1, y.shape[-2], samples, *positions)
+        # replicas, outputs of all groups, samples, positions...
         y = y.reshape(len(y), -1, samples, *positions)
         y = self.uses.outputs(use, y, {w_spec[0]: 1})
         y = np.moveaxis(y, 1, -1)

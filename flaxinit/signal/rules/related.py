@@ -100,6 +100,13 @@ def rest(kernel: Signal, parts: Sequence[tuple[float, Signal]]) -> Signal | None
 _ROUNDING = 1e-9
 
 
+def multiple(kernel: Signal, known: Signal) -> float:
+    """Return which multiple of a known kernel another one is, and nothing more; 0 if it is none."""
+    if (held := fitted(known, kernel)) is None or not (c := factor(kernel, held)):
+        return 0.0
+    return c if rest(kernel, [(c, held)]) is None else 0.0
+
+
 def order(kernel: Signal, known: Signal, axes: Sequence[int]) -> tuple[int, Copies] | None:
     """Return along which of these axes a kernel has slices of a known one, and which."""
     if len(kernel.shape) != len(known.shape):
@@ -128,7 +135,4 @@ def is_transpose(
     """
     if not len(kernel.shape) == len(known.shape) == len(axes) == len(known_axes) == 2:
         return 0.0
-    one, other = permuted(kernel, axes), fitted(permuted(known, known_axes), permuted(kernel, axes))
-    if other is None or not (c := factor(one, other)):
-        return 0.0
-    return c if rest(one, [(c, other)]) is None else 0.0
+    return multiple(permuted(kernel, axes), permuted(known, known_axes))

@@ -10,22 +10,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flaxinit.signal.rules.copies import (
-    Copies,
-    copies,
-    distinct,
-    even,
-    folded,
-    repeated,
-    scales,
-    slices,
-    spread,
-)
+from flaxinit.signal.rules.copies import Copies, copies, distinct, folded, repeated, slices, spread
 from flaxinit.signal.rules.gradients import NOWHERE, Copied, Sizes
-from flaxinit.signal.rules.kernels import UNEVEN, Law, law, unevenness
+from flaxinit.signal.rules.kernels import Law, law
 from flaxinit.signal.rules.observer import Observer
 from flaxinit.signal.rules.products import Axes
-from flaxinit.signal.rules.related import factor, fitted, is_transpose, order, overlap, rest
+from flaxinit.signal.rules.related import (
+    factor,
+    fitted,
+    is_transpose,
+    multiple,
+    order,
+    overlap,
+    rest,
+)
+from flaxinit.signal.rules.scales import even, scales, uneven
 from flaxinit.signal.samples.signals import NOTHING, Origin, Signal
 
 # Functions of a parameter that are kept, as a new mask makes one in each step of a loop: what all
@@ -133,13 +132,14 @@ class Uses:
             if not x.backward:
                 self._note(sizes, NOWHERE)
             return use
-        for axis in (*outputs, *terms):
+        axes = (*outputs, *terms)
+        for axis in axes:
             if found := copies(use.kernel, axis):
                 if len(found.firsts) == 1 and axis in outputs and not x.backward:
                     self.observer.refused(w, _EQUAL)
                 self._without(use, axis, found, distinct(use.kernel, axis, found), terms)
-        self._evened(use, w, (*outputs, *terms), terms)
-        first = self._first(use, (*outputs, *terms), terms)
+        self._evened(use, axes, terms)
+        first = self._first(use, axes, terms)
         if not x.backward:
             for each in {sizes, first or sizes}:
                 self._note(each, Copied(use.signal is not x, bool(use.repeats)))
@@ -148,24 +148,24 @@ class Uses:
                     self.whole.setdefault(number, []).append((use.kernel, sizes))
         return use
 
-    def _evened(self, use: Use, w: Signal, axes: Sequence[int], terms: Mapping[int, int]) -> None:
+    def _evened(self, use: Use, axes: Sequence[int], terms: Mapping[int, int]) -> None:
         """Give rows, or columns, one variance: the signal, or the outputs, have their scales.
 
         It is done along one axis; along two the variance may be no product of one of each.
         """
-        uneven = [n for n in range(len(w.shape)) if unevenness(use.kernel, n) > UNEVEN]
-        if len(uneven) == 1 and uneven[0] in axes:
-            (axis,) = uneven
-            found = scales(use.kernel, axis)
-            kernel = even(use.kernel, axis, found)
+        found = uneven(use.kernel)
+        if len(found) == 1 and found[0] in axes:
+            (axis,) = found
+            factors = scales(use.kernel, axis)
+            kernel = even(use.kernel, axis, factors)
             known = self.overlapping(use.kernel)
-            same = any(_is_multiple(kernel, other) for other, _ in known)
+            same = any(multiple(kernel, other) for other, _ in known)
             # Of what meets gradients the transposed kernel may be another one.
             if same or not known or use.signal.backward:
-                self._without(use, axis, found, kernel, terms)
+                self._without(use, axis, factors, kernel, terms)
                 return
-        if uneven:
-            self.observer.averaged(w)
+        if found:
+            self.observer.averaged(use.kernel)
 
     def _note(self, sizes: Sizes, copied: Copied) -> None:
         self.sizes[sizes] = self.sizes.get(sizes, NOWHERE) | copied
@@ -317,8 +317,3 @@ class Uses:
                 if c := is_transpose(use.kernel, axes, met.kernel, (*terms, *outputs)):
                     return c, met
         return None
-
-
-def _is_multiple(kernel: Signal, other: Signal) -> bool:
-    held = fitted(other, kernel)
-    return held is not None and rest(kernel, [(factor(kernel, held), held)]) is None
