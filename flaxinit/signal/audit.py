@@ -3,11 +3,11 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from flaxinit.signal.reading.model import (
 )
 from flaxinit.signal.reports.gains import is_right
 from flaxinit.signal.reports.report import Layer, Report, Sum
-from flaxinit.signal.samples.signals import exact
+from flaxinit.signal.samples.signals import Signal, exact
 from flaxinit.signal.samples.threads import one_thread
 from flaxinit.signal.shards.axes import on_automatic_axes
 from flaxinit.trees.modules import is_linen, module_of
@@ -90,16 +90,17 @@ def audit(
     """
     particles, backward = checked_count("particles", particles), checked_flag("backward", backward)
     whole, remarks = _model(model, inputs, options), []
-    if backward:
-        try:
-            whole.programs.pullback()
-        except Exception as error:  # of JAX or of the model, which may have no gradient
-            backward = False
-            remarks.append(f"no gradients: {_reason(error)}")
-    # XLA compiles and computes for the one while NumPy does for the other.
+    # JAX and XLA trace, compile and compute for the one while NumPy computes for the other.
     with phases() as phase, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_read, whole)
+        if backward:
+            try:
+                whole.programs.pullback()
+            except Exception as error:  # of JAX or of the model, which may have no gradient
+                backward = False
+                remarks.append(f"no gradients: {_reason(error)}")
         unwanted, x64 = Event(), jax.config.jax_enable_x64
-        forecasting = pool.submit(_forecast, whole, backward, particles, x64, unwanted)
+        forecasting = pool.submit(_forecast, whole, reading, backward, particles, x64, unwanted)
         try:
             run, measured = _measured(whole, backward, phase)
             if not measured:
@@ -213,12 +214,29 @@ def cotangents(outputs: Sequence[jax.ShapeDtypeStruct]) -> list[jax.Array]:
     return [jnp.asarray(rng.standard_normal(x.shape).astype(x.dtype)) for x in outputs]
 
 
-def _forecast(
-    whole: _Model, backward: bool, particles: int, x64: bool, unwanted: Event
-) -> tuple[list[Layer], list[Sum]]:
+class _Laws(NamedTuple):
+    """The laws of a model's parameters, and the random numbers that a forecast goes on with."""
+
+    params: list[Signal]
+    numbers: Iterator[int]
+    rng: np.random.Generator
+
+
+def _read(whole: _Model) -> _Laws:
     rng, numbers = np.random.default_rng(0), itertools.count(1)
-    params = given.laws(whole.params, numbers, rng)
-    params += [exact(x) for x in whole.state]
+    return _Laws(given.laws(whole.params, numbers, rng), numbers, rng)
+
+
+def _forecast(
+    whole: _Model,
+    reading: Future[_Laws],
+    backward: bool,
+    particles: int,
+    x64: bool,
+    unwanted: Event,
+) -> tuple[list[Layer], list[Sum]]:
+    laws, numbers, rng = reading.result()
+    params = [*laws, *(exact(x) for x in whole.state)]
     inputs = [input_signal(x, rng) for x in whole.programs.inputs]
     # Of the caller's settings, which JAX keeps by thread, no other changes a forecast.
     with enable_x64(x64):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, exact, wide
+from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, exact, squared, wide
 
 _ENTRIES = 2**14  # entries that stand for all
 _FEW = 16  # entries along one of the last two axes, at least, where it has so many
@@ -47,11 +47,12 @@ def _law(array: np.ndarray, number: int, numbers: Iterator[int], rng) -> Signal:
     some = rng.integers(flat.shape[-1], size=replicas * count)
     data = np.moveaxis(flat[..., some].reshape(*leading, replicas, *last), stacked, 0)
     own = tuple(range(1 + stacked, data.ndim))
-    error = math.sqrt(np.mean(np.abs(array) ** 2) / array.size)
-    mean = np.mean(flat, -1) if abs(np.mean(array)) > _ERRORS * error else np.zeros(leading)
-    deviation = np.sqrt(np.mean(np.abs(flat) ** 2, -1) - np.abs(mean) ** 2)
+    mean, second = np.mean(flat, -1), np.mean(squared(flat), -1)
+    error = math.sqrt(np.mean(second) / array.size)
+    mean = mean if abs(np.mean(mean)) > _ERRORS * error else np.zeros(leading)
+    deviation = np.sqrt(second - squared(mean))
     data = data - np.mean(data, axis=(0, *own), keepdims=True)
-    found = np.sqrt(np.mean(np.abs(data) ** 2, axis=(0, *own)))
+    found = np.sqrt(np.mean(squared(data), axis=(0, *own)))
     factor = np.divide(deviation, found, out=np.zeros_like(deviation), where=found > 0)
     shape = (*leading, *(1,) * len(last))
     data = data * factor.reshape(shape) + mean.reshape(shape)

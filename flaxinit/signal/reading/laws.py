@@ -18,7 +18,7 @@ from jax.extend.core import ClosedJaxpr, Var
 
 from flaxinit.signal.reading.model import WithInit
 from flaxinit.signal.reading.reader import ENTRIES, ONE, Reader
-from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact
+from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact, squared
 from flaxinit.versions.jaxpr import aval, bind, evaluate, part, variables
 
 _EPS = float(np.finfo(np.float32).eps)
@@ -115,7 +115,7 @@ def read(
 
 def _law(signal: Signal) -> Law:
     data = signal.data.astype(np.result_type(signal.data, np.float64))
-    mean, square = np.mean(data), np.mean(np.abs(data) ** 2)
+    mean, square = np.mean(data), np.mean(squared(data))
     return Law(float(np.real(mean)), float(square), bool(signal.sources))
 
 

@@ -23,7 +23,7 @@ from flaxinit.signal.rules.products import axes_of
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
 from flaxinit.signal.samples.draws import rescaled
 from flaxinit.signal.samples.limits import Limits, must_fit
-from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, joined
+from flaxinit.signal.samples.signals import CONSTANT, WIDTH, Signal, expanded, joined, squared
 
 # Entries of each axis that are held; of channels, where no Gram matrix has the second moment.
 _HELD, _FEW = 16, 64
@@ -132,7 +132,9 @@ def of_kernel(
         data = data.reshape(len(data), batch, places, -1)
         data = np.moveaxis(data, 0, 1 if replicas > 1 else 2)
         data = data.reshape(replicas * batch, places, -1)
-        grams.append(data @ np.conj(np.swapaxes(data, 1, 2)) / data.shape[-1])
+        # NumPy computes one half of X Xᵀ, if no copy is made of X.
+        other = np.conj(data) if np.iscomplexobj(data) else data
+        grams.append(data @ np.swapaxes(other, 1, 2) / data.shape[-1])
         if not signal.backward:
             terms = range(start, start + len(axes.free))
             mean = np.mean(data, axis=-1)
@@ -285,7 +287,7 @@ def of_table(equation, signals: Sequence[Signal], limits: Limits) -> Signal | No
     axis, rows, sums, _ = found
     if not rows.size:
         return replace(target, **joined(signals))
-    square = float(np.mean(np.abs(sums) ** 2)) * len(rows) / target.shape[axis]
+    square = float(np.mean(squared(sums))) * len(rows) / target.shape[axis]
     held = min(target.shape[axis], _HELD)
     few = _grouped(sums, range(2, sums.ndim), _HELD)
     few = few.reshape(-1, *few.shape[2:])[: max(1, limits.entries // held // len(rows))]

@@ -22,7 +22,7 @@ from flaxinit.signal.rules.again import Again
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
 from flaxinit.signal.samples.draws import compressed, gaussian, rescaled
 from flaxinit.signal.samples.limits import Limits
-from flaxinit.signal.samples.signals import Signal
+from flaxinit.signal.samples.signals import Signal, squared
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     """Read the law off the held entries of a kernel; `summed` are the axes of its fan."""
     data = kernel.data
     mean = np.mean(data)
-    second = float(np.mean(np.abs(data) ** 2))
+    second = float(np.mean(squared(data)))
     # A mean of 0 comes out as what rounding leaves; of a sampled law, as chance leaves it.
     if abs(mean) ** 2 <= (16 / data.size if kernel.sampled else 1e-9) * second:
         mean = np.zeros_like(mean)
     variance = max(0.0, second - float(abs(mean) ** 2))
     sums = np.sum(data, axis=tuple(axis + 1 for axis in summed))
     terms = math.prod(kernel.held[axis] for axis in summed)
-    centered = terms > 1 and float(np.mean(np.abs(sums) ** 2)) < 1e-9 * terms * second
+    centered = terms > 1 and float(np.mean(squared(sums))) < 1e-9 * terms * second
     return Law(float(mean.real), variance, centered)
 
 

@@ -22,6 +22,7 @@ from flaxinit.signal.samples.signals import (
     expanded,
     in_part,
     joined,
+    squared,
 )
 
 # Rows that were drawn, by origin of the table and place in it.
@@ -89,11 +90,11 @@ def _drawn(table, axis: int, number: np.ndarray, limits: Limits, rng, rows: Rows
     held = limits.hold(others, number.size)
     replicas = limits.replicas(held, number.size)
     law = table.data.reshape(-1)
-    square = float(np.mean(np.abs(law) ** 2))
+    square = float(np.mean(squared(law)))
     for row in np.unique(number):
         if (table.origin, int(row)) not in rows:
             entries = rng.choice(law, (replicas, *held))
-            found = float(np.mean(np.abs(entries) ** 2))
+            found = float(np.mean(squared(entries)))
             rows[table.origin, int(row)] = entries * math.sqrt(square / found if found else 1.0)
     some = [rows[table.origin, int(row)] for row in number.reshape(-1)]
     replicas = min(len(row) for row in some)

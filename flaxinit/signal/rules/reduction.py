@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flaxinit.signal.samples.signals import WIDTH, Signal, expanded
+from flaxinit.signal.samples.signals import WIDTH, Signal, expanded, squared
 
 _REDUCED: dict[str, Callable[..., np.ndarray]] = {
     "reduce_and": np.all,
@@ -59,7 +59,7 @@ def _true_terms(signal: Signal, axes: Sequence[int], total: np.ndarray) -> float
         return signal.share(axes)
     others = tuple(axis for axis in axes if axis not in drawn)
     terms = np.sum(signal.data, axis=tuple(axis + 1 for axis in others))
-    square, of_sum = (float(np.mean(np.abs(each) ** 2)) for each in (terms, total))
+    square, of_sum = (float(np.mean(squared(each))) for each in (terms, total))
     # One entry says nothing of E[g g']: gradients of channels are taken to be independent.
     common = (of_sum - held * square) / (held * (held - 1)) if held > 1 else 0.0
     wanted = max(0.0, true * (square + (true - 1) * common))

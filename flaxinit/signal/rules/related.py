@@ -18,7 +18,7 @@ import numpy as np
 from flaxinit.signal.rules.copies import Copies, matched_slices
 from flaxinit.signal.rules.movement import permuted
 from flaxinit.signal.samples.alignment import resized
-from flaxinit.signal.samples.signals import PRODUCT, Origin, Signal
+from flaxinit.signal.samples.signals import PRODUCT, Origin, Signal, squared
 
 
 def overlap(one: Origin, other: Origin) -> bool:
@@ -43,7 +43,7 @@ def are_uncorrelated(one: Signal, other: Signal) -> bool:
 
 def _has_mean(data: np.ndarray) -> bool:
     """Return whether the mean of entries is more than chance makes it."""
-    return abs(np.mean(data)) > _CHANCE / math.sqrt(data.size) * np.sqrt(np.mean(np.abs(data) ** 2))
+    return abs(np.mean(data)) > _CHANCE / math.sqrt(data.size) * np.sqrt(np.mean(squared(data)))
 
 
 def _disjoint(one: Sequence[Any], other: Sequence[Any]) -> bool:

@@ -10,7 +10,7 @@ So slices of one variance meet the signal, and D is applied to the signal.
 import numpy as np
 
 from flaxinit.signal.rules.copies import Copies
-from flaxinit.signal.samples.signals import Signal
+from flaxinit.signal.samples.signals import Signal, squared
 
 # Variances that differ by less than a quarter of their mean count as one.
 _UNEVEN = 1 / 16
@@ -24,7 +24,7 @@ def uneven(kernel: Signal) -> list[int]:
     >>> uneven(signal), uneven(signal.with_data(w * (np.arange(64) < 32)))
     ([], [1])
     """
-    squares = np.abs(kernel.data) ** 2
+    squares = squared(kernel.data)
     mean, variance = np.mean(squares), np.var(squares)
 
     def differ(axis: int, held: int) -> bool:
@@ -40,7 +40,7 @@ def _means(squares: np.ndarray, axis: int) -> np.ndarray:
 
 def scales(kernel: Signal, axis: int) -> Copies:
     """Return slices along an axis as multiples of slices of one variance."""
-    squares = _means(np.abs(kernel.data) ** 2, axis)
+    squares = _means(squared(kernel.data), axis)
     every = np.arange(len(squares))
     return Copies(every, every, np.sqrt(squares / np.mean(squares)))
 

@@ -9,6 +9,7 @@ from flaxinit.signal.rules.kernels import Law, Terms
 from flaxinit.signal.rules.windows import Window, gram, gram_of_patches, patches
 from flaxinit.signal.samples.draws import compressed
 from flaxinit.signal.samples.limits import Limits
+from flaxinit.signal.samples.signals import squared
 
 
 class Seen(NamedTuple):
@@ -62,7 +63,7 @@ def seen(data: np.ndarray, window: Window, share: float, known: Law, limits: Lim
             found -= math.prod(window.sizes) * np.outer(mean, mean)
             each = Law(0.0, known.variance * fan / (fan - 1))
         return Seen(compressed(found)[None, None], share * channels, each, terms=some)
-    square = np.mean(np.abs(data) ** 2, axis=(0, -1))[None, ..., None]
+    square = np.mean(squared(data), axis=(0, -1))[None, ..., None]
     squares = share * channels * np.sum(_patches(square, window), axis=-1).reshape(-1)
     flat = np.moveaxis(data, 0, -2).reshape(*shape, 1, -1)
     found = _patches(flat[None, ..., :most], window)

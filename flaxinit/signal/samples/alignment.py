@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flaxinit.signal.samples.limits import Limits
-from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal
+from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, squared
 
 
 def aligned(signals: Sequence[Signal], limits: Limits, rng: np.random.Generator) -> list[Signal]:
@@ -105,7 +105,7 @@ def moments(signal: Signal, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
     data = signal.data.astype(np.float64) if signal.data.dtype.kind in "biu" else signal.data
     return (
         np.mean(data, axis=over, keepdims=True),
-        np.mean(np.abs(data) ** 2, axis=over, keepdims=True),
+        np.mean(squared(data), axis=over, keepdims=True),
     )
 
 

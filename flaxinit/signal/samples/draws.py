@@ -9,6 +9,8 @@ integral by the midpoint rule.
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from flaxinit.signal.samples.signals import squared
+
 
 def gaussian(
     rng: np.random.Generator,
@@ -70,7 +72,7 @@ def _exactly(
 def rescaled(y: np.ndarray, squares: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Rescale samples to these second moments, in the mean over these axes."""
     wanted = np.mean(squares, axis=axes, keepdims=True)
-    found = np.mean(np.abs(y) ** 2, axis=axes, keepdims=True)
+    found = np.mean(squared(y), axis=axes, keepdims=True)
     return y * np.sqrt(np.divide(wanted, found, out=np.zeros_like(found), where=found > 0))
 
 

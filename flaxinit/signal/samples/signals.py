@@ -55,16 +55,18 @@ class Base(NamedTuple):
         if signal.data is self.data:
             return 1.0
         few = some(signal)
-        x, u = (_squares(y) for y in (few, self.data[: len(few)]))
-        q = np.mean(u, axis=(0, *(axis + 1 for axis in signal.widths())), keepdims=True)
-        change = u * np.divide(1, q, out=np.zeros_like(q), where=q > 0)
-        change -= q > 0
-        of_x, of_u = np.sum(x), np.sum(u * change)
-        return float(np.sum(x * change) / of_x * np.sum(u) / of_u) if of_x and of_u else 1.0
-
-
-def _squares(data: np.ndarray) -> np.ndarray:
-    return np.square(np.abs(data) if np.iscomplexobj(data) else data, dtype=np.float64)
+        x, u = (squared(y) for y in (few, self.data[: len(few)]))
+        over = (0, *(axis + 1 for axis in signal.widths()))
+        q, axes = np.mean(u, axis=over), range(u.ndim)
+        places = [axis for axis in axes if axis not in over]
+        share = np.divide(1, q, out=np.zeros_like(q), where=q > 0)
+        # Σ x² (u²/q - 1), and the same of u², without arrays of its terms
+        of_x, of_u = (
+            np.sum(np.einsum(y, axes, u, axes, places) * share - np.sum(y, axis=over) * (q > 0))
+            for y in (x, u)
+        )
+        total = np.sum(x)
+        return float(of_x / total * np.sum(u) / of_u) if total and of_u else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,7 @@ def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
     array = wide(np.asarray(value))
     roles = tuple(CONSTANT if size == 1 else PLACE for size in array.shape)
     given = origin is None and array.size
-    level = float(np.mean(np.abs(array).astype(np.float64) ** 2)) if given else math.nan
+    level = float(np.mean(squared(array))) if given else math.nan
     strays = Fluctuation(sensitivity=float(origin is None))
     return Signal(array[np.newaxis], array.shape, roles, origin=origin, level=level, strays=strays)
 
@@ -185,6 +187,11 @@ def wide(array: np.ndarray) -> np.ndarray:
     if kind in "fV":  # NumPy calls the 8- and 16-bit floats of JAX void
         return array.astype(np.float64, copy=False)
     return array
+
+
+def squared(data: np.ndarray) -> np.ndarray:
+    """Return |x|² in 64 bits."""
+    return np.square(np.abs(data) if np.iscomplexobj(data) else data, dtype=np.float64)
 
 
 def some(signal: Signal) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flaxinit.signal.samples.fluctuation import Fluctuation
-from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, some
+from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Signal, some, squared
 
 
 def correlations(signal: Signal) -> tuple[float | None, float | None]:
@@ -24,7 +24,7 @@ def correlations(signal: Signal) -> tuple[float | None, float | None]:
     data = np.transpose(some(signal), (0, *(i + 1 for i in order)))
     sizes = [int(np.prod([signal.held[i] for i in axes])) for axes in (samples, positions)]
     data = data.reshape(-1, *sizes)
-    squares = np.mean(np.abs(data) ** 2, axis=0)
+    squares = np.mean(squared(data), axis=0)
     with np.errstate(invalid="ignore"):  # of what is not finite
         data = np.divide(data, np.sqrt(squares), out=np.zeros_like(data), where=squares > 0)
     if not np.any(squares):
@@ -54,8 +54,8 @@ def _pairs(data: np.ndarray, axis: int) -> float:
     count = data.shape[axis]
     if count == 1:
         return 1.0
-    total = np.mean(np.abs(np.sum(data, axis=axis)) ** 2)
-    alone = np.mean(np.abs(data) ** 2) * count
+    total = np.mean(squared(np.sum(data, axis=axis)))
+    alone = np.mean(squared(data)) * count
     return float((total - alone) / (count * (count - 1)))
 
 
@@ -69,9 +69,9 @@ def chance(signal: Signal) -> float:
         return 0.0
     data = some(signal)
     over = tuple(axis + 1 for axis, role in enumerate(signal.roles) if role != WIDTH)
-    squares = np.mean(np.abs(data) ** 2, axis=over).reshape(len(data), -1)
+    squares = np.mean(squared(data), axis=over).reshape(len(data), -1)
     if squares.size < _FEW:  # places are all there is
-        squares = (np.abs(data) ** 2).reshape(1, -1)
+        squares = squared(data).reshape(1, -1)
     mean = np.mean(squares)
     each = [squares.reshape(-1)] + [np.mean(squares, axis=1)] * (len(squares) >= _FEW)
     errors = [np.std(values, ddof=1) / math.sqrt(values.size) for values in each if values.size > 1]
@@ -98,7 +98,7 @@ def fresh(signal: Signal, summed: Sequence[int], fan: float) -> Fluctuation:
     data = some(signal)
     for axis in samples:
         data = np.take(data, np.arange(min(data.shape[axis + 1], _SAMPLES)), axis=axis + 1)
-    square = np.mean(np.abs(data) ** 2, axis=others, keepdims=True)
+    square = np.mean(squared(data), axis=others, keepdims=True)
     for axis in samples:
         square = np.moveaxis(square, axis + 1, -1)
     square = square.reshape(-1, square.shape[-1] if samples else 1)
