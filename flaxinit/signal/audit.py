@@ -34,6 +34,7 @@ from flaxinit.signal.reports.gains import is_right
 from flaxinit.signal.reports.report import Layer, Report, Sum
 from flaxinit.signal.samples.signals import Signal, exact
 from flaxinit.signal.samples.threads import one_thread
+from flaxinit.signal.samples.whole import held_whole
 from flaxinit.signal.shards.axes import on_automatic_axes
 from flaxinit.trees.modules import is_linen, module_of
 from flaxinit.versions.compat import enable_x64
@@ -222,13 +223,13 @@ class _Laws(NamedTuple):
     rng: np.random.Generator
 
 
-def _read(whole: _Model) -> _Laws:
+def _read(model: _Model) -> _Laws:
     rng, numbers = np.random.default_rng(0), itertools.count(1)
-    return _Laws(given.laws(whole.params, numbers, rng), numbers, rng)
+    return _Laws(given.laws(model.params, numbers, rng), numbers, rng)
 
 
 def _forecast(
-    whole: _Model,
+    model: _Model,
     reading: Future[_Laws],
     backward: bool,
     particles: int,
@@ -236,11 +237,19 @@ def _forecast(
     unwanted: Event,
 ) -> tuple[list[Layer], list[Sum]]:
     laws, numbers, rng = reading.result()
-    params = [*laws, *(exact(x) for x in whole.state)]
-    inputs = [input_signal(x, rng) for x in whole.programs.inputs]
+    state = [exact(x) for x in model.state]
+    inputs = [input_signal(x, rng) for x in model.programs.inputs]
+
+    def read(whole):
+        return [*(given.laws(model.params, numbers, rng, whole) if whole else laws), *state]
+
+    def run(params):
+        traced = model.programs
+        return forecast(traced, params, inputs, numbers, rng, backward, particles, unwanted)
+
     # Of the caller's settings, which JAX keeps by thread, no other changes a forecast.
     with enable_x64(x64):
-        return forecast(whole.programs, params, inputs, numbers, rng, backward, particles, unwanted)
+        return held_whole(read, run)
 
 
 def _seen_by_linen(

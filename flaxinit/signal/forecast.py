@@ -28,6 +28,7 @@ from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.samples.statistics import chance, correlations, count_samples
 from flaxinit.signal.samples.threads import one_thread
+from flaxinit.signal.samples.whole import held_whole, partial_sources
 from flaxinit.versions.jaxpr import called, closed
 
 
@@ -93,8 +94,10 @@ def forecast(
     rng = np.random.default_rng(0)
     numbers = itertools.count(1)
     given = [input_signal(x, rng) for x in traced.inputs]
-    params = laws.read(traced, traced.inputs, given, numbers, rng)
-    rows, stream = run(traced, params, given, numbers, rng, backward, particles)
+    rows, stream = held_whole(
+        lambda whole: laws.read(traced, traced.inputs, given, numbers, rng, whole),
+        lambda params: run(traced, params, given, numbers, rng, backward, particles),
+    )
     if not rows:
         raise ValueError(
             "forecast found no kernel at work: the model has to multiply its inputs by arrays that "
@@ -153,7 +156,7 @@ def run(
     limits = Limits(particles=particles)
     if backward:
         limits = bounded(limits, traced.apply)
-    interpreter = Interpreter(limits, rng, numbers, record)
+    interpreter = Interpreter(limits, rng, numbers, record, partial_sources(params))
     with record.placed():
         if backward:
             slopes = [cotangent(x, interpreter) for x in traced.outputs]

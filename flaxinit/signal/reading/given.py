@@ -6,7 +6,7 @@ Parameters that are stacked on leading axes (layers of a scan, experts) each kee
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,24 +20,33 @@ _LONGEST = 2**6
 _ERRORS = 4
 
 
-def laws(params: Sequence[Any], numbers: Iterator[int], rng: np.random.Generator) -> list[Signal]:
+def laws(
+    params: Sequence[Any],
+    numbers: Iterator[int],
+    rng: np.random.Generator,
+    whole: Container[int] = (),
+) -> list[Signal]:
     """Return parameters as signals, each with its own origin.
 
     Args:
         params: arrays.
         numbers: names draws.
         rng: chooses entries.
+        whole: which of them are to be held as they are, by number.
     """
-    return [_law(np.asarray(x), n, numbers, rng) for n, x in enumerate(params)]
+    return [_law(np.asarray(x), n, numbers, rng, n in whole) for n, x in enumerate(params)]
 
 
-def _law(array: np.ndarray, number: int, numbers: Iterator[int], rng) -> Signal:
+def _law(array: np.ndarray, number: int, numbers: Iterator[int], rng, whole: bool) -> Signal:
     array, origin = wide(array), frozenset({(number, ())})
     if array.ndim == 0 or not array.size:
         return exact(array, origin)
     if np.all(array == array.flat[0]):
         held = array.reshape(-1)[:1].reshape((1,) * array.ndim)[None]
         return Signal(held, array.shape, (CONSTANT,) * array.ndim, origin=origin)
+    roles = tuple(CONSTANT if n == 1 else WIDTH for n in array.shape)
+    if whole:
+        return Signal(array[None], array.shape, roles, frozenset({next(numbers)}), origin)
     stacked = max(0, array.ndim - 2)
     leading = array.shape[:stacked]
     flat = array.reshape(*leading, -1)
@@ -56,7 +65,6 @@ def _law(array: np.ndarray, number: int, numbers: Iterator[int], rng) -> Signal:
     factor = np.divide(deviation, found, out=np.zeros_like(deviation), where=found > 0)
     shape = (*leading, *(1,) * len(last))
     data = data * factor.reshape(shape) + mean.reshape(shape)
-    roles = tuple(CONSTANT if n == 1 else WIDTH for n in array.shape)
     return Signal(data, array.shape, roles, frozenset({next(numbers)}), origin)
 
 

@@ -7,7 +7,7 @@ but their law is known.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,12 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Var
 
 from flaxinit.signal.reading.model import WithInit
-from flaxinit.signal.reading.reader import ENTRIES, ONE, Reader
-from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact, squared
+from flaxinit.signal.reading.reader import ENTRIES, ONE, WHOLE, Reader
+from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact, is_key, squared
+from flaxinit.signal.samples.whole import ENTRIES as MOST
 from flaxinit.versions.jaxpr import aval, bind, evaluate, part, variables
 
 _EPS = float(np.finfo(np.float32).eps)
-_DRAWN = 2**24  # entries of a parameter that is drawn to read its law, at most
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def read(
     given: Sequence[Signal],
     numbers: Iterator[int],
     rng: np.random.Generator,
+    whole: Container[int] = (),
 ) -> list[Signal]:
     """Read samples of the parameters, each with its own origin, then of the state.
 
@@ -88,6 +89,7 @@ def read(
         given: the inputs as signals.
         numbers: names draws.
         rng: random numbers.
+        whole: which of them are to be held whole, by number.
 
     Returns:
         The parameters and then the state, as signals.
@@ -98,10 +100,14 @@ def read(
     """
     reader = Reader(ENTRIES, rng, numbers)
     made = reader.run(programs.init, [exact(jax.random.key(0)), *given])
-    made = [
-        _drawn(programs, n, inputs, next(numbers), why) if (why := reader.why(each)) else each
-        for n, each in enumerate(made)
-    ]
+    every = replace(reader, limits=WHOLE)
+    for n, each in enumerate(made):
+        if why := reader.why(each):
+            made[n] = _drawn(programs, n, inputs, next(numbers), why)
+        elif n in whole:
+            _check_size(programs, n, "they meet in an operation")
+            start = [exact(jax.random.key(0)), *given]
+            (made[n],) = every.run(part(programs.init, [n]), start)
     count = len(programs.names)
     for name, each in zip(programs.names, made, strict=False):
         if np.any(np.isnan(each.data)):
@@ -131,7 +137,7 @@ def _measured(program: ClosedJaxpr, why: str) -> Law:
     """
     size, inputs = math.prod(aval(program.jaxpr.outvars[0]).shape), program.jaxpr.invars[1:]
     used = {var for equation in program.eqns for var in variables(equation)}
-    if used & set(inputs) or not 0 < size <= _DRAWN:
+    if used & set(inputs) or not 0 < size <= MOST:
         return Law(drawn=True, unread=why)
     one, other = (np.asarray(_value(program, seed, inputs), np.float64) for seed in (0, 1))
     squares = float(np.mean(one**2)), float(np.mean(other**2))
@@ -156,15 +162,31 @@ def _zeros(x: Any) -> jax.Array:
 
 
 def _drawn(programs: WithInit, number: int, inputs: Sequence[Any], source: int, why: str) -> Signal:
-    """Draw a parameter once, at its true size, and mark it as sampled."""
+    """Draw a parameter at its true size, and mark it as sampled.
+
+    A small one is drawn several times. Draw by draw, the parameters are those of one network.
+    """
+    _check_size(programs, number, why)
     program = part(programs.init, [number])
     shape = aval(program.jaxpr.outvars[0]).shape
-    if math.prod(shape) > _DRAWN:
+    count = max(1, min(_DRAWS, WHOLE.particles // max(1, math.prod(shape))))
+    drawn = [exact(_value(program, seed, inputs)) for seed in range(count)]
+    if is_key(drawn[0].data):
+        return replace(drawn[0], sampled=True)
+    data = np.concatenate([each.data for each in drawn])
+    roles = tuple(WIDTH if role == PLACE else role for role in drawn[0].roles)
+    return replace(drawn[0], data=data, roles=roles, sources=frozenset({source}), sampled=True)
+
+
+# Draws of a parameter whose entries depend on each other.
+_DRAWS = 8
+
+
+def _check_size(programs: WithInit, number: int, why: str) -> None:
+    shape = aval(programs.init.jaxpr.outvars[number]).shape
+    if math.prod(shape) > MOST:
         name = programs.names[number] if number < len(programs.names) else "the state"
         raise ValueError(
             f"The entries of {name} depend on each other ({why}), and it is too large "
             f"to be drawn for its law: {shape}. Forecast a narrower model."
         )
-    drawn = exact(_value(program, 0, inputs))
-    roles = tuple(WIDTH if role == PLACE else role for role in drawn.roles)
-    return replace(drawn, roles=roles, sources=frozenset({source}), sampled=True)

@@ -17,12 +17,16 @@ from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.movement import MOVEMENTS
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, Signal, exact, is_key
+from flaxinit.signal.samples.whole import ENTRIES as MOST
 from flaxinit.versions.jaxpr import called
 
 # The held entries of a parameter: its moments are right to 2e-3, by the midpoint rule
 # (`draws.bits`): the error of a normal's variance is that of its outermost parts, about log(n) / n.
 # Each axis has some, because a kernel may be divided by its norm over some axes.
 ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True)
+# All entries of a parameter of any size; of a small one several draws, since what is computed from
+# all entries, as a norm, is one number in each.
+WHOLE = Limits(particles=2**19, cap=MOST, longest=MOST, entries=MOST, law=True)
 # One entry stands for all. Its sample does not depend on the parameter's shape, so that the laws of
 # one program at two widths have the same errors, and their quotient has none.
 ONE = Limits(particles=2**14, cap=1, longest=1, entries=2**14, law=True)

@@ -29,7 +29,7 @@ from flaxinit.signal.samples.signals import (
 from flaxinit.versions.jaxpr import bind
 
 # Exact on a sample, as elementwise operations are. A convolution comes here with a fixed filter.
-_EXACT = (
+EXACT = (
     "conv_general_dilated",
     "dynamic_slice",
     "dynamic_update_slice",
@@ -75,7 +75,7 @@ def run(
         )
         raise
     common = joined(signals)
-    exactly = name in _EXACT
+    exactly = name in EXACT
     common["sampled"] |= bool(common["sources"]) and not exactly
     return [
         exact(result[0], common["origin"])

@@ -268,7 +268,7 @@ def _gradient(
     else:
         sample = _scaled(sample, square)
     roles = tuple(WIDTH if n > 1 else CONSTANT for n in shape)
-    return Signal(sample, shape, roles, **joined(signals))
+    return replace(Signal(sample, shape, roles, **joined(signals)), of_kernel=True)
 
 
 def _scaled(sample: np.ndarray, square: float) -> np.ndarray:

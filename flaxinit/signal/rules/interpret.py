@@ -32,6 +32,7 @@ from flaxinit.signal.samples.signals import (
     exact,
     is_key,
 )
+from flaxinit.signal.samples.whole import is_partial, must_be_whole
 from flaxinit.versions.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
 
 
@@ -44,12 +45,14 @@ class Interpreter:
         rng: random numbers; the key is fixed.
         numbers: names draws.
         observer: is told of kernels and sums.
+        partial: the draws of parameters that are held in part.
     """
 
     limits: Limits
     rng: np.random.Generator
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     observer: Observer = field(default_factory=Observer)
+    partial: frozenset[int] = frozenset()
 
     def __post_init__(self):
         self.rows: Rows = {}
@@ -73,7 +76,14 @@ class Interpreter:
         return [found] if isinstance(found, Signal) else found
 
     def without_rule(self, equation, signals: list[Signal]) -> list[Signal]:
+        name = equation.primitive.name
+        if name not in fallback.EXACT:
+            self.meet(name, signals)
         return fallback.run(equation, signals, self.limits, self.rng)
+
+    def meet(self, operation: str, signals: Sequence[Signal]) -> None:
+        """Note that all entries of signals meet in an operation."""
+        must_be_whole(operation, signals, self.partial)
 
     def control(self, equation, signals: list[Signal]) -> list[Signal] | None:
         """Run a loop or a branch; the first entry of the sample decides which way it goes."""
@@ -113,6 +123,8 @@ class Interpreter:
         if name in MOVEMENTS:
             return MOVEMENTS[name](equation, signals)
         if name in REDUCTIONS:
+            if name != "reduce_sum" and is_partial(signals[0], params["axes"]):
+                self.meet(name, signals)
             return reduced(equation, signals)
         if name in ALONG:
             return along(equation, signals)
@@ -156,14 +168,16 @@ class Interpreter:
         return Signal(data, shape, tuple(roles), frozenset({next(self.numbers)}))
 
     def dot_general(self, equation, signals: Sequence[Signal]) -> Signal:
-        side = _kernel(signals)
-        if side is not None:
-            return self.meetings.dot_general(equation, signals, side)
-        copied = gradient_of(equation, signals, self.meetings.uses.sizes)
-        if copied is not None:
-            apart = all(map(self.meetings.apart, signals))
-            return of_kernel(equation, signals, self.limits, apart, copied)
         one, other = signals
+        if not (one.of_kernel or other.of_kernel):
+            if (side := _kernel(signals)) is not None:
+                return self.meetings.dot_general(equation, signals, side)
+            copied = gradient_of(equation, signals, self.meetings.uses.sizes)
+            if copied is not None:
+                apart = all(map(self.meetings.apart, signals))
+                return of_kernel(equation, signals, self.limits, apart, copied)
+        if None not in (one.origin, other.origin) and one.sources & other.sources:
+            self.meet("dot_general", signals)
         summed = axes_of(equation, 0, len(one.shape)).summed
         drawn = one.sources and other.sources and not (one.backward or other.backward)
         if drawn and any(one.roles[axis] == WIDTH for axis in summed):

@@ -13,6 +13,7 @@ import numpy as np
 from jax.lax import GatherScatterMode
 
 from flaxinit.signal.rules.movement import cut, permuted
+from flaxinit.signal.rules.scales import uneven
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import (
     CONSTANT,
@@ -24,6 +25,7 @@ from flaxinit.signal.samples.signals import (
     joined,
     squared,
 )
+from flaxinit.signal.samples.whole import is_partial
 
 # Rows that were drawn, by origin of the table and place in it.
 Rows = dict[tuple[Any, int], np.ndarray]
@@ -58,7 +60,7 @@ def gather(
     offset = tuple(equation.params["dimension_numbers"].offset_dims)
     shape = tuple(equation.outvars[0].aval.shape)
     places = [i for i in range(len(shape)) if i not in offset]
-    if table.is_parameter and not table.known:
+    if table.is_parameter and not table.known and not _is_ordered(table, axis):
         data, held_roles = _drawn(table, axis, number, limits, rng, rows)
     else:
         whole = expanded(table, [axis])
@@ -82,6 +84,15 @@ def gather(
     found = Signal(data, shape, kept, **joined(signals))
     # The level of indices says nothing of what they point to.
     return replace(found, level=found.second_moment() if table.is_parameter else table.level)
+
+
+def _is_ordered(table: Signal, axis: int) -> bool:
+    """Return whether a table is held whole, and one row does not stand for another.
+
+    Of single entries, such as a quantile of a kernel, it is not asked whether they are alike.
+    """
+    whole = not is_partial(table, [axis])
+    return whole and (len(table.shape) == 1 or axis in uneven(table))
 
 
 def _drawn(table, axis: int, number: np.ndarray, limits: Limits, rng, rows: Rows):

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from flaxinit.signal.samples.signals import WIDTH, Signal, expanded, squared
+from flaxinit.signal.samples.whole import is_partial
 
 _REDUCED: dict[str, Callable[..., np.ndarray]] = {
     "reduce_and": np.all,
@@ -53,14 +54,25 @@ def reduced(equation, signals: Sequence[Signal]) -> Signal:
 
 def _true_terms(signal: Signal, axes: Sequence[int], total: np.ndarray) -> float:
     """Return the ratio of a sum's true size to that of the sum over the held entries."""
-    drawn = [axis for axis in axes if signal.backward and signal.roles[axis] == WIDTH]
+    drawn = [
+        axis
+        for axis in axes
+        if signal.backward and (signal.roles[axis] == WIDTH or is_partial(signal, [axis]))
+    ]
     held, true = (math.prod(sizes[i] for i in drawn) for sizes in (signal.held, signal.shape))
     if held == true:
         return signal.share(axes)
     others = tuple(axis for axis in axes if axis not in drawn)
     terms = np.sum(signal.data, axis=tuple(axis + 1 for axis in others))
     square, of_sum = (float(np.mean(squared(each))) for each in (terms, total))
-    # One entry says nothing of E[g g']: gradients of channels are taken to be independent.
-    common = (of_sum - held * square) / (held * (held - 1)) if held > 1 else 0.0
+    # Gradients are taken to be independent where E[g g'] is no more than chance makes it: one entry
+    # says nothing of it, and over all terms its error would grow with the square of their number.
+    common = of_sum - held * square
+    least = _CHANCE * math.sqrt(2 / total.size) * held * square
+    common = common / (held * (held - 1)) if held > 1 and abs(common) > least else 0.0
     wanted = max(0.0, true * (square + (true - 1) * common))
     return signal.share(others) * math.sqrt(wanted / of_sum) if of_sum else 1.0
+
+
+# Standard errors of a mean square.
+_CHANCE = 4

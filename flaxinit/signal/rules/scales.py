@@ -29,7 +29,7 @@ def uneven(kernel: Signal) -> list[int]:
 
     def differ(axis: int, held: int) -> bool:
         chance = variance * held / squares.size
-        return np.var(_means(squares, axis)) - chance > _UNEVEN * mean**2
+        return bool(np.var(_means(squares, axis)) - chance > _UNEVEN * mean**2)
 
     return [axis for axis, held in enumerate(kernel.held) if held > 1 and differ(axis, held)]
 

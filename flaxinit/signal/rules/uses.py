@@ -127,10 +127,12 @@ class Uses:
             sizes: of the kernel.
         """
         use = Use(w, x, sizes)
+        # What is computed from all entries of a parameter has a gradient of all.
+        every = Copied(w.held == w.shape, w.held == w.shape)
         known = (known for n, _ in w.origin or () for known, _ in self.whole.get(n, ()))
         if any(kernel.data is w.data for kernel in known):
             if not x.backward:
-                self._note(sizes, NOWHERE)
+                self._note(sizes, every)
             return use
         axes = (*outputs, *terms)
         for axis in axes:
@@ -142,7 +144,7 @@ class Uses:
         first = self._first(use, axes, terms)
         if not x.backward:
             for each in {sizes, first or sizes}:
-                self._note(each, Copied(use.signal is not x, bool(use.repeats)))
+                self._note(each, every | Copied(use.signal is not x, bool(use.repeats)))
             if first is None:
                 for number, _ in w.origin or ():
                     self.whole.setdefault(number, []).append((use.kernel, sizes))

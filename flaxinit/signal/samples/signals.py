@@ -85,6 +85,7 @@ class Signal:
         strays: how its second moment differs from draw to draw; `carried` says it if it is a
             function of known pre-activations.
         backward: whether it is a gradient.
+        of_kernel: whether it is the gradient of a kernel.
         bases: the pre-activations that it is a function of, entry by entry; none if that is not
             known.
         rows: of what a loop stacked, where the stack does not hold them as they were; else None.
@@ -99,6 +100,7 @@ class Signal:
     level: float = math.nan
     strays: Fluctuation = Fluctuation()
     backward: bool = False
+    of_kernel: bool = False
     bases: tuple[Base, ...] = ()
     rows: "tuple[Signal | None, ...]" = ()
 
@@ -223,6 +225,7 @@ def joined(signals: Sequence[Signal], strays: bool = True) -> dict[str, Any]:
         "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
         "level": joint_level(signals),
         "backward": backward,
+        "of_kernel": any(signal.of_kernel for signal in signals),
     }
     if strays:
         fields["strays"] = widest(s.carried for s in signals if s.backward or not backward)

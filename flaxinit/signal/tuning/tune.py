@@ -19,8 +19,9 @@ from flaxinit.signal.reading.model import WithInit, programs
 from flaxinit.signal.reports.printed import Printed, grid
 from flaxinit.signal.rules.observer import Named
 from flaxinit.signal.samples.limits import Limits
-from flaxinit.signal.samples.signals import is_key
+from flaxinit.signal.samples.signals import Signal, is_key
 from flaxinit.signal.samples.threads import one_thread
+from flaxinit.signal.samples.whole import held_whole, partial_sources
 from flaxinit.signal.tuning.homogeneity import Key, named
 from flaxinit.signal.tuning.plan import plan
 from flaxinit.signal.tuning.tuner import Tuner
@@ -186,15 +187,23 @@ def tune(
     traced = programs(model, inputs, options)
     if keep != "forward":
         check_slopes(traced.outputs)
-    run = _Model(traced, Limits(particles=particles), level)
-    pinned = run.pinned(factors)
-    tuner, unsettled = run.forward(pinned, {}), ""
-    if keep != "forward":
-        tuner, unsettled = run.backward(keep, pinned, tuner)
-    rows = run.rows(tuner, pinned)
-    arrays = by_path(traced.names, traced.shapes, tuner.factors)
-    remark = " ".join(filter(None, (unsettled, run.remark(tuner))))
-    return Tuned(Factors(rows, remark), scaled_init(_init(model), arrays, "tune"))
+    rng, numbers = np.random.default_rng(0), itertools.count(1)
+    given = [input_signal(x, rng) for x in traced.inputs]
+
+    def chosen(params: list[Signal]) -> Tuned:
+        run = _Model(traced, params, given, numbers, Limits(particles=particles), level)
+        pinned = run.pinned(factors)
+        tuner, unsettled = run.forward(pinned, {}), ""
+        if keep != "forward":
+            tuner, unsettled = run.backward(keep, pinned, tuner)
+        arrays = by_path(traced.names, traced.shapes, tuner.factors)
+        remark = " ".join(filter(None, (unsettled, run.remark(tuner))))
+        table = Factors(run.rows(tuner, pinned), remark)
+        return Tuned(table, scaled_init(_init(model), arrays, "tune"))
+
+    return held_whole(
+        lambda whole: laws.read(traced, traced.inputs, given, numbers, rng, whole), chosen
+    )
 
 
 def _checked_factors(factors: Any) -> dict[str, float]:
@@ -216,13 +225,18 @@ def _checked_factors(factors: Any) -> dict[str, float]:
 class _Model:
     """The programs of a model, the laws of its parameters, and the plan of its kernels."""
 
-    def __init__(self, traced: WithInit, limits: Limits, level: float | None):
+    def __init__(
+        self,
+        traced: WithInit,
+        params: list[Signal],
+        given: list[Signal],
+        numbers: Iterator[int],
+        limits: Limits,
+        level: float | None,
+    ):
         self.traced, self.limits, self.level = traced, limits, level
-        self.rng = np.random.default_rng(0)
+        self.params, self.given, self.numbers = params, given, numbers
         self.observer = Named(traced.names, "tune")
-        self.numbers = itertools.count(1)
-        self.given = [input_signal(x, self.rng) for x in traced.inputs]
-        self.params = laws.read(traced, traced.inputs, self.given, self.numbers, self.rng)
         zeros = [
             each.known and not is_key(each.data) and not each.data.any() for each in self.params
         ]
@@ -266,7 +280,15 @@ class _Model:
 
     def _tuner(self, limits: Limits, **options: Any) -> Tuner:
         rng = np.random.default_rng(0)  # the same in each run: factors differ, not chance
-        return Tuner(limits, rng, self.numbers, self.observer, plan=self.plan, **options)
+        return Tuner(
+            limits,
+            rng,
+            self.numbers,
+            self.observer,
+            partial_sources(self.params),
+            plan=self.plan,
+            **options,
+        )
 
     def forward(self, pinned: Mapping[Key, float], ratios: Mapping[Key, float]) -> Tuner:
         """Choose factors in one pass; `ratios` change the variance that each kernel wants."""
