@@ -34,6 +34,7 @@ ALONG: dict[str, Callable[[dict[str, Any]], list[int]]] = {
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max", "reduce_window_min"), _windows),
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _one("axis")),
     "sort": _one("dimension"),
+    "top_k": _one("axis"),
     **_PADDED,
 }
 
