@@ -1,6 +1,7 @@
 """Functions of all entries of a kernel: norms, solves, Gram matrices, maxima and quantiles."""
 
 import functools
+import itertools
 import math
 
 import flax.linen as nn
@@ -174,3 +175,64 @@ def test_quantized_filters_are_read(axes, levels):
     # The variance of draws strays like that of normal entries, or less.
     error = math.sqrt(2 / np.size(squares))
     assert layer.sigma_w2 == pytest.approx(9 * 16 * float(np.mean(squares)), rel=4 * error)
+
+
+def test_masks_of_an_autoregressive_network_are_read_entry_by_entry():
+    """E[y_j²] = Σ_i E[W_ij²] E[x_i²], and ReLU leaves one half of it, at any width.
+
+    A mask has other zeros in each row and each column, so its mean says little.
+    """
+    inputs, width = 16, 64
+    hidden = jnp.arange(width) % (inputs - 1)
+    degrees = [jnp.arange(inputs), hidden, hidden, jnp.arange(inputs) - 1]
+    masks = [(one[:, None] <= other).astype(float) for one, other in itertools.pairwise(degrees)]
+    x = jax.random.normal(jax.random.key(0), (8, inputs))
+
+    def init(key, x):
+        keys = jax.random.split(key, len(masks))
+        return {
+            f"w{n}": flaxinit.he()(key, mask.shape)
+            for n, (key, mask) in enumerate(zip(keys, masks, strict=True))
+        }
+
+    def apply(params, x):
+        for n, mask in enumerate(masks):
+            x = (jax.nn.relu(x) if n else x) @ (params[f"w{n}"] * mask)
+        return x
+
+    squares, expected = np.asarray(x, np.float64) ** 2, []
+    for mask in masks:
+        squares = squares @ mask * (2 / len(mask))
+        expected.append(float(np.mean(squares)))
+        squares = squares / 2
+    particles = 4096
+    layers = flaxinit.forecast((init, apply), x, particles=particles).layers
+    found = [layer.signal_out for layer in layers]
+    assert found == pytest.approx(expected, rel=5 / math.sqrt(particles))
+
+
+def test_a_kernel_of_sums_along_its_rows_is_multiplied_as_it_is():
+    """x · cumsum(W) = S · W with the sums S_k of x_i over i ≥ k, each row of W independent."""
+    n = 64
+
+    def init(key, x):
+        return {"w": flaxinit.lecun()(key, (n, n))}
+
+    def apply(params, x):
+        return x @ jnp.cumsum(params["w"], axis=0)
+
+    x = jax.random.normal(jax.random.key(0), (8, n))
+    (layer,) = flaxinit.forecast((init, apply), x).layers
+    sums = np.cumsum(np.asarray(x, np.float64)[:, ::-1], axis=1)
+    # The sample is of 16 kernels or more.
+    error = math.sqrt(2 / (n * 16)) * np.sqrt(np.mean(np.sum(sums**2, 1) ** 2)) / n
+    assert layer.signal_out == pytest.approx(np.mean(np.sum(sums**2, 1)) / n, abs=5 * error)
+    assert layer.sampled
+
+
+def test_a_scan_by_halves_of_a_kernel_ends():
+    """It takes slices of slices, each another part of the parameter."""
+    init, apply = model(lambda w: jnp.cumprod(1 + w / WIDTH, axis=0) * w)
+    x = jax.ShapeDtypeStruct((4, WIDTH), "float32")
+    (first, _) = flaxinit.forecast((init, apply), x, backward=True).layers
+    assert first.path == "w"

@@ -26,7 +26,7 @@ from flaxinit.versions.jaxpr import called
 ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True)
 # All entries of a parameter of any size; of a small one several draws, since what is computed from
 # all entries, as a norm, is one number in each.
-WHOLE = Limits(particles=2**19, cap=MOST, longest=MOST, entries=MOST, law=True)
+WHOLE = Limits(particles=2**20, cap=MOST, longest=MOST, entries=MOST, law=True)
 # One entry stands for all. Its sample does not depend on the parameter's shape, so that the laws of
 # one program at two widths have the same errors, and their quotient has none.
 ONE = Limits(particles=2**14, cap=1, longest=1, entries=2**14, law=True)

@@ -58,7 +58,7 @@ class Interpreter:
         self.rows: Rows = {}
         self.tables: set[tuple[int, ...]] = set()  # shapes of parameters that were looked up
         kernels = Kernels(self.limits, self.rng)
-        self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer)
+        self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer, self.meet)
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:
         """Run a program and return its results."""

@@ -33,11 +33,13 @@ class Law:
         mean: of an entry.
         variance: of an entry.
         centered: whether the entries sum to 0 over the fan.
+        correlated: whether the entries of a fan are correlated in another way.
     """
 
     mean: float
     variance: float
     centered: bool = False
+    correlated: bool = False
 
 
 def law(kernel: Signal, summed: Sequence[int]) -> Law:
@@ -52,7 +54,15 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     sums = np.sum(data, axis=tuple(axis + 1 for axis in summed))
     terms = math.prod(kernel.held[axis] for axis in summed)
     centered = terms > 1 and float(np.mean(squared(sums))) < 1e-9 * terms * second
-    return Law(float(mean.real), variance, centered)
+    # The variance of a sum of independent entries is that of one, times their number.
+    excess = float(np.mean(squared(sums - terms * mean))) - terms * variance
+    chance = _CHANCE * math.sqrt(2 / sums.size) * terms * variance
+    correlated = terms > 1 and not centered and excess > chance
+    return Law(float(mean.real), variance, centered, correlated)
+
+
+# Standard errors of a mean square.
+_CHANCE = 6
 
 
 Terms = Callable[[], np.ndarray]

@@ -29,7 +29,17 @@ from flaxinit.signal.rules.tied import with_known_rows
 from flaxinit.signal.rules.transposed import conditioned
 from flaxinit.signal.rules.uses import SHARED, Met, Part, Use, Uses
 from flaxinit.signal.rules.windows import Window
-from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Base, Signal, expanded
+from flaxinit.signal.samples.draws import rescaled
+from flaxinit.signal.samples.signals import (
+    CONSTANT,
+    PLACE,
+    WIDTH,
+    Base,
+    Origin,
+    Signal,
+    expanded,
+    squared,
+)
 from flaxinit.signal.samples.statistics import fresh
 
 
@@ -42,6 +52,8 @@ class Meetings:
         rows: of tables that were looked up.
         numbers: names draws.
         observer: is told of each meeting.
+        whole: stops the run if a kernel is held in part.
+        structured: origins of kernels that are multiplied entry by entry.
         random: draws whose Gram matrix over places is random at any width.
         stages: that are used one after the other.
         turned: draws of which the transpose was used, too, where both met signals.
@@ -51,6 +63,8 @@ class Meetings:
     rows: Rows
     numbers: Iterator[int]
     observer: Observer
+    whole: Callable[[str, Sequence[Signal]], None]
+    structured: set[Origin | None] = field(default_factory=set)
     random: set[int] = field(default_factory=set)
     stages: Stages = field(default_factory=Stages)
     turned: set[int] = field(default_factory=set)
@@ -84,6 +98,8 @@ class Meetings:
             self.observer.refused(w, idle)
         terms = dict(zip(own.summed, theirs.summed, strict=True))
         use = self.uses.use(w, x, own.free, terms, sizes)
+        if use.uneven or known.correlated or w.origin in self.structured:
+            return self._entries(equation, signals, side, known, fan)
         batch = dict(zip(own.batch, theirs.batch, strict=True))
         several = [other for mine, other in batch.items() if not is_one(w, mine)]
         kernels = [a for a in several if x.roles[a] != WIDTH]
@@ -156,8 +172,43 @@ class Meetings:
         y = self.uses.outputs(use, y, places_of)
         shape = tuple(equation.outvars[0].aval.shape)
         small = "mixes positions" if uses else ""
-        made = self._result(parts, w, x, y, shape, roles, known, fan, theirs.summed, own, small)
+        number = frozenset(part.met.number for part in parts)
+        made = self._result(number, w, x, y, shape, roles, known, fan, theirs.summed, own, small)
         return replace(made, sources=made.sources | also)
+
+    def _entries(
+        self, equation, signals: Sequence[Signal], side: int, known: Law, fan: float
+    ) -> Signal:
+        """Multiply a signal by the sample of a kernel whose entries have no common law.
+
+        Where they are independent, the second moment at each place is Σ E[W²] E[x²].
+        """
+        w, x = signals[side], signals[1 - side]
+        self.whole("a product with a kernel of unequal or correlated entries", [w])
+        self.structured.add(w.origin)
+        own, theirs = (axes_of(equation, n, len(signals[n].shape)) for n in (side, 1 - side))
+        made = contracted(equation, signals[0], signals[1], self.kernels.limits)
+        batch = made.roles[: len(own.batch)]
+        places = tuple(x.roles[axis] for axis in theirs.free)
+        channels = tuple(_channels(w.shape[axis]) for axis in own.free)
+        roles = (*batch, *places, *channels) if side else (*batch, *channels, *places)
+        first = len(batch) + (len(places) if side else 0)
+        own_axes = range(first, first + len(channels))
+        y = made.data
+        if known.correlated:
+            w = replace(w, sampled=True)
+        else:
+            variances = np.mean(squared(w.data), axis=0, keepdims=True)
+            square = x.with_data(squared(x.data))
+            kernel = w.with_data(variances, sources=frozenset())
+            left, right = (square, kernel) if side else (kernel, square)
+            wanted = contracted(equation, left, right, self.kernels.limits).data
+            over = (0, *(axis + 1 for axis in own_axes))
+            y = rescaled(y, np.mean(wanted, axis=over, keepdims=True), over)
+        result = self._result(
+            made.sources, w, x, y, made.shape, roles, known, fan, theirs.summed, own, ""
+        )
+        return replace(result, sampled=x.sampled or known.correlated)
 
     def _transposed(
         self, use: Use, own: Axes, x: Signal, y: np.ndarray, parts: Sequence[Part]
@@ -248,7 +299,10 @@ class Meetings:
         small = "is depthwise" if signal.roles[rank + 1] == WIDTH else ""
         summed = [x_spec[1]]
         roles = tuple(roles)
-        return self._result(parts, w, x, data, shape, roles, known, fan_in, summed, axes, small)
+        if use.uneven:
+            self.observer.averaged(w)
+        number = frozenset(part.met.number for part in parts)
+        return self._result(number, w, x, data, shape, roles, known, fan_in, summed, axes, small)
 
     def _parts(self, use: Use, w: Signal, axes: Any, summed: Sequence[int]) -> list[Part]:
         parts = self.uses.parts(use, w, axes, summed)
@@ -257,9 +311,8 @@ class Meetings:
         return parts
 
     def _result(
-        self, parts, w, x, y, shape, roles, known: Law, fan: float, summed, axes, small: str
+        self, number, w, x, y, shape, roles, known: Law, fan: float, summed, axes, small: str
     ) -> Signal:
-        number = frozenset(part.met.number for part in parts)
         result = Signal(y, shape, roles, number, None, x.sampled, backward=x.backward)
         result = replace(
             result,

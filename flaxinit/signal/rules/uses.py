@@ -86,6 +86,7 @@ class Use:
         signal: that meets it.
         sizes: of the kernel.
         repeats: axes of the kernel, and which of the slices that are drawn stand along them.
+        uneven: whether its variances differ along two axes.
         more: an axis, slices that stand along it behind those of the kernel, and what meets them.
     """
 
@@ -93,6 +94,7 @@ class Use:
     signal: Signal
     sizes: Sizes
     repeats: list[tuple[int, Copies]] = field(default_factory=list)
+    uneven: bool = False
     more: tuple[int, Signal, Signal] | None = None
 
 
@@ -166,8 +168,7 @@ class Uses:
             if same or not known or use.signal.backward:
                 self._without(use, axis, factors, kernel, terms)
                 return
-        if found:
-            self.observer.averaged(use.kernel)
+        use.uneven = bool(found)
 
     def _note(self, sizes: Sizes, copied: Copied) -> None:
         self.sizes[sizes] = self.sizes.get(sizes, NOWHERE) | copied

@@ -6,6 +6,8 @@ are the midpoints of a partition, in random order, so that the mean of a functio
 integral by the midpoint rule.
 """
 
+import math
+
 import numpy as np
 from scipy.linalg import solve_triangular
 
@@ -95,9 +97,14 @@ _SINGULAR = 1e-10
 def bits(rng: np.random.Generator, shape: tuple[int, ...], width: int) -> np.ndarray:
     """Draw unsigned integers of ``width`` bits: the midpoints of equal parts of their range.
 
-    >>> sorted(bits(np.random.default_rng(0), (4,), 8).tolist())
-    [32, 96, 160, 224]
+    Each slice along the last axis has one of every so many parts, so that a part of a kernel, as
+    its queries or one gate, has the moments of all of it.
+
+    >>> made = bits(np.random.default_rng(0), (4, 2), 8)
+    >>> sorted(made.ravel().tolist()), sorted((made[:, 0] // 64).tolist())
+    ([16, 48, 80, 112, 144, 176, 208, 240], [0, 1, 2, 3])
     """
-    count = int(np.prod(shape))
-    midpoints = (rng.permutation(count) + 0.5) / count
-    return (midpoints * 2.0**width).astype(f"u{width // 8}").reshape(shape)
+    count = math.prod(shape)
+    parts = np.arange(count).reshape(-1, shape[-1] if shape else 1)
+    parts = rng.permuted(rng.permuted(parts, axis=1), axis=0)
+    return ((parts + 0.5) / count * 2.0**width).astype(f"u{width // 8}").reshape(shape)

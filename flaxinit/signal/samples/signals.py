@@ -215,14 +215,13 @@ def joined(signals: Sequence[Signal], strays: bool = True) -> dict[str, Any]:
 
     How it strays is left out unless `strays` is set: to find the slopes takes longest.
     """
-    origins = [signal.origin for signal in signals]
-    known = [origin for origin in origins if origin is not None]
+    origin = _union([signal.origin for signal in signals])
     backward = any(signal.backward for signal in signals)
     fields = {
         "sources": frozenset().union(*(signal.sources for signal in signals)),
-        "origin": NOTHING.union(*known) if len(known) == len(origins) else None,
+        "origin": origin,
         # How the law of a parameter was read says nothing of the signal that meets it.
-        "sampled": any(s.sampled for s in signals if s.origin is None or None not in origins),
+        "sampled": any(s.sampled for s in signals if s.origin is None or origin is not None),
         "level": joint_level(signals),
         "backward": backward,
         "of_kernel": any(signal.of_kernel for signal in signals),
@@ -230,6 +229,18 @@ def joined(signals: Sequence[Signal], strays: bool = True) -> dict[str, Any]:
     if strays:
         fields["strays"] = widest(s.carried for s in signals if s.backward or not backward)
     return fields
+
+
+def _union(origins: Sequence[Origin | None]) -> Origin | None:
+    known = [origin for origin in origins if origin is not None]
+    if len(known) < len(origins):
+        return None
+    union = NOTHING.union(*known)
+    # A scan by halves takes slices of slices: many parts of a parameter count as all of it.
+    return union if len(union) <= _PARTS else frozenset((number, ()) for number, _ in union)
+
+
+_PARTS = 8
 
 
 def all_bases(signals: Sequence[Signal]) -> tuple[Base, ...]:
