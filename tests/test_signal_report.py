@@ -290,16 +290,18 @@ LOWER = np.tril(np.ones((64, 64), np.float32))
 
 
 @pytest.mark.parametrize(("mask", "uneven"), [(LOWER, True), (LOWER[:, :1], False)])
-def test_a_kernel_of_many_variances_is_named(mask, uneven):
+def test_a_filter_of_many_variances_is_named(mask, uneven):
     """Rows of one size each are read, a triangle is not."""
 
     def init(key, x):
-        return flaxinit.lecun()(key, (64, 64)), flaxinit.lecun()(key, (64, 8))
+        return flaxinit.lecun()(key, (3, 64, 64)), flaxinit.lecun()(key, (64, 8))
 
     def apply(p, x):
-        return jax.nn.relu(x @ (p[0] * mask)) @ p[1]
+        axes = ("NTC", "TIO", "NTC")
+        y = jax.lax.conv_general_dilated(x, p[0] * mask, (1,), "SAME", dimension_numbers=axes)
+        return jax.nn.relu(y) @ p[1]
 
-    x = jax.ShapeDtypeStruct((4, 64), "float32")
+    x = jax.ShapeDtypeStruct((4, 6, 64), "float32")
     report = flaxinit.forecast((init, apply), x)
     assert [layer.uneven for layer in report.layers] == [uneven, False]
     assert ("variances differ between entries of" in str(report)) == uneven

@@ -19,7 +19,7 @@ from jax.extend.core import ClosedJaxpr, Var
 from flaxinit.signal.reading.model import WithInit
 from flaxinit.signal.reading.reader import ENTRIES, ONE, WHOLE, Reader
 from flaxinit.signal.samples.signals import PLACE, WIDTH, Signal, exact, is_key, squared
-from flaxinit.signal.samples.whole import ENTRIES as MOST
+from flaxinit.signal.samples.whole import MOST
 from flaxinit.versions.jaxpr import aval, bind, evaluate, part, variables
 
 _EPS = float(np.finfo(np.float32).eps)

@@ -17,7 +17,7 @@ from flaxinit.signal.rules.interpret import Interpreter
 from flaxinit.signal.rules.movement import MOVEMENTS
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, Signal, exact, is_key
-from flaxinit.signal.samples.whole import ENTRIES as MOST
+from flaxinit.signal.samples.whole import MOST
 from flaxinit.versions.jaxpr import called
 
 # The held entries of a parameter: its moments are right to 2e-3, by the midpoint rule

@@ -56,9 +56,9 @@ class Layer:
         chance: relative standard error of signal_in, as the sample shows it: of a sum over channels
             there are few values. More particles make it smaller.
         gradient_chance: the same of gradient_out.
-        uneven: whether the variances of entries differ by more than a factor for each row, or for
-            each column. The forecast has their mean: it is off where channels are treated
-            differently.
+        uneven: whether it is a filter and the variances of its entries differ by more than a factor
+            for each row, or for each column. The forecast has their mean: it is off where channels
+            are treated differently.
         forgotten: whether it is used again, and what it made first took too much memory to be kept:
             its later uses count as those of another kernel.
         gradient_log_sd: standard deviation of the logarithm of gradient_out over draws.

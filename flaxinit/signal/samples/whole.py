@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from flaxinit.signal.samples.signals import CONSTANT, Signal
 
-ENTRIES = 2**24  # of a parameter that is held whole, at most: 128 megabytes
+MOST = 2**24  # of a parameter that is held whole, at most: 128 megabytes
 
 T = TypeVar("T")
 
