@@ -28,7 +28,7 @@ from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import CONSTANT, PLACE, WIDTH, Origin, Signal, exact
 from flaxinit.signal.samples.statistics import chance, correlations, count_samples
 from flaxinit.signal.samples.threads import one_thread
-from flaxinit.signal.samples.whole import held_whole, partial_sources
+from flaxinit.signal.samples.whole import Partial, held_whole
 from flaxinit.versions.jaxpr import called, closed
 
 
@@ -156,8 +156,8 @@ def run(
     limits = Limits(particles=particles)
     if backward:
         limits = bounded(limits, traced.apply)
-    interpreter = Interpreter(limits, rng, numbers, record, partial_sources(params))
-    with record.placed():
+    interpreter = Interpreter(limits, rng, numbers, record, Partial.of(params))
+    with interpreter.partial.checked(), record.placed():
         if backward:
             slopes = [cotangent(x, interpreter) for x in traced.outputs]
             results = interpreter.run(traced.pullback(), [*params, *given, *slopes])

@@ -7,7 +7,7 @@ but their law is known.
 """
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,7 +79,7 @@ def read(
     given: Sequence[Signal],
     numbers: Iterator[int],
     rng: np.random.Generator,
-    whole: Container[int] = (),
+    whole: Collection[int] = (),
 ) -> list[Signal]:
     """Read samples of the parameters, each with its own origin, then of the state.
 
@@ -99,15 +99,17 @@ def read(
             of one are not numbers.
     """
     reader = Reader(ENTRIES, rng, numbers)
-    made = reader.run(programs.init, [exact(jax.random.key(0)), *given])
-    every = replace(reader, limits=WHOLE)
+    start = [exact(jax.random.key(0)), *given]
+    made = reader.run(programs.init, start)
+    if whole:
+        for n in whole:
+            _check_size(programs, n, "they meet in an operation")
+        every = replace(reader, limits=WHOLE).run(part(programs.init, whole), start)
+        for n, each in zip(sorted(whole), every, strict=True):
+            made[n] = each
     for n, each in enumerate(made):
         if why := reader.why(each):
             made[n] = _drawn(programs, n, inputs, next(numbers), why)
-        elif n in whole:
-            _check_size(programs, n, "they meet in an operation")
-            start = [exact(jax.random.key(0)), *given]
-            (made[n],) = every.run(part(programs.init, [n]), start)
     count = len(programs.names)
     for name, each in zip(programs.names, made, strict=False):
         if np.any(np.isnan(each.data)):

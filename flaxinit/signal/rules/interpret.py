@@ -32,7 +32,7 @@ from flaxinit.signal.samples.signals import (
     exact,
     is_key,
 )
-from flaxinit.signal.samples.whole import is_partial, must_be_whole
+from flaxinit.signal.samples.whole import Partial, is_partial
 from flaxinit.versions.jaxpr import IDENTITIES, called, closed, evaluate, run_while, unroll_scan
 
 
@@ -45,20 +45,20 @@ class Interpreter:
         rng: random numbers; the key is fixed.
         numbers: names draws.
         observer: is told of kernels and sums.
-        partial: the draws of parameters that are held in part.
+        partial: parameters that are held in part.
     """
 
     limits: Limits
     rng: np.random.Generator
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     observer: Observer = field(default_factory=Observer)
-    partial: frozenset[int] = frozenset()
+    partial: Partial = field(default_factory=Partial)
 
     def __post_init__(self):
         self.rows: Rows = {}
         self.tables: set[tuple[int, ...]] = set()  # shapes of parameters that were looked up
         kernels = Kernels(self.limits, self.rng)
-        self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer, self.meet)
+        self.meetings = Meetings(kernels, self.rows, self.numbers, self.observer, self.partial)
 
     def run(self, program: ClosedJaxpr, operands: Sequence[Signal]) -> list[Signal]:
         """Run a program and return its results."""
@@ -78,12 +78,8 @@ class Interpreter:
     def without_rule(self, equation, signals: list[Signal]) -> list[Signal]:
         name = equation.primitive.name
         if name not in fallback.EXACT:
-            self.meet(name, signals)
+            self.partial.meet(name, signals)
         return fallback.run(equation, signals, self.limits, self.rng)
-
-    def meet(self, operation: str, signals: Sequence[Signal]) -> None:
-        """Note that all entries of signals meet in an operation."""
-        must_be_whole(operation, signals, self.partial)
 
     def control(self, equation, signals: list[Signal]) -> list[Signal] | None:
         """Run a loop or a branch; the first entry of the sample decides which way it goes."""
@@ -124,7 +120,7 @@ class Interpreter:
             return MOVEMENTS[name](equation, signals)
         if name in REDUCTIONS:
             if name != "reduce_sum" and is_partial(signals[0], params["axes"]):
-                self.meet(name, signals)
+                self.partial.meet(name, signals)
             return reduced(equation, signals)
         if name in ALONG:
             return along(equation, signals)
@@ -177,7 +173,7 @@ class Interpreter:
                 apart = all(map(self.meetings.apart, signals))
                 return of_kernel(equation, signals, self.limits, apart, copied)
         if None not in (one.origin, other.origin) and one.sources & other.sources:
-            self.meet("dot_general", signals)
+            self.partial.meet("dot_general", signals)
         summed = axes_of(equation, 0, len(one.shape)).summed
         drawn = one.sources and other.sources and not (one.backward or other.backward)
         if drawn and any(one.roles[axis] == WIDTH for axis in summed):

@@ -41,6 +41,7 @@ from flaxinit.signal.samples.signals import (
     squared,
 )
 from flaxinit.signal.samples.statistics import fresh
+from flaxinit.signal.samples.whole import Partial
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Meetings:
         rows: of tables that were looked up.
         numbers: names draws.
         observer: is told of each meeting.
-        whole: stops the run if a kernel is held in part.
+        partial: parameters that are held in part.
         structured: origins of kernels that are multiplied entry by entry.
         random: draws whose Gram matrix over places is random at any width.
         stages: that are used one after the other.
@@ -63,7 +64,7 @@ class Meetings:
     rows: Rows
     numbers: Iterator[int]
     observer: Observer
-    whole: Callable[[str, Sequence[Signal]], None]
+    partial: Partial
     structured: set[Origin | None] = field(default_factory=set)
     random: set[int] = field(default_factory=set)
     stages: Stages = field(default_factory=Stages)
@@ -184,7 +185,7 @@ class Meetings:
         Where they are independent, the second moment at each place is Σ E[W²] E[x²].
         """
         w, x = signals[side], signals[1 - side]
-        self.whole("a product with a kernel of unequal or correlated entries", [w])
+        self.partial.meet("a product with a kernel of unequal or correlated entries", [w])
         self.structured.add(w.origin)
         own, theirs = (axes_of(equation, n, len(signals[n].shape)) for n in (side, 1 - side))
         made = contracted(equation, signals[0], signals[1], self.kernels.limits)

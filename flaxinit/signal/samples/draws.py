@@ -105,6 +105,6 @@ def bits(rng: np.random.Generator, shape: tuple[int, ...], width: int) -> np.nda
     ([16, 48, 80, 112, 144, 176, 208, 240], [0, 1, 2, 3])
     """
     count = math.prod(shape)
-    parts = np.arange(count).reshape(-1, shape[-1] if shape else 1)
+    parts = np.arange(count).reshape(math.prod(shape[:-1]), *(shape[-1:] or (1,)))
     parts = rng.permuted(rng.permuted(parts, axis=1), axis=0)
     return ((parts + 0.5) / count * 2.0**width).astype(f"u{width // 8}").reshape(shape)

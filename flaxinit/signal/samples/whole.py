@@ -1,16 +1,18 @@
 """Parameters that are held whole: their entries meet in an operation that a part does not show.
 
 Such are a spectral norm, a solve, a Gram matrix, a maximum or a quantile of a kernel: none of these
-is that of a part of it. A run that comes upon one stops, and begins again with all entries of the
-parameter.
+is that of a part of it. A run notes what it comes upon, and is done again with all entries of these
+parameters.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from flaxinit.signal.samples.signals import CONSTANT, Signal
 
-MOST = 2**24  # of a parameter that is held whole, at most: 128 megabytes
+MOST = 2**24  # entries of a parameter that is held whole: 128 megabytes
 
 T = TypeVar("T")
 
@@ -37,25 +39,42 @@ def is_partial(signal: Signal, axes: Sequence[int] | None = None) -> bool:
     return any(held < size and role != CONSTANT for held, size, role in some)
 
 
-def partial_sources(params: Sequence[Signal]) -> frozenset[int]:
-    """Return the draws of the parameters that are held in part."""
-    return frozenset().union(*(each.sources for each in params if is_partial(each)))
+@dataclass
+class Partial:
+    """The parameters that a run holds in part, and those of them whose entries met.
 
-
-def must_be_whole(operation: str, signals: Sequence[Signal], partial: frozenset[int]) -> None:
-    """Stop if one of these is computed from parameters alone, of which some are held in part.
-
-    Args:
-        operation: in which all entries of each signal meet.
-        signals: the operands.
-        partial: the draws of parameters that are held in part.
-
-    Raises:
-        MeetError: names the operation.
+    Attributes:
+        sources: draws of parameters that are held in part.
+        met: those whose entries met, by the operation.
     """
-    drawn = frozenset().union(*(s.sources for s in signals if s.origin is not None))
-    if found := drawn & partial:
-        raise MeetError(operation, found)
+
+    sources: frozenset[int] = frozenset()
+    met: dict[str, frozenset[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, params: Sequence[Signal]) -> "Partial":
+        return cls(frozenset().union(*(each.sources for each in params if is_partial(each))))
+
+    def meet(self, operation: str, signals: Sequence[Signal]) -> None:
+        """Note that all entries of each signal meet, of those computed from parameters alone."""
+        drawn = frozenset().union(*(s.sources for s in signals if s.origin is not None))
+        if found := drawn & self.sources:
+            self.met[operation] = self.met.get(operation, frozenset()) | found
+
+    @contextlib.contextmanager
+    def checked(self) -> Iterator[None]:
+        """Stop after a run in which entries met, also if what a part made stopped it.
+
+        Raises:
+            MeetError: names an operation.
+        """
+        try:
+            yield
+        except Exception:
+            if not self.met:
+                raise
+        if self.met:
+            raise MeetError(next(iter(self.met)), frozenset().union(*self.met.values()))
 
 
 def held_whole(read: Callable[[frozenset[int]], list[Signal]], run: Callable[..., T]) -> T:

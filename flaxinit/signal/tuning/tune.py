@@ -21,7 +21,7 @@ from flaxinit.signal.rules.observer import Named
 from flaxinit.signal.samples.limits import Limits
 from flaxinit.signal.samples.signals import Signal, is_key
 from flaxinit.signal.samples.threads import one_thread
-from flaxinit.signal.samples.whole import held_whole, partial_sources
+from flaxinit.signal.samples.whole import Partial, held_whole
 from flaxinit.signal.tuning.homogeneity import Key, named
 from flaxinit.signal.tuning.plan import plan
 from flaxinit.signal.tuning.tuner import Tuner
@@ -285,7 +285,7 @@ class _Model:
             rng,
             self.numbers,
             self.observer,
-            partial_sources(self.params),
+            Partial.of(self.params),
             plan=self.plan,
             **options,
         )
@@ -295,7 +295,7 @@ class _Model:
         fixed = self.plan.fixed | set(pinned)
         given = {"factors": dict(pinned), "fixed": fixed, "ratios": ratios, "level": self.level}
         tuner = self._tuner(self.limits, **given)
-        with self.observer.placed():
+        with tuner.partial.checked(), self.observer.placed():
             tuner.run(self.traced.apply, [*self.params, *self.given])
         return tuner
 
@@ -315,7 +315,7 @@ class _Model:
         for _ in range(_ROUNDS):
             run = self._tuner(limits, factors=tuner.factors, chooses=False)
             slopes = [cotangent(x, run) for x in self.traced.outputs]
-            with self.observer.placed():
+            with run.partial.checked(), self.observer.placed():
                 run.run(program, [*self.params, *self.given, *slopes])
             before, ratios = ratios, self._ratios(keep, run)
             tuner = self.forward(pinned, ratios)
