@@ -107,6 +107,21 @@ def test_gradients_of_integers_are_refused():
         flaxinit.tune(Choice(), x(2, 3), keep="both")
 
 
+def test_a_model_that_jax_cannot_differentiate_is_told_to_leave_gradients_out():
+    def apply(p, x):
+        like = jax.ShapeDtypeStruct((2, 4), x.dtype)
+        return jax.pure_callback(np.sin, like, x @ p, vmap_method="expand_dims")
+
+    model = (lambda key, x: flaxinit.lecun()(key, (4, 4)), apply)
+    for call in (
+        lambda: flaxinit.forecast(model, x(2, 4), backward=True),
+        lambda: flaxinit.tune(model, x(2, 4), keep="backward"),
+    ):
+        with pytest.raises(ValueError) as raised:
+            call()
+        assert any("leave gradients out" in note for note in raised.value.__notes__)
+
+
 def test_parameters_that_are_not_numbers_are_named():
     def init(key, x):
         return {"one": jnp.ones((3, 4)), "other": jnp.full((4, 4), jnp.nan)}

@@ -176,7 +176,14 @@ def traced(
     @functools.cache
     def pullback():
         trace = functools.partial(traced_without_mesh, pulled) if joined else jax.make_jaxpr(pulled)
-        return part(trace(variables, call.arrays, outputs))
+        try:
+            return part(trace(variables, call.arrays, outputs))
+        except Exception as error:
+            error.add_note(
+                "This came up while the model was differentiated as jax.grad does. If jax.grad "
+                "fails as well, leave gradients out: backward=False, or keep='forward' of tune."
+            )
+            raise
 
     paths = jax.tree_util.tree_leaves_with_path(params)
     return Programs(
