@@ -23,7 +23,7 @@ from flaxinit.versions.jaxpr import called
 # The held entries of a parameter: its moments are right to 2e-3, by the midpoint rule
 # (`draws.bits`): the error of a normal's variance is that of its outermost parts, about log(n) / n.
 # Each axis has some, because a kernel may be divided by its norm over some axes.
-ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True)
+ENTRIES = Limits(particles=2**14, cap=2**14, longest=2**5, entries=2**14, law=True, alike=True)
 # All entries of a parameter of any size; of a small one several draws, since what is computed from
 # all entries, as a norm, is one number in each.
 WHOLE = Limits(particles=2**20, cap=MOST, longest=MOST, entries=MOST, law=True)

@@ -149,6 +149,8 @@ class Interpreter:
 
     def elementwise(self, equation, signals: Sequence[Signal]) -> Signal | None:
         result = elementwise(equation, signals, self.limits, self.rng)
+        if result and result.origin and result.sources & self.partial.sources:
+            self._meet_entries(equation.primitive.name, signals)
         if equation.primitive.name == "add" and result and not result.backward:
             one, other = signals
             apart = one.origin is other.origin is None and not one.sources & other.sources
@@ -156,11 +158,22 @@ class Interpreter:
                 self.observer.added(result, signals)
         return result
 
+    def _meet_entries(self, operation: str, signals: Sequence[Signal]) -> None:
+        """Note where entries of parameters meet others of them, or have known ones beside them.
+
+        Of different slices of a parameter the same part is held, and of a mask all.
+        """
+        for one, other in itertools.combinations(signals, 2):
+            if one.sources & other.sources and one.origin != other.origin:
+                self.partial.meet(operation, signals)
+        if any(signal.known and signal.data.size > 1 for signal in signals):
+            self.partial.meet(operation, signals, needed=False)
+
     def random_bits(self, shape: tuple[int, ...], width: int) -> Signal:
         held, replicas = self.limits.bits(shape)
         roles = [WIDTH if axis == len(shape) - 1 else PLACE for axis in range(len(shape))]
         roles = [CONSTANT if n == 1 else role for n, role in zip(shape, roles, strict=True)]
-        data = bits(self.rng, (replicas, *held), width)
+        data = bits(self.rng, (replicas, *held), width, self.limits.alike)
         return Signal(data, shape, tuple(roles), frozenset({next(self.numbers)}))
 
     def dot_general(self, equation, signals: Sequence[Signal]) -> Signal:
@@ -172,8 +185,11 @@ class Interpreter:
             if copied is not None:
                 apart = all(map(self.meetings.apart, signals))
                 return of_kernel(equation, signals, self.limits, apart, copied)
-        if None not in (one.origin, other.origin) and one.sources & other.sources:
-            self.partial.meet("dot_general", signals)
+        if None not in (one.origin, other.origin):
+            if one.sources & other.sources:
+                self.partial.meet("dot_general", signals)
+            elif any(s.known and s.data.size > 1 for s in signals):  # a fixed matrix
+                self.partial.meet("dot_general", signals, needed=False)
         summed = axes_of(equation, 0, len(one.shape)).summed
         drawn = one.sources and other.sources and not (one.backward or other.backward)
         if drawn and any(one.roles[axis] == WIDTH for axis in summed):

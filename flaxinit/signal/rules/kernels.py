@@ -33,7 +33,7 @@ class Law:
         mean: of an entry.
         variance: of an entry.
         centered: whether the entries sum to 0 over the fan.
-        correlated: whether the entries of a fan are correlated in another way.
+        correlated: whether the entries of a fan are correlated in another way, or differ in mean.
     """
 
     mean: float
@@ -57,7 +57,11 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     # The variance of a sum of independent entries is that of one, times their number.
     excess = float(np.mean(squared(sums - terms * mean))) - terms * variance
     chance = _CHANCE * math.sqrt(2 / sums.size) * terms * variance
-    correlated = terms > 1 and not centered and excess > chance
+    correlated = terms > 1 and not centered and abs(excess) > chance
+    if kernel.replicas > 1 and not correlated:
+        # The mean of one entry over draws strays by its variance, divided by their number.
+        excess = float(np.mean(squared(np.mean(data, axis=0) - mean))) * kernel.replicas - variance
+        correlated = excess > _CHANCE * math.sqrt(2 / kernel.data[0].size) * variance
     return Law(float(mean.real), variance, centered, correlated)
 
 

@@ -99,8 +99,11 @@ class Meetings:
             self.observer.refused(w, idle)
         terms = dict(zip(own.summed, theirs.summed, strict=True))
         use = self.uses.use(w, x, own.free, terms, sizes)
-        if use.uneven or known.correlated or w.origin in self.structured:
+        entries = (use.uneven and not use.again) or known.correlated
+        if entries or w.origin in self.structured:
             return self._entries(equation, signals, side, known, fan)
+        if use.uneven:
+            self.observer.averaged(w)
         batch = dict(zip(own.batch, theirs.batch, strict=True))
         several = [other for mine, other in batch.items() if not is_one(w, mine)]
         kernels = [a for a in several if x.roles[a] != WIDTH]
@@ -196,7 +199,7 @@ class Meetings:
         first = len(batch) + (len(places) if side else 0)
         own_axes = range(first, first + len(channels))
         y = made.data
-        if known.correlated:
+        if known.correlated or x.sources & w.sources:
             w = replace(w, sampled=True)
         else:
             variances = np.mean(squared(w.data), axis=0, keepdims=True)
@@ -209,7 +212,7 @@ class Meetings:
         result = self._result(
             made.sources, w, x, y, made.shape, roles, known, fan, theirs.summed, own, ""
         )
-        return replace(result, sampled=x.sampled or known.correlated)
+        return replace(result, sampled=x.sampled or w.sampled)
 
     def _transposed(
         self, use: Use, own: Axes, x: Signal, y: np.ndarray, parts: Sequence[Part]

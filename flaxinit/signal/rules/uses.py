@@ -86,7 +86,8 @@ class Use:
         signal: that meets it.
         sizes: of the kernel.
         repeats: axes of the kernel, and which of the slices that are drawn stand along them.
-        uneven: whether its variances differ along two axes.
+        uneven: whether its variances differ along two axes, or its entries were met otherwise.
+        again: whether some of its entries were met before.
         more: an axis, slices that stand along it behind those of the kernel, and what meets them.
     """
 
@@ -95,6 +96,7 @@ class Use:
     sizes: Sizes
     repeats: list[tuple[int, Copies]] = field(default_factory=list)
     uneven: bool = False
+    again: bool = False
     more: tuple[int, Signal, Signal] | None = None
 
 
@@ -168,7 +170,7 @@ class Uses:
             if same or not known or use.signal.backward:
                 self._without(use, axis, factors, kernel, terms)
                 return
-        use.uneven = bool(found)
+        use.uneven, use.again = bool(found), bool(found and self.overlapping(use.kernel))
 
     def _note(self, sizes: Sizes, copied: Copied) -> None:
         self.sizes[sizes] = self.sizes.get(sizes, NOWHERE) | copied

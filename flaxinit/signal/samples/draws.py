@@ -94,17 +94,23 @@ def compressed(gram: np.ndarray) -> np.ndarray:
 _SINGULAR = 1e-10
 
 
-def bits(rng: np.random.Generator, shape: tuple[int, ...], width: int) -> np.ndarray:
+def bits(
+    rng: np.random.Generator, shape: tuple[int, ...], width: int, alike: bool = False
+) -> np.ndarray:
     """Draw unsigned integers of ``width`` bits: the midpoints of equal parts of their range.
 
-    Each slice along the last axis has one of every so many parts, so that a part of a kernel, as
-    its queries or one gate, has the moments of all of it.
+    If they are to be `alike`, each slice along the last axis has one of every so many parts. So a
+    part of a kernel, as its queries or one gate, has the moments of all of it; but the sum of such
+    a slice over all replicas is nearly the same for all.
 
-    >>> made = bits(np.random.default_rng(0), (4, 2), 8)
+    >>> made = bits(np.random.default_rng(0), (4, 2), 8, alike=True)
     >>> sorted(made.ravel().tolist()), sorted((made[:, 0] // 64).tolist())
     ([16, 48, 80, 112, 144, 176, 208, 240], [0, 1, 2, 3])
     """
     count = math.prod(shape)
-    parts = np.arange(count).reshape(math.prod(shape[:-1]), *(shape[-1:] or (1,)))
-    parts = rng.permuted(rng.permuted(parts, axis=1), axis=0)
+    if alike:
+        parts = np.arange(count).reshape(math.prod(shape[:-1]), *(shape[-1:] or (1,)))
+        parts = rng.permuted(rng.permuted(parts, axis=1), axis=0)
+    else:
+        parts = rng.permutation(count)
     return ((parts + 0.5) / count * 2.0**width).astype(f"u{width // 8}").reshape(shape)

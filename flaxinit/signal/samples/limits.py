@@ -81,6 +81,7 @@ class Limits:
         places: of which a Gram matrix is made, at most; beyond, channels are projected at random.
         whole: entries of an array that is held whole for an operation without a rule, at most.
         law: whether the sample is there to read the law of single entries.
+        alike: whether each slice along the last axis is to have the moments of all.
     """
 
     particles: int = 4096
@@ -90,6 +91,7 @@ class Limits:
     places: int = 768
     whole: int = 2**20
     law: bool = False
+    alike: bool = False
 
     def hold(self, shape: Sequence[int], places: int = 1) -> tuple[int, ...]:
         """Return how many entries to hold of the width axes of a draw at so many places.

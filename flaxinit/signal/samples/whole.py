@@ -6,6 +6,7 @@ parameters.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -55,9 +56,18 @@ class Partial:
     def of(cls, params: Sequence[Signal]) -> "Partial":
         return cls(frozenset().union(*(each.sources for each in params if is_partial(each))))
 
-    def meet(self, operation: str, signals: Sequence[Signal]) -> None:
-        """Note that all entries of each signal meet, of those computed from parameters alone."""
-        drawn = frozenset().union(*(s.sources for s in signals if s.origin is not None))
+    def meet(self, operation: str, signals: Sequence[Signal], needed: bool = True) -> None:
+        """Note that all entries of each signal meet, of those computed from parameters alone.
+
+        Args:
+            operation: in which they meet.
+            signals: the operands.
+            needed: whether a part says nothing; else signals that are too large stay in part.
+        """
+        alone = [s for s in signals if s.origin is not None]
+        if not needed and any(math.prod(signal.shape) > MOST for signal in alone):
+            return
+        drawn = frozenset().union(*(signal.sources for signal in alone))
         if found := drawn & self.sources:
             self.met[operation] = self.met.get(operation, frozenset()) | found
 
@@ -70,11 +80,15 @@ class Partial:
         """
         try:
             yield
-        except Exception:
+        except Exception as error:
             if not self.met:
                 raise
+            raise self._error() from error
         if self.met:
-            raise MeetError(next(iter(self.met)), frozenset().union(*self.met.values()))
+            raise self._error()
+
+    def _error(self) -> MeetError:
+        return MeetError(next(iter(self.met)), frozenset().union(*self.met.values()))
 
 
 def held_whole(read: Callable[[frozenset[int]], list[Signal]], run: Callable[..., T]) -> T:
