@@ -1,5 +1,7 @@
 """Kernels that are used again: loops, pairs of inputs, and layers that share their weights."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -195,10 +197,12 @@ class Shared(nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("mixer", [False, True], ids=["transformer", "mixer"])
 def test_blocks_that_share_their_weights_have_the_gradients_that_draws_measure(mixer):
-    model, inputs = Shared(mixer), x(4, 16, 32)
-    report = flaxinit.forecast(model, inputs, backward=True, particles=2**14)
+    model, inputs, particles = Shared(mixer), x(4, 16, 32), 2**14
+    report = flaxinit.forecast(model, inputs, backward=True, particles=particles)
     slopes = measured(model, inputs, draws=128).slopes
-    assert not off(report, slopes, NARROW)
+    # Each replica of the sample is a network whose kernels over tokens are its own.
+    chance = 3 / math.sqrt(particles / model.width)
+    assert not off(report, slopes, NARROW + chance)
 
 
 def test_cells_that_are_one_function_have_one_factor():
