@@ -33,13 +33,11 @@ class Law:
         mean: of an entry.
         variance: of an entry.
         centered: whether the entries sum to 0 over the fan.
-        correlated: whether the entries of a fan are correlated in another way, or differ in mean.
     """
 
     mean: float
     variance: float
     centered: bool = False
-    correlated: bool = False
 
 
 def law(kernel: Signal, summed: Sequence[int]) -> Law:
@@ -54,15 +52,24 @@ def law(kernel: Signal, summed: Sequence[int]) -> Law:
     sums = np.sum(data, axis=tuple(axis + 1 for axis in summed))
     terms = math.prod(kernel.held[axis] for axis in summed)
     centered = terms > 1 and float(np.mean(squared(sums))) < 1e-9 * terms * second
+    return Law(float(mean.real), variance, centered)
+
+
+def correlated(kernel: Signal, summed: Sequence[int], law: Law) -> bool:
+    """Return whether entries of a fan are correlated, and do not sum to 0, or differ in mean."""
+    data, variance, terms = kernel.data, law.variance, math.prod(kernel.held[n] for n in summed)
+    if law.centered or terms == 1:
+        return False
+    mean = np.mean(data)
     # The variance of a sum of independent entries is that of one, times their number.
-    excess = float(np.mean(squared(sums - terms * mean))) - terms * variance
-    chance = _CHANCE * math.sqrt(2 / sums.size) * terms * variance
-    correlated = terms > 1 and not centered and abs(excess) > chance
-    if kernel.replicas > 1 and not correlated:
-        # The mean of one entry over draws strays by its variance, divided by their number.
-        excess = float(np.mean(squared(np.mean(data, axis=0) - mean))) * kernel.replicas - variance
-        correlated = excess > _CHANCE * math.sqrt(2 / kernel.data[0].size) * variance
-    return Law(float(mean.real), variance, centered, correlated)
+    sums = np.sum(data, axis=tuple(axis + 1 for axis in summed)) - terms * mean
+    excess = float(np.mean(squared(sums))) / terms - variance
+    if abs(excess) > _CHANCE * math.sqrt(2 / sums.size) * variance:
+        return True
+    # The mean of one entry over draws strays by its variance, divided by their number.
+    means = np.mean(data, axis=0) - mean
+    excess = float(np.mean(squared(means))) * kernel.replicas - variance
+    return kernel.replicas > 1 and excess > _CHANCE * math.sqrt(2 / means.size) * variance
 
 
 # Standard errors of a mean square.

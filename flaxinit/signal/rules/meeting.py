@@ -17,7 +17,7 @@ import numpy as np
 from flaxinit.signal.rules import fallback
 from flaxinit.signal.rules.copies import copies, is_one, repeats
 from flaxinit.signal.rules.gradients import NOWHERE, sizes_of, sizes_of_window
-from flaxinit.signal.rules.kernels import Kernels, Law, law
+from flaxinit.signal.rules.kernels import Kernels, Law, correlated, law
 from flaxinit.signal.rules.lookup import Rows
 from flaxinit.signal.rules.movement import permuted, reshaped
 from flaxinit.signal.rules.observer import Observer
@@ -99,8 +99,8 @@ class Meetings:
             self.observer.refused(w, idle)
         terms = dict(zip(own.summed, theirs.summed, strict=True))
         use = self.uses.use(w, x, own.free, terms, sizes)
-        entries = (use.uneven and not use.again) or known.correlated
-        if entries or w.origin in self.structured:
+        entries = w.origin in self.structured or (use.uneven and not use.again)
+        if entries or (not x.backward and correlated(w, own.summed, known)):
             return self._entries(equation, signals, side, known, fan)
         if use.uneven:
             self.observer.averaged(w)
@@ -199,7 +199,7 @@ class Meetings:
         first = len(batch) + (len(places) if side else 0)
         own_axes = range(first, first + len(channels))
         y = made.data
-        if known.correlated or x.sources & w.sources:
+        if x.sources & w.sources or correlated(w, own.summed, known):
             w = replace(w, sampled=True)
         else:
             variances = np.mean(squared(w.data), axis=0, keepdims=True)
