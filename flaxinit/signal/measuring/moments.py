@@ -61,7 +61,12 @@ def moments(array: jax.Array) -> Moments:
 @statistic
 def _sums(numpy, arrays, _):
     unit, scale = scaled(numpy, *arrays)
-    return numpy.sum(numpy.abs(unit) ** 2), numpy.sum(unit).real, scale
+    return numpy.sum(squared(numpy, unit)), numpy.sum(unit).real, scale
+
+
+def squared(numpy, array):
+    """Return |x|²."""
+    return numpy.square(numpy.abs(array) if numpy.iscomplexobj(array) else array)
 
 
 def scaled(numpy, array):

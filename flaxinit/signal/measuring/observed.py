@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxinit.signal.measuring.measured import Measured
-from flaxinit.signal.measuring.moments import Moments, moments, scaled, statistic, wide
+from flaxinit.signal.measuring.moments import Moments, moments, scaled, squared, statistic, wide
 
 # Random columns in the estimate of a spread, so that its relative error is at most √(2/32) / 2.
 _COLUMNS = 32
@@ -234,7 +234,7 @@ def _cosines(numpy, arrays, axes: Geometry):
     For n vectors y of norm 1, |Σ y|² = n + n (n - 1) · cosine.
     """
     y, _ = scaled(numpy, *arrays)
-    norm = numpy.sqrt(numpy.sum(numpy.abs(y) ** 2, axis=axes.out, keepdims=True))
+    norm = numpy.sqrt(numpy.sum(squared(numpy, y), axis=axes.out, keepdims=True))
     y = y / numpy.where(norm > 0, norm, 1)
     alone = numpy.sum(norm > 0)
 
@@ -242,7 +242,7 @@ def _cosines(numpy, arrays, axes: Geometry):
         count = math.prod(y.shape[axis] for axis in places)
         if count < 2:
             return _NONE
-        total = numpy.sum(numpy.abs(numpy.sum(y, axis=places)) ** 2)
+        total = numpy.sum(squared(numpy, numpy.sum(y, axis=places)))
         cosine = (total / numpy.maximum(alone, 1) - 1) / (count - 1)
         return numpy.where(alone > 0, cosine, _NONE)
 
