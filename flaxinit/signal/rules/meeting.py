@@ -176,8 +176,9 @@ class Meetings:
         y = self.uses.outputs(use, y, places_of)
         shape = tuple(equation.outvars[0].aval.shape)
         small = "mixes positions" if uses else ""
-        number = frozenset(part.met.number for part in parts)
-        made = self._result(number, w, x, y, shape, roles, known, fan, theirs.summed, own, small)
+        made = self._result(
+            _numbers(parts), w, x, y, shape, roles, known, fan, theirs.summed, own, small
+        )
         return replace(made, sources=made.sources | also)
 
     def _entries(
@@ -305,8 +306,9 @@ class Meetings:
         roles = tuple(roles)
         if use.uneven:
             self.observer.averaged(w)
-        number = frozenset(part.met.number for part in parts)
-        return self._result(number, w, x, data, shape, roles, known, fan_in, summed, axes, small)
+        return self._result(
+            _numbers(parts), w, x, data, shape, roles, known, fan_in, summed, axes, small
+        )
 
     def _parts(self, use: Use, w: Signal, axes: Any, summed: Sequence[int]) -> list[Part]:
         parts = self.uses.parts(use, w, axes, summed)
@@ -315,9 +317,9 @@ class Meetings:
         return parts
 
     def _result(
-        self, number, w, x, y, shape, roles, known: Law, fan: float, summed, axes, small: str
+        self, sources, w, x, y, shape, roles, known: Law, fan: float, summed, axes, small: str
     ) -> Signal:
-        result = Signal(y, shape, roles, number, None, x.sampled, backward=x.backward)
+        result = Signal(y, shape, roles, sources, None, x.sampled, backward=x.backward)
         result = replace(
             result,
             level=result.second_moment(),
@@ -325,7 +327,7 @@ class Meetings:
             bases=(Base(result.data, strays),),
         )
         if self.apart(x) or small == "mixes positions":
-            self.random |= number
+            self.random |= sources
         stacked = isinstance(axes, Axes) and bool(axes.batch)
         self.observer.met(w, x, result, known, fan, small, stacked)
         return result
@@ -367,6 +369,10 @@ def _summed(
         one, other = np.split(y, 2, axis=-1)
         y = one + 1j * other
     return y
+
+
+def _numbers(parts: Sequence[Part]) -> frozenset[int]:
+    return frozenset(part.met.number for part in parts)
 
 
 def _channels(size: int) -> int:

@@ -160,17 +160,17 @@ class Uses:
         It is done along one axis; along two the variance may be no product of one of each.
         """
         found = uneven(use.kernel)
+        known = self.overlapping(use.kernel) if found else []
         if len(found) == 1 and found[0] in axes:
             (axis,) = found
             factors = scales(use.kernel, axis)
             kernel = even(use.kernel, axis, factors)
-            known = self.overlapping(use.kernel)
             same = any(multiple(kernel, other) for other, _ in known)
             # Of what meets gradients the transposed kernel may be another one.
             if same or not known or use.signal.backward:
                 self._without(use, axis, factors, kernel, terms)
                 return
-        use.uneven, use.again = bool(found), bool(found and self.overlapping(use.kernel))
+        use.uneven, use.again = bool(found), bool(known)
 
     def _note(self, sizes: Sizes, copied: Copied) -> None:
         self.sizes[sizes] = self.sizes.get(sizes, NOWHERE) | copied
