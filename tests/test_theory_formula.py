@@ -1,7 +1,6 @@
 """Formulas in a string: what is read; what is refused, quickly and without evaluation."""
 
 import contextlib
-import time
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from flaxinit.theory.reading.catalogue import ACTIVATIONS, catalogue_expr
 from flaxinit.theory.reading.formula import MAX_LENGTH, read_formula
 from flaxinit.theory.reading.jax_function import trace
 from flaxinit.theory.reading.vocabulary import FUNCTIONS
+from tests.pace import at_most
 
 a = Symbol("a", positive=True)
 READ = {
@@ -134,6 +134,7 @@ BOMBS = {
     "deep parentheses": "(" * 499 + "x" + ")" * 499,
     "deep signs": "-" * 990 + "x",
     "deep calls": "sin(" * 240 + "x" + ")" * 240,
+    "deep products": "2*(" * 180 + "x" + ")" * 180,
     "power tower": "**".join(["9"] * 200),
     "nested powers": "((((((2**64)**64)**64)**64)**64)**64) * x",
     "nested powers of x": "((x + 1)**64)**64",
@@ -207,11 +208,9 @@ def test_an_activation_with_other_numbers_is_written_as_its_formula(text):
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_refused_quickly(name):
-    start = time.process_time()
-    with pytest.raises(ValueError) as caught:
-        derive(BOMBS[name])
     # A tenth of a second on a quiet machine; an expansion would take years.
-    assert time.process_time() - start < 5
+    with at_most(5), pytest.raises(ValueError) as caught:
+        derive(BOMBS[name])
     size = len(str(caught.value))
     assert size < 600
 
@@ -229,7 +228,9 @@ def test_a_condition_is_not_a_number_nor_a_number_a_condition(text):
 
 
 def test_the_longest_formula_is_read():
-    assert read_formula("+".join(["x"] * (MAX_LENGTH // 4))) == MAX_LENGTH // 4 * z
+    terms = MAX_LENGTH // 2
+    assert read_formula("+".join(["x"] * terms)) == terms * z
+    assert read_formula("1" + "-x" * (terms - 1)) == 1 - (terms - 1) * z
 
 
 ALPHABET = "xz019.e+-*/()<>=,'\"_ \\\n{}[]:;@%~|&^#lambdainfosqrtexp"

@@ -7,7 +7,6 @@ the functions in `vocabulary` are turned into SymPy. Everything else is refused.
 import ast
 import difflib
 import inspect
-import itertools
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -23,7 +22,8 @@ MAX_LENGTH = 1000  # characters
 MAX_EXPONENT = 64
 MAX_DIGITS = 40
 MAX_MAGNITUDE = 100  # decimal exponent
-MAX_DEPTH = 20  # calls within calls
+MAX_CALLS = 20  # calls within calls
+MAX_NESTING = 150  # operations within operations
 # Names that have another meaning, here or elsewhere, and cannot name a parameter.
 RESERVED = {
     "q": "the variance of x",
@@ -105,7 +105,16 @@ class _Reader(ast.NodeVisitor):
         self.refuse(node, "the only unary operators are + and -")
 
     def visit_BinOp(self, node):
-        left, right = self.number(node.left), self.number(node.right)
+        # A long sum is a deep tree, whose left operands are sums again: these take no recursion.
+        sums = [node]
+        while isinstance(sums[-1].left, ast.BinOp):
+            sums.append(sums[-1].left)
+        value = self.number(sums[-1].left)
+        for part in reversed(sums):
+            value = self.checked(part, self.operation(part, value, self.number(part.right)))
+        return value
+
+    def operation(self, node: ast.BinOp, left: Expr, right: Expr) -> Expr:
         match node.op:
             case ast.Add():
                 return left + right
@@ -122,7 +131,9 @@ class _Reader(ast.NodeVisitor):
         self.refuse(node, "the only operators are + - * / and **, and x^2 is written x**2")
 
     def number(self, node: ast.AST) -> Expr:
-        value = self.visit(node)
+        return self.checked(node, self.visit(node))
+
+    def checked(self, node: ast.AST, value) -> Expr:
         if not isinstance(value, Expr):
             self.refuse(node, "a condition is not a number. Write where(condition, a, b)")
         if value.is_number and not value.is_Rational and not is_moderate(value):
@@ -215,15 +226,23 @@ def _with_your_numbers(name: str) -> str:
     return f". It is {formula}: write that with your numbers" if written else ""
 
 
-def _depth(tree: ast.AST) -> int:
-    """Return how deeply calls nest. It does not recurse, because the tree may be deep."""
+def _depth(tree: ast.AST, deeper: Callable[[ast.AST, ast.AST], bool]) -> int:
+    """Return how often a part is deeper than its whole, without recursion: a tree may be deep."""
     deepest, waiting = 0, [(tree, 0)]
     while waiting:
         node, depth = waiting.pop()
-        depth += isinstance(node, ast.Call)
         deepest = max(deepest, depth)
-        waiting += zip(ast.iter_child_nodes(node), itertools.repeat(depth), strict=False)
+        waiting += [(part, depth + deeper(node, part)) for part in ast.iter_child_nodes(node)]
     return deepest
+
+
+def _is_call(whole: ast.AST, part: ast.AST) -> bool:
+    return isinstance(part, ast.Call)
+
+
+def _is_nested(whole: ast.AST, part: ast.AST) -> bool:
+    """Tell whether a part is read by recursion: all are, but for sums of sums."""
+    return not (isinstance(whole, ast.BinOp) and part is whole.left)
 
 
 def _short(text: str) -> str:
@@ -261,10 +280,11 @@ def read_formula(text: str, functions: Mapping[str, Callable] = FUNCTIONS) -> Ex
         reason = error.msg if isinstance(error, SyntaxError) else error
         hints = "".join(f" {hint}." for sign, hint in _NOTATIONS.items() if re.search(sign, text))
         raise ValueError(f"Formula {_short(text)} is not an expression: {reason}.{hints}") from None
-    if _depth(tree) > MAX_DEPTH:
-        raise ValueError(
-            f"Formula {_short(text)} nests calls more than {MAX_DEPTH} deep. Derive a simpler one."
-        )
+    for deeper, parts, most in ((_is_call, "calls", MAX_CALLS), (_is_nested, "parts", MAX_NESTING)):
+        if _depth(tree, deeper) > most:
+            raise ValueError(
+                f"Formula {_short(text)} nests {parts} more than {most} deep. Derive a simpler one."
+            )
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     variable = next((name for name in VARIABLES if name in names), VARIABLES[0])
     try:
