@@ -2,7 +2,6 @@
 
 import math
 import pickle
-import time
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ import flaxinit
 from flaxinit.theory import CATALOGUE, Derivation, NotCertifiable, derive, q, z
 from flaxinit.theory.functions.piecewise import split
 from flaxinit.theory.moments.moment import Moment
+from tests.pace import at_most
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -208,12 +208,11 @@ def test_the_budget_is_kept_and_the_enclosure_stands_alone():
     ],
 )
 def test_nothing_hangs(text):
-    start = time.process_time()
-    try:
-        assert derive(text, budget=2).second_moment.value > 0
-    except ValueError as error:
-        assert "certif" in str(error)
-    assert time.process_time() - start < 25
+    with at_most(25):
+        try:
+            assert derive(text, budget=2).second_moment.value > 0
+        except ValueError as error:
+            assert "certif" in str(error)
 
 
 @pytest.mark.parametrize("text", ["exp(100 * x)", "1e-90 * 1e-90 * x", "exp(30 * x)"])
