@@ -1,6 +1,7 @@
 """audit(): the signal of a model at its present weights, beside its forecast."""
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -90,13 +91,14 @@ def audit(
     (['params/kernel'], 1.0)
     """
     particles, backward = checked_count("particles", particles), checked_flag("backward", backward)
-    whole, remarks = _model(model, inputs, options), []
+    whole, remarks = _model(model, inputs, options, backward), []
     # JAX and XLA trace, compile and compute for the one while NumPy computes for the other.
     with phases() as phase, ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_read, whole)
+        reading = pool.submit(_read, whole.params)
+        programs = whole.programs
         if backward:
             try:
-                whole.programs.pullback()
+                programs.pullback()
             except Exception as error:  # of JAX or of the model, which may have no gradient
                 backward = False
                 remarks.append(f"no gradients: {_reason(error)}")
@@ -105,7 +107,7 @@ def audit(
         try:
             run, measured = _measured(whole, backward, phase)
             if not measured:
-                raise ValueError(_nothing_met(whole.programs, run))
+                raise ValueError(_nothing_met(programs, run))
             phase("forecasting", None)
             forecasting.exception()  # waits for the end
         finally:
@@ -115,16 +117,16 @@ def audit(
         except Exception as error:  # an operation that theory does not know, or a size
             rows, stream = [], []
             remarks.append(f"no forecast: {_reason(error)}")
-    layers = _joined(measured, rows, _looked_up(whole.programs, run))
+    layers = _joined(measured, rows, _looked_up(programs, run))
     try:
-        layers = _seen_by_linen(layers, whole.programs.names, model, inputs, options)
+        layers = _seen_by_linen(layers, programs.names, model, inputs, options)
     except Exception as error:  # parameters may come from elsewhere, or the module is called by
         remarks.append(f"no fans that initializers saw: {_reason(error)}")  # another method
     return Report(
         layers,
         tuple(stream),
         run.attention(),
-        _others(whole.programs, run),
+        _others(programs, run),
         tuple(remarks),
     )
 
@@ -133,12 +135,16 @@ def audit(
 class _Model:
     """A model with its parameters: floating arrays, and others."""
 
-    programs: Programs
     params: list[Any]
     state: list[Any]
+    trace: Callable[[], Programs]
+
+    @functools.cached_property
+    def programs(self) -> Programs:
+        return self.trace()
 
 
-def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model:
+def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any], backward: bool) -> _Model:
     def not_random(nnx):
         # Keys and counts of random numbers are not weights: what they make is part of the signal.
         return nnx.Not(nnx.RngState)
@@ -178,15 +184,18 @@ def _model(model: Any, inputs: Sequence[Any], options: dict[str, Any]) -> _Model
             output = output[0]
         return [x for x in jax.tree.leaves(output) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
-    try:
-        with tracing("audit traced model(params, *inputs)"):
-            programs = traced(apply, weights, state, inputs, named)
-    except Exception as error:
-        if why := misplaced(params, inputs, "audit"):
-            raise TypeError(why) from error
-        raise
-    check_batch(programs.outputs)
-    return _Model(programs, jax.tree.leaves(weights), state)
+    def trace() -> Programs:
+        try:
+            with tracing("audit traced model(params, *inputs)"):
+                programs = traced(apply, weights, state, inputs, named, backward)
+        except Exception as error:
+            if why := misplaced(params, inputs, "audit"):
+                raise TypeError(why) from error
+            raise
+        check_batch(programs.outputs)
+        return programs
+
+    return _Model(jax.tree.leaves(weights), state, trace)
 
 
 def _measured(whole: _Model, backward: bool, phase: Phase) -> tuple[Run, tuple[Measured, ...]]:
@@ -223,9 +232,9 @@ class _Laws(NamedTuple):
     rng: np.random.Generator
 
 
-def _read(model: _Model) -> _Laws:
+def _read(params: Sequence[Any]) -> _Laws:
     rng, numbers = np.random.default_rng(0), itertools.count(1)
-    return _Laws(given.laws(model.params, numbers, rng), numbers, rng)
+    return _Laws(given.laws(params, numbers, rng), numbers, rng)
 
 
 def _forecast(

@@ -65,6 +65,31 @@ def part(program: ClosedJaxpr, wanted: Container[int] | None = None) -> ClosedJa
     return ClosedJaxpr(jaxpr, [kept[var] for var in jaxpr.constvars])
 
 
+def chained(first: ClosedJaxpr, then: ClosedJaxpr, count: int) -> ClosedJaxpr:
+    """Return one program of two; all results of the first but so many are operands of the other.
+
+    Args:
+        first: runs before.
+        then: its first operands are the last results of `first`.
+        count: first results of `first` that are results of both, behind those of `then`.
+    """
+    one, other = first.jaxpr, then.jaxpr
+    kept = one.outvars[count:]
+    names = dict(zip(other.invars, kept, strict=False))
+
+    def named(atoms):
+        return [names.get(atom, atom) if isinstance(atom, Var) else atom for atom in atoms]
+
+    jaxpr = one.replace(
+        constvars=[*one.constvars, *other.constvars],
+        invars=[*one.invars, *other.invars[len(kept) :]],
+        eqns=[*one.eqns, *(each.replace(invars=named(each.invars)) for each in other.eqns)],
+        outvars=[*named(other.outvars), *one.outvars[:count]],
+        effects=one.effects | other.effects,
+    )
+    return ClosedJaxpr(jaxpr, [*first.consts, *then.consts])
+
+
 def is_key(x: Any) -> bool:
     """Return whether an atom, an array or a shape holds typed PRNG keys."""
     dtype = aval(x).dtype if isinstance(x, Var | Literal) else x.dtype

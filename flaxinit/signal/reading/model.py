@@ -20,8 +20,9 @@ from flaxinit.signal.reading.checked import (
     is_array,
     received,
 )
+from flaxinit.signal.reading.differentiated import Differentiated, differentiated
 from flaxinit.signal.shards.axes import traced_without_mesh
-from flaxinit.signal.shards.unsharded import unsharded
+from flaxinit.signal.shards.unsharded import has_shard_map, unsharded
 from flaxinit.trees.modules import is_linen, module_of, nnx_of
 from flaxinit.trees.paths import name
 from flaxinit.versions.jaxpr import part
@@ -142,7 +143,12 @@ class _Call(NamedTuple):
 
 
 def traced(
-    apply: Callable, params: Any, state: Any, inputs: Sequence[Any], options: dict[str, Any]
+    apply: Callable,
+    params: Any,
+    state: Any,
+    inputs: Sequence[Any],
+    options: dict[str, Any],
+    backward: bool = False,
 ) -> Programs:
     """Trace what a model does with its parameters.
 
@@ -152,32 +158,25 @@ def traced(
         state: the same.
         inputs: the same; other values are passed on unchanged.
         options: inputs that are given by keyword.
+        backward: whether its gradient is wanted: then both take one trace, if that is possible.
     """
-    call, variables = _Call.of(inputs, options), (params, state)
-    used_by = jax.make_jaxpr(call.after(apply), return_shape=True)
-    on_devices, output = used_by(params, state, call.arrays)
-    run = unsharded(on_devices, len(jax.tree.leaves(params)))
-    joined = run is not on_devices
-    outputs = jax.tree.leaves(output)
-
-    def pulled(variables, arrays, gradients):
-        leaves = jax.tree.leaves((variables, arrays))
-        floating = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
-
-        def call(some):
-            rest = iter(some)
-            both = [next(rest) if f else leaf for leaf, f in zip(leaves, floating, strict=True)]
-            return jaxpr_as_fun(run)(*both)
-
-        made, pull = jax.vjp(call, [leaf for leaf, f in zip(leaves, floating, strict=True) if f])
-        slopes = iter(pull(gradients)[0])
-        return [next(slopes) if f else jnp.zeros(()) for f in floating], made
+    call = _Call.of(inputs, options)
+    function, operands = call.after(apply), (params, state, call.arrays)
+    found = _at_once(function, operands) if backward else None
+    if found:
+        run, outputs, joined = found.apply, found.outputs, False
+    else:
+        on_devices, output = _trace(function, *operands)
+        run = unsharded(on_devices, len(jax.tree.leaves(params)))
+        outputs, joined = jax.tree.leaves(output), run is not on_devices
 
     @functools.cache
     def pullback():
-        trace = functools.partial(traced_without_mesh, pulled) if joined else jax.make_jaxpr(pulled)
+        without_mesh = functools.partial(traced_without_mesh, return_shape=True)
+        trace = without_mesh if joined else _trace
         try:
-            return part(trace(variables, call.arrays, outputs))
+            each = found or differentiated(jaxpr_as_fun(run), jax.tree.leaves(operands), trace)
+            return each.pullback()
         except Exception as error:
             error.add_note(
                 "This came up while the model was differentiated as jax.grad does. If jax.grad "
@@ -196,6 +195,19 @@ def traced(
         jax.tree.structure(params),
         joined,
     )
+
+
+def _trace(function: Callable, *operands: Any) -> Any:
+    return jax.make_jaxpr(function, return_shape=True)(*operands)
+
+
+def _at_once(function: Callable, operands: Sequence[Any]) -> Differentiated | None:
+    """Trace a model together with its gradient; None if it has to be traced alone first."""
+    try:
+        found = differentiated(function, operands, _trace)
+    except Exception:  # it is traced alone next, and that says what is wrong
+        return None
+    return None if has_shard_map(found.apply) else found
 
 
 class WithParameters(NamedTuple):

@@ -238,7 +238,8 @@ class Kernels:
                 self.shared(scaled[:, n], outputs, (key, name), squares, same, apart)
                 for n, name in enumerate(which or range(kernels))
             ]
-            y = np.stack(drawn, axis=1)[:, :, None, None]
+            y = drawn[0][:, None] if len(drawn) == 1 else np.stack(drawn, axis=1)
+            y = y[:, :, None, None]
         else:
             held = self.limits.hold(outputs, places * channels * uses)
             scaled = x.reshape(-1, uses * places, size) * math.sqrt(variance * share)
@@ -311,6 +312,8 @@ class Kernels:
 
 def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
     """Return groups × places × terms: of each replica, or all replicas as one network."""
+    if len(x) == groups == 1:
+        return x
     if groups == 1:
         return np.swapaxes(x / math.sqrt(len(x)), 0, 1).reshape(1, x.shape[1], -1)
     return np.take(x, np.arange(groups) % len(x), axis=0)

@@ -150,6 +150,10 @@ class Signal:
         return tuple(i for i, role in enumerate(self.roles) if role == WIDTH)
 
     def second_moment(self) -> float:
+        return self._square
+
+    @cached_property
+    def _square(self) -> float:
         flat = self.data.ravel("K")
         return float(np.vdot(flat, flat).real) / flat.size if flat.size else 0.0
 
@@ -175,6 +179,8 @@ def exact(value: Any, origin: Origin | None = NOTHING) -> Signal:
 
 def is_key(value: Any) -> bool:
     """Return whether an array holds keys of random numbers, which NumPy does not know."""
+    if isinstance(value, np.ndarray):
+        return False
     import jax
 
     dtype = getattr(value, "dtype", None)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 
-def traced_without_mesh(function: Callable, *arrays: Any) -> ClosedJaxpr:
-    """Trace a function on arrays whose types do not say where they are."""
+def traced_without_mesh(function: Callable, *arrays: Any, return_shape: bool = False) -> Any:
+    """Trace a function on arrays whose types do not say where they are, as `jax.make_jaxpr`."""
 
     def shape(x):
         dtype = jax.dtypes.canonicalize_dtype(x.dtype, allow_extended_dtype=True)
@@ -22,7 +21,7 @@ def traced_without_mesh(function: Callable, *arrays: Any) -> ClosedJaxpr:
 
     shapes = jax.tree.map(shape, arrays)
     with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
-        return jax.make_jaxpr(function)(*shapes)
+        return jax.make_jaxpr(function, return_shape=return_shape)(*shapes)
 
 
 @contextlib.contextmanager

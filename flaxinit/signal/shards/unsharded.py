@@ -15,6 +15,11 @@ from flaxinit.signal.shards.pipelines import check_pipelines, has_stages
 from flaxinit.versions.jaxpr import equations, part
 
 
+def has_shard_map(program: ClosedJaxpr) -> bool:
+    """Return whether a part of a program runs on each device."""
+    return any(each.primitive.name == "shard_map" for each in equations(program))
+
+
 def unsharded(program: ClosedJaxpr, parameters: int = 0) -> ClosedJaxpr:
     """Return a program without ``shard_map`` that computes the same, however many the devices.
 
@@ -38,7 +43,7 @@ def unsharded(program: ClosedJaxpr, parameters: int = 0) -> ClosedJaxpr:
     >>> [equation.primitive.name for equation in program.eqns]
     ['dot_general']
     """
-    if all(each.primitive.name != "shard_map" for each in equations(program)):
+    if not has_shard_map(program):
         return program
 
     def whole(marked: bool) -> ClosedJaxpr:
