@@ -75,9 +75,8 @@ def report(model, kind="x", train=False):
     inputs = {"x": X, "tokens": TOKENS, "images": IMAGES}[kind]
     options = {"train": True, "mutable": ["batch_stats"]} if train else {}
     with jax.numpy_dtype_promotion("standard"):
-        params = jax.jit(lambda key: model.init(key, inputs, *([True] if train else [])))(
-            jax.random.key(1)
-        )
+        init = flaxinit.fast_init(model.init, progress=False)
+        params = init(jax.random.key(1), inputs, *([True] if train else []))
         return flaxinit.audit(model.apply, params, inputs, **options)
 
 

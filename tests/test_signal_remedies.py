@@ -92,7 +92,7 @@ VECTORS = jax.random.normal(jax.random.key(0), (16, 32))
 
 def findings(model: nn.Module) -> dict[str, Any]:
     x = {Encoder: TOKENS, Deep: VECTORS}.get(type(model), IMAGES)
-    params = jax.jit(model.init)(jax.random.key(1), x)
+    params = flaxinit.fast_init(model.init, progress=False)(jax.random.key(1), x)
     return {each.what: each for each in flaxinit.audit(model.apply, params, x).findings}
 
 
