@@ -1,6 +1,5 @@
 """A function with its gradient as programs, of one trace of the function."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -59,7 +58,6 @@ def differentiated(
 
     first, (outputs, kept) = trace(forward, *leaves)
 
-    @functools.cache
     def pullback():
         then, _ = trace(backward, kept, outputs)
         return part(chained(first, then, len(outputs)))
