@@ -78,11 +78,6 @@ def slopes(activation, sigma_w2, depth):
     return product
 
 
-def chance(depth):
-    """Return three standard errors of a product of slopes, each the mean over 4096 particles."""
-    return 3 * (depth / 4096) ** 0.5
-
-
 @pytest.mark.parametrize(
     ("activation", "sigma_w2", "depth"),
     [(nn.relu, 2.0, 12), (nn.gelu, 2.0, 12), (jnp.tanh, 1.5, 12)],
@@ -92,11 +87,12 @@ def test_the_sensitivity_is_the_product_of_the_slopes_of_the_variance_map(
 ):
     found = last(Plain(depth, activation, sigma_w2)).sensitivity
     name = "gelu_tanh" if activation is nn.gelu else activation.__name__
-    assert found == pytest.approx(slopes(name, sigma_w2, depth), rel=chance(depth))
+    # The estimate of each slope rests on 4096 particles at each of 8 correlated inputs.
+    assert found == pytest.approx(slopes(name, sigma_w2, depth), rel=0.1)
 
 
 def test_products_of_two_kernels_double_the_sensitivity_and_a_norm_ends_it():
-    assert last(Gated(3, 128)).sensitivity == pytest.approx(2**3, rel=chance(3))
+    assert last(Gated(3, 128)).sensitivity == pytest.approx(2**3, rel=0.05)
     assert last(Gated(3, 128, normed=True)).sensitivity == 0
 
 

@@ -313,7 +313,7 @@ class Stem(nn.Module):
 @pytest.mark.parametrize("keep", ["backward", "both"])
 def test_a_block_after_a_stem_is_tuned_as_one_without(keep):
     """The gradient of the stem is that of the stream, not that of the first branch."""
-    x, count = jax.ShapeDtypeStruct((4, 8, 64), "float32"), 1024
+    x, count = jax.ShapeDtypeStruct((4, 8, 64), "float32"), 2048
     first, other = (
         flaxinit.tune(Stem(stem), x, keep=keep, particles=count).factors for stem in (True, False)
     )
