@@ -172,8 +172,7 @@ def traced(
 
     @functools.cache
     def pullback():
-        without_mesh = functools.partial(traced_without_mesh, return_shape=True)
-        trace = without_mesh if joined else _trace
+        trace = traced_without_mesh if joined else _trace
         try:
             each = found or differentiated(jaxpr_as_fun(run), jax.tree.leaves(operands), trace)
             return each.pullback()

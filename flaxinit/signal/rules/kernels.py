@@ -312,7 +312,7 @@ class Kernels:
 
 def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
     """Return groups × places × terms: of each replica, or all replicas as one network."""
-    if len(x) == groups == 1:
+    if len(x) == groups == 1:  # the same without a copy
         return x
     if groups == 1:
         return np.swapaxes(x / math.sqrt(len(x)), 0, 1).reshape(1, x.shape[1], -1)

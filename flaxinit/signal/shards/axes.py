@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 
-def traced_without_mesh(function: Callable, *arrays: Any, return_shape: bool = False) -> Any:
-    """Trace a function on arrays whose types do not say where they are, as `jax.make_jaxpr`."""
+def traced_without_mesh(function: Callable, *arrays: Any) -> tuple[ClosedJaxpr, Any]:
+    """Trace a function on arrays whose types do not say where they are; return the shapes, too."""
 
     def shape(x):
         dtype = jax.dtypes.canonicalize_dtype(x.dtype, allow_extended_dtype=True)
@@ -21,7 +22,7 @@ def traced_without_mesh(function: Callable, *arrays: Any, return_shape: bool = F
 
     shapes = jax.tree.map(shape, arrays)
     with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
-        return jax.make_jaxpr(function, return_shape=return_shape)(*shapes)
+        return jax.make_jaxpr(function, return_shape=True)(*shapes)
 
 
 @contextlib.contextmanager

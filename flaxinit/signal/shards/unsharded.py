@@ -52,7 +52,8 @@ def unsharded(program: ClosedJaxpr, parameters: int = 0) -> ClosedJaxpr:
             return [x.value for x in devices.run(program, [replicated(v) for v in values])]
 
         # Reductions over devices were made of the parts as well, in case these were needed.
-        return part(traced_without_mesh(run, *program.in_avals))
+        made, _ = traced_without_mesh(run, *program.in_avals)
+        return part(made)
 
     made = whole(parameters > 0)
     if not has_cuts(made) and not has_stages(made):
